@@ -1,0 +1,57 @@
+# `make demo` and `make test` are all a newcomer needs: each makes its own .venv and installs what it uses.
+VENV ?= .venv
+# The first interpreter on the PATH that is new enough; name another with PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
+BIN := $(VENV)/bin
+COVERAGE := $(BIN)/python -m coverage
+
+.PHONY: demo test lint types bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
+	@echo "make test   all tests, with the coverage bars"
+	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
+	@echo "make bench  the benchmarks"
+	@echo "make clean  remove $(VENV) and caches"
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "salesmachine_async needs Python 3.11 or newer on the PATH (or make PYTHON=/path/to/python)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[cli]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[cli]' --group test
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[cli]' --group dev
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/salesmachine demo
+
+test: $(VENV)/.test
+	$(COVERAGE) erase
+	$(COVERAGE) run -m pytest
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) report --fail-under=95
+	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
