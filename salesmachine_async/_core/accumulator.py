@@ -1,0 +1,457 @@
+"""
+Where messages wait: per lane one open buffer and a queue of sealed batches, bounded exactly.
+
+The usual call must cost next to nothing, so it does next to nothing. A lane's open batch is *granted* room for so
+many messages and bytes; a call within the grant appends, counts, and is done. Whatever is more (opening, sealing,
+the bounds of the whole queue, overflow, a closed agent) happens when a grant ends. Grants never add up to more than
+the room there is, so the bounds hold exactly.
+
+Everything here may be called from any thread. The lock is re-entrant, because Python may run a signal handler or a
+finaliser that tracks a message in the middle of a call that is tracking one. That can happen only where this code
+calls something; between two calls it leaves a whole state behind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from threading import RLock, get_ident
+from typing import Final
+
+from salesmachine_async._core.batch import OPEN, Batch, Endpoint, seal
+from salesmachine_async._core.cut import Cut
+from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
+from salesmachine_async.policy import Batching, Overflow, QueueLimits
+from salesmachine_async.report import LossReason
+
+# What a call asks for; a bit set.
+NOTHING: Final = 0
+OPENED: Final = 1  # a batch was opened: its linger begins
+SEALED: Final = 2  # a batch was sealed: it can be sent
+EVICTED: Final = 4  # older messages were lost to make room: `take_evicted` has them
+REFUSED: Final = 8  # the message was not accepted
+
+HIGH_WATER: Final = 0.8
+LOW_WATER: Final = 0.5
+
+
+class Stream:
+    """
+    The queue of one lane. Only the `Accumulator` changes it.
+
+    Attributes:
+        index: Which lane.
+        open: The open batch: a bracket, then lines.
+        count: Messages in the open batch.
+        count_limit: The grant: how many messages the open batch may reach in the short way of a call.
+        size_limit: The grant in bytes.
+        order: When the open batch was opened, relative to others.
+        sealed: Batches to send, oldest first; their messages and bytes beside it.
+        in_flight: Messages taken by the lane and not settled yet; their bytes beside it.
+    """
+
+    __slots__ = (
+        "count",
+        "count_limit",
+        "in_flight",
+        "in_flight_bytes",
+        "index",
+        "open",
+        "order",
+        "sealed",
+        "sealed_bytes",
+        "sealed_messages",
+        "size_limit",
+    )
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.open = bytearray(OPEN)
+        self.count = self.count_limit = self.size_limit = self.order = 0
+        self.sealed: deque[Batch] = deque()
+        self.sealed_messages = self.sealed_bytes = 0
+        self.in_flight = self.in_flight_bytes = 0
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait, in sealed batches and in the open one."""
+        return self.sealed_messages + self.count
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes; an empty open batch has none."""
+        return self.sealed_bytes + (len(self.open) if self.count else 0)
+
+    def push(self, batch: Batch, *, front: bool = False) -> None:
+        """Queue a sealed batch."""
+        (self.sealed.appendleft if front else self.sealed.append)(batch)
+        self.sealed_messages += batch.count
+        self.sealed_bytes += batch.size
+
+    def pop(self) -> Batch:
+        """Take the oldest sealed batch."""
+        batch = self.sealed.popleft()
+        self.sealed_messages -= batch.count
+        self.sealed_bytes -= batch.size
+        return batch
+
+    def take_off(self, batch: Batch) -> None:
+        """Count a batch as in flight."""
+        self.in_flight += batch.count
+        self.in_flight_bytes += batch.size
+
+    def land(self, batch: Batch) -> None:
+        """Count a batch as in flight no more."""
+        self.in_flight -= batch.count
+        self.in_flight_bytes -= batch.size
+
+    def revoke(self) -> None:
+        """End the grant: the next call goes the long way."""
+        self.count_limit = self.size_limit = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The part of `Stats` that the accumulator knows; the names are the same."""
+
+    accepted: int
+    delivered: int
+    queued: int
+    queued_bytes: int
+    in_flight: int
+    lost: Counter[LossReason]
+    refused: int
+
+
+class Accumulator:
+    """
+    Holds messages from the call until their outcome, and counts them.
+
+    Args:
+        batching: When a batch is full.
+        limits: The bounds, over queued and in-flight messages together.
+        lanes: How many streams.
+
+    Attributes:
+        streams: One per lane.
+        no_eviction: Threads (by `threading.get_ident`) whose calls must not displace older messages: those
+            that are running an ``on_lost`` hook for displaced ones, or that hook would never end.
+    """
+
+    def __init__(self, batching: Batching, limits: QueueLimits, lanes: int = 1) -> None:
+        self._lock = RLock()
+        self._acquire = self._lock.acquire
+        self._release = self._lock.release
+        self._batch_messages = min(batching.max_messages, limits.max_messages)
+        self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
+        self._limits = limits
+        self.streams = tuple(Stream(index) for index in range(lanes))
+        self._only = self.streams[0] if lanes == 1 else None
+        self.no_eviction: set[int] = set()
+        self._closed = False
+        self._epoch = 0
+        self._orders = 0
+        # Each with how many follow it.
+        self._cuts: dict[Cut, int] = {}
+        self._evicted: list[Batch] = []
+        # Messages that ever left an open batch, and what became of them.
+        self._sealed_messages = 0
+        self._delivered = 0
+        self._lost: Counter[LossReason] = Counter()
+        self._refused = 0
+
+    # The calls of the tracking threads.
+
+    def add(self, uid: str, line: bytes) -> int:
+        """
+        Append one message to the open batch of its lane.
+
+        Args:
+            uid: Decides the lane.
+            line: The message as encoded, its newline included.
+
+        Returns:
+            What is to be done now: `NOTHING`, or a bit set of `OPENED`, `SEALED`, `EVICTED`, `REFUSED`.
+
+        Raises:
+            AgentClosed: After `close`.
+            MessageTooLarge: The message alone exceeds a batch.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+        """
+        stream = self._only or self.stream_of(uid)
+        size = len(line)
+        # Not `with`: bound methods cost half of it (75 against 155 ns on CPython 3.11).
+        self._acquire()
+        try:
+            if len(stream.open) + size <= stream.size_limit and stream.count < stream.count_limit:
+                # No call from here on, so nothing can come between.
+                stream.open += line
+                stream.count += 1
+                return NOTHING
+            return self._add_slowly(stream, line)
+        finally:
+            self._release()
+
+    def add_alias(self, uid: str, line: bytes) -> int:
+        """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
+        with self._lock:
+            stream = self.stream_of(uid)
+            flags = self._admit(len(line) + 1)
+            if not flags & REFUSED:
+                self._seal(stream)
+                self._enqueue(stream, seal(bytearray(OPEN + line)), 1, self._next_order(), Endpoint.ALIAS)
+                flags |= SEALED
+            return flags
+
+    def stream_of(self, uid: str) -> Stream:
+        """Return the queue of the lane that keeps the order of this contact or account."""
+        return self.streams[hash(uid) % len(self.streams)]
+
+    def refuse(self) -> None:
+        """Count a call that was refused before it came here."""
+        with self._lock:
+            self._refused += 1
+
+    def take_evicted(self) -> list[Batch]:
+        """Hand out what was displaced since the last time."""
+        with self._lock:
+            evicted, self._evicted = self._evicted, []
+            return evicted
+
+    # The calls of the lanes.
+
+    def take(self, stream: Stream) -> Batch | None:
+        """Move the oldest sealed batch in flight; None if there is none."""
+        with self._lock:
+            if not stream.sealed:
+                return None
+            batch = stream.pop()
+            stream.take_off(batch)
+            return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Return a batch from flight to the front of its queue."""
+        with self._lock:
+            stream = self.streams[batch.lane]
+            stream.land(batch)
+            stream.push(batch, front=True)
+
+    def split(self, batch: Batch, *, searching: bool = False) -> None:
+        """
+        Replace a batch in flight by its halves, at the front of its queue.
+
+        Args:
+            batch: Of two messages at least.
+            searching: Whether the guilty message of a refused batch is sought.
+        """
+        older, newer = batch.search_halves() if searching else batch.halves()
+        with self._lock:
+            stream = self.streams[batch.lane]
+            stream.land(batch)
+            stream.push(newer, front=True)
+            stream.push(older, front=True)
+
+    def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
+        """Give a batch in flight its outcome: delivered, or lost for *reason*."""
+        with self._lock:
+            self.streams[batch.lane].land(batch)
+            self._count_outcome(batch, reason)
+
+    # The calls of the agent.
+
+    def seal_open(self, stream: Stream, order: int | None = None) -> bool:
+        """Seal the stream's open batch if it has one and, when *order* is given, if it is still that one."""
+        with self._lock:
+            if order is not None and order != stream.order:
+                return False
+            return self._seal(stream)
+
+    def cut(self) -> Cut:
+        """Seal all open batches and follow everything accepted so far. Give it back to `release`."""
+        with self._lock:
+            for stream in self.streams:
+                self._seal(stream)
+            # A storm of flushes shares one cut.
+            cut = next((cut for cut in self._cuts if cut.accepted == self._sealed_messages), None)
+            if cut is None:
+                cut = Cut(
+                    self._epoch,
+                    accepted=self._sealed_messages,
+                    delivered=self._delivered,
+                    lost=self._lost,
+                    pending=[stream.sealed_messages + stream.in_flight for stream in self.streams],
+                )
+                self._epoch += 1
+            self._cuts[cut] = self._cuts.get(cut, 0) + 1
+            return cut
+
+    def release(self, cut: Cut) -> bool:
+        """End one following of *cut*; returns whether it was the last."""
+        with self._lock:
+            self._cuts[cut] -= 1
+            if self._cuts[cut]:
+                return False
+            del self._cuts[cut]
+            return True
+
+    def close(self) -> None:
+        """Refuse messages from now on, and seal the rest."""
+        with self._lock:
+            self._closed = True
+            for stream in self.streams:
+                self._seal(stream)
+
+    def abandon(self, reason: LossReason) -> list[Batch]:
+        """Lose everything that is queued, and return it, oldest first."""
+        with self._lock:
+            batches: list[Batch] = []
+            for stream in self.streams:
+                self._seal(stream)
+                while stream.sealed:
+                    batches.append(stream.pop())
+                    self._count_outcome(batches[-1], reason)
+            return sorted(batches, key=lambda batch: batch.order)
+
+    def fill(self) -> float:
+        """How full the queue is: 0 to 1, by whichever bound is nearer."""
+        with self._lock:
+            messages, size = self._room()
+            return 1 - min(messages / self._limits.max_messages, size / self._limits.max_bytes)
+
+    def counts(self) -> Counts:
+        """Return all counts, of one and the same moment."""
+        with self._lock:
+            return Counts(
+                accepted=self._sealed_messages + sum(stream.count for stream in self.streams),
+                delivered=self._delivered,
+                queued=sum(stream.queued for stream in self.streams),
+                queued_bytes=sum(stream.queued_bytes for stream in self.streams),
+                in_flight=sum(stream.in_flight for stream in self.streams),
+                lost=Counter(self._lost),
+                refused=self._refused,
+            )
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock: a thread of the parent may have held it, and does not exist here to release it."""
+        self._lock = RLock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+
+    # The long way of a call. All of this runs with the lock held.
+
+    def _add_slowly(self, stream: Stream, line: bytes) -> int:
+        size = len(line)
+        flags = self._admit(size + 1)
+        if flags & REFUSED:
+            return flags
+        if len(stream.open) + size > self._batch_bytes and self._seal(stream):
+            flags |= SEALED
+        if not stream.count:
+            stream.order = self._next_order()
+            flags |= OPENED
+        stream.open += line
+        stream.count += 1
+        if stream.count >= self._batch_messages:
+            self._seal(stream)
+            return (flags | SEALED) & ~OPENED
+        self._grant(stream)
+        return flags
+
+    def _admit(self, size: int) -> int:
+        """Make room for one message of *size* bytes, a bracket of its own included, by the policy."""
+        if self._closed:
+            raise AgentClosed("the agent is closed: it accepts no more messages")
+        if size > self._batch_bytes:
+            raise MessageTooLarge("message", f"is {size} bytes, more than the {self._batch_bytes} of a whole batch")
+        flags = NOTHING
+        while not self._fits(size):
+            if (
+                self._limits.overflow is Overflow.DROP_OLDEST
+                and get_ident() not in self.no_eviction
+                and self._evict_oldest()
+            ):
+                flags |= EVICTED
+                continue
+            self._refused += 1
+            if self._limits.overflow is Overflow.RAISE:
+                limits = self._limits
+                raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
+            return flags | REFUSED
+        return flags
+
+    def _fits(self, size: int) -> bool:
+        messages, room = self._room()
+        return messages >= 1 and room >= size
+
+    def _room(self) -> tuple[int, int]:
+        messages, size = self._limits.max_messages, self._limits.max_bytes
+        for stream in self.streams:
+            messages -= stream.queued + stream.in_flight
+            size -= stream.queued_bytes + stream.in_flight_bytes
+        return messages, size
+
+    def _grant(self, stream: Stream) -> None:
+        """
+        Let the next calls of this lane go the short way, as far as the room reaches.
+
+        The message that fills the batch, by count or by bytes, is left to the long way, which seals it.
+        """
+        stream.revoke()
+        messages, size = self._room()
+        others = [other for other in self.streams if other is not stream]
+        promised = sum(max(0, other.count_limit - other.count) for other in others)
+        promised_bytes = sum(max(0, other.size_limit - len(other.open)) for other in others)
+        if messages - promised < self._batch_messages or size - promised_bytes < self._batch_bytes:
+            # Near a bound: take back what other lanes do not use, and share what is left.
+            for other in others:
+                other.revoke()
+            messages, size = messages // len(self.streams), size // len(self.streams)
+        stream.count_limit = min(self._batch_messages - 1, stream.count + messages)
+        stream.size_limit = min(self._batch_bytes, len(stream.open) + size)
+
+    def _seal(self, stream: Stream) -> bool:
+        if not stream.count:
+            return False
+        fresh = bytearray(OPEN)
+        # One statement after the other without a call between: a message tracked by a finaliser while the batch is
+        # made finds the next batch open already.
+        buffer, count, order = stream.open, stream.count, stream.order
+        stream.open, stream.count = fresh, 0
+        stream.count_limit = stream.size_limit = 0
+        self._enqueue(stream, seal(buffer), count, order, Endpoint.BATCH)
+        return True
+
+    def _enqueue(self, stream: Stream, lines: bytes, count: int, order: int, endpoint: Endpoint) -> None:
+        batch = Batch(lines, count, endpoint=endpoint, lane=stream.index, epoch=self._epoch, order=order)
+        self._sealed_messages += count
+        stream.push(batch)
+
+    def _next_order(self) -> int:
+        self._orders += 1
+        return self._orders
+
+    def _evict_oldest(self) -> bool:
+        """Lose the oldest message that is not in flight. False if there is none."""
+        queued = [stream for stream in self.streams if stream.queued]
+        if not queued:
+            return False
+        oldest = min(queued, key=lambda stream: stream.sealed[0].order if stream.sealed else stream.order)
+        if not oldest.sealed:
+            self._seal(oldest)
+        batch = oldest.pop()
+        if batch.count > 1:
+            message = batch.pop_oldest()
+            oldest.push(batch, front=True)
+        else:
+            message = batch
+        self._evicted.append(message)
+        self._count_outcome(message, LossReason.QUEUE_FULL)
+        return True
+
+    def _count_outcome(self, batch: Batch, reason: LossReason | None) -> None:
+        if reason is None:
+            self._delivered += batch.count
+        else:
+            self._lost[reason] += batch.count
+        for cut in self._cuts:
+            if batch.epoch <= cut.epoch:
+                cut.settle(batch.lane, batch.count, reason)

@@ -1,0 +1,170 @@
+"""What one request carries."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+
+__all__ = ["Batch", "Endpoint"]
+
+OPEN: Final = b"["
+_CLOSE: Final = ord("]")
+
+
+class Endpoint(Enum):
+    """Where a request goes: the path below the base URL."""
+
+    BATCH = "/v1/batch"
+    ALIAS = "/v1/alias"
+    PING = "/v1/ping"
+
+
+class Batch:
+    """
+    One request's worth of messages, sealed: nothing is added to it any more.
+
+    It holds a JSON array with newlines in place of the commas between its items. A newline never occurs inside an
+    item, so the messages can be told apart without parsing them.
+
+    Attributes:
+        endpoint: Where it goes. Only `Endpoint.BATCH` carries more than one message.
+        count: How many messages.
+        lane: The index of the lane it belongs to.
+        epoch: Which `Cut` it falls under: all those with an epoch at least as high.
+        order: When its first message was accepted, relative to other batches.
+        attempts: How often it was sent so far.
+        failing_since: When its first attempt failed, on the lane's clock; None before.
+        searching: Whether it is part of a refused batch in which the guilty message is sought.
+        suspected: Whether the guilty message must be in it, as its older half was delivered whole.
+        partner: The newer half that is cleared of suspicion when a guilty message is found in this one.
+    """
+
+    __slots__ = (
+        "_lines",
+        "_start",
+        "attempts",
+        "count",
+        "endpoint",
+        "epoch",
+        "failing_since",
+        "lane",
+        "order",
+        "partner",
+        "searching",
+        "suspected",
+    )
+
+    def __init__(
+        self,
+        lines: bytes,
+        count: int,
+        *,
+        endpoint: Endpoint = Endpoint.BATCH,
+        lane: int = 0,
+        epoch: int = 0,
+        order: int = 0,
+    ) -> None:
+        self._lines = lines
+        # Where the messages begin that `pop_oldest` has left; 1 is behind the bracket.
+        self._start = 1
+        self.endpoint = endpoint
+        self.count = count
+        self.lane = lane
+        self.epoch = epoch
+        self.order = order
+        self.attempts = 0
+        self.failing_since: float | None = None
+        self.searching = self.suspected = False
+        self.partner: Batch | None = None
+
+    def __repr__(self) -> str:
+        """Show what it is, never what it holds."""
+        return f"<Batch {self.endpoint.value} | {self.count} messages, {self.size} bytes>"
+
+    @classmethod
+    def of_lines(cls, lines: list[bytes], **where: Any) -> Batch:
+        """Make a batch of *lines*, each without its newline."""
+        return cls(OPEN + b"\n".join(lines) + b"]", len(lines), **where)
+
+    @classmethod
+    def ping(cls) -> Batch:
+        """Make the request that asks whether the API key is accepted: it carries no message."""
+        return cls(b"[]", 0, endpoint=Endpoint.PING)
+
+    @property
+    def size(self) -> int:
+        """What it holds, in bytes: the length of the body, two more for an alias, whose body has no brackets."""
+        return len(self._lines) - self._start + 1
+
+    @property
+    def body_size(self) -> int:
+        """The length of `body` in bytes."""
+        return self.size if self.endpoint is Endpoint.BATCH else self.size - 2
+
+    def body(self) -> bytes:
+        """
+        Return the request's body.
+
+        A JSON array for `Endpoint.BATCH`, one JSON object for `Endpoint.ALIAS`, nothing for `Endpoint.PING`.
+        UTF-8. Made anew at every call, so that a waiting batch is held once.
+        """
+        if self.endpoint is not Endpoint.BATCH:
+            return self._lines[1:-1]
+        if self._start == 1:
+            return self._lines.replace(b"\n", b",")
+        return OPEN + self._lines[self._start :].replace(b"\n", b",")
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Decode the messages, oldest first."""
+        return [orjson.loads(line) for line in self.lines()]
+
+    def lines(self) -> list[bytes]:
+        """Return the messages as encoded, oldest first, without their newlines."""
+        return self._lines[self._start : -1].split(b"\n") if self.count else []
+
+    def pop_oldest(self) -> Batch:
+        """Take the oldest message out, as a batch of its own. This one must hold at least two."""
+        end = self._lines.index(b"\n", self._start)
+        oldest = self._like([self._lines[self._start : end]])
+        self._start = end + 1
+        self.count -= 1
+        return oldest
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split in two, the older half first and, of an odd number, smaller."""
+        lines = self.lines()
+        middle = len(lines) // 2
+        return self._like(lines[:middle]), self._like(lines[middle:])
+
+    def search_halves(self) -> tuple[Batch, Batch]:
+        """
+        Split in two to find the message that the server refuses.
+
+        Once the older half is delivered whole, the newer one must hold it and need not be sent to know. That, and
+        the smaller half first, keep the search for one message within 2·log2(n) requests.
+        """
+        older, newer = self.halves()
+        older.searching = newer.searching = newer.suspected = True
+        older.partner, newer.partner = newer, self.partner
+        return older, newer
+
+    def found_guilty(self) -> None:
+        """Clear the newer halves of suspicion: this message explains why what they were part of was refused."""
+        partner = self.partner
+        while partner is not None:
+            partner.suspected = False
+            partner = partner.partner
+
+    def _like(self, lines: list[bytes]) -> Batch:
+        part = Batch.of_lines(lines, endpoint=self.endpoint, lane=self.lane, epoch=self.epoch, order=self.order)
+        part.attempts, part.failing_since = self.attempts, self.failing_since
+        return part
+
+
+def seal(buffer: bytearray) -> bytes:
+    """Close an open buffer, a bracket and lines: its last newline becomes the other bracket."""
+    buffer[-1] = _CLOSE
+    # A bytes object has exactly its own size; the bytearray has grown by eighths and holds up to 12 % of air.
+    return bytes(buffer)

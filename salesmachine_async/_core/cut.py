@@ -1,0 +1,48 @@
+"""The line that a `flush()` draws through the stream of messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from salesmachine_async.report import LossReason, Report
+
+
+class Cut:
+    """
+    Follows what was accepted before one moment until each message of it has an outcome.
+
+    Args:
+        epoch: Batches of this epoch and earlier ones were accepted before the moment.
+        accepted: Messages accepted by then.
+        delivered: Messages delivered by then.
+        lost: Messages lost by then.
+        pending: Messages without an outcome then, per lane.
+    """
+
+    __slots__ = ("_delivered", "_lost", "_pending", "accepted", "epoch")
+
+    def __init__(
+        self, epoch: int, *, accepted: int, delivered: int, lost: Counter[LossReason], pending: list[int]
+    ) -> None:
+        self.epoch = epoch
+        self.accepted = accepted
+        self._delivered = delivered
+        self._lost = Counter(lost)
+        self._pending = pending
+
+    def settle(self, lane: int, count: int, reason: LossReason | None) -> None:
+        """Count an outcome: delivered when *reason* is None."""
+        self._pending[lane] -= count
+        if reason is None:
+            self._delivered += count
+        else:
+            self._lost[reason] += count
+
+    def settled(self, but_for_lanes: Collection[int] = ()) -> bool:
+        """Whether nothing is pending, except perhaps in those lanes."""
+        return not any(count and lane not in but_for_lanes for lane, count in enumerate(self._pending))
+
+    def report(self) -> Report:
+        """Return the counts as they are now."""
+        return Report(delivered=self._delivered, lost=dict(self._lost), pending=sum(self._pending))

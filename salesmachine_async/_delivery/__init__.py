@@ -1,0 +1,1 @@
+"""The rooms that await: lanes, the shared pause, the transport."""

@@ -1,0 +1,359 @@
+"""The background: binds an agent's lanes to an event loop, wakes them, waits for them, ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from http import HTTPStatus
+from threading import get_ident
+from typing import Final
+
+import anyio
+
+from salesmachine_async._core.accumulator import EVICTED, HIGH_WATER, LOW_WATER, OPENED, SEALED, Accumulator, Stream
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.cut import Cut
+from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._delivery.gate import Gate
+from salesmachine_async._delivery.hooks import Hooks, told_safely
+from salesmachine_async._delivery.lane import Lane, Surroundings, Traffic
+from salesmachine_async._delivery.transport import Transport
+from salesmachine_async._log import TroubleLog
+from salesmachine_async.errors import Unauthorized, WrongLoop
+from salesmachine_async.policy import Batching, Retry
+from salesmachine_async.report import LossReason, Report
+
+__all__ = ["Flusher", "State"]
+
+# A lane that ended by itself is restarted after this; not at once, because a loop that is shutting down cancels all
+# tasks and must not find new ones.
+RESTART_SECONDS: Final = 0.05
+# What lanes and connections get to end in, when the deadline of a close has come.
+GRACE_SECONDS: Final = 0.1
+
+
+# The ends of forgotten agents; the event loop itself holds tasks only weakly.
+_endings: Final[set[asyncio.Future[None]]] = set()
+
+
+class State(Enum):
+    """Where an agent is in its life."""
+
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Flusher:
+    """
+    Runs the lanes of one agent. It knows the agent's rooms but not the agent, so that a forgotten agent is collected.
+
+    Its coroutines belong to the event loop that `start` was called in; `notify` may be called from any thread.
+
+    Args:
+        accumulator: Where the messages wait.
+        transport: What carries them.
+        batching: For the linger.
+        retry: For the lanes.
+        hooks: Who is told of outcomes.
+        log: For troubles.
+
+    Attributes:
+        state: Where in its life the agent is.
+        traffic: What went over the wire.
+    """
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        transport: Transport,
+        *,
+        batching: Batching,
+        retry: Retry,
+        hooks: Hooks,
+        log: TroubleLog,
+    ) -> None:
+        self.state = State.NEW
+        self.traffic = Traffic()
+        self._accumulator = accumulator
+        self._transport = transport
+        self._linger = batching.linger
+        self._retry = retry
+        self._hooks = hooks
+        self._log = log
+        # Set by `start`, and again when a new loop takes over from a dead one.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._gate: Gate | None = None
+        self._lanes: tuple[Lane, ...] = ()
+        self._tasks: dict[Lane, asyncio.Task[None]] = {}
+        # Who waits: for a cut to be settled, for the queue to fall to the low-water mark.
+        self._flushes: dict[Cut, asyncio.Event] = {}
+        self._drained: asyncio.Event | None = None
+        # The end, once begun; shared by all who call `aclose`.
+        self._closing: asyncio.Task[Report] | None = None
+        self._deadline = float("inf")
+
+    @property
+    def paused(self) -> bool:
+        """Whether something holds sending back: the gate, or a lane that is parked."""
+        return (self._gate is not None and self._gate.left > 0) or any(lane.parked for lane in self._lanes)
+
+    @property
+    def condition(self) -> str:
+        """The state in a word, for people: also what holds an open agent back."""
+        if self.state is State.OPEN and self.paused:
+            return "parked" if any(lane.parked for lane in self._lanes) else "paused"
+        return self.state.value
+
+    def start(self) -> None:
+        """
+        Bind to the running event loop and begin to deliver. Does nothing if that is done, or if closed.
+
+        Raises:
+            WrongLoop: It is bound to another loop, which is running.
+        """
+        loop = asyncio.get_running_loop()
+        if self.state is State.CLOSED or (self._loop is loop and self._tasks):
+            return
+        if self._loop is not None and self._loop is not loop and self._loop.is_running():
+            raise WrongLoop("the agent is running in another event loop")
+        for lane in self._lanes:
+            lane.recover()  # of a loop that is no more
+        self._flushes.clear()
+        self._drained = None
+        self._loop, self._thread = loop, get_ident()
+        self._gate = Gate(loop.time)
+        around = Surroundings(
+            accumulator=self._accumulator,
+            transport=self._transport,
+            gate=self._gate,
+            retry=self._retry,
+            hooks=self._hooks,
+            traffic=self.traffic,
+            log=self._log,
+            clock=loop.time,
+            on_progress=self._progress,
+        )
+        self._lanes = tuple(Lane(stream, around) for stream in self._accumulator.streams)
+        for lane in self._lanes:
+            self._spawn(lane)
+            # What was tracked before has waited long enough.
+            self._accumulator.seal_open(lane.stream)
+        if self.state is State.NEW:
+            self.state = State.OPEN
+
+    def notify(self, stream: Stream, flags: int) -> None:
+        """Tell the loop what a call has brought about. Safe in any thread; never raises."""
+        loop = self._loop
+        if loop is None:
+            return  # `start` will look at everything
+        with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
+            if get_ident() == self._thread:
+                self._notified(loop, stream.index, flags)
+            else:
+                loop.call_soon_threadsafe(self._notified, loop, stream.index, flags)
+
+    async def flush(self, timeout: float | None) -> Report:
+        """Wait until everything accepted so far has its outcome, or is parked, or *timeout* seconds have passed."""
+        cut = self._accumulator.cut()
+        try:
+            if not cut.settled():
+                self.start()
+                self._wake_all()
+                if timeout is not None:
+                    for lane in self._lanes:
+                        lane.hurry()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await self._settled(cut)
+            return cut.report()
+        finally:
+            if self._accumulator.release(cut):
+                self._flushes.pop(cut, None)
+
+    async def drain(self) -> None:
+        """Wait, above the high-water mark, for the low one."""
+        if self._accumulator.fill() < HIGH_WATER or self.state is State.CLOSED:
+            return
+        self.start()
+        for lane in self._lanes:
+            self._accumulator.seal_open(lane.stream)
+        self._wake_all()
+        if self._drained is None:
+            self._drained = asyncio.Event()
+        await self._drained.wait()
+
+    async def aclose(self, timeout: float) -> Report:
+        """
+        Deliver what can be delivered in *timeout* seconds, give up the rest, and end.
+
+        Cancelled meanwhile, it still ends like that, and then raises the cancellation.
+        """
+        loop = asyncio.get_running_loop()
+        self._accumulator.close()
+        if self._closing is None or (self._closing.get_loop() is not loop and not self._closing.done()):
+            cut = self._accumulator.cut()
+            if not cut.settled():
+                self.start()
+            self._closing = loop.create_task(self._close(cut, loop.time() + timeout), name="salesmachine-close")
+        closing = self._closing
+        cancellation: asyncio.CancelledError | None = None
+        # The scope keeps out the cancellations of anyio, which come again and again; asyncio's come once and are kept.
+        with anyio.CancelScope(shield=True):
+            while not closing.done():
+                try:
+                    await asyncio.shield(closing)
+                except asyncio.CancelledError as exc:
+                    cancellation = exc
+        if cancellation is not None:
+            raise cancellation
+        return closing.result()
+
+    async def ping(self) -> None:
+        """Send a ping now, past the lanes; raises what went wrong."""
+        outcome = await self._ping_once()
+        if outcome.verdict is Verdict.STALE:
+            outcome = await self._ping_once()
+        if outcome.status == HTTPStatus.BAD_REQUEST:
+            # Ping carries no message that could be wrong; the documents give 400 for a wrong or missing key.
+            raise Unauthorized("the server answered 400 to ping: check the API token and secret", status=400)
+        if outcome.error is not None:
+            raise outcome.error
+
+    def orphan(self) -> None:
+        """End the tasks of an agent that is gone. Safe in any thread, and when the loop is gone too."""
+        self.state = State.CLOSED
+        if self._loop is not None:
+            with suppress(RuntimeError):  # closed
+                self._loop.call_soon_threadsafe(self._end_orphaned)
+
+    async def _ping_once(self) -> Outcome:
+        self.traffic.requests += 1
+        outcome = await self._transport.send(Batch.ping())
+        self.traffic.last_error = outcome.error
+        return outcome
+
+    def _end_orphaned(self) -> None:
+        ending = asyncio.ensure_future(self._end_alone())
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+
+    async def _end_alone(self) -> None:
+        await self._end_lanes()
+        await self._end_transport()
+
+    # In the loop's thread.
+
+    def _spawn(self, lane: Lane) -> None:
+        task = asyncio.get_running_loop().create_task(lane.run(), name=f"salesmachine-lane-{lane.stream.index}")
+        self._tasks[lane] = task
+        task.add_done_callback(partial(self._lane_ended, lane))
+
+    def _lane_ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        """Start a lane again that has ended by itself or by somebody else's hand."""
+        exc = None if task.cancelled() else task.exception()
+        if self.state not in (State.OPEN, State.CLOSING) or self._tasks.get(lane) is not task:
+            return
+        why = "was cancelled from outside" if exc is None else f"failed: {told_safely(exc)}"
+        self._log("lane", logging.ERROR, "a delivery task %s; it is started again, nothing is lost", why)
+        task.get_loop().call_later(RESTART_SECONDS, self._restart, lane, task)
+
+    def _restart(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        if self.state in (State.OPEN, State.CLOSING) and self._tasks.get(lane) is task:
+            self._spawn(lane)
+
+    def _notified(self, loop: asyncio.AbstractEventLoop, index: int, flags: int) -> None:
+        if loop is not self._loop:
+            return  # meant for lanes of a loop that is no more
+        if flags & EVICTED:
+            self._wake_all()
+        lane = self._lanes[index]
+        if flags & OPENED:
+            lane.linger_due = loop.time() + self._linger
+            # One timer per lane: a batch that is full before its time leaves it armed for the next.
+            if lane.linger_timer is None:
+                lane.linger_timer = loop.call_at(lane.linger_due, self._linger_over, loop, lane)
+        if flags & SEALED:
+            lane.sealed.set()
+
+    def _linger_over(self, loop: asyncio.AbstractEventLoop, lane: Lane) -> None:
+        lane.linger_timer = None
+        if lane.linger_due > loop.time():
+            lane.linger_timer = loop.call_at(lane.linger_due, self._linger_over, loop, lane)
+        elif self._accumulator.seal_open(lane.stream):
+            lane.sealed.set()
+
+    def _wake_all(self) -> None:
+        for lane in self._lanes:
+            lane.sealed.set()
+
+    def _progress(self) -> None:
+        """Wake those whose waiting is over."""
+        if self._flushes:
+            stuck = self._stuck_lanes()
+            for cut, settled in self._flushes.items():
+                if cut.settled(stuck):
+                    settled.set()
+        if self._drained is not None and self._accumulator.fill() <= LOW_WATER:
+            self._drained.set()
+            self._drained = None
+
+    def _stuck_lanes(self) -> Collection[int]:
+        """Return the lanes not worth waiting for: parked, or, when closing, paused beyond the deadline."""
+        return {lane.stream.index for lane in self._lanes if lane.parked or (self._hopeless and not lane.sending)}
+
+    @property
+    def _hopeless(self) -> bool:
+        return self._gate is not None and self._gate.until > self._deadline
+
+    async def _settled(self, cut: Cut) -> None:
+        if not cut.settled(self._stuck_lanes()):
+            await self._flushes.setdefault(cut, asyncio.Event()).wait()
+
+    async def _close(self, cut: Cut, deadline: float) -> Report:
+        """Drain until *deadline*, on the loop's clock, then end all. Cancelling it only brings the end nearer."""
+        self.state = State.CLOSING
+        self._deadline = deadline
+        self._wake_all()
+        for lane in self._lanes:
+            lane.hurry_now()
+        with suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout_at(deadline):
+                await self._settled(cut)
+        await self._end_lanes()
+        self.state = State.CLOSED
+        abandoned = self._accumulator.abandon(LossReason.CLOSED)
+        self._progress()
+        if self._drained is not None:
+            self._drained.set()
+        self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)
+        await self._end_transport()
+        self._accumulator.release(cut)
+        return cut.report()
+
+    async def _end_lanes(self) -> None:
+        tasks, self._tasks = tuple(self._tasks.values()), {}
+        for lane in self._lanes:
+            lane.cancel_timers()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        for lane in self._lanes:
+            lane.recover()  # of a transport that does not let itself be cancelled
+
+    async def _end_transport(self) -> None:
+        ending = asyncio.ensure_future(self._transport.aclose())
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({ending}, timeout=GRACE_SECONDS)
+        if not ending.done():
+            ending.cancel()
+        elif not ending.cancelled() and (exc := ending.exception()) is not None:
+            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(exc))

@@ -1,0 +1,69 @@
+"""The user's hooks, called so that nothing they do can harm the delivery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._log import TroubleLog
+from salesmachine_async.errors import DeliveryError
+from salesmachine_async.report import Delivery, Loss, LossReason
+
+__all__ = ["Hooks", "told_safely"]
+
+
+class Hooks:
+    """
+    Tells the user what became of messages.
+
+    Args:
+        on_delivered: Called with each delivered request.
+        on_lost: Called with each loss.
+        log: For the exceptions that they raise.
+    """
+
+    __slots__ = ("_log", "_on_delivered", "_on_lost")
+
+    def __init__(
+        self,
+        on_delivered: Callable[[Delivery], None] | None,
+        on_lost: Callable[[Loss], None] | None,
+        log: TroubleLog,
+    ) -> None:
+        self._on_delivered = on_delivered
+        self._on_lost = on_lost
+        self._log = log
+
+    def delivered(self, batch: Batch, *, status: int | None, seconds: float) -> None:
+        """Tell of a delivered batch."""
+        if self._on_delivered is not None:
+            self._guarded("on_delivered", self._on_delivered, Delivery(batch, status=status, seconds=seconds))
+
+    def lost(self, reason: LossReason, error: DeliveryError | None, batches: list[Batch]) -> None:
+        """Log a loss, and tell of it."""
+        if not batches:
+            return
+        loss = Loss(reason, error, batches)
+        because = f": {error}" if error is not None else ""
+        self._log(f"lost-{reason.value}", logging.ERROR, "lost %d messages (%s)%s", loss.count, reason.value, because)
+        if self._on_lost is not None:
+            self._guarded("on_lost", self._on_lost, loss)
+
+    def _guarded(self, name: str, hook: Callable[[Any], None], told: object) -> None:
+        try:
+            hook(told)
+        except Exception as exc:  # noqa: BLE001 (the hook is the user's)
+            self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, told_safely(exc))
+
+
+def told_safely(exc: BaseException) -> str:
+    """Return an exception's type and place; its text may quote a message."""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(exc).__name__
+    return f"{type(exc).__name__} ({PurePath(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno})"

@@ -1,0 +1,298 @@
+"""One ordered stream of batches: take, send, decide, do, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from backoff import expo, full_jitter
+
+from salesmachine_async._core.accumulator import Accumulator, Stream
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.retry import (
+    AskPing,
+    Decision,
+    Deliver,
+    GiveUp,
+    Park,
+    Pause,
+    RetryNow,
+    Situation,
+    Split,
+    Wait,
+    decide,
+)
+from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._delivery.gate import Gate
+from salesmachine_async._delivery.hooks import Hooks, told_safely
+from salesmachine_async._delivery.transport import Transport
+from salesmachine_async._log import TroubleLog
+from salesmachine_async.errors import ConnectionFailed, DeliveryError
+from salesmachine_async.policy import Retry
+from salesmachine_async.report import LossReason
+
+__all__ = ["Lane", "Surroundings", "Traffic"]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the wire; the names are those of `Stats`."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes_sent: int = 0
+    last_error: DeliveryError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """
+    What all lanes of an agent share.
+
+    Attributes:
+        accumulator: Where the messages wait.
+        transport: What carries them.
+        gate: The pause shared by all lanes.
+        retry: The policy.
+        hooks: Who is told.
+        traffic: What is counted.
+        log: For troubles.
+        clock: The event loop's time in seconds.
+        on_progress: Called when a batch is settled or what a lane waits for changes.
+    """
+
+    accumulator: Accumulator
+    transport: Transport
+    gate: Gate
+    retry: Retry
+    hooks: Hooks
+    traffic: Traffic
+    log: TroubleLog
+    clock: Callable[[], float]
+    on_progress: Callable[[], None]
+
+
+class Lane:
+    """
+    Delivers the batches of one stream, strictly one after the other.
+
+    Attributes:
+        stream: Its queue.
+        sealed: Set when there may be something to take.
+        parked: Whether it keeps everything and only probes, because the server refuses for a reason that no
+            message is to blame for.
+        sending: Whether a request is under way.
+        linger_due: When the open batch must be sealed, on the loop's clock.
+        linger_timer: Armed while a batch may be open; None else.
+    """
+
+    def __init__(self, stream: Stream, around: Surroundings) -> None:
+        self.stream = stream
+        self.sealed = asyncio.Event()
+        self.parked = False
+        self.sending = False
+        self.linger_due = 0.0
+        self.linger_timer: asyncio.TimerHandle | None = None
+        self._around = around
+        # In flight; None once it has its outcome, or went back.
+        self._batch: Batch | None = None
+        self._hurry = asyncio.Event()
+        self._hurry_timer: asyncio.TimerHandle | None = None
+        self._last_attempt = float("-inf")
+        self._ceilings = self._fresh_ceilings()
+
+    async def run(self) -> None:
+        """Deliver until cancelled. What is in flight then goes back to the front of the queue."""
+        try:
+            while True:
+                # Cleared before looking, so that what is sealed meanwhile is not missed.
+                self.sealed.clear()
+                self._batch = self._around.accumulator.take(self.stream)
+                if self._batch is None:
+                    await self.sealed.wait()
+                else:
+                    await self._deliver(self._batch)
+        finally:
+            self.recover()
+
+    def recover(self) -> None:
+        """Return what is in flight to the queue: nobody is going to send it any more."""
+        batch, self._batch = self._batch, None
+        self.sending = False
+        if batch is not None:
+            self._around.accumulator.put_back(batch)
+
+    def hurry(self) -> None:
+        """Cut a backoff short, but keep the distance of a first backoff from the last attempt."""
+        if self._hurry_timer is None:
+            soonest = self._last_attempt + self._around.retry.initial
+            self._hurry_timer = asyncio.get_running_loop().call_at(soonest, self._hurry_up)
+
+    def hurry_now(self) -> None:
+        """Cut a backoff short and begin a fresh one: there is little time left."""
+        self._ceilings = self._fresh_ceilings()
+        self._hurry.set()
+
+    def cancel_timers(self) -> None:
+        """End what would keep the lane alive in the event loop."""
+        for timer in (self.linger_timer, self._hurry_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def _hurry_up(self) -> None:
+        self._hurry_timer = None
+        self._hurry.set()
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Send a batch until it has its outcome, or its halves are queued in its place."""
+        if batch.suspected and batch.count > 1:
+            self._split(batch, searching=True)
+            return
+        at_once = 0
+        while self._batch is batch:
+            await self._gate_open()
+            outcome, seconds = await self._attempt(batch)
+            outcome, decision = await self._judge(batch, outcome, at_once)
+            if self._batch is not batch:
+                return  # taken back meanwhile
+            at_once = at_once + 1 if isinstance(decision, RetryNow) else 0
+            await self._do(decision, batch, outcome, seconds)
+            _obey_cancellation()
+
+    async def _attempt(self, batch: Batch) -> tuple[Outcome, float]:
+        """Send once; returns the outcome and how many seconds it took."""
+        around, traffic = self._around, self._around.traffic
+        traffic.requests += 1
+        traffic.retries += batch.attempts > 0
+        traffic.bytes_sent += batch.body_size
+        batch.attempts += 1
+        started = self._last_attempt = around.clock()
+        self.sending = True
+        try:
+            outcome = await around.transport.send(batch)
+        except Exception as exc:  # noqa: BLE001 (a carrier may be the user's)
+            around.log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
+            outcome = Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
+        finally:
+            self.sending = False
+        traffic.last_error = outcome.error
+        return outcome, around.clock() - started
+
+    async def _judge(self, batch: Batch, outcome: Outcome, at_once: int) -> tuple[Outcome, Decision]:
+        """Decide what to do, asking ping where that decides; returns the outcome that decided."""
+        decision = self._decide(batch, outcome, at_once)
+        if not isinstance(decision, AskPing):
+            return outcome, decision
+        answer, _ = await self._attempt(Batch.ping())
+        match answer.verdict:
+            case Verdict.DELIVERED:
+                return outcome, self._decide(batch, outcome, key_accepted=True)
+            case Verdict.REJECTED | Verdict.PARKED | Verdict.TOO_LARGE:
+                return answer, Park(self._around.retry.cap)
+            case _:
+                # No answer to the question yet: as if the batch itself had met this.
+                return answer, self._decide(batch, answer, at_once)
+
+    def _decide(self, batch: Batch, outcome: Outcome, at_once: int = 0, *, key_accepted: bool = False) -> Decision:
+        now = self._around.clock()
+        if outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE) and batch.failing_since is None:
+            batch.failing_since = now
+        situation = Situation(
+            count=batch.count,
+            failing_for=0.0 if batch.failing_since is None else now - batch.failing_since,
+            searching=batch.searching,
+            key_accepted=key_accepted,
+            repeated_at_once=at_once,
+            connections=len(self._around.accumulator.streams),
+        )
+        return decide(outcome, situation, self._around.retry)
+
+    async def _do(self, decision: Decision, batch: Batch, outcome: Outcome, seconds: float) -> None:
+        around = self._around
+        if self.parked and not isinstance(decision, Park):
+            self.parked = False
+            around.log("unparked", logging.WARNING, "sending is no longer parked")
+        match decision:
+            case Deliver():
+                self._ceilings = self._fresh_ceilings()
+                self._settle(batch)
+                around.hooks.delivered(batch, status=outcome.status, seconds=seconds)
+            case Split():
+                self._split(batch, searching=outcome.verdict is Verdict.REJECTED)
+            case GiveUp(reason, pause):
+                if pause is not None:
+                    self._pause_all(pause, outcome)
+                self._settle(batch, reason)
+                around.hooks.lost(reason, outcome.error, [batch])
+            case Pause():
+                self._pause_all(decision, outcome)
+            case Wait(at_most):
+                self._log_failure(outcome, "trying again")
+                wait = full_jitter(next(self._ceilings))
+                await self._sleep(wait if at_most is None else min(wait, at_most))
+            case Park(probe_after):
+                await self._park(outcome, probe_after)
+            case _:  # RetryNow: the loop goes on. AskPing was answered in _judge.
+                pass
+
+    def _settle(self, batch: Batch, reason: LossReason | None = None) -> None:
+        self._batch = None
+        self._around.accumulator.settle(batch, reason)
+        if reason is LossReason.REJECTED:
+            batch.found_guilty()
+        self._around.on_progress()
+
+    def _split(self, batch: Batch, *, searching: bool) -> None:
+        self._batch = None
+        self._around.accumulator.split(batch, searching=searching)
+
+    def _pause_all(self, pause: Pause, outcome: Outcome) -> None:
+        self._log_failure(outcome, "pausing")
+        jitter = full_jitter(next(self._ceilings))
+        # Behind a Retry-After comes some jitter too, or all agents of a fleet would return in the same instant.
+        wait = max(jitter, pause.at_least + min(jitter, self._around.retry.initial))
+        self._around.gate.pause(wait if pause.at_most is None else min(wait, pause.at_most))
+        self._around.on_progress()
+
+    async def _gate_open(self) -> None:
+        while (left := self._around.gate.left) > 0:  # noqa: ASYNC110 (a pause may be prolonged, never ended)
+            await asyncio.sleep(left)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+
+    async def _park(self, outcome: Outcome, probe_after: float) -> None:
+        around = self._around
+        if not self.parked:
+            self.parked = True
+            around.log(
+                "parked",
+                logging.ERROR,
+                "sending is parked, messages are kept: %s. Trying again every %g s",
+                outcome.error,
+                probe_after,
+            )
+            around.on_progress()
+        await asyncio.sleep(probe_after)
+
+    def _log_failure(self, outcome: Outcome, verb: str) -> None:
+        self._around.log(f"failing-{outcome.verdict.value}", logging.WARNING, "%s; %s", outcome.error, verb)
+
+    def _fresh_ceilings(self) -> Generator[float, None, None]:
+        retry = self._around.retry
+        ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
+        next(ceilings)  # backoff's generators yield once before the first number
+        return ceilings
+
+
+def _obey_cancellation() -> None:
+    """Raise the cancellation that a transport held back to report that the server had answered."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

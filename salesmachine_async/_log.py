@@ -1,0 +1,76 @@
+"""Log lines that cannot flood: the first of its kind at once, then at most one a minute with the number left out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import RLock
+from typing import Final
+
+logger: Final = logging.getLogger("salesmachine_async")
+# The application decides what is shown; without a handler of its own, nothing is.
+logger.addHandler(logging.NullHandler())
+
+INTERVAL: Final = 60.0
+
+
+class TroubleLog:
+    """
+    Logs troubles of one agent, by kind. Any thread may use it.
+
+    Args:
+        clock: Monotonic seconds.
+        interval: Seconds between two lines of one kind.
+    """
+
+    __slots__ = ("_clock", "_interval", "_lock", "_seen")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, interval: float = INTERVAL) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._lock = RLock()  # re-entrant: a finaliser may log while this one does
+        # By kind: when its last line was written, and how many were left out since.
+        self._seen: dict[str, tuple[float | None, int]] = {}
+
+    def __call__(self, kind: str, level: int, message: str, *args: object) -> None:
+        """
+        Log *message* unless one of its kind was logged less than a minute ago.
+
+        Args:
+            kind: What counts as the same trouble. A fixed set of words, so that the memory for it is bounded.
+            level: As of `logging`.
+            message: With ``%s`` for *args*. Never a payload, a token or a secret.
+            args: For the message.
+        """
+        now = self._clock()
+        with self._lock:
+            last, suppressed = self._seen.get(kind, (None, 0))
+            if last is not None and now - last < self._interval:
+                self._seen[kind] = (last, suppressed + 1)
+                return
+            self._seen[kind] = (now, 0)
+        if suppressed:
+            message += " (and %d more like it since the last line)"
+            args = (*args, suppressed)
+        logger.log(level, message, *args)
+
+
+class Problems:
+    """
+    Counts and logs the arguments that could not be sent, under `Invalid.REPORT`.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    __slots__ = ("_log", "count")
+
+    def __init__(self, log: TroubleLog) -> None:
+        self._log = log
+        self.count = 0
+
+    def __call__(self, path: str, problem: str) -> None:
+        """Note one; *path* is where it stands. Never holds the value."""
+        self.count += 1
+        self._log("invalid", logging.WARNING, "an argument cannot be sent: %s %s", path, problem)

@@ -1,0 +1,139 @@
+"""
+Every error the library raises or reports, in one tree.
+
+::
+
+    SalesmachineError
+    ├── ConfigError (ValueError)          a constructor argument or environment variable is unusable
+    ├── InvalidMessage (ValueError)       an argument of a tracking call cannot be sent; names its path
+    │   └── MessageTooLarge               one message alone exceeds ``Batching.max_bytes``
+    ├── QueueFull                         the queue is full, under ``Overflow.RAISE``
+    ├── AgentClosed (RuntimeError)        a call after ``aclose()``
+    ├── WrongLoop (RuntimeError)          the agent is running in another event loop
+    └── DeliveryError                     a request failed; seen in reports, hooks and ``ping()``
+        ├── ConnectionFailed              no usable HTTP answer: refused, reset, DNS, TLS, garbage
+        │   └── CertificateRejected       the server's TLS certificate was not accepted
+        ├── RequestTimeout                no answer in time
+        ├── Unauthorized                  the API key was not accepted (401, 403)
+        ├── RateLimited                   429
+        ├── Rejected                      the request was refused: any other 3xx or 4xx
+        └── ServerFailure                 5xx, or a status HTTP does not define
+
+None of them ever holds the token, the secret or a tracked value.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentClosed",
+    "CertificateRejected",
+    "ConfigError",
+    "ConnectionFailed",
+    "DeliveryError",
+    "InvalidMessage",
+    "MessageTooLarge",
+    "QueueFull",
+    "RateLimited",
+    "Rejected",
+    "RequestTimeout",
+    "SalesmachineError",
+    "ServerFailure",
+    "Unauthorized",
+    "WrongLoop",
+]
+
+
+class SalesmachineError(Exception):
+    """The base of all errors of this library; never raised itself."""
+
+
+class ConfigError(SalesmachineError, ValueError):
+    """A constructor argument or an environment variable is unusable. Never echoes a token or a secret."""
+
+
+class InvalidMessage(SalesmachineError, ValueError):
+    """
+    An argument of a tracking call cannot be sent.
+
+    Attributes:
+        path: Where the offending value is, from the call's argument down: ``params.plan.started``.
+        problem: What is wrong with it. Names types, never values.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[InvalidMessage], tuple[str, str]]:
+        """Pickle by both arguments; the default would pass only the joined text."""
+        return type(self), (self.path, self.problem)
+
+
+class MessageTooLarge(InvalidMessage):
+    """One message alone is larger than a batch (``Batching.max_bytes``) or the whole queue may be."""
+
+
+class QueueFull(SalesmachineError):
+    """The queue is full and the policy is ``Overflow.RAISE``; the message was not accepted."""
+
+
+class AgentClosed(SalesmachineError, RuntimeError):
+    """The agent was closed: it accepts no more messages."""
+
+
+class WrongLoop(SalesmachineError, RuntimeError):
+    """The agent is running in another event loop; close it there first, or make one agent per loop."""
+
+
+class DeliveryError(SalesmachineError):
+    """
+    A request failed.
+
+    Attributes:
+        status: The HTTP status, or None when no HTTP answer was understood.
+        retry_after: Seconds the server asked to wait, or None.
+        server_message: What the server's ``{"error": …}`` said, at most 500 characters; not part of
+            ``str(error)`` because a server may quote the request in it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        server_message: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        self.server_message = server_message
+
+
+class ConnectionFailed(DeliveryError):
+    """No usable HTTP answer: refused, reset, DNS, TLS, or garbage instead of HTTP."""
+
+
+class CertificateRejected(ConnectionFailed):
+    """The server's TLS certificate was not accepted. Verification is never switched off."""
+
+
+class RequestTimeout(DeliveryError):
+    """No answer within ``Timeouts.connect`` or ``Timeouts.request``, or the server said 408."""
+
+
+class Unauthorized(DeliveryError):
+    """The API key was not accepted."""
+
+
+class RateLimited(DeliveryError):
+    """The server answered 429; see ``retry_after``."""
+
+
+class Rejected(DeliveryError):
+    """The server refused the request (a 3xx or 4xx status)."""
+
+
+class ServerFailure(DeliveryError):
+    """The server failed (5xx), or answered with a status that HTTP does not define."""

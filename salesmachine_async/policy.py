@@ -1,0 +1,142 @@
+"""What the user decides: how to batch, how much to hold, how to retry, how long to wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import isfinite
+
+from salesmachine_async.errors import ConfigError
+
+__all__ = ["Batching", "Invalid", "Overflow", "QueueLimits", "Retry", "Timeouts"]
+
+# The smallest body that still holds one short message.
+MIN_BATCH_BYTES = 256
+
+
+class Overflow(Enum):
+    """What a call does when the queue is full."""
+
+    DROP_NEWEST = "drop_newest"
+    """Refuse the new message: the call returns False."""
+    DROP_OLDEST = "drop_oldest"
+    """Lose the oldest queued messages (``LossReason.QUEUE_FULL``) to make room."""
+    RAISE = "raise"
+    """Raise `QueueFull`."""
+
+
+class Invalid(Enum):
+    """What a call does with arguments that cannot be sent."""
+
+    RAISE = "raise"
+    """Raise `InvalidMessage` at the call, so that it is found in development."""
+    REPORT = "report"
+    """Never raise: unsendable values become null, unusable calls are refused; both are counted and logged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batching:
+    """
+    When a batch is sealed and sent; whichever limit is reached first.
+
+    Attributes:
+        max_messages: Messages in one request. 100 is what every published Salesmachine client uses.
+        max_bytes: Size of one request's body, and so of one message.
+        linger: Seconds a message may wait for company; 0 sends as soon as the event loop turns.
+    """
+
+    max_messages: int = 100
+    max_bytes: int = 512_000
+    linger: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_whole("Batching.max_messages", self.max_messages, at_least=1)
+        check_whole("Batching.max_bytes", self.max_bytes, at_least=MIN_BATCH_BYTES)
+        check_seconds("Batching.linger", self.linger)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueLimits:
+    """
+    How much may wait. Queued and in-flight messages count together, exactly.
+
+    Attributes:
+        max_messages: Messages held at most.
+        max_bytes: Bytes held at most, as encoded for the wire.
+        overflow: What a call does when either limit is reached.
+    """
+
+    max_messages: int = 100_000
+    max_bytes: int = 64 * 2**20
+    overflow: Overflow = Overflow.DROP_NEWEST
+
+    def __post_init__(self) -> None:
+        check_whole("QueueLimits.max_messages", self.max_messages, at_least=1)
+        check_whole("QueueLimits.max_bytes", self.max_bytes, at_least=MIN_BATCH_BYTES)
+        if not isinstance(self.overflow, Overflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"QueueLimits.overflow must be an Overflow, not {type(self.overflow).__name__}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """
+    How failed requests are repeated: exponential backoff with full jitter.
+
+    Attributes:
+        initial: Ceiling of the first wait in seconds; it doubles with every further failure.
+        cap: Largest ceiling in seconds; also how often a parked lane is probed.
+        budget: Seconds from a batch's first failure to giving it up as ``BUDGET_EXHAUSTED``.
+            None: never, it is retried for as long as the agent lives.
+        max_retry_after: The longest ``Retry-After`` that is obeyed, in seconds; longer ones are cut to it.
+    """
+
+    initial: float = 0.5
+    cap: float = 30.0
+    budget: float | None = None
+    max_retry_after: float = 3600.0
+
+    def __post_init__(self) -> None:
+        check_seconds("Retry.initial", self.initial, above_zero=True)
+        check_seconds("Retry.cap", self.cap, above_zero=True)
+        check_seconds("Retry.max_retry_after", self.max_retry_after)
+        if self.budget is not None:
+            check_seconds("Retry.budget", self.budget)
+        if self.cap < self.initial:
+            raise ConfigError(f"Retry.cap ({self.cap}) must not be below Retry.initial ({self.initial})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timeouts:
+    """
+    How long to wait for the network, in seconds.
+
+    Attributes:
+        connect: To open one connection (DNS, TCP and TLS).
+        request: For a whole request, connecting included.
+        close: For `Agent.aclose` to drain, unless the call says otherwise.
+    """
+
+    connect: float = 5.0
+    request: float = 15.0
+    close: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_seconds("Timeouts.connect", self.connect, above_zero=True)
+        check_seconds("Timeouts.request", self.request, above_zero=True)
+        check_seconds("Timeouts.close", self.close)
+
+
+def check_whole(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
+    """Raise `ConfigError` unless *value* is an int, and no bool, within the bounds."""
+    if type(value) is not int or value < at_least:
+        raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+    if at_most is not None and value > at_most:
+        raise ConfigError(f"{name} must be a whole number of at most {at_most}, not {value!r}")
+
+
+def check_seconds(name: str, value: object, *, above_zero: bool = False) -> None:
+    """Raise `ConfigError` unless *value* is a finite number of at least (or above) 0, and no bool."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ConfigError(f"{name} must be a finite number of seconds, not {value!r}")
+    if value < 0 or (above_zero and value == 0):
+        raise ConfigError(f"{name} must be {'above' if above_zero else 'at least'} 0 seconds, not {value!r}")

@@ -1,0 +1,149 @@
+"""What the agent tells: counts at a moment, the fate of messages, what a hook is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from salesmachine_async._core.batch import Batch
+    from salesmachine_async.errors import DeliveryError
+
+__all__ = ["Delivery", "Loss", "LossReason", "Report", "Stats"]
+
+
+class LossReason(Enum):
+    """Why an accepted message was not delivered."""
+
+    QUEUE_FULL = "queue_full"
+    """It was the oldest in a full queue, under `Overflow.DROP_OLDEST`."""
+    TOO_LARGE = "too_large"
+    """The server answered 413 to it alone."""
+    REJECTED = "rejected"
+    """The server refused it alone, and accepts the API key."""
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    """Its batch failed for `Retry.budget` seconds."""
+    CLOSED = "closed"
+    """The agent was closed before it could be delivered."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stats:
+    """
+    A snapshot of the agent.
+
+    At every instant ``accepted == delivered + sum(lost.values()) + queued + in_flight``.
+
+    Attributes:
+        accepted: Messages taken by a call that returned True, since the agent was made.
+        delivered: Messages the server answered with 2xx.
+        queued: Messages waiting.
+        queued_bytes: Their size as encoded for the wire.
+        in_flight: Messages taken out of the queue for a request that has not succeeded yet.
+        lost: Messages given up, by reason; reasons that never happened are absent.
+        refused: Calls that were not accepted: queue full, dropped by ``before_send``, unusable under
+            `Invalid.REPORT`.
+        invalid_values: Values replaced by null, under `Invalid.REPORT`.
+        requests: HTTP requests begun.
+        retries: Those of them that repeated an earlier one.
+        bytes_sent: The sum of their bodies.
+        paused: Whether sending is held back: by a 429 or 503, or because a lane is parked.
+        last_error: The latest failure of a request; None when the latest request succeeded.
+    """
+
+    accepted: int
+    delivered: int
+    queued: int
+    queued_bytes: int
+    in_flight: int
+    lost: Mapping[LossReason, int]
+    refused: int
+    invalid_values: int
+    requests: int
+    retries: int
+    bytes_sent: int
+    paused: bool
+    last_error: DeliveryError | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """
+    What became of the messages accepted before a `flush()` or `aclose()` was called, since the agent was made.
+
+    Attributes:
+        delivered: Messages the server answered with 2xx.
+        lost: Messages given up, by reason; reasons that never happened are absent.
+        pending: Messages without an outcome yet.
+    """
+
+    delivered: int
+    lost: Mapping[LossReason, int]
+    pending: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every message was delivered."""
+        return not self.lost and not self.pending
+
+
+class _OfBatches:
+    """Counts messages at once, decodes them only when asked."""
+
+    __slots__ = ()
+    _batches: tuple[Batch, ...]
+
+    @property
+    def count(self) -> int:
+        """How many messages."""
+        return sum(batch.count for batch in self._batches)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages as they were (to be) sent, oldest first; decoded anew at every access."""
+        return [message for batch in self._batches for message in batch.messages()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss(_OfBatches):
+    """
+    Messages given up, as `on_lost` is told.
+
+    Attributes:
+        reason: Why.
+        error: The failure that decided it; None when no request was to blame.
+    """
+
+    reason: LossReason
+    error: DeliveryError | None
+    _batches: tuple[Batch, ...] = field(repr=False)
+
+    def __init__(self, reason: LossReason, error: DeliveryError | None, batches: Iterable[Batch]) -> None:
+        object.__setattr__(self, "reason", reason)
+        object.__setattr__(self, "error", error)
+        object.__setattr__(self, "_batches", tuple(batches))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery(_OfBatches):
+    """
+    One delivered request, as `on_delivered` is told.
+
+    Attributes:
+        status: The server's 2xx status.
+        attempts: How many requests it took; 1 is the first.
+        seconds: How long the last of them took.
+    """
+
+    status: int | None
+    attempts: int
+    seconds: float
+    _batches: tuple[Batch, ...] = field(repr=False)
+
+    def __init__(self, batch: Batch, *, status: int | None, seconds: float) -> None:
+        object.__setattr__(self, "status", status)
+        object.__setattr__(self, "attempts", batch.attempts)
+        object.__setattr__(self, "seconds", seconds)
+        object.__setattr__(self, "_batches", (batch,))
