@@ -1,0 +1,111 @@
+"""The web application: its doors, the faults, the log, and the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from salesmachine_async.sandbox import control, tracking
+from salesmachine_async.sandbox.answers import ApiError, answer, error
+from salesmachine_async.sandbox.auth import require_local
+from salesmachine_async.sandbox.breakage import BREAK, break_off, spoil
+from salesmachine_async.sandbox.journal import Visit
+from salesmachine_async.sandbox.messages import count_items
+from salesmachine_async.sandbox.state import STATE, VISIT, State, now
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = logging.getLogger("salesmachine_async.sandbox")
+
+# aiohttp's own texts are replaced by these, so that every error is JSON with a sentence in it.
+PROBLEMS = {
+    404: "there is nothing at this path",
+    405: "the method is not allowed here",
+}
+
+
+def build(state: State) -> web.Application:
+    """Build the application that serves *state*."""
+    middlewares = [_observe, _errors_as_json, _local_only, _faults, _errors_as_json]
+    app = web.Application(middlewares=middlewares, client_max_size=state.limits.max_body_bytes)
+    app[STATE] = state
+    tracking.add_routes(app.router)
+    control.add_routes(app.router)
+    return app
+
+
+@web.middleware
+async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log each request to the API once it has its answer, before the answer is sent."""
+    if control.is_control(request):
+        return await handler(request)
+    state = request.app[STATE]
+    visit = request[VISIT] = Visit(request.method, request.path, now())
+    with suppress(ApiError):
+        visit.workspace = tracking.identify(request, state)
+    response: web.StreamResponse | None = None
+    try:
+        response = await handler(request)
+        visit.status = response[BREAK].status if BREAK in response else response.status
+    finally:
+        # Without a response the server is stopping, or the client left.
+        state.journal.add(visit)
+    if BREAK in response:
+        break_off(request, response[BREAK].sent)
+    return response
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as JSON; it stands around the handler, for faults to act on, and around all the rest."""
+    try:
+        return await handler(request)
+    except ApiError as refused:
+        problem = refused
+    except web.HTTPException as http:
+        kept = {"Allow": http.headers["Allow"]} if "Allow" in http.headers else None
+        problem = ApiError(http.status, PROBLEMS.get(http.status, http.reason), kept)
+    except Exception:
+        # The traceback names our code, not what was sent.
+        logger.exception("The sandbox failed to handle %s", request.method)
+        problem = ApiError(500, "the sandbox has a bug; its log tells more")
+    if VISIT in request:
+        request[VISIT].error = problem.problem
+    return error(problem)
+
+
+@web.middleware
+async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    require_local(request, request.app[STATE].hosts)
+    return await handler(request)
+
+
+@web.middleware
+async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let the script of faults interfere."""
+    if control.is_control(request):
+        return await handler(request)
+    state, visit = request.app[STATE], request[VISIT]
+    fault = state.faults.take(request.path, visit.workspace)
+    if fault is None:
+        return await handler(request)
+    visit.fault = {**fault.to_json(), "times": 1}
+    if fault.latency:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(state.closing.wait(), fault.latency)
+    if fault.applies:
+        response = await handler(request)
+    else:
+        # A client is cut off once it has sent everything: while it awaits the answer, not while it sends.
+        with suppress(ApiError):
+            body = await tracking.read_body(request)
+            visit.size, visit.items = len(body), count_items(body)
+        response = answer({})
+    return spoil(fault, response)

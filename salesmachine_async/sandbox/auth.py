@@ -1,0 +1,90 @@
+"""Who may talk to the sandbox, and whose workspace a request means."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from salesmachine_async.sandbox.answers import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aiohttp import web
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="salesmachine sandbox"'}
+
+
+def workspace_of(token: str) -> str:
+    """
+    Name the workspace of *token* publicly.
+
+    A digest: the token itself is never stored, shown or logged. 64 bits tell apart the workspaces of one machine, and
+    stay readable in a table.
+    """
+    return hashlib.blake2b(token.encode(), digest_size=8, person=b"sm-sandbox").hexdigest()
+
+
+def find_token(request: web.Request) -> str | None:
+    """
+    Read the API token of *request*: the user of HTTP Basic (any password), or `?api_token=`.
+
+    The documents disagree on the password (empty, the secret, the token again), so none is checked. When both forms are
+    there, Basic wins.
+
+    Returns:
+        The token, or None when the request has no credentials at all.
+
+    Raises:
+        ApiError: 401, when the credentials are malformed or the token is empty.
+    """
+    header = request.headers.get("Authorization")
+    token = request.query.get("api_token") if header is None else _basic_user(header)
+    if token == "":
+        raise ApiError(401, "the API token is empty", CHALLENGE)
+    return token
+
+
+def _basic_user(header: str) -> str:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        raise ApiError(401, "use HTTP Basic authentication with the API token as the user", CHALLENGE)
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise ApiError(401, "the Authorization header is not valid HTTP Basic", CHALLENGE) from None
+    user, colon, _ = decoded.partition(":")
+    if not colon:
+        raise ApiError(401, "the Authorization header is not valid HTTP Basic", CHALLENGE)
+    return user
+
+
+def require_local(request: web.Request, hosts: Collection[str]) -> None:
+    """
+    Refuse what a web page could make a browser send.
+
+    A page of another site can point its own name at 127.0.0.1 (DNS rebinding): then `Host` betrays it. It can also post
+    to us directly: then `Origin` does.
+
+    Raises:
+        ApiError: 403.
+    """
+    authority = request.headers.get("Host", "")
+    if _hostname(authority) not in hosts:
+        raise ApiError(403, "the Host header does not name this sandbox")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.lower() != f"http://{authority.lower()}":
+        raise ApiError(403, "requests from other origins are not allowed")
+
+
+def _hostname(authority: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{authority}")
+    except ValueError:
+        return None
+    # A userinfo or a path has no place in a Host header.
+    return parts.hostname if parts.netloc == authority and "@" not in authority else None

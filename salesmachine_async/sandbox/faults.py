@@ -1,0 +1,188 @@
+"""The faults script: what goes wrong, in order, and how often."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from salesmachine_async.sandbox.messages import is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Drop = Literal["before", "during", "after"]
+
+SCOPE = "/v1/"
+# Source: RFC 9110 §5.6.2 (token).
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """
+    One step of a script of faults.
+
+    A fault that sets nothing lets its requests through: `[Fault(times=2), Fault(status=503)]` spares two.
+
+    Attributes:
+        status: the status answered instead of handling the request.
+        times: how many requests it applies to; None means until the script is replaced.
+        retry_after: the `Retry-After` header: seconds, or a text sent as it is (an HTTP-date, garbage).
+        path: the one path it applies to; None means every tracking endpoint (`/v1/…`).
+        drop: reset the connection: `before` anything is applied; `after` it was applied, with no answer, so that a
+            client which retries makes a duplicate; `during` the answer, of which the status, the headers and half of
+            the body are sent.
+        commit: apply the request, then answer *status* or *raw* nevertheless (a gateway that timed out).
+        latency: seconds to wait first.
+        body: the body of the answer: a text sent as it is, anything else as JSON; None means `{"error": …}`.
+        headers: extra headers of the answer.
+        raw: a text sent instead of an HTTP answer, before the connection is closed.
+    """
+
+    status: int | None = None
+    times: int | None = 1
+    retry_after: float | str | None = None
+    path: str | None = None
+    drop: Drop | None = None
+    commit: bool = False
+    latency: float = 0.0
+    body: Any = None
+    headers: Mapping[str, str] | None = None
+    raw: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what types alone cannot say, since scripts also come as JSON."""
+        for name, problem in _problems(self):
+            if problem:
+                raise ValueError(f"{name} {problem}")
+
+    @classmethod
+    def parse(cls, data: Any) -> Fault:
+        """
+        Make a fault from its JSON.
+
+        Raises:
+            ValueError: names the field at fault.
+        """
+        if not is_object(data):
+            raise ValueError("must be an object")
+        names = {field.name for field in fields(cls)}
+        for name in data:
+            if name not in names:
+                raise ValueError(f"{name} is not a field of a fault; there are {', '.join(sorted(names))}")
+        return cls(**data)
+
+    def to_json(self) -> dict[str, Any]:
+        """Show the fault as the JSON it could have come from: only what differs from the defaults."""
+        shown: dict[str, Any] = {"times": self.times}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default is not MISSING and value != field.default:
+                shown[field.name] = dict(value) if field.name == "headers" else value
+        return shown
+
+    @property
+    def applies(self) -> bool:
+        """Whether the request itself is handled under this fault."""
+        return self.commit or (self.status is None and self.raw is None and self.drop != "before")
+
+
+def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
+    """Pair each field with what is wrong with it, or None."""
+    yield "status", None if fault.status is None or _whole(fault.status, 200, 599) else "must be from 200 to 599"
+    yield "times", None if fault.times is None or _whole(fault.times, 1) else "must be 1 or more, or null"
+    yield "retry_after", _header_problem(fault.retry_after)
+    yield "path", _path_problem(fault.path)
+    yield "drop", None if fault.drop in (None, *get_args(Drop)) else f"must be one of {', '.join(get_args(Drop))}"
+    yield "commit", None if isinstance(fault.commit, bool) else "must be true or false"
+    yield "latency", None if _seconds(fault.latency) else "must be a number of seconds, 0 or more"
+    yield "headers", _headers_problem(fault.headers)
+    yield "raw", None if fault.raw is None or isinstance(fault.raw, str) else "must be a text"
+    if fault.commit and fault.status is None and fault.raw is None:
+        yield "commit", "needs a status, or raw"
+    if fault.raw is not None and (fault.status, fault.drop) != (None, None):
+        yield "raw", "excludes status and drop"
+    if fault.drop in ("before", "after") and fault.status is not None:
+        yield "drop", "sends no answer, so it excludes status"
+
+
+def _whole(value: Any, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _sendable(value: str) -> bool:
+    return value.isprintable()
+
+
+def _header_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        return None if _sendable(value) else "must not hold control characters"
+    return None if value is None or _seconds(value) else "must be a number of seconds or a text"
+
+
+def _path_problem(path: Any) -> str | None:
+    if path is None:
+        return None
+    if not isinstance(path, str) or not path.startswith("/"):
+        return "must start with /"
+    return "must not be a control endpoint" if path.startswith("/_sandbox") else None
+
+
+def _headers_problem(headers: Any) -> str | None:
+    if headers is None:
+        return None
+    try:
+        pairs = dict(headers).items()
+    except (TypeError, ValueError):
+        return "must be an object"
+    for name, value in pairs:
+        if not (isinstance(name, str) and HEADER.fullmatch(name) and isinstance(value, str) and _sendable(value)):
+            return "must map names of headers to texts without control characters"
+    return None
+
+
+class Script:
+    """
+    The faults still to come, one ordered list for the whole server and one for each workspace.
+
+    A request meets the first fault that fits its path: those of its own workspace first. Tests that run at the same
+    time, each with its own token, can so break only their own requests.
+    """
+
+    def __init__(self) -> None:
+        # By workspace; None is the list of the whole server. Lists are replaced, never shared with the caller.
+        self._steps: dict[str | None, list[Fault]] = {}
+
+    def put(self, faults: Iterable[Fault], workspace: str | None) -> None:
+        """Replace the script of *workspace*, or of the whole server."""
+        self._steps[workspace] = list(faults)
+
+    def left(self, workspace: str | None) -> list[Fault]:
+        """List the faults of that script still to come, with the times each has left."""
+        return list(self._steps.get(workspace, ()))
+
+    def take(self, path: str, workspace: str | None) -> Fault | None:
+        """Find the fault for a request to *path*, and count it."""
+        for scope in dict.fromkeys((workspace, None)):
+            steps = self._steps.get(scope, [])
+            for index, fault in enumerate(steps):
+                if fault.path == path or (fault.path is None and path.startswith(SCOPE)):
+                    _count(steps, index)
+                    return fault
+        return None
+
+
+def _count(steps: list[Fault], index: int) -> None:
+    fault = steps[index]
+    if fault.times is None:
+        return
+    if fault.times > 1:
+        steps[index] = replace(fault, times=fault.times - 1)
+    else:
+        del steps[index]

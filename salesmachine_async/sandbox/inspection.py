@@ -1,0 +1,174 @@
+"""Reading what the sandbox holds: one path for the control endpoints and for the methods of `Sandbox`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from salesmachine_async.sandbox.journal import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from salesmachine_async.sandbox.state import State
+    from salesmachine_async.sandbox.store import EventRow, Row
+    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Summary
+
+# SQLite's own word for no limit.
+EVERYTHING = -1
+
+
+class AmbiguousError(LookupError):
+    """Several workspaces could be meant."""
+
+
+class Inspection:
+    """
+    Reads one sandbox.
+
+    A workspace is given by its public name; None is the workspace of a server that has none yet, and is empty.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._store = state.store
+
+    def only(self, asked: str | None) -> str | None:
+        """
+        Choose the workspace *asked* for, or the only one there is; None when there is none.
+
+        Raises:
+            AmbiguousError: none was asked for and there are several.
+        """
+        if asked is not None:
+            return asked
+        names = self._store.workspaces()
+        if len(names) > 1:
+            raise AmbiguousError(f"this sandbox holds {len(names)} workspaces: give the API token of the one you mean")
+        return names[0] if names else None
+
+    def summary(self, asked: str | None) -> Summary:
+        """Count what was received, in one workspace or, when *asked* is None, in all."""
+        journal = self._state.journal
+        with self._store.reading():
+            found = None if asked is None else self._find(asked)
+            return {
+                "workspaces": len(self._store.workspaces()) if asked is None else int(found != 0),
+                **self._store.counts(found),  # type: ignore[typeddict-item]
+                "bytes": journal.size(asked),
+                "requests": journal.statuses(asked),
+            }
+
+    def contacts(self, name: str | None, after: str = "", limit: int = EVERYTHING) -> list[Contact]:
+        """List contacts by uid, from the one after *after*."""
+        with self._store.reading():
+            workspace = self._find(name)
+            return self._contact_views(workspace, self._store.list_contacts(workspace, after, limit))
+
+    def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetail | None:
+        """Show the contact that *uid* means, with its first *limit* events."""
+        with self._store.reading():
+            workspace = self._find(name)
+            own_uid = self._own_uid(workspace, uid)
+            views = self._contact_views(workspace, self._store.contacts(workspace, [own_uid]))
+            if not views:
+                return None
+            return {**views[0], "events": _events(self._store.events(workspace, 0, limit, contact=own_uid))}
+
+    def accounts(self, name: str | None, after: str = "", limit: int = EVERYTHING) -> list[Account]:
+        """List accounts by uid, from the one after *after*."""
+        with self._store.reading():
+            workspace = self._find(name)
+            return self._account_views(workspace, self._store.list_accounts(workspace, after, limit))
+
+    def account(self, name: str | None, uid: str) -> Account | None:
+        """Show one account."""
+        with self._store.reading():
+            workspace = self._find(name)
+            views = self._account_views(workspace, self._store.accounts(workspace, [uid]))
+            return views[0] if views else None
+
+    def events(
+        self,
+        name: str | None,
+        *,
+        contact_uid: str | None = None,
+        event_uid: str | None = None,
+        account_uid: str | None = None,
+        after: int = 0,
+        limit: int = EVERYTHING,
+    ) -> list[Event]:
+        """List events in the order of arrival; any uid of a contact finds all its events."""
+        with self._store.reading():
+            workspace = self._find(name)
+            filters = {"event_uid": event_uid, "account": account_uid}
+            filters["contact"] = None if contact_uid is None else self._own_uid(workspace, contact_uid)
+            given = {column: value for column, value in filters.items() if value is not None}
+            return _events(self._store.events(workspace, after, limit, **given))
+
+    def reset(self, name: str | None) -> None:
+        """Forget everything of a workspace: state, log, faults."""
+        if name is not None:
+            self._store.delete_workspace(self._find(name))
+            self._state.journal.forget(name)
+            self._state.faults.put((), name)
+
+    def _find(self, name: str | None) -> int:
+        """Find the row of a workspace; 0, which no row has, when it is unknown: reading must not create it."""
+        return (name is not None and self._store.find_workspace(name)) or 0
+
+    def _own_uid(self, workspace: int, uid: str) -> str:
+        return self._store.aliases(workspace, [uid]).get(uid, uid)
+
+    def _contact_views(self, workspace: int, rows: list[Row]) -> list[Contact]:
+        uids = [row.uid for row in rows]
+        further = _grouped(self._store.further_uids(workspace, uids))
+        accounts = _grouped(self._store.memberships(workspace, uids))
+        return [
+            {
+                "contact_uid": row.uid,
+                "uids": [row.uid, *sorted(further.get(row.uid, ()))],
+                "params": orjson.loads(row.params),
+                "accounts": accounts.get(row.uid, []),
+                "created_at": iso(row.created_at),
+                "updated_at": iso(row.updated_at),
+            }
+            for row in rows
+        ]
+
+    def _account_views(self, workspace: int, rows: list[Row]) -> list[Account]:
+        contacts = _grouped(self._store.members(workspace, [row.uid for row in rows]))
+        return [
+            {
+                "account_uid": row.uid,
+                "params": orjson.loads(row.params),
+                "contacts": contacts.get(row.uid, []),
+                "created_at": iso(row.created_at),
+                "updated_at": iso(row.updated_at),
+            }
+            for row in rows
+        ]
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def _events(rows: Iterable[EventRow]) -> list[Event]:
+    return [
+        {
+            "seq": row.seq,
+            "contact_uid": row.contact_uid,
+            "event_uid": row.event_uid,
+            "account_uid": row.account,
+            "params": orjson.loads(row.params),
+            "created_at": iso(row.created_at),
+            "received_at": iso(row.received_at),
+            "message_id": row.message_id,
+        }
+        for row in rows
+    ]

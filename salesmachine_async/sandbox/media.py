@@ -1,0 +1,58 @@
+"""What is JSON, by the headers of a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from salesmachine_async.sandbox.answers import ApiError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+def require_json(request: web.Request) -> None:
+    """
+    Refuse a request that sends, or wants, anything but JSON.
+
+    Raises:
+        ApiError: 406, which the API documents for both ("You requested a format that isn't json").
+    """
+    if not _accepts_json(request.headers.get("Accept", "")):
+        raise ApiError(406, "the Accept header excludes application/json")
+    if request.can_read_body and not sends_json(request):
+        raise ApiError(406, "the Content-Type must be application/json")
+
+
+def sends_json(request: web.Request) -> bool:
+    """Whether the body is declared as JSON."""
+    media = request.content_type
+    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+
+
+def _accepts_json(accept: str) -> bool:
+    """
+    Whether the most specific range that covers JSON has a weight above zero.
+
+    Source: RFC 9110 §12.5.1.
+    """
+    if not accept.strip():
+        return True
+    weights: dict[str, float] = {}
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weights[media] = _weight(parameters)
+    for media in ("application/json", "application/*", "*/*"):
+        if media in weights:
+            return weights[media] > 0
+    return False
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

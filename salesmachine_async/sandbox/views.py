@@ -1,0 +1,98 @@
+"""The JSON shapes the control endpoints answer and the methods of `Sandbox` return. All times are ISO 8601, UTC."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Summary(TypedDict):
+    """
+    What was received.
+
+    `events` counts all events, pageviews among them; `pageviews` only these. `aliases` counts the further uids that
+    contacts go by. `accepted` counts the messages applied, `duplicates` those ignored because their `messageId` was
+    known, `rejected` those of refused requests. `evicted` counts the oldest events dropped to stay within the bound.
+    `requests` (by status, or "dropped" when no answer was sent) and `bytes` (of their bodies) count since the
+    server started; the rest survives a restart with a database file.
+    """
+
+    workspaces: int
+    contacts: int
+    accounts: int
+    events: int
+    pageviews: int
+    aliases: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    batches: int
+    evicted: int
+    bytes: int
+    requests: dict[str, int]
+
+
+class Event(TypedDict):
+    """
+    One event.
+
+    `seq` is its place in the order of arrival among all messages of the workspace. `contact_uid` is the uid that was
+    sent, also after an alias. `account_uid` is the account it is linked to.
+    """
+
+    seq: int
+    contact_uid: str
+    event_uid: str
+    account_uid: str | None
+    params: dict[str, Any]
+    created_at: str
+    received_at: str
+    message_id: str | None
+
+
+class Contact(TypedDict):
+    """One contact; `uids` are all its uids, `contact_uid` first."""
+
+    contact_uid: str
+    uids: list[str]
+    params: dict[str, Any]
+    accounts: list[str]
+    created_at: str
+    updated_at: str
+
+
+class ContactDetail(Contact):
+    """One contact with its events in the order of their arrival."""
+
+    events: list[Event]
+
+
+class Account(TypedDict):
+    """One account."""
+
+    account_uid: str
+    params: dict[str, Any]
+    contacts: list[str]
+    created_at: str
+    updated_at: str
+
+
+class Request(TypedDict):
+    """
+    One request to the API, as it was answered.
+
+    `status` is None when the connection was dropped without an answer. `workspace` is None when the credentials were
+    missing or wrong. `items` counts its messages; `accepted` and `duplicates` what became of them.
+    """
+
+    id: int
+    workspace: str | None
+    method: str
+    path: str
+    status: int | None
+    items: int
+    accepted: int
+    duplicates: int
+    bytes: int
+    received_at: str
+    fault: dict[str, Any] | None
+    error: str | None
