@@ -162,7 +162,11 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("contact", "contact_uid", contact_uid, params)
             if line is not None:
-                return self._accept(contact_uid, line)
+                try:
+                    flags = self._add(contact_uid, line)
+                except (AgentClosed, MessageTooLarge) as exc:
+                    return self._not_accepted(exc)
+                return True if flags == NOTHING else self._follow_up(contact_uid, flags)
         return self._record("contact", {"contact_uid": contact_uid}, params, created_at, message_id)
 
     def account(
@@ -188,7 +192,11 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("account", "account_uid", account_uid, params)
             if line is not None:
-                return self._accept(account_uid, line)
+                try:
+                    flags = self._add(account_uid, line)
+                except (AgentClosed, MessageTooLarge) as exc:
+                    return self._not_accepted(exc)
+                return True if flags == NOTHING else self._follow_up(account_uid, flags)
         return self._record("account", {"account_uid": account_uid}, params, created_at, message_id)
 
     def track(
@@ -216,7 +224,11 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_event(contact_uid, event_uid, params)
             if line is not None:
-                return self._accept(contact_uid, line)
+                try:
+                    flags = self._add(contact_uid, line)
+                except (AgentClosed, MessageTooLarge) as exc:
+                    return self._not_accepted(exc)
+                return True if flags == NOTHING else self._follow_up(contact_uid, flags)
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
 

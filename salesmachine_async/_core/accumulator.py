@@ -45,6 +45,7 @@ class Stream:
         count: Messages in the open batch.
         count_limit: The grant: how many messages the open batch may reach in the short way of a call.
         size_limit: The grant in bytes.
+        granted_full: Whether the grant reaches to the batch's last message, which is added the long way.
         order: When the open batch was opened, relative to others.
         sealed: Batches to send, oldest first; their messages and bytes beside it.
         in_flight: Messages taken by the lane and not settled yet; their bytes beside it.
@@ -53,6 +54,7 @@ class Stream:
     __slots__ = (
         "count",
         "count_limit",
+        "granted_full",
         "in_flight",
         "in_flight_bytes",
         "index",
@@ -68,6 +70,7 @@ class Stream:
         self.index = index
         self.open = bytearray(OPEN)
         self.count = self.count_limit = self.size_limit = self.order = 0
+        self.granted_full = False
         self.sealed: deque[Batch] = deque()
         self.sealed_messages = self.sealed_bytes = 0
         self.in_flight = self.in_flight_bytes = 0
@@ -105,9 +108,15 @@ class Stream:
         self.in_flight -= batch.count
         self.in_flight_bytes -= batch.size
 
+    @property
+    def promised(self) -> int:
+        """How many more messages the grant allows."""
+        return max(0, self.count_limit - self.count) + self.granted_full
+
     def revoke(self) -> None:
         """End the grant: the next call goes the long way."""
         self.count_limit = self.size_limit = 0
+        self.granted_full = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +349,12 @@ class Accumulator:
 
     def _add_slowly(self, stream: Stream, line: bytes) -> int:
         size = len(line)
+        if stream.granted_full and len(stream.open) + size <= stream.size_limit:
+            # The usual case: the grant reaches to the end of the batch, and this is its last message.
+            stream.open += line
+            stream.count += 1
+            self._seal(stream)
+            return SEALED
         flags = self._admit(size + 1)
         if flags & REFUSED:
             return flags
@@ -385,8 +400,10 @@ class Accumulator:
     def _room(self) -> tuple[int, int]:
         messages, size = self._limits.max_messages, self._limits.max_bytes
         for stream in self.streams:
-            messages -= stream.queued + stream.in_flight
-            size -= stream.queued_bytes + stream.in_flight_bytes
+            messages -= stream.sealed_messages + stream.count + stream.in_flight
+            size -= stream.sealed_bytes + stream.in_flight_bytes
+            if stream.count:
+                size -= len(stream.open)
         return messages, size
 
     def _grant(self, stream: Stream) -> None:
@@ -397,16 +414,24 @@ class Accumulator:
         """
         stream.revoke()
         messages, size = self._room()
-        others = [other for other in self.streams if other is not stream]
-        promised = sum(max(0, other.count_limit - other.count) for other in others)
-        promised_bytes = sum(max(0, other.size_limit - len(other.open)) for other in others)
-        if messages - promised < self._batch_messages or size - promised_bytes < self._batch_bytes:
-            # Near a bound: take back what other lanes do not use, and share what is left.
-            for other in others:
-                other.revoke()
-            messages, size = messages // len(self.streams), size // len(self.streams)
-        stream.count_limit = min(self._batch_messages - 1, stream.count + messages)
+        if len(self.streams) > 1:
+            messages, size = self._share(stream, messages, size)
+        missing = self._batch_messages - stream.count
+        stream.granted_full = messages >= missing
+        stream.count_limit = stream.count + min(missing - 1, messages)
         stream.size_limit = min(self._batch_bytes, len(stream.open) + size)
+
+    def _share(self, stream: Stream, messages: int, size: int) -> tuple[int, int]:
+        """Return which part of the room this lane may be granted, as others hold grants too."""
+        others = [other for other in self.streams if other is not stream]
+        promised = sum(other.promised for other in others)
+        promised_bytes = sum(max(0, other.size_limit - len(other.open)) for other in others)
+        if messages - promised >= self._batch_messages and size - promised_bytes >= self._batch_bytes:
+            return messages, size
+        # Near a bound: take back what other lanes do not use, and share what is left.
+        for other in others:
+            other.revoke()
+        return messages // len(self.streams), size // len(self.streams)
 
     def _seal(self, stream: Stream) -> bool:
         if not stream.count:
@@ -417,6 +442,7 @@ class Accumulator:
         buffer, count, order = stream.open, stream.count, stream.order
         stream.open, stream.count = fresh, 0
         stream.count_limit = stream.size_limit = 0
+        stream.granted_full = False
         self._enqueue(stream, seal(buffer), count, order, Endpoint.BATCH)
         return True
 

@@ -25,14 +25,17 @@ OPTIONS: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUG
 # The arguments that say whom or what a message is about.
 UIDS: Final = ("contact_uid", "account_uid", "event_uid", "alias")
 
-# Ids are a prefix and this counter: twelve digits, so that together they have the shape of a UUID.
-FIRST_ID: Final = 10**11
+# Ids are a prefix, a number of nine digits for every thousand of them, and one of these: together a UUID's shape.
+# Joining two ready texts costs half of formatting a number (74 against 113 ns on CPython 3.11).
+_THOUSAND: Final = tuple(f"{number:03}" for number in range(1000))
+_FIRST_THOUSAND: Final = 10**8
 
 # orjson copies a Fragment out unvalidated, at any depth: a broken one would corrupt its whole batch, and no option
 # forbids it. Every living Fragment holds a reference to its type, so this count tells in 10 ns that there is none;
 # looking through the params of every call instead costs 200 ns (CPython 3.11).
 _FRAGMENT: Final = orjson.Fragment
-_NO_FRAGMENTS: Final = sys.getrefcount(_FRAGMENT)
+_refcount: Final = sys.getrefcount
+_NO_FRAGMENTS: Final = _refcount(_FRAGMENT)
 
 
 class Encoder:
@@ -47,14 +50,15 @@ class Encoder:
             unusable without that argument.
     """
 
-    __slots__ = ("_clock", "_mint", "_on_problem", "_prefix", "_stamp")
+    __slots__ = ("_clock", "_next_id", "_on_problem", "_prefix", "_stamp", "_thousands")
 
     def __init__(
         self, id_prefix: str, clock: Callable[[], float], on_problem: Callable[[str, str], None] = raise_invalid
     ) -> None:
         self._prefix = id_prefix
-        # next() of a C iterator is one atomic step: two threads never get the same number.
-        self._mint = count(FIRST_ID).__next__
+        # next() of such an iterator is one atomic step: two threads never get the same.
+        self._thousands = count(_FIRST_THOUSAND).__next__
+        self._next_id = self._thousand_ids()
         self._clock = clock
         self._on_problem = on_problem
         # The text of a millisecond, from when (inclusive) until when (exclusive) it holds; replaced as one tuple,
@@ -74,7 +78,7 @@ class Encoder:
             or not contact_uid
             or not event_uid
             or (type(params) is not dict and params is not None)
-            or sys.getrefcount(_FRAGMENT) != _NO_FRAGMENTS
+            or _refcount(_FRAGMENT) != _NO_FRAGMENTS
         ):
             return None
         start, end, stamp = self._stamp
@@ -88,12 +92,12 @@ class Encoder:
                     "event_uid": event_uid,
                     "params": params or {},
                     "created_at": stamp,
-                    "messageId": f"{self._prefix}{self._mint()}",
+                    "messageId": self._next_id(),
                 },
                 simplify,
                 OPTIONS,
             )
-        except TypeError:
+        except (TypeError, StopIteration):
             return None
 
     def record(self, method: str, uid_name: str, uid: object, params: object) -> bytes | None:
@@ -107,7 +111,7 @@ class Encoder:
             type(uid) is not str
             or not uid
             or (type(params) is not dict and params is not None)
-            or sys.getrefcount(_FRAGMENT) != _NO_FRAGMENTS
+            or _refcount(_FRAGMENT) != _NO_FRAGMENTS
         ):
             return None
         start, end, stamp = self._stamp
@@ -120,12 +124,12 @@ class Encoder:
                     uid_name: uid,
                     "params": params or {},
                     "created_at": stamp,
-                    "messageId": f"{self._prefix}{self._mint()}",
+                    "messageId": self._next_id(),
                 },
                 simplify,
                 OPTIONS,
             )
-        except TypeError:
+        except (TypeError, StopIteration):
             return None
 
     def compose(
@@ -209,12 +213,20 @@ class Encoder:
             self._on_problem("message_id", "must not be empty" if not text else "must be valid Unicode")
         elif message_id is not None:
             self._on_problem("message_id", f"must be a non-empty str, not {type(message_id).__qualname__}")
-        return f"{self._prefix}{self._mint()}"
+        try:
+            return self._next_id()
+        except StopIteration:
+            # Two threads may both come here: then some numbers of a thousand stay unused.
+            self._next_id = self._thousand_ids()
+            return self._next_id()
+
+    def _thousand_ids(self) -> Callable[[], str]:
+        return map(f"{self._prefix}{self._thousands()}".__add__, _THOUSAND).__next__
 
 
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
     """Encode a composed message, or the same changed by a hook, as one line."""
-    if sys.getrefcount(_FRAGMENT) == _NO_FRAGMENTS:
+    if _refcount(_FRAGMENT) == _NO_FRAGMENTS:
         try:
             return orjson.dumps(message, simplify, OPTIONS)
         except TypeError:
