@@ -364,7 +364,7 @@ class Agent:
 
     # The steps of a call.
 
-    def _accept(self, uid: Any, line: bytes) -> bool:
+    def _accept(self, uid: str, line: bytes) -> bool:
         """Queue an encoded message."""
         try:
             flags = self._add(uid, line)
@@ -418,7 +418,7 @@ class Agent:
         self._log(type(exc).__name__, logging.WARNING, "a message was refused: %s", exc)
         return False
 
-    def _follow_up(self, uid: str, flags: int) -> bool:
+    def _follow_up(self, uid: object, flags: int) -> bool:
         """Do what the queue asks for after a call."""
         self._flusher.notify(self._accumulator.stream_of(uid), flags)
         if flags & EVICTED:

@@ -171,12 +171,12 @@ class Accumulator:
 
     # The calls of the tracking threads.
 
-    def add(self, uid: str, line: bytes) -> int:
+    def add(self, uid: object, line: bytes) -> int:
         """
         Append one message to the open batch of its lane.
 
         Args:
-            uid: Decides the lane.
+            uid: Decides the lane; a str, of which the encoder has made sure.
             line: The message as encoded, its newline included.
 
         Returns:
@@ -201,7 +201,7 @@ class Accumulator:
         finally:
             self._release()
 
-    def add_alias(self, uid: str, line: bytes) -> int:
+    def add_alias(self, uid: object, line: bytes) -> int:
         """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
         with self._lock:
             stream = self.stream_of(uid)
@@ -212,7 +212,7 @@ class Accumulator:
                 flags |= SEALED
             return flags
 
-    def stream_of(self, uid: str) -> Stream:
+    def stream_of(self, uid: object) -> Stream:
         """Return the queue of the lane that keeps the order of this contact or account."""
         return self.streams[hash(uid) % len(self.streams)]
 
