@@ -73,4 +73,4 @@ class Problems:
     def __call__(self, path: str, problem: str) -> None:
         """Note one; *path* is where it stands. Never holds the value."""
         self.count += 1
-        self._log("invalid", logging.WARNING, "an argument cannot be sent: %s %s", path, problem)
+        self._log("invalid", logging.WARNING, "an argument cannot be sent: %s: %s", path, problem)

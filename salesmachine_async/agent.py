@@ -89,6 +89,8 @@ class Agent:
         _check_callables(on_delivered=on_delivered, on_lost=on_lost, before_send=before_send)
         if transport is None:
             transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
+        elif not (callable(getattr(transport, "send", None)) and callable(getattr(transport, "aclose", None))):
+            raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} has not")
         self._transport = transport
         self._batching = batching
         self._queue = queue
