@@ -144,8 +144,9 @@ def _refused(situation: Situation) -> Decision:
 def _again(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
     at_least = min(outcome.retry_after or 0.0, policy.max_retry_after)
     left = None if policy.budget is None else policy.budget - situation.failing_for
-    pause = Pause(at_least, left) if outcome.verdict is Verdict.PAUSE else None
-    # No request may be made before a pause ends: one that outlasts the budget has decided already.
+    pauses = outcome.verdict is Verdict.PAUSE
+    # No request may be made before a pause ends: one that outlasts the budget has decided already. It is obeyed
+    # nevertheless, for what comes next.
     if left is not None and (left <= 0 or at_least > left):
-        return GiveUp(LossReason.BUDGET_EXHAUSTED, pause)
-    return pause or Wait(left)
+        return GiveUp(LossReason.BUDGET_EXHAUSTED, Pause(at_least) if pauses else None)
+    return Pause(at_least, left) if pauses else Wait(left)

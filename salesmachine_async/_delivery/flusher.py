@@ -125,6 +125,7 @@ class Flusher:
             raise WrongLoop("the agent is running in another event loop")
         for lane in self._lanes:
             lane.recover()  # of a loop that is no more
+        self._tasks.clear()
         self._flushes.clear()
         self._drained = None
         self._loop, self._thread = loop, get_ident()
@@ -261,7 +262,7 @@ class Flusher:
         if self.state not in (State.OPEN, State.CLOSING) or self._tasks.get(lane) is not task:
             return
         why = "was cancelled from outside" if exc is None else f"failed: {told_safely(exc)}"
-        self._log("lane", logging.ERROR, "a delivery task %s; it is started again, nothing is lost", why)
+        self._log("lane", logging.ERROR, "a delivery task %s; nothing is lost, it will be started again", why)
         task.get_loop().call_later(RESTART_SECONDS, self._restart, lane, task)
 
     def _restart(self, lane: Lane, task: asyncio.Task[None]) -> None:

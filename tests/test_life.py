@@ -1,0 +1,648 @@
+"""Beginnings and ends: start, close, cancellation, loops that die, tasks that are killed, agents that are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+from salesmachine_async import (
+    Agent,
+    AgentClosed,
+    Batch,
+    Batching,
+    Loss,
+    LossReason,
+    Outcome,
+    QueueLimits,
+    Retry,
+    Timeouts,
+    WrongLoop,
+)
+from salesmachine_async._core.retry import decide
+from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
+from tests.virtual import run
+
+# Closing may take its deadline and a quarter of a second, as the design promises.
+GRACE = 0.25
+
+
+def law_holds(agent: Agent) -> bool:
+    """Every accepted message is somewhere, once."""
+    stats = agent.stats()
+    return stats.accepted == stats.delivered + sum(stats.lost.values()) + stats.queued + stats.in_flight
+
+
+# Closing.
+
+
+async def test_closing_delivers_what_is_left() -> None:
+    """aclose() sends open batches without waiting for their linger, and reports."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier, batching=Batching(linger=1000))
+    await agent.start()
+    agent.track("u", "e")
+    report = await agent.aclose()
+    assert (report.delivered, report.ok) == (1, True)
+    assert carrier.closed == 1
+
+
+async def test_closing_an_agent_that_never_started_delivers() -> None:
+    """What was tracked before any start is not lost by closing."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    agent.track("u", "e")
+    assert (await agent.aclose()).delivered == 1
+    assert carrier.closed == 1
+
+
+async def test_closing_twice_and_at_once_gives_the_same_report() -> None:
+    """aclose() is idempotent, also when called side by side."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    agent.track("u", "e")
+    first, second = await asyncio.gather(agent.aclose(), agent.aclose())
+    assert first == second == await agent.aclose()
+    assert carrier.closed == 1
+
+
+async def test_every_call_after_the_end_raises() -> None:
+    """A closed agent accepts nothing and says so."""
+    agent = Agent(transport=Carrier())
+    await agent.aclose()
+    calls: list[Callable[[], object]] = [
+        lambda: agent.contact("u"),
+        lambda: agent.account("a"),
+        lambda: agent.track("u", "e"),
+        lambda: agent.pageview("u"),
+        lambda: agent.alias("u", "v"),
+        lambda: agent.track("u", "e", message_id="m"),
+    ]
+    for call in calls:
+        with pytest.raises(AgentClosed):
+            call()
+    with pytest.raises(AgentClosed):
+        await agent.start()
+    assert (await agent.flush()).ok
+    await agent.drain()
+    assert agent.stats().accepted == 0
+
+
+async def test_calls_are_refused_while_closing() -> None:
+    """From the call of aclose() on, nothing more is accepted."""
+    agent = Agent(transport=Carrier(takes=0.05))
+    agent.track("u", "e")
+    closing = asyncio.ensure_future(agent.aclose())
+    await asyncio.sleep(0)
+    with pytest.raises(AgentClosed):
+        agent.track("u", "late")
+    assert (await closing).delivered == 1
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_a_hanging_host_does_not_hold_up_the_end(lanes: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Closed by the deadline; what was not delivered is lost as CLOSED, told and logged."""
+    losses: list[Loss] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=Hanging(), lanes=lanes, on_lost=losses.append, batching=Batching(max_messages=10))
+        await agent.start()
+        for number in range(100):
+            agent.track(f"u{number}", "e")
+        start = loop.time()
+        report = await agent.aclose(timeout=2)
+        assert loop.time() - start == pytest.approx(2)
+        assert (report.lost, report.pending, report.delivered) == ({LossReason.CLOSED: 100}, 0, 0)
+        assert law_holds(agent)
+
+    run(main())
+    assert [loss.count for loss in losses] == [100]
+    assert len({message["messageId"] for message in losses[0].messages}) == 100
+    assert "lost 100 messages (closed)" in caplog.text
+
+
+def test_closing_cuts_a_long_backoff_short() -> None:
+    """In a backoff of 1000 s, closing tries again at once."""
+    carrier = Carrier([BROKEN])
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=carrier, retry=Retry(initial=1000, cap=1000))
+        await agent.start()
+        agent.track("u", "e")
+        await agent.flush(timeout=1)
+        start = loop.time()
+        assert (await agent.aclose(timeout=5)).delivered == 1
+        assert loop.time() - start < 1
+
+    run(main())
+
+
+def test_closing_tries_until_its_deadline() -> None:
+    """With a broken host, closing repeats with a fresh backoff until its time is up."""
+    carrier = Carrier(decide=lambda _: BROKEN)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=carrier, retry=Retry(initial=0.5, cap=30))
+        agent.track("u", "e")
+        start = loop.time()
+        report = await agent.aclose(timeout=10)
+        assert loop.time() - start == pytest.approx(10)
+        assert report.lost == {LossReason.CLOSED: 1}
+        assert len(carrier.attempts) >= 4
+
+    run(main())
+
+
+def test_closing_within_a_pause_of_an_hour_ends_at_once() -> None:
+    """No request may be made before the pause ends, so waiting for the deadline would be in vain."""
+    carrier = Carrier([answer(429, Retry_After="3600")])
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=carrier)
+        await agent.start()
+        agent.track("u", "e")
+        await agent.flush(timeout=1)
+        start = loop.time()
+        assert (await agent.aclose(timeout=10)).lost == {LossReason.CLOSED: 1}
+        assert loop.time() - start < 1
+        assert len(carrier.attempts) == 1
+
+    run(main())
+
+
+def test_closing_waits_out_a_pause_that_ends_in_time() -> None:
+    """A pause shorter than the deadline is obeyed, and then the rest is delivered."""
+    carrier = Carrier([answer(429, Retry_After="3")])
+
+    async def main() -> None:
+        agent = Agent(transport=carrier)
+        agent.track("u", "e")
+        assert (await agent.aclose(timeout=10)).delivered == 1
+        assert carrier.times[1] - carrier.times[0] >= 3
+
+    run(main())
+
+
+def test_a_pause_that_begins_while_closing_ends_it() -> None:
+    """A 429 with a long Retry-After in the last moments: no point in waiting."""
+    carrier = Carrier([answer(429, Retry_After="3600")], takes=1)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=carrier)
+        agent.track("u", "e")
+        start = loop.time()
+        await agent.aclose(timeout=100)
+        assert loop.time() - start < 5
+
+    run(main())
+
+
+def test_a_deadline_of_zero_gives_up_at_once() -> None:
+    """aclose(0), and a negative rest of somebody's deadline, drop everything and say so."""
+
+    async def main() -> None:
+        for timeout in (0, -5.0):
+            agent = Agent(transport=Hanging())
+            agent.track("u", "e")
+            assert (await agent.aclose(timeout)).lost == {LossReason.CLOSED: 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5", True, object()])
+async def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
+    """A bad timeout is named, and the agent goes on."""
+    agent = Agent(transport=Carrier())
+    with pytest.raises(ValueError, match="timeout"):
+        await agent.flush(timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        await agent.aclose(timeout)
+    assert (await agent.aclose()).ok
+
+
+async def test_closing_a_million_messages_is_quick() -> None:
+    """Giving up a full queue takes no time per message."""
+    agent = Agent(
+        transport=Hanging(),
+        queue=QueueLimits(max_messages=1_000_000, max_bytes=2**30),
+        batching=Batching(max_messages=500),
+        on_lost=lambda loss: losses.append(loss.count),
+    )
+    losses: list[int] = []
+    for _ in range(200_000):
+        agent.track("u", "e")
+    await agent.start()
+    start = time.monotonic()
+    report = await agent.aclose(timeout=0.2)
+    assert time.monotonic() - start < 0.2 + GRACE + 1.0  # the extra second is the machine's
+    assert report.lost == {LossReason.CLOSED: 200_000}
+    assert losses == [200_000]
+
+
+async def test_a_transport_that_cannot_be_cancelled_does_not_hold_up_the_end() -> None:
+    """A carrier that swallows cancellation is left behind; its late success changes no count."""
+    release = asyncio.Event()
+
+    class Stubborn(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+            return OK
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(60)
+
+    agent = Agent(transport=Stubborn())
+    agent.track("u", "e")
+    report = await agent.aclose(timeout=0.05)
+    assert report.lost == {LossReason.CLOSED: 1}
+    release.set()
+    await asyncio.sleep(0.01)
+    assert agent.stats().delivered == 0
+    assert law_holds(agent)
+
+
+async def test_a_transport_that_fails_to_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the carrier's aclose() does not become one of the agent's."""
+
+    class Failing(Carrier):
+        async def aclose(self) -> None:
+            raise OSError("SECRET")
+
+    agent = Agent(transport=Failing())
+    agent.track("u", "e")
+    assert (await agent.aclose()).ok
+    assert "OSError" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+# Cancellation of the caller, at every place where he may wait.
+
+
+def waiting(agent: Agent) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
+    return {"flush": agent.flush, "drain": agent.drain}
+
+
+@pytest.mark.parametrize("name", ["flush", "drain"])
+def test_cancelling_a_wait_cancels_only_the_wait(name: str) -> None:
+    """The request under way goes on; nothing is sent twice; waiting again works."""
+    carrier = Carrier(takes=5)
+
+    async def main() -> None:
+        agent = Agent(transport=carrier, queue=QueueLimits(max_messages=10))
+        for number in range(10):
+            agent.track("u", str(number))
+        await agent.start()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await waiting(agent)[name]()
+        await waiting(agent)[name]()
+        assert (await agent.aclose()).delivered == 10
+        assert len(carrier.attempts) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("after", [0, 0.5])
+@pytest.mark.parametrize("times", [1, 3])
+def test_cancelled_while_closing_it_still_drains_and_then_raises(after: float, times: int) -> None:
+    """However often the closer is cancelled, the rest is delivered, and the cancellation comes through."""
+    carrier = Carrier(takes=2)
+
+    async def main() -> None:
+        agent = Agent(transport=carrier)
+        agent.track("u", "e")
+        closer = asyncio.ensure_future(agent.aclose(timeout=10))
+        for _ in range(times):
+            await asyncio.sleep(after)
+            closer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closer
+        assert carrier.closed == 1
+        assert agent.stats().delivered == 1
+        assert (await agent.aclose()).ok
+
+    run(main())
+
+
+def test_cancelled_while_closing_a_hanging_host_it_ends_by_the_deadline() -> None:
+    """Cancellation neither shortens nor prolongs the drain's deadline."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=Hanging())
+        agent.track("u", "e")
+        start = loop.time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await agent.aclose(timeout=3)
+        assert loop.time() - start == pytest.approx(3)
+        assert agent.stats().lost == {LossReason.CLOSED: 1}
+
+    run(main())
+
+
+async def test_a_cancelled_anyio_scope_does_not_stop_the_drain() -> None:
+    """anyio cancels every await in a cancelled scope; the final drain is shielded from it."""
+    carrier = Carrier(takes=0.05)
+    agent = Agent(transport=carrier)
+    with anyio.CancelScope() as scope:
+        async with agent:
+            agent.track("u", "e")
+            scope.cancel()
+    assert carrier.events() == ["e"]
+    assert repr(agent).startswith("<Agent [closed")
+
+
+async def test_an_agent_may_be_closed_by_another_task() -> None:
+    """No scope is held open between start and close: any task may do either."""
+    agent = Agent(transport=Carrier())
+    await asyncio.create_task(agent.start())
+    agent.track("u", "e")
+    assert (await asyncio.create_task(agent.aclose())).ok
+
+
+async def test_an_exception_in_the_body_comes_through_after_the_drain() -> None:
+    """async with delivers and lets the error pass."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    with pytest.raises(ZeroDivisionError):
+        async with agent:
+            _ = agent.track("u", "e") / 0
+    assert carrier.events() == ["e"]
+
+
+def test_sigint_drains() -> None:
+    """asyncio.run, cancelled as by Ctrl-C, leaves the block through the drain."""
+    carrier = Carrier(takes=0.01)
+
+    async def main() -> None:
+        async with Agent(transport=carrier) as agent:
+            agent.track("u", "e")
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_later(0.01, task.cancel)
+            await asyncio.sleep(60)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert carrier.events() == ["e"]
+
+
+# Lanes killed, loops gone.
+
+
+def lane_tasks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-lane")]
+
+
+def test_a_killed_lane_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A lane's task that somebody cancels is replaced; its batch is sent again with the same ids."""
+    carrier = Carrier(takes=5)
+
+    async def main() -> None:
+        async with Agent(transport=carrier) as agent:
+            agent.track("u", "e")
+            await agent.flush(timeout=2)
+            (lane,) = lane_tasks()
+            lane.cancel()
+            assert (await agent.flush()).delivered == 1
+            assert carrier.attempts[0][2] == carrier.attempts[1][2]
+
+    run(main())
+    assert "was cancelled from outside" in caplog.text
+
+
+def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug in a lane costs time, not messages."""
+    failures = [ZeroDivisionError("SECRET")] * 3
+
+    def failing(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return decide(*args)
+
+    monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
+
+    async def main() -> None:
+        async with Agent(transport=Carrier()) as agent:
+            agent.track("u", "e")
+            assert (await agent.flush()).delivered == 1
+
+    run(main())
+    assert "ZeroDivisionError" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_a_lane_killed_while_closing_does_not_stop_the_drain() -> None:
+    """Killed in the last moments, a lane still comes back."""
+    carrier = Carrier(takes=2)
+
+    async def main() -> None:
+        agent = Agent(transport=carrier)
+        agent.track("u", "e")
+        closer = asyncio.ensure_future(agent.aclose(timeout=30))
+        await asyncio.sleep(1)
+        lane_tasks()[0].cancel()
+        assert (await closer).delivered == 1
+
+    run(main())
+
+
+def test_everything_killed_while_closing_still_accounts_for_all() -> None:
+    """When the loop's end cancels even the closing task, what is left is lost as CLOSED, and told."""
+    losses: list[Loss] = []
+    agent = Agent(transport=Hanging(), on_lost=losses.append)
+
+    async def main() -> None:
+        agent.track("u", "e")
+        closing = asyncio.ensure_future(agent.aclose(timeout=1000))
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    run(main())
+    assert [(loss.reason, loss.count) for loss in losses] == [(LossReason.CLOSED, 1)]
+    assert law_holds(agent)
+
+
+def test_a_second_event_loop_takes_over_what_the_first_left() -> None:
+    """A loop that ended without aclose() leaves the queue; start() in the next one delivers it."""
+    carrier = Carrier(takes=0.01)
+    agent = Agent(transport=carrier)
+
+    async def first() -> None:
+        await agent.start()
+        agent.track("u", "1")
+        await agent.flush()
+        agent.track("u", "2")
+
+    async def second() -> None:
+        await agent.start()
+        agent.track("u", "4")
+        assert (await agent.aclose()).delivered == 4
+
+    asyncio.run(first())
+    agent.track("u", "3")
+    assert agent.stats().queued == 2
+    asyncio.run(second())
+    assert carrier.events() == ["1", "2", "3", "4"]
+
+
+def test_a_batch_in_flight_when_the_loop_ended_is_sent_by_the_next() -> None:
+    """What was under way has no outcome; it goes again, ids and all."""
+    agent = Agent(transport=(hanging := Hanging()))
+
+    async def first() -> None:
+        await agent.start()
+        agent.track("u", "1")
+        await agent.flush(timeout=0.01)
+
+    asyncio.run(first())
+    assert len(hanging.attempts) == 1
+    assert law_holds(agent)
+    hanging.send = Carrier().send  # type: ignore[method-assign]
+
+    async def second() -> None:
+        assert (await agent.aclose()).delivered == 1
+
+    asyncio.run(second())
+
+
+def test_a_loop_closed_while_closing_can_be_followed_by_another_close() -> None:
+    """A close that died with its loop is taken up by the next."""
+    agent = Agent(transport=Carrier(takes=0.05))
+    agent.track("u", "e")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(agent.aclose(timeout=5))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    for pending in asyncio.all_tasks(loop):
+        pending._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    del task
+    report = asyncio.run(agent.aclose(timeout=5))
+    assert report.delivered + report.lost.get(LossReason.CLOSED, 0) == 1
+
+
+async def test_a_loop_that_is_still_running_is_not_left() -> None:
+    """Starting in a second loop while the first runs is refused and named."""
+    async with Agent(transport=Carrier()) as agent:
+        agent.track("u", "e")
+
+        def elsewhere() -> None:
+            with pytest.raises(WrongLoop):
+                asyncio.run(agent.start())
+            with pytest.raises(WrongLoop):
+                asyncio.run(agent.flush())
+
+        await asyncio.to_thread(elsewhere)
+        assert (await agent.flush()).delivered == 1
+
+
+async def test_starting_twice_does_nothing() -> None:
+    """start() is idempotent."""
+    async with Agent(transport=Carrier(), lanes=2) as agent:
+        await agent.start()
+        assert len(lane_tasks()) == 2
+
+
+# Forgotten agents.
+
+
+def test_a_dropped_agent_warns_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """Collected without aclose(): a ResourceWarning and a line with the number of messages."""
+    agent = Agent(transport=Carrier())
+    agent.track("u", "e")
+    agent.track("u", "e")
+    with pytest.warns(ResourceWarning, match="2 messages"):
+        del agent
+    assert "2 messages are lost" in caplog.text
+
+
+async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureFixture) -> None:
+    """Forgotten while its loop runs, its lanes end and its transport is closed."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier, lanes=3)
+    await agent.start()
+    with pytest.warns(ResourceWarning):
+        del agent
+    await asyncio.sleep(0.01)
+    assert lane_tasks() == []
+    assert carrier.closed == 1
+    assert caplog.records == []
+
+
+def test_an_agent_dropped_after_its_loop_warns() -> None:
+    """asyncio.run ended, nobody closed: the warning comes all the same."""
+
+    async def main() -> Agent:
+        agent = Agent(transport=Carrier())
+        await agent.start()
+        agent.track("u", "e")
+        return agent
+
+    agent = asyncio.run(main())
+    with pytest.warns(ResourceWarning, match="1 messages"):
+        del agent
+
+
+def test_an_unused_agent_may_be_dropped() -> None:
+    """Made, never used: nothing to warn of. The same for one whose constructor raised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent = Agent(transport=Carrier())
+        del agent
+        with pytest.raises(ValueError, match="lanes"):
+            Agent(transport=Carrier(), lanes=-1)
+        gc.collect()
+
+
+def test_nothing_is_left_behind() -> None:
+    """After a close no task and no timer of the agent is left in the loop."""
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        async with Agent(transport=Carrier(), lanes=4, batching=Batching(linger=1000)) as agent:
+            for number in range(10):
+                agent.track(f"u{number}", "e")
+            await agent.flush(timeout=1)
+            agent.track("u", "e")
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+        loop: Any = asyncio.get_running_loop()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+    run(main())
+
+
+async def test_timeouts_close_is_the_default_deadline() -> None:
+    """aclose() without a timeout takes the policy's."""
+    agent = Agent(transport=Hanging(), timeouts=Timeouts(close=0.05))
+    agent.track("u", "e")
+    async with asyncio.timeout(5):
+        assert (await agent.aclose()).lost == {LossReason.CLOSED: 1}
+
+
+def test_logging_is_silent_without_a_handler(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library adds no handler but a NullHandler and touches no level."""
+    logger = logging.getLogger("salesmachine_async")
+    assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+    assert logger.level == logging.NOTSET
+    assert logger.propagate
