@@ -1,0 +1,89 @@
+"""The control endpoints of a sandbox, over HTTP: break it, and read back what it holds."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+
+from salesmachine_async.cli.demo.ledger import Audit, Ledger, Verdict
+
+PAGE = 500
+
+
+class Control:
+    """
+    One workspace of a running sandbox.
+
+    Args:
+        url: The sandbox's URL.
+        token: The workspace's token.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._http = aiohttp.ClientSession(
+            base_url=f"{url.rstrip('/')}/",
+            # By hand: aiohttp's BasicAuth is deprecated, and what replaces it is not in every 3.14.
+            headers={"Authorization": f"Basic {b64encode(f'{token}:'.encode()).decode()}"},
+            timeout=aiohttp.ClientTimeout(total=10),
+            raise_for_status=True,
+        )
+
+    async def __aenter__(self) -> "Control":
+        """Enter."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    async def is_sandbox(self) -> bool:
+        """
+        Ask whether there are control endpoints at all.
+
+        Raises:
+            aiohttp.ClientError: The server cannot be reached.
+        """
+        async with self._http.get("_sandbox/health", allow_redirects=False, raise_for_status=False) as response:
+            return response.status == 200 and response.content_type == "application/json"
+
+    async def set_faults(self, faults: Sequence[dict[str, Any]]) -> None:
+        """Replace what shall go wrong, in order."""
+        async with self._http.put("_sandbox/faults", json=list(faults)):
+            pass
+
+    async def faults_left(self) -> int:
+        """Count the faults that have not happened yet."""
+        left: list[Any] = (await self._get("faults"))["faults"]
+        return len(left)
+
+    async def summary(self) -> dict[str, Any]:
+        """Read the workspace's counts."""
+        return await self._get("summary")
+
+    async def audit(self, ledger: Ledger) -> Verdict:
+        """Read back everything, page by page, and compare it with *ledger*."""
+        audit = Audit(ledger)
+        async for event in self._pages("events"):
+            audit.event(event["contact_uid"], event["event_uid"], event["params"])
+        async for contact in self._pages("contacts"):
+            uid: str = contact["contact_uid"]
+            audit.contact(uid, contact["params"], tuple(alias for alias in contact["uids"] if alias != uid))
+        async for account in self._pages("accounts"):
+            audit.account(account["account_uid"], account["params"])
+        return audit.finish()
+
+    async def _pages(self, what: str) -> AsyncIterator[dict[str, Any]]:
+        cursor: str | int | None = None
+        while True:
+            page = await self._get(what, {"limit": str(PAGE)} | ({"after": str(cursor)} if cursor is not None else {}))
+            for item in page[what]:
+                yield item
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def _get(self, what: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+        async with self._http.get(f"_sandbox/{what}", params=query) as response:
+            answer: dict[str, Any] = await response.json()
+        return answer

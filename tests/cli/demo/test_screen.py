@@ -1,0 +1,103 @@
+"""What is shown while the demo runs."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from salesmachine_async import LossReason, Stats
+from salesmachine_async.cli.demo import screen as screen_module
+from salesmachine_async.cli.demo.figures import Latency
+from salesmachine_async.cli.demo.screen import LiveScreen, Moment, PlainScreen, make_screen, panel
+
+STATS = Stats(
+    accepted=1234,
+    delivered=1000,
+    queued=200,
+    queued_bytes=9,
+    in_flight=34,
+    lost={},
+    refused=0,
+    invalid_values=0,
+    requests=1,
+    retries=0,
+    bytes_sent=1,
+    paused=False,
+    last_error=None,
+)
+MOMENT = Moment(side="with tracking", share=0.5, requests=4321, trouble="503 twice", stats=STATS)
+LATENCY = Latency(requests=12345, p50=0.5, p99=12.25)
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, height=24, _environ={"TERM": "xterm"})
+
+
+def written(to: Console) -> str:
+    assert isinstance(to.file, io.StringIO)
+    return to.file.getvalue()
+
+
+def shown(moment: Moment) -> str:
+    to = console(terminal=False)
+    to.print(panel(moment))
+    return written(to)
+
+
+def test_plain_lines() -> None:
+    """Where nobody watches, each thing that happened is one plain line that fits into 80 columns."""
+    to = console(terminal=False)
+    with make_screen(to) as screen:
+        assert type(screen) is PlainScreen
+        screen.step("Starting [it]")
+        screen.update(MOMENT)
+        screen.round_done(6, "without tracking", LATENCY, "")
+        screen.round_done(2, "with tracking", LATENCY, "answer cut off")
+    assert written(to) == (
+        "Starting [it] ...\n"
+        "  6  without tracking 12,345 requests  p50  0.50  p99 12.25 ms\n"
+        "  2  with tracking    12,345 requests  p50  0.50  p99 12.25 ms  answer cut off\n"
+    )
+    assert max(map(len, written(to).splitlines())) <= 80
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    """A terminal that can't move its cursor gets no panel."""
+    to = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert type(make_screen(to)) is PlainScreen
+
+
+def test_live_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the panel is drawn at most every FRAME_SECONDS, and vanishes in the end."""
+    monkeypatch.setattr(screen_module, "FRAME_SECONDS", 3600)
+    to = console(terminal=True)
+    with make_screen(to) as screen:
+        assert type(screen) is LiveScreen
+        screen.update(MOMENT)
+        assert "4,321 requests" in written(to)
+        screen.update(dataclasses.replace(MOMENT, requests=5555))
+        assert "5,555" not in written(to)
+        screen.round_done(1, "with tracking", LATENCY, "")
+        screen.update(dataclasses.replace(MOMENT, requests=6666))
+        assert "6,666" in written(to)
+    # The cursor is shown again.
+    assert written(to).rindex("\x1b[?25h") > written(to).rindex("\x1b[?25l")
+
+
+def test_panel() -> None:
+    """The panel shows the round, the messages and what the sandbox does."""
+    text = shown(MOMENT)
+    assert "with tracking" in text
+    assert "1,234 accepted  1,000 delivered  234 waiting  0 lost" in text
+    assert "sandbox   503 twice" in text
+    assert "pauses" not in text
+
+
+def test_panel_when_paused_or_healthy() -> None:
+    """A pause is explained; without trouble the sandbox is healthy; losses are counted."""
+    stats = dataclasses.replace(STATS, paused=True, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
+    text = shown(dataclasses.replace(MOMENT, trouble="", stats=stats))
+    assert "healthy" in text
+    assert "delivery pauses, the shop does not" in text
+    assert "3 lost" in text

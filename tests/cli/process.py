@@ -1,0 +1,41 @@
+"""Runs the real command in a real process."""
+
+import asyncio
+import os
+import sys
+from typing import NamedTuple
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Our environment, without anybody's credentials, 80 columns wide."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
+    return kept | {"COLUMNS": "80"} | extra
+
+
+async def start(*arguments: str, **extra: str) -> asyncio.subprocess.Process:
+    """Start `python -m salesmachine_async …`, with pipes."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "salesmachine_async", *arguments)
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**extra)
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for its end; stdin ends at once."""
+    out, err = await process.communicate(b"")
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def run(*arguments: str, **extra: str) -> Ended:
+    """Run it to its end."""
+    return await end(await start(*arguments, **extra))
