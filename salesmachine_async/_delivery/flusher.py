@@ -197,6 +197,8 @@ class Flusher:
         Cancelled meanwhile, it still ends like that, and then raises the cancellation.
         """
         loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self.start()  # takes over from a loop that is no more
         self._accumulator.close()
         if self._closing is None or (self._closing.get_loop() is not loop and not self._closing.done()):
             cut = self._accumulator.cut()

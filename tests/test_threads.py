@@ -1,0 +1,126 @@
+"""Many threads, one agent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from salesmachine_async import Agent, AgentClosed, Batching, QueueLimits, Retry
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.carriers import Carrier
+
+THREADS = 8
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox on a thread and loop of its own, so that it answers while a test's loop is busy."""
+    ready, stop = threading.Event(), threading.Event()
+    box: list[Sandbox] = []
+
+    async def serve() -> None:
+        async with Sandbox() as sandbox:
+            box.append(sandbox)
+            ready.set()
+            while not stop.is_set():
+                await asyncio.sleep(0.02)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    ready.wait(10)
+    yield box[0]
+    stop.set()
+    thread.join(10)
+
+
+async def in_threads(work: object) -> None:
+    """Run ``work(index)`` in eight threads while the event loop goes on."""
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]  # type: ignore[arg-type]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        await asyncio.sleep(0.01)
+
+
+async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
+    """Through 4 lanes, with faults under way: each message once, each contact in order."""
+    sandbox.faults([Fault(times=20), Fault(status=503, times=3), Fault(times=5), Fault(status=429, retry_after=0.05)])
+    each = 25_000
+    async with Agent(
+        "threads",
+        base_url=sandbox.url,
+        lanes=4,
+        batching=Batching(max_messages=500),
+        queue=QueueLimits(max_messages=200_000),
+        retry=Retry(initial=0.01, cap=0.1),
+    ) as agent:
+
+        def work(index: int) -> None:
+            for number in range(each):
+                assert agent.track(f"u{index}-{number % 10}", "e", {"n": number})
+
+        await in_threads(work)
+        report = await agent.flush()
+        stats = agent.stats()
+    assert (report.delivered, report.ok) == (THREADS * each, True)
+    assert stats.retries >= 4
+    found = sandbox.events("threads")
+    assert len(found) == THREADS * each
+    assert sandbox.summary("threads")["duplicates"] == 0
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for event in found:
+        numbers[event["contact_uid"]].append(event["params"]["n"])
+    assert len(numbers) == THREADS * 10
+    for contact, seen in numbers.items():
+        assert seen == list(range(int(contact[-1]), each, 10))
+
+
+async def test_threads_track_while_the_loop_flushes_drains_and_closes() -> None:
+    """Calls go on until the close; then they raise AgentClosed; what was accepted is what was delivered."""
+    carrier = Carrier()
+    limits = QueueLimits(max_messages=3000)
+    agent = Agent(transport=carrier, lanes=3, queue=limits, batching=Batching(max_messages=7, linger=0.001))
+    await agent.start()
+    accepted = [0] * THREADS
+    closed = [False] * THREADS
+
+    def work(index: int) -> None:
+        try:
+            while True:
+                accepted[index] += agent.track(f"u{index}", "e")
+        except AgentClosed:
+            closed[index] = True
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        await agent.flush(timeout=0.01)
+        await agent.drain()
+        stats = agent.stats()
+        assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
+    report = await agent.aclose(timeout=30)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert all(closed)
+    assert report.ok
+    assert report.delivered == sum(accepted) == agent.stats().accepted == len(carrier.delivered)
+    assert len({message["messageId"] for message in carrier.delivered}) == report.delivered
+
+
+async def test_a_message_of_another_thread_wakes_the_loop() -> None:
+    """A half-full batch of a thread is sent after its linger although the loop has nothing else to do."""
+    carrier = Carrier()
+    async with Agent(transport=carrier, batching=Batching(linger=0.01)) as agent:
+        await asyncio.to_thread(agent.track, "u", "e")
+        async with asyncio.timeout(5):
+            while not carrier.delivered:
+                await asyncio.sleep(0.005)
+        await asyncio.to_thread(lambda: [agent.track("u", "full") for _ in range(100)])
+        async with asyncio.timeout(5):
+            while len(carrier.delivered) < 101:
+                await asyncio.sleep(0.005)
