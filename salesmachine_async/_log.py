@@ -33,7 +33,7 @@ class TroubleLog:
         # By kind: when its last line was written, and how many were left out since.
         self._seen: dict[str, tuple[float | None, int]] = {}
 
-    def __call__(self, kind: str, level: int, message: str, *args: object) -> None:
+    def __call__(self, kind: str, level: int, message: str, *args: object, loud: bool = False) -> None:
         """
         Log *message* unless one of its kind was logged less than a minute ago.
 
@@ -42,6 +42,7 @@ class TroubleLog:
             level: As of `logging`.
             message: With ``%s`` for *args*. Never a payload, a token or a secret.
             args: For the message.
+            loud: Whether it must be seen even where logging is not configured: messages are lost.
         """
         now = self._clock()
         with self._lock:
@@ -53,7 +54,30 @@ class TroubleLog:
         if suppressed:
             message += " (and %d more like it since the last line)"
             args = (*args, suppressed)
-        logger.log(level, message, *args)
+        (say_loudly if loud else logger.log)(level, message, *args)
+
+
+def say_loudly(level: int, message: str, *args: object) -> None:
+    """
+    Log a line; where nobody has configured logging, write it to standard error.
+
+    A NullHandler alone would swallow it, and a script that loses messages would not learn of it.
+    """
+    logger.log(level, message, *args)
+    if not _is_heard(level) and logging.lastResort is not None:
+        logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, message, args, None))
+
+
+def _is_heard(level: int) -> bool:
+    """Whether a handler takes our lines, or somebody has chosen that none should."""
+    if not logger.isEnabledFor(level):
+        return True
+    current: logging.Logger | None = logger
+    while current is not None:
+        if not current.propagate or any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
+            return True
+        current = current.parent
+    return False
 
 
 class Problems:

@@ -24,7 +24,7 @@ from salesmachine_async._core.values import raise_invalid
 from salesmachine_async._delivery.flusher import Flusher, State
 from salesmachine_async._delivery.hooks import Hooks, told_safely
 from salesmachine_async._delivery.transport import HttpTransport, Transport
-from salesmachine_async._log import Problems, TroubleLog, logger
+from salesmachine_async._log import Problems, TroubleLog, say_loudly
 from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
@@ -32,6 +32,8 @@ from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
 __all__ = ["Agent"]
 
 MAX_LANES = 256
+# Seconds: longer waits than thirty years are cut to that, as not every event loop can count to infinity.
+FOREVER = 1e9
 
 # Those not collected yet: asked after a fork, and when the interpreter exits.
 _agents: WeakSet[Agent] = WeakSet()
@@ -459,7 +461,8 @@ class Agent:
             return
         flusher.orphan()
         if left:
-            logger.error("an agent was not closed: %d messages are lost. Use `async with` or `aclose()`", left)
+            line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
+            say_loudly(logging.ERROR, line, left)
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __del__(self) -> None:
@@ -481,7 +484,7 @@ def _seconds(timeout: object) -> float:
     """Return a waiting time; what is left of a deadline may be negative, then there is none."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or isnan(timeout):
         raise ConfigError(f"timeout must be a number of seconds, not {timeout!r}")
-    return max(0.0, timeout)
+    return min(max(0.0, timeout), FOREVER)
 
 
 def _check_types(**arguments: object) -> None:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from salesmachine_async._core.batch import Batch
+    from salesmachine_async._core.batch import Batch, Endpoint
     from salesmachine_async.errors import DeliveryError
 
 __all__ = ["Delivery", "Loss", "LossReason", "Report", "Stats"]
@@ -132,17 +132,20 @@ class Delivery(_OfBatches):
     One delivered request, as `on_delivered` is told.
 
     Attributes:
+        endpoint: What kind of request it was: a batch or an alias.
         status: The server's 2xx status.
         attempts: How many requests it took; 1 is the first.
         seconds: How long the last of them took.
     """
 
+    endpoint: Endpoint
     status: int | None
     attempts: int
     seconds: float
     _batches: tuple[Batch, ...] = field(repr=False)
 
     def __init__(self, batch: Batch, *, status: int | None, seconds: float) -> None:
+        object.__setattr__(self, "endpoint", batch.endpoint)
         object.__setattr__(self, "status", status)
         object.__setattr__(self, "attempts", batch.attempts)
         object.__setattr__(self, "seconds", seconds)

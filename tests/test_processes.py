@@ -42,7 +42,9 @@ class Script:
         return self.process.returncode, out.decode(), err.decode()
 
 
-async def start(sandbox_url: str, source: str, *options: str) -> Script:
+async def start(
+    sandbox_url: str, source: str, *options: str, arguments: tuple[str, ...] = (), dev: bool = True
+) -> Script:
     """Run a script; it finds `asyncio`, `os`, `sys`, `Agent` and friends, and the sandbox in its environment."""
     prelude = "import asyncio, os, signal, sys, threading\nfrom salesmachine_async import *\n"
     environment = {
@@ -54,11 +56,11 @@ async def start(sandbox_url: str, source: str, *options: str) -> Script:
     return Script(
         await asyncio.create_subprocess_exec(
             sys.executable,
-            "-X",
-            "dev",
+            *(("-X", "dev") if dev else ()),
             *options,
             "-c",
             prelude + textwrap.dedent(source),
+            *arguments,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,8 +117,9 @@ async def test_sigterm_with_a_handler_of_the_loop_drains(sandbox: Sandbox) -> No
     assert events(sandbox) == [f"e{number}" for number in range(1000)]
 
 
-async def test_a_script_that_forgets_to_close_says_so_at_its_end(sandbox: Sandbox) -> None:
-    """Exit with messages left: a line on stderr with their number, even if nothing is configured."""
+@pytest.mark.parametrize("dev", [False, True])
+async def test_a_script_that_forgets_to_close_says_so_at_its_end(sandbox: Sandbox, dev: bool) -> None:
+    """Exit with messages left: a line on stderr with their number, even if no logging is configured."""
     script = await start(
         sandbox.url,
         """
@@ -124,11 +127,30 @@ async def test_a_script_that_forgets_to_close_says_so_at_its_end(sandbox: Sandbo
         for n in range(230):
             agent.track("u", "e")
         """,
+        dev=dev,
     )
     status, _, err = await script.end()
     assert status == 0
-    assert "230 messages" in err
+    assert "an agent was not closed: 230 messages are lost" in err
+    assert ("ResourceWarning" in err) is dev
     assert events(sandbox) == []
+
+
+async def test_a_script_that_loses_messages_says_so_unless_told_not_to(sandbox: Sandbox) -> None:
+    """A loss is written to stderr where no logging is configured; who silences the logger has silence."""
+    source = """
+        import logging
+        if len(sys.argv) > 1:
+            logging.getLogger("salesmachine_async").propagate = False
+        async def main():
+            async with Agent(base_url="http://127.0.0.1:9", timeouts=Timeouts(close=0.1)) as agent:
+                agent.track("u", "e")
+        asyncio.run(main())
+        """
+    loud = await (await start(sandbox.url, source)).end()
+    assert loud[2].startswith("lost 1 messages (closed): the connection failed")
+    silent = await (await start(sandbox.url, source, arguments=("silent",))).end()
+    assert silent == (0, "", "")
 
 
 async def test_an_outage_does_not_hang_the_exit(sandbox: Sandbox) -> None:

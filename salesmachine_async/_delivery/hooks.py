@@ -48,7 +48,8 @@ class Hooks:
             return
         loss = Loss(reason, error, batches)
         because = f": {error}" if error is not None else ""
-        self._log(f"lost-{reason.value}", logging.ERROR, "lost %d messages (%s)%s", loss.count, reason.value, because)
+        line = "lost %d messages (%s)%s"
+        self._log(f"lost-{reason.value}", logging.ERROR, line, loss.count, reason.value, because, loud=True)
         if self._on_lost is not None:
             self._guarded("on_lost", self._on_lost, loss)
 
