@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -39,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 async def in_threads(work: object) -> None:
     """Run ``work(index)`` in eight threads while the event loop goes on."""
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]  # type: ignore[arg-type]
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(THREADS)]  # type: ignore[arg-type]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -91,11 +92,14 @@ async def test_threads_track_while_the_loop_flushes_drains_and_closes() -> None:
     def work(index: int) -> None:
         try:
             while True:
-                accepted[index] += agent.track(f"u{index}", "e")
+                if agent.track(f"u{index}", "e"):
+                    accepted[index] += 1
+                else:
+                    time.sleep(0.001)
         except AgentClosed:
             closed[index] = True
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(THREADS)]
     for thread in threads:
         thread.start()
     for _ in range(20):
