@@ -186,6 +186,7 @@ class Lane:
         decision = self._decide(batch, outcome, at_once)
         if not isinstance(decision, AskPing):
             return outcome, decision
+        await self._gate_open()  # another lane may have been told to pause meanwhile
         answer, _ = await self._attempt(Batch.ping())
         match answer.verdict:
             case Verdict.DELIVERED:

@@ -79,6 +79,24 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
     return url
 
 
+def check_proxy(proxy: object) -> URL:
+    """
+    Return the URL of an HTTP proxy, parsed; it may hold credentials.
+
+    Raises:
+        ConfigError: It is not one that aiohttp can use. The message does not echo it.
+    """
+    if not isinstance(proxy, str):
+        raise ConfigError(f"proxy must be a str, not {type(proxy).__name__}")
+    try:
+        url = URL(proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host or url.port is None:
+        raise ConfigError("proxy must be a URL as http://host:port")
+    return url
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True

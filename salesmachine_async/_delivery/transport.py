@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from salesmachine_async._core.batch import Batch, Endpoint
 from salesmachine_async._core.wire import Outcome, Verdict, outcome
 from salesmachine_async._delivery.resolver import DaemonResolver
-from salesmachine_async._delivery.settings import check_base_url, check_credentials, from_environment
+from salesmachine_async._delivery.settings import check_base_url, check_credentials, check_proxy, from_environment
 from salesmachine_async._version import __version__
-from salesmachine_async.errors import CertificateRejected, ConnectionFailed, RequestTimeout
+from salesmachine_async.errors import CertificateRejected, ConfigError, ConnectionFailed, RequestTimeout
 from salesmachine_async.policy import Timeouts
 
 __all__ = ["HttpTransport", "Transport"]
@@ -86,7 +88,10 @@ class HttpTransport:
         self._urls = {endpoint: self._base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
         self._timeouts = timeouts or Timeouts()
-        self._proxy = proxy
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):  # pyright: ignore[reportUnnecessaryIsInstance]
+            # To aiohttp False would mean: do not verify.
+            raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
+        self._proxy = None if proxy is None else check_proxy(proxy)
         self._ssl = ssl_context if ssl_context is not None else True
         # Made in the running loop at the first request; it belongs to that loop.
         self._session: aiohttp.ClientSession | None = None
@@ -105,25 +110,28 @@ class HttpTransport:
         body = batch.body()
         attempt = SimpleNamespace(reused=False)
         try:
-            async with self._open().post(
+            response = await self._open().post(
                 self._urls[batch.endpoint],
                 data=body if len(body) <= SLICE_BYTES else _slices(body),
                 headers={"Content-Length": str(len(body))} if len(body) > SLICE_BYTES else None,
                 allow_redirects=False,
                 proxy=self._proxy,
                 trace_request_ctx=attempt,
-            ) as response:
-                try:
-                    told = await _read_some(response)
-                except asyncio.CancelledError:
-                    # Delivered is delivered: the lane learns it, and then obeys the cancellation.
-                    if not 200 <= response.status <= 299:
-                        raise
-                    response.close()
-                    told = b""
-                return outcome(response.status, response.headers, now=datetime.now(UTC), body=told)
+            )
+            try:
+                told = await read_some(response)
+            except asyncio.CancelledError:
+                # Delivered is delivered: the lane learns it, and then obeys the cancellation.
+                if not 200 <= response.status <= 299:
+                    raise
+                told = b""
+            finally:
+                # Not `async with`: it waits for the rest of the request to be taken, and can be cancelled there.
+                # A connection whose answer was read to its end has gone back to the pool already.
+                response.close()
+            return outcome(response.status, response.headers, now=datetime.now(UTC), body=told)
         except Exception as exc:  # noqa: BLE001 (whatever a connection can raise, the lane must live)
-            return _failure(exc, reused=attempt.reused)
+            return failure(exc, reused=attempt.reused)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -157,34 +165,68 @@ class HttpTransport:
         self.forget()
 
     def _new_session(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        return aiohttp.ClientSession(
-            connector=_Connector(
-                limit=0,  # the lanes are the limit
-                ssl=self._ssl,
-                keepalive_timeout=KEEPALIVE_SECONDS,
-                resolver=DaemonResolver(),
-            ),
-            headers={
+        return open_session(
+            {
                 "Authorization": self._authorization,
                 "Content-Type": "application/json",
                 "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"salesmachine-async/{__version__}",
             },
-            timeout=aiohttp.ClientTimeout(
-                total=self._timeouts.request,
-                connect=self._timeouts.connect,
-                # aiohttp rounds timeouts above this up to whole seconds.
-                ceil_threshold=float("inf"),
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            raise_for_status=False,
-            trace_configs=[trace],
+            timeouts=self._timeouts,
+            ssl_context=self._ssl,
         )
+
+
+def open_session(
+    headers: Mapping[str, str], *, timeouts: Timeouts, ssl_context: ssl.SSLContext | bool
+) -> aiohttp.ClientSession:
+    """
+    Open a session as all requests of this library are made with; in the event loop it is for.
+
+    Each request passes ``trace_request_ctx=SimpleNamespace(reused=False)``, for `failure`.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    trace.on_connection_create_start.append(_note_new)
+    return aiohttp.ClientSession(
+        connector=_Connector(
+            limit=0,  # the lanes are the limit
+            ssl=ssl_context,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            resolver=DaemonResolver(),
+        ),
+        headers={
+            **headers,
+            "Accept-Encoding": "identity",
+            "User-Agent": f"salesmachine-async/{__version__}",
+        },
+        timeout=aiohttp.ClientTimeout(
+            total=timeouts.request,
+            connect=timeouts.connect,
+            # aiohttp rounds timeouts above this up to whole seconds.
+            ceil_threshold=float("inf"),
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        raise_for_status=False,
+        trace_configs=[trace],
+    )
+
+
+class _Protocol(ResponseHandler):
+    """
+    Reads answers, the head by itself.
+
+    aiohttp's parser forgets an answer when something wrong comes behind its head in the same bytes; it must not
+    depend on how the network cut them. A status line that was seen decides.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if 4 <= end < len(data):
+            super().data_received(data[:end])
+            data = data[end:]
+        super().data_received(data)
 
 
 # Connectors of parent processes, kept for as long as this process lives.
@@ -196,6 +238,18 @@ class _Connector(aiohttp.TCPConnector):
 
     orphaned = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]
+
+    async def _get(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a kept connection, but none on which the server has said something unasked (aiohttp issue 13656)."""
+        while (connection := await super()._get(*args, **kwargs)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
     def __del__(self, *args: Any, **kwargs: Any) -> None:
         if not self.orphaned:
             super().__del__(*args, **kwargs)
@@ -205,12 +259,16 @@ async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace,
     context.trace_request_ctx.reused = True
 
 
+async def _note_new(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused = False  # the kept one was of no use
+
+
 async def _slices(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), SLICE_BYTES):
         yield body[start : start + SLICE_BYTES]
 
 
-async def _read_some(response: aiohttp.ClientResponse) -> bytes:
+async def read_some(response: aiohttp.ClientResponse) -> bytes:
     """
     Read the answer's body as far as it is worth, and return it.
 
@@ -229,9 +287,9 @@ async def _read_some(response: aiohttp.ClientResponse) -> bytes:
     return bytes(told[:MAX_ANSWER_BYTES])
 
 
-def _failure(exc: Exception, *, reused: bool) -> Outcome:
+def failure(exc: Exception, *, reused: bool) -> Outcome:
     """
-    Translate what aiohttp raised.
+    Translate what aiohttp raised; *reused* says whether the connection had served a request before.
 
     Only names and system messages are taken over: some of aiohttp's errors hold the request's headers.
     """
@@ -244,6 +302,10 @@ def _failure(exc: Exception, *, reused: bool) -> Outcome:
                 "the server's TLS certificate was not accepted: check the base URL, or pass ssl_context"
             ),
             Verdict.PARKED,
+        )
+    if isinstance(exc, aiohttp.ClientHttpProxyError) and exc.status in (401, 403, 407):
+        return Outcome.failed(
+            ConnectionFailed(f"the proxy answered {exc.status}: check its credentials"), Verdict.PARKED
         )
     if reused and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return Outcome.failed(ConnectionFailed("a kept-alive connection was closed"), Verdict.STALE)

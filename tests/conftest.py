@@ -1,0 +1,24 @@
+"""What all tests need: a Hypothesis profile, and aioresponses mended for the aiohttp of today."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import aioresponses.core
+from hypothesis import settings
+
+# The machines that run the tests are busy: how long an example takes says nothing.
+settings.register_profile("salesmachine", deadline=None)
+settings.load_profile("salesmachine")
+
+
+class MockedResponse(aiohttp.ClientResponse):
+    """aiohttp 3.14 asks for a *stream_writer*, which aioresponses 0.7.9 does not know of."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, stream_writer=Mock(output_size=0), **kwargs)
+
+
+aioresponses.core.ClientResponse = MockedResponse  # type: ignore[attr-defined]
