@@ -712,8 +712,12 @@ def test_the_environment_configures(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_ping_raises_what_went_wrong(outcome: Any, error: type[Exception]) -> None:
     """Each failure of a ping has its exception."""
     async with Agent(transport=Carrier([outcome])) as agent:
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await agent.ping()
+        last_error = agent.stats().last_error
+        assert last_error is not None
+        assert last_error.__traceback__ is None
+        assert caught.value.status == outcome.status  # type: ignore[attr-defined]
 
 
 async def test_ping_asks_at_once_and_carries_nothing() -> None:

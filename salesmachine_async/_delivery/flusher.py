@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from copy import copy
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
@@ -227,7 +228,8 @@ class Flusher:
             # Ping carries no message that could be wrong; the documents give 400 for a wrong or missing key.
             raise Unauthorized("the server answered 400 to ping: check the API token and secret", status=400)
         if outcome.error is not None:
-            raise outcome.error
+            # A copy: raising hangs a traceback on it, and `Stats.last_error` must not hold frames.
+            raise copy(outcome.error)
 
     def orphan(self) -> None:
         """End the tasks of an agent that is gone. Safe in any thread, and when the loop is gone too."""
@@ -316,8 +318,10 @@ class Flusher:
         return self._gate is not None and self._gate.until > self._deadline
 
     async def _settled(self, cut: Cut) -> None:
-        if not cut.settled(self._stuck_lanes()):
-            await self._flushes.setdefault(cut, asyncio.Event()).wait()
+        while not cut.settled(self._stuck_lanes()):
+            event = self._flushes.setdefault(cut, asyncio.Event())
+            event.clear()
+            await event.wait()
 
     async def _close(self, cut: Cut, deadline: float) -> Report:
         """Drain until *deadline*, on the loop's clock, then end all. Cancelling it only brings the end nearer."""
