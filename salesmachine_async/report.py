@@ -28,6 +28,9 @@ class LossReason(Enum):
     CLOSED = "closed"
     """The agent was closed before it could be delivered."""
 
+    # Enum's own is a Python function, in the middle of which a signal handler may run: see `Stream.push`.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:

@@ -7,8 +7,9 @@ the bounds of the whole queue, overflow, a closed agent) happens when a grant en
 the room there is, so the bounds hold exactly.
 
 Everything here may be called from any thread. The lock is re-entrant, because Python may run a signal handler or a
-finaliser that tracks a message in the middle of a call that is tracking one. That can happen only where this code
-calls something; between two calls it leaves a whole state behind.
+finaliser that tracks a message in the middle of a call that is tracking one. It does so only where this code calls
+something, so counters are changed in statements that call nothing. Such a nested message is never lost; it may exceed
+a bound by itself, and go out ahead of the batch that is being sealed around it.
 """
 
 from __future__ import annotations
@@ -82,31 +83,36 @@ class Stream:
 
     @property
     def queued_bytes(self) -> int:
-        """Their bytes; an empty open batch has none."""
-        return self.sealed_bytes + (len(self.open) if self.count else 0)
+        """Their bytes, less the open batch's bracket."""
+        return self.sealed_bytes + len(self.open) - len(OPEN)
 
     def push(self, batch: Batch, *, front: bool = False) -> None:
         """Queue a sealed batch."""
+        # Both first, here and below: `a += b.size` reads *a*, calls, and writes; a call in the middle would be undone.
+        count, size = batch.count, batch.size
         (self.sealed.appendleft if front else self.sealed.append)(batch)
-        self.sealed_messages += batch.count
-        self.sealed_bytes += batch.size
+        self.sealed_messages += count
+        self.sealed_bytes += size
 
     def pop(self) -> Batch:
         """Take the oldest sealed batch."""
         batch = self.sealed.popleft()
-        self.sealed_messages -= batch.count
-        self.sealed_bytes -= batch.size
+        count, size = batch.count, batch.size
+        self.sealed_messages -= count
+        self.sealed_bytes -= size
         return batch
 
     def take_off(self, batch: Batch) -> None:
         """Count a batch as in flight."""
-        self.in_flight += batch.count
-        self.in_flight_bytes += batch.size
+        count, size = batch.count, batch.size
+        self.in_flight += count
+        self.in_flight_bytes += size
 
     def land(self, batch: Batch) -> None:
         """Count a batch as in flight no more."""
-        self.in_flight -= batch.count
-        self.in_flight_bytes -= batch.size
+        count, size = batch.count, batch.size
+        self.in_flight -= count
+        self.in_flight_bytes -= size
 
     @property
     def promised(self) -> int:
@@ -166,7 +172,8 @@ class Accumulator:
         # Messages that ever left an open batch, and what became of them.
         self._sealed_messages = 0
         self._delivered = 0
-        self._lost: Counter[LossReason] = Counter()
+        # Complete from the start: Counter's own default for a missing reason is a call, and see `Stream.push`.
+        self._lost: Counter[LossReason] = Counter(dict.fromkeys(LossReason, 0))
         self._refused = 0
 
     # The calls of the tracking threads.
@@ -205,7 +212,7 @@ class Accumulator:
         """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
         with self._lock:
             stream = self.stream_of(uid)
-            flags = self._admit(len(line) + 1)
+            flags = self._admit(len(line))
             if not flags & REFUSED:
                 self._seal(stream)
                 self._enqueue(stream, seal(bytearray(OPEN + line)), 1, self._next_order(), Endpoint.ALIAS)
@@ -287,7 +294,7 @@ class Accumulator:
                     self._epoch,
                     accepted=self._sealed_messages,
                     delivered=self._delivered,
-                    lost=self._lost,
+                    lost=+self._lost,
                     pending=[stream.sealed_messages + stream.in_flight for stream in self.streams],
                 )
                 self._epoch += 1
@@ -336,7 +343,7 @@ class Accumulator:
                 queued=sum(stream.queued for stream in self.streams),
                 queued_bytes=sum(stream.queued_bytes for stream in self.streams),
                 in_flight=sum(stream.in_flight for stream in self.streams),
-                lost=Counter(self._lost),
+                lost=+self._lost,
                 refused=self._refused,
             )
 
@@ -355,7 +362,7 @@ class Accumulator:
             stream.count += 1
             self._seal(stream)
             return SEALED
-        flags = self._admit(size + 1)
+        flags = self._admit(size)
         if flags & REFUSED:
             return flags
         if len(stream.open) + size > self._batch_bytes and self._seal(stream):
@@ -372,11 +379,12 @@ class Accumulator:
         return flags
 
     def _admit(self, size: int) -> int:
-        """Make room for one message of *size* bytes, a bracket of its own included, by the policy."""
+        """Make room for one message of *size* bytes, by the policy."""
         if self._closed:
             raise AgentClosed("the agent is closed: it accepts no more messages")
-        if size > self._batch_bytes:
-            raise MessageTooLarge("message", f"is {size} bytes, more than the {self._batch_bytes} of a whole batch")
+        if size + len(OPEN) > self._batch_bytes:
+            limit = self._batch_bytes - len(OPEN) - 1  # a bracket before it, and one behind
+            raise MessageTooLarge("message", f"is {size - 1} bytes, and a batch holds one of {limit} at most")
         flags = NOTHING
         while not self._fits(size):
             if (
@@ -395,15 +403,22 @@ class Accumulator:
 
     def _fits(self, size: int) -> bool:
         messages, room = self._room()
-        return messages >= 1 and room >= size
+        if messages < 1 or room < size:
+            return False
+        if len(self.streams) > 1:
+            promised = sum(stream.promised for stream in self.streams)
+            promised_bytes = sum(max(0, stream.size_limit - len(stream.open)) for stream in self.streams)
+            if messages - 1 < promised or room - size < promised_bytes:
+                # It fits only in what lanes were granted and have not used.
+                for stream in self.streams:
+                    stream.revoke()
+        return True
 
     def _room(self) -> tuple[int, int]:
         messages, size = self._limits.max_messages, self._limits.max_bytes
         for stream in self.streams:
             messages -= stream.sealed_messages + stream.count + stream.in_flight
-            size -= stream.sealed_bytes + stream.in_flight_bytes
-            if stream.count:
-                size -= len(stream.open)
+            size -= stream.sealed_bytes + len(stream.open) - len(OPEN) + stream.in_flight_bytes
         return messages, size
 
     def _grant(self, stream: Stream) -> None:
@@ -463,7 +478,10 @@ class Accumulator:
         oldest = min(queued, key=lambda stream: stream.sealed[0].order if stream.sealed else stream.order)
         if not oldest.sealed:
             self._seal(oldest)
-        batch = oldest.pop()
+        try:
+            batch = oldest.pop()
+        except IndexError:  # a call in the middle of this one was faster
+            return False
         if batch.count > 1:
             message = batch.pop_oldest()
             oldest.push(batch, front=True)

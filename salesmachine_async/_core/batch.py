@@ -81,7 +81,7 @@ class Batch:
 
     def __repr__(self) -> str:
         """Show what it is, never what it holds."""
-        return f"<Batch {self.endpoint.value} | {self.count} messages, {self.size} bytes>"
+        return f"<Batch {self.endpoint.value} | {self.count} messages, {self.body_size} bytes>"
 
     @classmethod
     def of_lines(cls, lines: list[bytes], **where: Any) -> Batch:
@@ -95,13 +95,13 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """What it holds, in bytes: the length of the body, two more for an alias, whose body has no brackets."""
-        return len(self._lines) - self._start + 1
+        """What counts against the bounds, in bytes: each message and one separator. Splitting keeps the sum."""
+        return len(self._lines) - self._start
 
     @property
     def body_size(self) -> int:
-        """The length of `body` in bytes."""
-        return self.size if self.endpoint is Endpoint.BATCH else self.size - 2
+        """The length of `body` in bytes: a batch has one bracket more than separators, other bodies have none."""
+        return self.size + 1 if self.endpoint is Endpoint.BATCH else self.size - 1
 
     def body(self) -> bytes:
         """

@@ -28,7 +28,7 @@ class Cut:
         self.epoch = epoch
         self.accepted = accepted
         self._delivered = delivered
-        self._lost = Counter(lost)
+        self._lost = Counter(dict.fromkeys(LossReason, 0) | lost)
         self._pending = pending
 
     def settle(self, lane: int, count: int, reason: LossReason | None) -> None:
@@ -45,4 +45,4 @@ class Cut:
 
     def report(self) -> Report:
         """Return the counts as they are now."""
-        return Report(delivered=self._delivered, lost=dict(self._lost), pending=sum(self._pending))
+        return Report(delivered=self._delivered, lost=dict(+self._lost), pending=sum(self._pending))

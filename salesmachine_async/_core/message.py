@@ -16,11 +16,15 @@ from typing import Any, Final, cast
 
 import orjson
 
-from salesmachine_async._core.values import Cleaner, raise_invalid, simplify, without_surrogates
+from salesmachine_async._core.values import Cleaner, Unencodable, raise_invalid, simplify, without_surrogates
 from salesmachine_async.errors import InvalidMessage
 
-# A naive datetime is UTC, and UTC is written as Z; dataclasses go through `simplify`: one rule for all models.
-OPTIONS: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
+# Dataclasses go through `simplify`: one rule for all models. So do dates and times, at a microsecond each: orjson
+# 3.13.0 writes time(0, 0, 0, 10000) as 00:00:00.10000, and a tzinfo that raises crashes the process.
+OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
+
+# Values looked at for a Fragment before the slow path is taken instead.
+MAX_SCANNED: Final = 10_000
 
 # The arguments that say whom or what a message is about.
 UIDS: Final = ("contact_uid", "account_uid", "event_uid", "alias")
@@ -32,7 +36,8 @@ _FIRST_THOUSAND: Final = 10**8
 
 # orjson copies a Fragment out unvalidated, at any depth: a broken one would corrupt its whole batch, and no option
 # forbids it. Every living Fragment holds a reference to its type, so this count tells in 10 ns that there is none;
-# looking through the params of every call instead costs 200 ns (CPython 3.11).
+# looking through the params of every call instead costs 200 ns (CPython 3.11). What it cannot see: a reference that
+# is there while this is imported and is dropped later hides one Fragment.
 _FRAGMENT: Final = orjson.Fragment
 _refcount: Final = sys.getrefcount
 _NO_FRAGMENTS: Final = _refcount(_FRAGMENT)
@@ -94,7 +99,7 @@ class Encoder:
                     "created_at": stamp,
                     "messageId": self._next_id(),
                 },
-                simplify,
+                _plain,
                 OPTIONS,
             )
         except (TypeError, StopIteration):
@@ -126,7 +131,7 @@ class Encoder:
                     "created_at": stamp,
                     "messageId": self._next_id(),
                 },
-                simplify,
+                _plain,
                 OPTIONS,
             )
         except (TypeError, StopIteration):
@@ -183,19 +188,19 @@ class Encoder:
     def _params(self, params: Any) -> dict[Any, Any]:
         if params is None:
             return {}
-        if isinstance(params, dict):
-            return params  # pyright: ignore[reportUnknownVariableType]
-        if isinstance(params, Mapping):
-            try:
+        if issubclass(type(params), dict):
+            return cast("dict[Any, Any]", params)
+        try:
+            if isinstance(params, Mapping):
                 return dict(params)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            except Exception as exc:  # noqa: BLE001 (the mapping is the user's own code)
-                self._on_problem("params", f"could not be read ({type(exc).__name__})")
-                return {}
+        except Exception as exc:  # noqa: BLE001 (the mapping is the user's own code)
+            self._on_problem("params", f"could not be read ({type(exc).__name__})")
+            return {}
         self._on_problem("params", f"must be a mapping, not {type(params).__qualname__}")
         return {}
 
-    def _created_at(self, created_at: object) -> str:
-        if isinstance(created_at, datetime):
+    def _created_at(self, created_at: Any) -> str:
+        if issubclass(type(created_at), datetime):
             try:
                 aware = created_at if created_at.utcoffset() is not None else created_at.replace(tzinfo=UTC)
                 return _iso(aware.astimezone(UTC))
@@ -205,30 +210,56 @@ class Encoder:
             self._on_problem("created_at", f"must be a datetime, not {type(created_at).__qualname__}")
         return self._stamp_at(self._clock())
 
-    def _message_id(self, message_id: object) -> str:
-        if isinstance(message_id, str):
+    def _message_id(self, message_id: Any) -> str:
+        if issubclass(type(message_id), str):
             text = str.__str__(message_id)
             if text and text == without_surrogates(text):
                 return text
             self._on_problem("message_id", "must not be empty" if not text else "must be valid Unicode")
         elif message_id is not None:
             self._on_problem("message_id", f"must be a non-empty str, not {type(message_id).__qualname__}")
-        try:
-            return self._next_id()
-        except StopIteration:
-            # Two threads may both come here: then some numbers of a thousand stay unused.
-            self._next_id = self._thousand_ids()
-            return self._next_id()
+        while True:
+            try:
+                return self._next_id()
+            except StopIteration:
+                # Two threads may both come here: then some numbers of a thousand stay unused. Others may also use
+                # all of them before this one comes round.
+                self._next_id = self._thousand_ids()
 
     def _thousand_ids(self) -> Callable[[], str]:
         return map(f"{self._prefix}{self._thousands()}".__add__, _THOUSAND).__next__
 
 
+def _plain(value: Any) -> Any:
+    """As `simplify`, but what turns into a Fragment is left to the slow path, which refuses it."""
+    plain = simplify(value)
+    if _refcount(_FRAGMENT) != _NO_FRAGMENTS:
+        raise Unencodable("a Fragment has no JSON form")
+    return plain
+
+
+def _holds_fragment(message: dict[str, Any]) -> bool:
+    """Whether a Fragment stands in a message, as far as orjson would find it without help."""
+    found: list[Any] = [message]
+    # Bounded, for what contains itself: then the slow path decides.
+    for _ in range(MAX_SCANNED):
+        if not found:
+            return False
+        value = found.pop()
+        if isinstance(value, dict):
+            found.extend(value.values())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        elif isinstance(value, list | tuple):
+            found.extend(value)  # pyright: ignore[reportUnknownArgumentType]
+        elif type(value) is _FRAGMENT:
+            return True
+    return True
+
+
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
     """Encode a composed message, or the same changed by a hook, as one line."""
-    if _refcount(_FRAGMENT) == _NO_FRAGMENTS:
+    if _refcount(_FRAGMENT) == _NO_FRAGMENTS or not _holds_fragment(message):
         try:
-            return orjson.dumps(message, simplify, OPTIONS)
+            return orjson.dumps(message, _plain, OPTIONS)
         except TypeError:
             pass
     clean = Cleaner(on_problem).clean
@@ -274,9 +305,11 @@ def check_uids(uids: dict[str, object], on_problem: Callable[[str, str], None]) 
     return texts
 
 
-def _uid(value: object) -> tuple[str, str | None]:
+def _uid(value: Any) -> tuple[str, str | None]:
     """Return a uid's text, and what is wrong with it."""
-    if isinstance(value, str):
+    # By the type: proxies and mocks answer `isinstance` for another.
+    cls: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if issubclass(cls, str):
         text = str.__str__(value)
         if not text:
             return text, "must not be empty"
@@ -284,7 +317,7 @@ def _uid(value: object) -> tuple[str, str | None]:
             # Replacing the broken character could make one of two people.
             return text, "must be valid Unicode (it holds a lone surrogate)"
         return text, None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if issubclass(cls, int) and cls is not bool:
         try:
             return int.__repr__(value), None
         except ValueError:  # beyond sys.get_int_max_str_digits()

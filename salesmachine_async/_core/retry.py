@@ -129,7 +129,7 @@ def decide(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
             return Split() if situation.count > 1 else GiveUp(LossReason.TOO_LARGE)
         case Verdict.STALE if situation.repeated_at_once < situation.connections:
             return RetryNow()
-        case Verdict.PAUSE | Verdict.RETRY | Verdict.STALE:
+        case _:  # PAUSE, RETRY, and STALE too often
             return _again(outcome, situation, policy)
 
 

@@ -20,7 +20,7 @@ from enum import Enum
 from math import isfinite
 from pathlib import PurePath
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
@@ -34,6 +34,7 @@ MAX_KEY_IN_PATH: Final = 40
 
 _INT64_MIN: Final = -(2**63)
 _UINT64_MAX: Final = 2**64 - 1
+_MINUTE: Final = timedelta(minutes=1)
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 # What is written as it is; `type(value) in` is exact, so subclasses take the longer way.
 _ATOMS: Final = frozenset({bool, float, NoneType})
@@ -67,11 +68,12 @@ def without_surrogates(text: str) -> str:
 
     The round trip through UTF-16 is what joins the halves of a pair.
     """
+    text = str.__str__(text)  # a subclass may lie
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return str.__str__(text)
+    return text
 
 
 class Cleaner:
@@ -92,7 +94,7 @@ class Cleaner:
 
     def clean(self, value: Any, path: str, depth: int = 0) -> Any:
         """Return the plain copy of *value*; *path* is where it stands."""
-        cls: type[Any] = type(value)
+        cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if cls in _ATOMS:
             return value
         if cls is str:
@@ -106,6 +108,8 @@ class Cleaner:
         self._ancestors.add(id(value))
         try:
             return self._container(value, cls, path, depth)
+        except RecursionError:  # little stack was left at the call
+            return self._problem(path, "is nested deeper than the stack allows")
         finally:
             self._ancestors.discard(id(value))
 
@@ -160,7 +164,7 @@ def key_text(key: Any) -> str:
     """
     if isinstance(key, Enum):
         return key_text(key.value)
-    if isinstance(key, str):
+    if issubclass(type(key), str):  # by its type: proxies and mocks answer `isinstance` for another
         return without_surrogates(key)
     if isinstance(key, float):
         if isfinite(key):
@@ -176,9 +180,9 @@ def key_text(key: Any) -> str:
 
 def key_in_path(key: object) -> str:
     """Return how *key* is shown in a path: ``.name``, or quoted, escaped and cut short when it is no plain word."""
-    if not isinstance(key, str):
+    if not issubclass(type(key), str):
         return f"[<{_name(key)}>]"
-    text = str.__str__(key)  # a subclass may lie
+    text = str.__str__(cast("str", key))  # a subclass may lie
     if _PLAIN_KEY.match(text) and len(text) <= MAX_KEY_IN_PATH:
         return "." + text
     return f"[{text[:MAX_KEY_IN_PATH]!a}{'…' if len(text) > MAX_KEY_IN_PATH else ''}]"
@@ -200,8 +204,11 @@ def _text_of_datetime(value: datetime) -> str | None:
     # pandas' NaT is a datetime that differs from itself.
     if value != value:  # noqa: PLR0124
         return None
-    if value.utcoffset() is None:
+    offset = value.utcoffset()
+    if offset is None:
         value = value.replace(tzinfo=UTC)
+    elif offset % _MINUTE:  # RFC 3339 has no offsets with seconds
+        value = value.astimezone(UTC)
     return value.isoformat().replace("+00:00", "Z")
 
 
@@ -256,7 +263,7 @@ def _by_shape(value: Any) -> Any:
         return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if isinstance(value, Set):
         return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    cls: type[Any] = type(value)
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, type):
         raise Unencodable(f"a class ({value.__qualname__}) has no JSON form")
     if dataclasses.is_dataclass(value):

@@ -174,6 +174,7 @@ def _redirected_to(headers: Mapping[str, str]) -> str:
     if separator:
         authority, slash, path = rest.partition("/")
         target = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    if not target.isascii() or not target.isprintable():
+    # An @ that is left may end the user of an odd form of URL: `//user@host`, `https:user@host`.
+    if not target.isascii() or not target.isprintable() or "@" in target:
         return ""
     return f" (it points to {target[:200]})" if target else ""

@@ -1,0 +1,56 @@
+"""What several of these tests need: strict JSON, lines of a known size, a crash-proof place to run a snippet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import count
+from typing import Any
+
+from salesmachine_async._core.accumulator import Accumulator, Counts
+from salesmachine_async._core.batch import Batch
+
+
+def strict_loads(text: bytes | str) -> Any:
+    """Parse JSON as the standard says it: no NaN, no repeated key, no lone surrogate."""
+    raw = text.encode() if isinstance(text, str) else text
+    return json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_repeated_key)
+
+
+def _no_constant(name: str) -> object:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    assert len(result) == len(pairs), "a repeated key"
+    return result
+
+
+def line(number: int = 0, uid: str = "a", size: int = 0) -> bytes:
+    """Return one line that names its uid and number; padded to *size* bytes, the newline included."""
+    bare = f'{{"u":"{uid}","n":{number},"p":""}}\n'
+    assert not size or size >= len(bare), "too short to be padded"
+    return f'{{"u":"{uid}","n":{number},"p":"{"x" * max(0, size - len(bare))}"}}\n'.encode()
+
+
+def uid_in_lane(accumulator: Accumulator, lane: int) -> str:
+    """Return a uid whose messages go to that lane."""
+    return next(uid for uid in map(str, count()) if accumulator.stream_of(uid).index == lane)
+
+
+def numbers(*batches: Batch) -> list[int]:
+    """Return the numbers of their messages, in order."""
+    return [message["n"] for batch in batches for message in batch.messages()]
+
+
+def law_holds(counts: Counts) -> bool:
+    """Every accepted message is delivered, lost, queued or in flight; none is two of these."""
+    return counts.accepted == counts.delivered + counts.lost.total() + counts.queued + counts.in_flight
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a snippet in a process of its own: one that may crash, or must import afresh."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
