@@ -31,6 +31,8 @@ from salesmachine_async.errors import (
 )
 from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+from salesmachine_async.threaded import ThreadedAgent
+from salesmachine_async.tracker import Tracker
 
 __all__ = [
     "Agent",
@@ -61,7 +63,9 @@ __all__ = [
     "SalesmachineError",
     "ServerFailure",
     "Stats",
+    "ThreadedAgent",
     "Timeouts",
+    "Tracker",
     "Transport",
     "Unauthorized",
     "Verdict",

@@ -88,13 +88,15 @@ class Problems:
         count: How many there were.
     """
 
-    __slots__ = ("_log", "count")
+    __slots__ = ("_lock", "_log", "count")
 
     def __init__(self, log: TroubleLog) -> None:
         self._log = log
+        self._lock = RLock()
         self.count = 0
 
     def __call__(self, path: str, problem: str) -> None:
         """Note one; *path* is where it stands. Never holds the value."""
-        self.count += 1
+        with self._lock:
+            self.count += 1
         self._log("invalid", logging.WARNING, "an argument cannot be sent: %s: %s", path, problem)

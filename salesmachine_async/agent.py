@@ -10,7 +10,6 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from math import isnan
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +27,7 @@ from salesmachine_async._log import Problems, TroubleLog, say_loudly
 from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+from salesmachine_async.tracker import Tracker
 
 __all__ = ["Agent"]
 
@@ -155,7 +155,8 @@ class Agent:
             message_id: Identifies the message on every attempt; default: minted.
 
         Returns:
-            True if accepted; False if refused because the queue is full (`Stats.refused` counts).
+            True if accepted; False if refused: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.refused` counts.
 
         Raises:
             InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
@@ -166,11 +167,7 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("contact", "contact_uid", contact_uid, params)
             if line is not None:
-                try:
-                    flags = self._add(contact_uid, line)
-                except (AgentClosed, MessageTooLarge) as exc:
-                    return self._not_accepted(exc)
-                return True if flags == NOTHING else self._follow_up(contact_uid, flags)
+                return self._accept(contact_uid, line, self._add)
         return self._record("contact", {"contact_uid": contact_uid}, params, created_at, message_id)
 
     def account(
@@ -196,11 +193,7 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("account", "account_uid", account_uid, params)
             if line is not None:
-                try:
-                    flags = self._add(account_uid, line)
-                except (AgentClosed, MessageTooLarge) as exc:
-                    return self._not_accepted(exc)
-                return True if flags == NOTHING else self._follow_up(account_uid, flags)
+                return self._accept(account_uid, line, self._add)
         return self._record("account", {"account_uid": account_uid}, params, created_at, message_id)
 
     def track(
@@ -275,6 +268,17 @@ class Agent:
         message = self._encoder.compose_alias(contact_uid, alias, message_id)
         return self._add_message(message, alias=True)
 
+    def bind(self, contact_uid: str | int, account_uid: str | int | None = None, **params: Any) -> Tracker:
+        """
+        Return the calls for one contact: ``contact``, ``track`` and ``pageview`` without the uid.
+
+        Args:
+            contact_uid: Who.
+            account_uid: Sent as ``params["account_uid"]`` of every message.
+            params: Sent with every message; those of a call win.
+        """
+        return Tracker(self, contact_uid, account_uid, params)
+
     # Life and waiting.
 
     async def __aenter__(self) -> Self:
@@ -299,7 +303,7 @@ class Agent:
 
     async def flush(self, timeout: float | None = None) -> Report:
         """
-        Wait until everything accepted before has an outcome. Starts the agent if it was not.
+        Wait until everything accepted before has an outcome. Starts the agent if there is something to wait for.
 
         What is parked (the server refuses the key, say) is not waited for. Cancelling it cancels only the waiting.
 
@@ -308,6 +312,10 @@ class Agent:
 
         Returns:
             What became of it, since the agent was made; what has no outcome yet is pending.
+
+        Raises:
+            ConfigError: *timeout* is not a number.
+            WrongLoop: The agent is delivering on another event loop, which is running.
         """
         return await self._flusher.flush(None if timeout is None else _seconds(timeout))
 
@@ -316,7 +324,10 @@ class Agent:
         Hold the producer back, as `asyncio.StreamWriter.drain` does.
 
         Returns at once while the queue is below 80 % of both its bounds; else waits until it is down to 50 %, or
-        the agent is closed. Starts the agent if it was not.
+        the agent is closed. Starts the agent if it has to wait.
+
+        Raises:
+            WrongLoop: The agent is delivering on another event loop, which is running.
         """
         await self._flusher.drain()
 
@@ -325,13 +336,17 @@ class Agent:
         Refuse further calls, deliver what is left, give up what cannot be delivered in time, and end.
 
         Returns within *timeout* and a quarter of a second whatever the network does, also when it is cancelled, which
-        it raises afterwards. Later calls return the same report.
+        it raises afterwards. Later calls return the same report; one with less time brings the end forward.
 
         Args:
             timeout: Seconds to deliver; default: `Timeouts.close`.
 
         Returns:
             What became of all messages. What was given up is lost as `LossReason.CLOSED`; nothing is pending.
+
+        Raises:
+            ConfigError: *timeout* is not a number.
+            WrongLoop: The agent is delivering on another event loop, which is running.
         """
         return await self._flusher.aclose(_seconds(self._timeouts.close if timeout is None else timeout))
 
@@ -343,6 +358,7 @@ class Agent:
             Unauthorized: It does not accept the key.
             DeliveryError: It is not there, or not well; see its children.
             AgentClosed: The agent was closed.
+            WrongLoop: The agent is delivering on another event loop, which is running.
         """
         self._check_open()
         await self._flusher.ping()
@@ -356,7 +372,7 @@ class Agent:
             queued=counts.queued,
             queued_bytes=counts.queued_bytes,
             in_flight=counts.in_flight,
-            lost=dict(counts.lost),
+            lost=counts.lost,
             refused=counts.refused,
             invalid_values=self._problems.count,
             requests=traffic.requests,
@@ -368,10 +384,10 @@ class Agent:
 
     # The steps of a call.
 
-    def _accept(self, uid: str, line: bytes) -> bool:
+    def _accept(self, uid: object, line: bytes, add: Callable[[object, bytes], int]) -> bool:
         """Queue an encoded message."""
         try:
-            flags = self._add(uid, line)
+            flags = add(uid, line)
         except (AgentClosed, MessageTooLarge) as exc:
             return self._not_accepted(exc)
         return True if flags == NOTHING else self._follow_up(uid, flags)
@@ -389,12 +405,7 @@ class Agent:
             self._accumulator.refuse()
             return False
         uid, line = lane_uid(message), self._encoder.encode(message)
-        if not alias:
-            return self._accept(uid, line)
-        try:
-            return self._follow_up(uid, self._accumulator.add_alias(uid, line))
-        except (AgentClosed, MessageTooLarge) as exc:
-            return self._not_accepted(exc)
+        return self._accept(uid, line, self._accumulator.add_alias if alias else self._add)
 
     def _filtered(
         self, message: dict[str, Any], before_send: Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -403,17 +414,18 @@ class Agent:
         copy = orjson.loads(self._encoder.encode(message))
         try:
             changed = before_send(copy)
-            if changed is None:
-                return None
+        except Exception as exc:  # noqa: BLE001 (the hook is the user's)
+            self._log("before_send", logging.ERROR, "before_send raised %s; not sent", told_safely(exc))
+            return None
+        if changed is None:
+            return None
+        try:
             revised = revise(message, changed)
             encode(revised, raise_invalid)
         except InvalidMessage as exc:
             self._log("before_send", logging.ERROR, "before_send returned a message that cannot be sent: %s", exc)
-        except Exception as exc:  # noqa: BLE001 (the hook is the user's)
-            self._log("before_send", logging.ERROR, "before_send raised %s; not sent", told_safely(exc))
-        else:
-            return revised
-        return None
+            return None
+        return revised
 
     def _not_accepted(self, exc: AgentClosed | MessageTooLarge) -> bool:
         if self._on_invalid is Invalid.RAISE:
@@ -482,7 +494,7 @@ def _no_short_way(*_: object) -> None:
 
 def _seconds(timeout: object) -> float:
     """Return a waiting time; what is left of a deadline may be negative, then there is none."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or isnan(timeout):
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:  # noqa: PLR0124 (NaN)
         raise ConfigError(f"timeout must be a number of seconds, not {timeout!r}")
     return min(max(0.0, timeout), FOREVER)
 

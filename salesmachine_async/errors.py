@@ -4,7 +4,7 @@ Every error the library raises or reports, in one tree.
 ::
 
     SalesmachineError
-    ├── ConfigError (ValueError)          a constructor argument or environment variable is unusable
+    ├── ConfigError (ValueError)          a setting (argument, policy, environment variable) is unusable
     ├── InvalidMessage (ValueError)       an argument of a tracking call cannot be sent; names its path
     │   └── MessageTooLarge               one message alone exceeds ``Batching.max_bytes``
     ├── QueueFull                         the queue is full, under ``Overflow.RAISE``
@@ -48,7 +48,7 @@ class SalesmachineError(Exception):
 
 
 class ConfigError(SalesmachineError, ValueError):
-    """A constructor argument or an environment variable is unusable. Never echoes a token or a secret."""
+    """An argument that sets something, or its environment variable, is unusable. Never echoes a token or a secret."""
 
 
 class InvalidMessage(SalesmachineError, ValueError):

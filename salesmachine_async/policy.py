@@ -31,7 +31,10 @@ class Invalid(Enum):
     RAISE = "raise"
     """Raise `InvalidMessage` at the call, so that it is found in development."""
     REPORT = "report"
-    """Never raise: unsendable values become null, unusable calls are refused; both are counted and logged."""
+    """
+    Never raise into the application: unsendable values become null, unusable calls are refused, as are calls after the
+    end; all are counted and logged. Only `Overflow.RAISE`, which asks for it, still raises `QueueFull`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +139,14 @@ def check_whole(name: str, value: object, *, at_least: int, at_most: int | None 
 
 def check_seconds(name: str, value: object, *, above_zero: bool = False) -> None:
     """Raise `ConfigError` unless *value* is a finite number of at least (or above) 0, and no bool."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise ConfigError(f"{name} must be a finite number of seconds, not {value!r}")
     if value < 0 or (above_zero and value == 0):
         raise ConfigError(f"{name} must be {'above' if above_zero else 'at least'} 0 seconds, not {value!r}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:  # an int beyond any float
+        return False

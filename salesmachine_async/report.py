@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -45,12 +45,12 @@ class Stats:
         queued: Messages waiting.
         queued_bytes: Their size as encoded for the wire.
         in_flight: Messages taken out of the queue for a request that has not succeeded yet.
-        lost: Messages given up, by reason; reasons that never happened are absent.
-        refused: Calls that were not accepted: queue full, dropped by ``before_send``, unusable under
-            `Invalid.REPORT`.
-        invalid_values: Values replaced by null, under `Invalid.REPORT`.
+        lost: Messages given up, by reason; reasons that never happened are absent, and read as 0.
+        refused: Calls that returned False or raised `QueueFull`: queue full, dropped by ``before_send``, or under
+            `Invalid.REPORT` unusable, too large or after the end.
+        invalid_values: Arguments and values that could not be sent, under `Invalid.REPORT`.
         requests: HTTP requests begun.
-        retries: Those of them that repeated an earlier one.
+        retries: Those of them that carried messages which had been sent before, alone or in a larger batch.
         bytes_sent: The sum of their bodies.
         paused: Whether sending is held back: by a 429 or 503, or because a lane is parked.
         last_error: The latest failure of a request; None when the latest request succeeded.
@@ -78,7 +78,7 @@ class Report:
 
     Attributes:
         delivered: Messages the server answered with 2xx.
-        lost: Messages given up, by reason; reasons that never happened are absent.
+        lost: Messages given up, by reason; reasons that never happened are absent, and read as 0.
         pending: Messages without an outcome yet.
     """
 
@@ -89,24 +89,24 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every message was delivered."""
-        return not self.lost and not self.pending
+        return not any(self.lost.values()) and not self.pending
 
 
 class _OfBatches:
     """Counts messages at once, decodes them only when asked."""
 
     __slots__ = ()
-    _batches: tuple[Batch, ...]
+    batches: tuple[Batch, ...]
 
     @property
     def count(self) -> int:
         """How many messages."""
-        return sum(batch.count for batch in self._batches)
+        return sum(batch.count for batch in self.batches)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages as they were (to be) sent, oldest first; decoded anew at every access."""
-        return [message for batch in self._batches for message in batch.messages()]
+        return [message for batch in self.batches for message in batch.messages()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,16 +117,12 @@ class Loss(_OfBatches):
     Attributes:
         reason: Why.
         error: The failure that decided it; None when no request was to blame.
+        batches: What holds the messages, still encoded.
     """
 
     reason: LossReason
     error: DeliveryError | None
-    _batches: tuple[Batch, ...] = field(repr=False)
-
-    def __init__(self, reason: LossReason, error: DeliveryError | None, batches: Iterable[Batch]) -> None:
-        object.__setattr__(self, "reason", reason)
-        object.__setattr__(self, "error", error)
-        object.__setattr__(self, "_batches", tuple(batches))
+    batches: tuple[Batch, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,17 +135,11 @@ class Delivery(_OfBatches):
         status: The server's 2xx status.
         attempts: How many requests it took; 1 is the first.
         seconds: How long the last of them took.
+        batches: What holds the messages, still encoded.
     """
 
     endpoint: Endpoint
     status: int | None
     attempts: int
     seconds: float
-    _batches: tuple[Batch, ...] = field(repr=False)
-
-    def __init__(self, batch: Batch, *, status: int | None, seconds: float) -> None:
-        object.__setattr__(self, "endpoint", batch.endpoint)
-        object.__setattr__(self, "status", status)
-        object.__setattr__(self, "attempts", batch.attempts)
-        object.__setattr__(self, "seconds", seconds)
-        object.__setattr__(self, "_batches", (batch,))
+    batches: tuple[Batch, ...] = field(repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 from unittest.mock import Mock
 
@@ -22,3 +23,8 @@ class MockedResponse(aiohttp.ClientResponse):
 
 
 aioresponses.core.ClientResponse = MockedResponse  # type: ignore[attr-defined]
+
+
+# A shell starts background jobs with SIGINT ignored, and so are then all processes under test that must hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -33,8 +33,11 @@ from salesmachine_async import (
     ServerFailure,
     Timeouts,
     Unauthorized,
+    errors,
+    policy,
+    report,
 )
-from tests.carriers import BROKEN, STALE, Carrier, answer
+from tests.carriers import BROKEN, STALE, Carrier, Hanging, answer
 from tests.virtual import run
 
 
@@ -303,6 +306,21 @@ async def test_drop_oldest_loses_exactly_the_oldest(caplog: pytest.LogCaptureFix
     assert (report.delivered, report.lost, report.ok) == (3, {LossReason.QUEUE_FULL: 2}, False)
     assert carrier.events() == ["2", "3", "4"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_drop_oldest_does_not_empty_the_queue_in_vain() -> None:
+    """A message that would not fit even with the queue empty, beside what is in flight, displaces none."""
+    limits = QueueLimits(max_bytes=1500, overflow=Overflow.DROP_OLDEST)
+    agent = Agent(transport=Hanging(), queue=limits, batching=Batching(max_messages=4))
+    async with agent:
+        assert all(agent.track("u", "e", {"x": "y" * 100}) for _ in range(4))
+        await agent.flush(timeout=0.01)
+        assert agent.stats().in_flight == 4
+        assert agent.track("u", "small")
+        assert agent.track("u", "big", {"x": "y" * 800}) is False
+        stats = agent.stats()
+        assert (stats.queued, stats.lost, stats.refused) == (1, {}, 1)
+        await agent.aclose(timeout=0)
 
 
 async def test_a_hook_that_tracks_into_a_full_queue_does_not_displace() -> None:
@@ -616,6 +634,18 @@ async def test_before_send_fails_closed(hook: Callable[[Any], Any], caplog: pyte
     assert "PAYLOAD" not in caplog.text
 
 
+async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCaptureFixture) -> None:
+    """Even the library's own error may carry a payload in its text when the hook raises it."""
+
+    def hook(_: object) -> None:
+        raise InvalidMessage("params", "PAYLOAD")
+
+    async with Agent(transport=Carrier(), before_send=hook) as agent:
+        assert agent.track("u", "e") is False
+    assert "InvalidMessage (test_agent.py:" in caplog.text
+    assert "PAYLOAD" not in caplog.text
+
+
 # Construction.
 
 
@@ -656,6 +686,7 @@ def test_unusable_arguments_are_refused_by_name(options: dict[str, Any]) -> None
         (QueueLimits, {"overflow": "raise"}),
         (Retry, {"initial": 0}),
         (Retry, {"cap": float("inf")}),
+        (Retry, {"cap": 10**400}),
         (Retry, {"cap": 0.1}),
         (Retry, {"budget": -1}),
         (Retry, {"max_retry_after": "1"}),
@@ -690,8 +721,10 @@ def test_the_environment_configures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token, secret and URL come from the environment by default."""
     monkeypatch.setenv("SALESMACHINE_API_TOKEN", "token")
     monkeypatch.setenv("SALESMACHINE_API_URL", "http://127.0.0.1:1/prefix")
-    agent = Agent()
-    assert "127.0.0.1" in repr(agent._transport)
+    monkeypatch.setenv("SALESMACHINE_API_SECRET", "secret")
+    transport: Any = Agent()._transport
+    assert repr(transport) == "<HttpTransport http://127.0.0.1:1/prefix>"
+    assert transport._authorization == "Basic dG9rZW46c2VjcmV0"
     monkeypatch.setenv("SALESMACHINE_API_URL", "ftp://x")
     with pytest.raises(ConfigError):
         Agent()
@@ -732,14 +765,23 @@ async def test_ping_asks_at_once_and_carries_nothing() -> None:
         await agent.ping()
 
 
+async def test_ping_by_a_carrier_that_raises_is_a_failed_connection() -> None:
+    """Whatever a transport raises, ping raises an error of the library."""
+    async with Agent(transport=Carrier([ValueError("SECRET")])) as agent:
+        with pytest.raises(ConnectionFailed, match="ValueError") as caught:
+            await agent.ping()
+    assert "SECRET" not in str(caught.value)
+
+
 # The package.
 
 
 def test_every_public_name_is_there() -> None:
-    """`__all__` is sorted and complete."""
+    """`__all__` is sorted and holds all errors, policies and records."""
     names = salesmachine_async.__all__
+    assert names == sorted(set(names), key=lambda name: (name.startswith("__"), name))
     assert [name for name in names if not hasattr(salesmachine_async, name)] == []
-    assert len(set(names)) == len(names)
+    assert {*errors.__all__, *policy.__all__, *report.__all__} <= set(names)
 
 
 def test_errors_can_be_pickled() -> None:

@@ -336,7 +336,7 @@ async def test_an_import_stays_light(sandbox: Sandbox) -> None:
     script = await start(
         sandbox.url,
         """
-        heavy = {"aiohttp.web", "typer", "rich", "sqlite3", "salesmachine_async.sandbox", "salesmachine_async.cli"}
+        heavy = {"aiohttp.web", "typer", "rich", "salesmachine_async.sandbox", "salesmachine_async.cli"}
         print(sorted(heavy & set(sys.modules)))
         """,
     )

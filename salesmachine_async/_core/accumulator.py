@@ -119,6 +119,11 @@ class Stream:
         """How many more messages the grant allows."""
         return max(0, self.count_limit - self.count) + self.granted_full
 
+    @property
+    def promised_bytes(self) -> int:
+        """How many more bytes it allows."""
+        return max(0, self.size_limit - len(self.open))
+
     def revoke(self) -> None:
         """End the grant: the next call goes the long way."""
         self.count_limit = self.size_limit = 0
@@ -275,11 +280,9 @@ class Accumulator:
 
     # The calls of the agent.
 
-    def seal_open(self, stream: Stream, order: int | None = None) -> bool:
-        """Seal the stream's open batch if it has one and, when *order* is given, if it is still that one."""
+    def seal_open(self, stream: Stream) -> bool:
+        """Seal the stream's open batch; returns whether it had one."""
         with self._lock:
-            if order is not None and order != stream.order:
-                return False
             return self._seal(stream)
 
     def cut(self) -> Cut:
@@ -390,6 +393,7 @@ class Accumulator:
             if (
                 self._limits.overflow is Overflow.DROP_OLDEST
                 and get_ident() not in self.no_eviction
+                and self._fits_an_empty_queue(size)
                 and self._evict_oldest()
             ):
                 flags |= EVICTED
@@ -407,12 +411,18 @@ class Accumulator:
             return False
         if len(self.streams) > 1:
             promised = sum(stream.promised for stream in self.streams)
-            promised_bytes = sum(max(0, stream.size_limit - len(stream.open)) for stream in self.streams)
+            promised_bytes = sum(stream.promised_bytes for stream in self.streams)
             if messages - 1 < promised or room - size < promised_bytes:
                 # It fits only in what lanes were granted and have not used.
                 for stream in self.streams:
                     stream.revoke()
         return True
+
+    def _fits_an_empty_queue(self, size: int) -> bool:
+        """Whether displacing can help at all: what is in flight stays."""
+        messages = sum(stream.in_flight for stream in self.streams)
+        in_flight_bytes = sum(stream.in_flight_bytes for stream in self.streams)
+        return messages < self._limits.max_messages and in_flight_bytes + size <= self._limits.max_bytes
 
     def _room(self) -> tuple[int, int]:
         messages, size = self._limits.max_messages, self._limits.max_bytes
@@ -440,7 +450,7 @@ class Accumulator:
         """Return which part of the room this lane may be granted, as others hold grants too."""
         others = [other for other in self.streams if other is not stream]
         promised = sum(other.promised for other in others)
-        promised_bytes = sum(max(0, other.size_limit - len(other.open)) for other in others)
+        promised_bytes = sum(other.promised_bytes for other in others)
         if messages - promised >= self._batch_messages and size - promised_bytes >= self._batch_bytes:
             return messages, size
         # Near a bound: take back what other lanes do not use, and share what is left.

@@ -45,4 +45,4 @@ class Cut:
 
     def report(self) -> Report:
         """Return the counts as they are now."""
-        return Report(delivered=self._delivered, lost=dict(+self._lost), pending=sum(self._pending))
+        return Report(delivered=self._delivered, lost=+self._lost, pending=sum(self._pending))

@@ -70,7 +70,7 @@ class Encoder:
         # so that no thread sees the text of one millisecond with the bounds of another.
         self._stamp = (0.0, 0.0, "")
 
-    def event(self, contact_uid: object, event_uid: object, params: object) -> bytes | None:
+    def event(self, contact_uid: object, event_uid: object, params: Any) -> bytes | None:
         """
         Encode an event the fast way.
 
@@ -83,7 +83,7 @@ class Encoder:
             or not contact_uid
             or not event_uid
             or (type(params) is not dict and params is not None)
-            or _refcount(_FRAGMENT) != _NO_FRAGMENTS
+            or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
         ):
             return None
         start, end, stamp = self._stamp
@@ -105,7 +105,7 @@ class Encoder:
         except (TypeError, StopIteration):
             return None
 
-    def record(self, method: str, uid_name: str, uid: object, params: object) -> bytes | None:
+    def record(self, method: str, uid_name: str, uid: object, params: Any) -> bytes | None:
         """
         Encode a contact or an account the fast way.
 
@@ -116,7 +116,7 @@ class Encoder:
             type(uid) is not str
             or not uid
             or (type(params) is not dict and params is not None)
-            or _refcount(_FRAGMENT) != _NO_FRAGMENTS
+            or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
         ):
             return None
         start, end, stamp = self._stamp
@@ -238,8 +238,8 @@ def _plain(value: Any) -> Any:
     return plain
 
 
-def _holds_fragment(message: dict[str, Any]) -> bool:
-    """Whether a Fragment stands in a message, as far as orjson would find it without help."""
+def _holds_fragment(message: Any) -> bool:
+    """Whether a Fragment stands in a message or its params, as far as orjson would find it without help."""
     found: list[Any] = [message]
     # Bounded, for what contains itself: then the slow path decides.
     for _ in range(MAX_SCANNED):

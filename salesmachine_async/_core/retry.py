@@ -142,9 +142,10 @@ def _refused(situation: Situation) -> Decision:
 
 
 def _again(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
-    at_least = min(outcome.retry_after or 0.0, policy.max_retry_after)
-    left = None if policy.budget is None else policy.budget - situation.failing_for
     pauses = outcome.verdict is Verdict.PAUSE
+    # To other answers a Retry-After is not obeyed, so it costs no budget either.
+    at_least = min(outcome.retry_after or 0.0, policy.max_retry_after) if pauses else 0.0
+    left = None if policy.budget is None else policy.budget - situation.failing_for
     # No request may be made before a pause ends: one that outlasts the budget has decided already. It is obeyed
     # nevertheless, for what comes next.
     if left is not None and (left <= 0 or at_least > left):

@@ -9,7 +9,6 @@ from contextlib import suppress
 from copy import copy
 from enum import Enum
 from functools import partial
-from http import HTTPStatus
 from threading import get_ident
 from typing import Final
 
@@ -21,7 +20,7 @@ from salesmachine_async._core.cut import Cut
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.gate import Gate
 from salesmachine_async._delivery.hooks import Hooks, told_safely
-from salesmachine_async._delivery.lane import Lane, Surroundings, Traffic
+from salesmachine_async._delivery.lane import Lane, Surroundings, Traffic, send_guarded
 from salesmachine_async._delivery.transport import Transport
 from salesmachine_async._log import TroubleLog
 from salesmachine_async.errors import Unauthorized, WrongLoop
@@ -99,6 +98,8 @@ class Flusher:
         # The end, once begun; shared by all who call `aclose`.
         self._closing: asyncio.Task[Report] | None = None
         self._deadline = float("inf")
+        # While it drains: brought forward by an `aclose` with an earlier deadline.
+        self._draining: asyncio.Timeout | None = None
 
     @property
     def paused(self) -> bool:
@@ -122,8 +123,7 @@ class Flusher:
         loop = asyncio.get_running_loop()
         if self.state is State.CLOSED or (self._loop is loop and self._tasks):
             return
-        if self._loop is not None and self._loop is not loop and self._loop.is_running():
-            raise WrongLoop("the agent is running in another event loop")
+        self._check_loop(loop)
         for lane in self._lanes:
             lane.recover()  # of a loop that is no more
         self._tasks.clear()
@@ -156,7 +156,9 @@ class Flusher:
         if loop is None:
             return  # `start` will look at everything
         with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
-            if get_ident() == self._thread:
+            # Without a current task this may be a signal handler in the middle of the loop's sleep, which nothing but
+            # a wake-up ends.
+            if get_ident() == self._thread and asyncio.current_task(loop) is not None:
                 self._notified(loop, stream.index, flags)
             else:
                 loop.call_soon_threadsafe(self._notified, loop, stream.index, flags)
@@ -176,8 +178,7 @@ class Flusher:
                         await self._settled(cut)
             return cut.report()
         finally:
-            if self._accumulator.release(cut):
-                self._flushes.pop(cut, None)
+            self._release(cut)
 
     async def drain(self) -> None:
         """Wait, above the high-water mark, for the low one."""
@@ -201,11 +202,22 @@ class Flusher:
         if self._loop is not None and self._loop is not loop:
             self.start()  # takes over from a loop that is no more
         self._accumulator.close()
-        if self._closing is None or (self._closing.get_loop() is not loop and not self._closing.done()):
+        deadline = loop.time() + timeout
+        if (
+            self._closing is None
+            or self._closing.cancelled()
+            or (self._closing.get_loop() is not loop and not self._closing.done())
+        ):
             cut = self._accumulator.cut()
             if not cut.settled():
                 self.start()
-            self._closing = loop.create_task(self._close(cut, loop.time() + timeout), name="salesmachine-close")
+            self._deadline = deadline
+            self._closing = loop.create_task(self._close(cut), name="salesmachine-close")
+        elif deadline < self._deadline:
+            self._deadline = deadline
+            if self._draining is not None and not self._draining.expired():
+                self._draining.reschedule(deadline)
+                self._progress()
         closing = self._closing
         cancellation: asyncio.CancelledError | None = None
         # The scope keeps out the cancellations of anyio, which come again and again; asyncio's come once and are kept.
@@ -221,12 +233,17 @@ class Flusher:
 
     async def ping(self) -> None:
         """Send a ping now, past the lanes; raises what went wrong."""
+        self._check_loop(asyncio.get_running_loop())
         outcome = await self._ping_once()
         if outcome.verdict is Verdict.STALE:
             outcome = await self._ping_once()
-        if outcome.status == HTTPStatus.BAD_REQUEST:
+        if outcome.error is not None and outcome.status == 400:
             # Ping carries no message that could be wrong; the documents give 400 for a wrong or missing key.
-            raise Unauthorized("the server answered 400 to ping: check the API token and secret", status=400)
+            raise Unauthorized(
+                "the server answered 400 to ping: check the API token and secret",
+                status=400,
+                server_message=outcome.error.server_message,
+            )
         if outcome.error is not None:
             # A copy: raising hangs a traceback on it, and `Stats.last_error` must not hold frames.
             raise copy(outcome.error)
@@ -238,9 +255,13 @@ class Flusher:
             with suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(self._end_orphaned)
 
+    def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and self._loop is not loop and self._loop.is_running():
+            raise WrongLoop("the agent is running in another event loop")
+
     async def _ping_once(self) -> Outcome:
         self.traffic.requests += 1
-        outcome = await self._transport.send(Batch.ping())
+        outcome = await send_guarded(self._transport, Batch.ping(), self._log)
         self.traffic.last_error = outcome.error
         return outcome
 
@@ -277,7 +298,7 @@ class Flusher:
         if loop is not self._loop:
             return  # meant for lanes of a loop that is no more
         if flags & EVICTED:
-            self._wake_all()
+            self._wake_all()  # displacing may have sealed the open batch of any lane
         lane = self._lanes[index]
         if flags & OPENED:
             lane.linger_due = loop.time() + self._linger
@@ -323,25 +344,29 @@ class Flusher:
             event.clear()
             await event.wait()
 
-    async def _close(self, cut: Cut, deadline: float) -> Report:
-        """Drain until *deadline*, on the loop's clock, then end all. Cancelling it only brings the end nearer."""
+    def _release(self, cut: Cut) -> None:
+        if self._accumulator.release(cut):
+            self._flushes.pop(cut, None)
+
+    async def _close(self, cut: Cut) -> Report:
+        """Drain until the deadline, then end all. Cancelling it only brings the end nearer."""
         self.state = State.CLOSING
-        self._deadline = deadline
         self._wake_all()
         for lane in self._lanes:
             lane.hurry_now()
         with suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(self._deadline) as self._draining:
                 await self._settled(cut)
+        self._draining = None
+        self.state = State.CLOSED  # before anything is awaited: a flush meanwhile must not start lanes again
         await self._end_lanes()
-        self.state = State.CLOSED
         abandoned = self._accumulator.abandon(LossReason.CLOSED)
         self._progress()
         if self._drained is not None:
             self._drained.set()
         self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)
         await self._end_transport()
-        self._accumulator.release(cut)
+        self._release(cut)
         return cut.report()
 
     async def _end_lanes(self) -> None:

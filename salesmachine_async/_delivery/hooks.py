@@ -40,13 +40,16 @@ class Hooks:
     def delivered(self, batch: Batch, *, status: int | None, seconds: float) -> None:
         """Tell of a delivered batch."""
         if self._on_delivered is not None:
-            self._guarded("on_delivered", self._on_delivered, Delivery(batch, status=status, seconds=seconds))
+            delivery = Delivery(
+                endpoint=batch.endpoint, status=status, attempts=batch.attempts, seconds=seconds, batches=(batch,)
+            )
+            self._guarded("on_delivered", self._on_delivered, delivery)
 
     def lost(self, reason: LossReason, error: DeliveryError | None, batches: list[Batch]) -> None:
         """Log a loss, and tell of it."""
         if not batches:
             return
-        loss = Loss(reason, error, batches)
+        loss = Loss(reason=reason, error=error, batches=tuple(batches))
         because = f": {error}" if error is not None else ""
         line = "lost %d messages (%s)%s"
         self._log(f"lost-{reason.value}", logging.ERROR, line, loss.count, reason.value, because, loud=True)

@@ -34,7 +34,7 @@ from salesmachine_async.errors import ConnectionFailed, DeliveryError
 from salesmachine_async.policy import Retry
 from salesmachine_async.report import LossReason
 
-__all__ = ["Lane", "Surroundings", "Traffic"]
+__all__ = ["Lane", "Surroundings", "Traffic", "send_guarded"]
 
 
 @dataclass(slots=True)
@@ -172,10 +172,7 @@ class Lane:
         started = self._last_attempt = around.clock()
         self.sending = True
         try:
-            outcome = await around.transport.send(batch)
-        except Exception as exc:  # noqa: BLE001 (a carrier may be the user's)
-            around.log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
-            outcome = Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
+            outcome = await send_guarded(around.transport, batch, around.log)
         finally:
             self.sending = False
         traffic.last_error = outcome.error
@@ -215,7 +212,7 @@ class Lane:
         around = self._around
         if self.parked and not isinstance(decision, Park):
             self.parked = False
-            around.log("unparked", logging.WARNING, "sending is no longer parked")
+            around.log("unparked", logging.WARNING, "the server no longer refuses: sending is not parked any more")
         match decision:
             case Deliver():
                 self._ceilings = self._fresh_ceilings()
@@ -235,6 +232,7 @@ class Lane:
                 wait = full_jitter(next(self._ceilings))
                 await self._sleep(wait if at_most is None else min(wait, at_most))
             case Park(probe_after):
+                batch.failing_since = None  # a person mends this one; what follows is another trouble
                 await self._park(outcome, probe_after)
             case _:  # RetryNow: the loop goes on. AskPing was answered in _judge.
                 pass
@@ -290,6 +288,15 @@ class Lane:
         ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
         next(ceilings)  # backoff's generators yield once before the first number
         return ceilings
+
+
+async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> Outcome:
+    """Send by a carrier that may be the user's: whatever it raises is a broken connection."""
+    try:
+        return await transport.send(batch)
+    except Exception as exc:  # noqa: BLE001
+        log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
+        return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
 
 
 def _obey_cancellation() -> None:

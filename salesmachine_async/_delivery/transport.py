@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -177,7 +177,11 @@ class HttpTransport:
 
 
 def open_session(
-    headers: Mapping[str, str], *, timeouts: Timeouts, ssl_context: ssl.SSLContext | bool
+    headers: Mapping[str, str],
+    *,
+    timeouts: Timeouts,
+    ssl_context: ssl.SSLContext | bool,
+    traces: Iterable[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
     """
     Open a session as all requests of this library are made with; in the event loop it is for.
@@ -209,7 +213,7 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         raise_for_status=False,
-        trace_configs=[trace],
+        trace_configs=[trace, *traces],
     )
 
 

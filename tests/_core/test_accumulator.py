@@ -151,17 +151,6 @@ def test_seal_open_seals_what_lingered() -> None:
     assert numbers(take(it)) == [1]
 
 
-def test_seal_open_of_a_batch_that_is_gone_does_nothing() -> None:
-    """A linger that ends late must not seal the next batch."""
-    it = accumulator(batch=2)
-    (stream,) = it.streams
-    add_all(it, 1)
-    first = stream.order
-    add_all(it, 2, 3)
-    assert not it.seal_open(stream, first)
-    assert it.seal_open(stream, stream.order)
-
-
 def test_each_lane_has_its_own_batches() -> None:
     """Messages of different lanes never share a batch; a batch knows its lane."""
     it = accumulator(lanes=3)

@@ -715,7 +715,8 @@ def test_a_fragment_made_while_encoding_is_refused() -> None:
 def test_the_short_way_is_open_again_once_fragments_are_gone() -> None:
     """Fragments of the past cost nothing."""
     fragments = [orjson.Fragment(b"1") for _ in range(10)]
-    assert encoder().event("1", "e", None) is None
+    assert encoder().event("1", "e", {"x": fragments[0]}) is None
+    assert encoder().event("1", "e", {"x": [1, {"y": "z"}]}) is not None
     del fragments
     gc.collect()
     assert encoder().event("1", "e", None) is not None

@@ -89,8 +89,8 @@ def test_decision_without_a_budget(verdict: Verdict, where: Situation, decision:
         (Verdict.PAUSE, 6.5, 4.0, out_of_budget(Pause(6.5))),
         (Verdict.PAUSE, 1e9, 0.0, out_of_budget(Pause(100.0))),
         (Verdict.PAUSE, None, 10.0, out_of_budget(Pause(0.0))),
-        # Retry-After of another failure counts as well.
-        (Verdict.RETRY, 11.0, 0.0, out_of_budget()),
+        # Retry-After of another failure is not obeyed, so it costs no budget.
+        (Verdict.RETRY, 11.0, 0.0, Wait(10.0)),
         (Verdict.RETRY, 1.0, 0.0, Wait(10.0)),
         # No budget runs in these.
         (Verdict.PARKED, None, 99.0, Park(30.0)),

@@ -225,6 +225,25 @@ def test_refusals_that_no_message_is_to_blame_for_park_the_lane(status: int, cap
     assert str(status) in caplog.records[0].getMessage()
 
 
+def test_being_parked_costs_no_budget() -> None:
+    """What a person mends is not held against the messages."""
+    carrier = Carrier([BROKEN, answer(401), answer(401), BROKEN])
+    report = deliver_parked(carrier, retry=Retry(initial=1, cap=30, budget=40))
+    assert (report.delivered, report.lost) == (1, {})
+
+
+def deliver_parked(carrier: Carrier, **options: Any) -> Any:
+    """As `deliver`, but waits beyond the parking."""
+
+    async def main() -> Any:
+        async with Agent(transport=carrier, **options) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(120)
+            return await agent.flush()
+
+    return run(main())
+
+
 def test_closing_does_not_wait_for_a_parked_lane() -> None:
     """What a parked lane holds is lost as CLOSED at once."""
     losses: list[Loss] = []
@@ -465,7 +484,7 @@ def test_drain_seals_what_it_waits_for() -> None:
     run(main())
 
 
-def test_a_million_messages_pass_through_a_small_queue() -> None:
+def test_many_messages_pass_through_a_small_queue() -> None:
     """track() with drain() moves any number through a bounded queue, none refused."""
     count = 0
 

@@ -1,0 +1,353 @@
+"""The agent for programs without an event loop: the same calls, the loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar
+from weakref import WeakSet
+
+from salesmachine_async._log import logger
+from salesmachine_async.agent import Agent
+from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts
+from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+from salesmachine_async.tracker import Tracker
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from salesmachine_async._delivery.transport import Transport
+
+__all__ = ["Options", "ThreadedAgent"]
+
+T = TypeVar("T")
+
+# `Agent.aclose` returns by its deadline and 0.25 s. Beyond this, something (a hook, say) holds the loop itself.
+GRACE_SECONDS: Final = 1.0
+
+# All of them: told of a fork.
+_agents: WeakSet[ThreadedAgent] = WeakSet()
+# Those with a running thread: closed when the interpreter exits. Not weak: what was tracked and then forgotten is
+# delivered all the same.
+_running: set[ThreadedAgent] = set()
+# What forked children keep unused: collecting an event loop may touch the selector, which is the parent's too.
+_inherited: list[object] = []
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `Agent`, which describes them."""
+
+    base_url: str | None
+    batching: Batching
+    queue: QueueLimits
+    retry: Retry
+    timeouts: Timeouts
+    lanes: int
+    on_invalid: Invalid
+    on_delivered: Callable[[Delivery], None] | None
+    on_lost: Callable[[Loss], None] | None
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
+    transport: Transport | None
+
+
+class ThreadedAgent:
+    """
+    An `Agent` for synchronous programs: scripts, WSGI applications, Celery tasks.
+
+    Its event loop runs in a thread that the first call starts. Use it as ``with ThreadedAgent() as agent:``, or keep
+    one for the whole process: when the interpreter exits, it delivers what is left within `Timeouts.close`, or says on
+    stderr how much it could not. After a fork the child begins empty and starts a thread of its own; a child that
+    ends by ``os._exit`` must `close` first.
+
+    Hooks run in that thread.
+
+    Args:
+        token: As of `Agent`.
+        secret: As of `Agent`.
+        options: As of `Agent`.
+
+    Raises:
+        ConfigError: As `Agent`.
+    """
+
+    def __init__(self, token: str | None = None, secret: str | None = None, **options: Unpack[Options]) -> None:
+        self._agent = Agent(token, secret, **options)
+        self._close_seconds = options.get("timeouts", Timeouts()).close
+        self._lock = threading.RLock()  # re-entrant: a finaliser may track in the middle of a start
+        # Set while its thread runs.
+        self._thread: _LoopThread | None = None
+        # Set once it is closed.
+        self._report: Report | None = None
+        _agents.add(self)
+
+    def __repr__(self) -> str:
+        """Show the live state, as `Agent` does."""
+        return repr(self._agent).replace("Agent", "ThreadedAgent", 1)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The calls.
+
+    def contact(
+        self,
+        contact_uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Create or update a contact; see `Agent.contact`."""
+        self._need_thread()
+        return self._agent.contact(contact_uid, params, created_at=created_at, message_id=message_id)
+
+    def account(
+        self,
+        account_uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Create or update an account; see `Agent.account`."""
+        self._need_thread()
+        return self._agent.account(account_uid, params, created_at=created_at, message_id=message_id)
+
+    def track(
+        self,
+        contact_uid: str | int,
+        event_uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Record an event; see `Agent.track`."""
+        self._need_thread()
+        return self._agent.track(contact_uid, event_uid, params, created_at=created_at, message_id=message_id)
+
+    def pageview(
+        self,
+        contact_uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Record that a contact loaded a page; see `Agent.pageview`."""
+        self._need_thread()
+        return self._agent.pageview(contact_uid, params, created_at=created_at, message_id=message_id)
+
+    def alias(self, contact_uid: str | int, alias: str | int, *, message_id: str | None = None) -> bool:
+        """Merge two contacts; see `Agent.alias`."""
+        self._need_thread()
+        return self._agent.alias(contact_uid, alias, message_id=message_id)
+
+    def bind(self, contact_uid: str | int, account_uid: str | int | None = None, **params: Any) -> Tracker:
+        """Return the calls for one contact; see `Agent.bind`."""
+        return Tracker(self, contact_uid, account_uid, params)
+
+    # Life and waiting.
+
+    def start(self) -> None:
+        """
+        Start the thread; the first call does it too.
+
+        Raises:
+            AgentClosed: It was closed.
+        """
+        self._call(self._agent.start)
+
+    def flush(self, timeout: float | None = None) -> Report:
+        """Wait until everything accepted before has an outcome; see `Agent.flush`."""
+        return self._call(self._agent.flush, timeout)
+
+    def drain(self) -> None:
+        """Hold the producer back while the queue is nearly full; see `Agent.drain`."""
+        self._call(self._agent.drain)
+
+    def ping(self) -> None:
+        """Ask the server whether it is there and accepts the API key; see `Agent.ping`."""
+        self._call(self._agent.ping)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of all counts; see `Agent.stats`."""
+        return self._agent.stats()
+
+    def close(self, timeout: float | None = None) -> Report:
+        """
+        Refuse further calls, deliver what is left, give up what cannot be delivered in time, and end the thread.
+
+        Args:
+            timeout: Seconds to deliver; default: `Timeouts.close`.
+
+        Returns:
+            What became of all messages; later calls return the same.
+        """
+        self._start_thread()
+        return self._finish_closing(self._begin_closing(timeout), timeout)
+
+    def _begin_closing(self, timeout: float | None) -> Future[Report] | None:
+        thread = self._thread
+        return None if thread is None else thread.submit(self._agent.aclose(timeout))
+
+    def _finish_closing(self, closing: Future[Report] | None, timeout: float | None) -> Report:
+        if closing is None:
+            assert self._report is not None
+            return self._report
+        seconds = self._close_seconds if timeout is None else timeout
+        try:
+            report = closing.result(max(0.0, seconds) + GRACE_SECONDS)
+        except TimeoutError:
+            report = self._what_is_known()
+            logger.error("the thread of an agent is held by a hook: %d messages are undelivered", report.pending)
+        self._end_thread(report)
+        return report
+
+    def _what_is_known(self) -> Report:
+        stats = self._agent.stats()
+        return Report(delivered=stats.delivered, lost=stats.lost, pending=stats.queued + stats.in_flight)
+
+    # The thread.
+
+    def _need_thread(self) -> None:
+        """Start the thread, unless it runs, or the agent is closed, or the interpreter is past starting any."""
+        if self._thread is None and self._report is None:
+            try:
+                self._start_thread()
+            except RuntimeError as exc:
+                logger.warning("no thread could be started to deliver messages: %s", exc)
+
+    def _start_thread(self) -> None:
+        with self._lock:
+            if self._thread is None and self._report is None:
+                thread = _LoopThread()
+                thread.call(self._agent.start())
+                self._thread = thread
+                _running.add(self)
+                _call_at_exit()
+
+    def _end_thread(self, report: Report) -> None:
+        with self._lock:
+            thread, self._thread, self._report = self._thread, None, report
+            _running.discard(self)
+        if thread is not None:
+            thread.stop()
+
+    def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
+        """Run one of the agent's coroutines: in the thread, or once closed in another."""
+        self._start_thread()
+        thread = self._thread
+        if thread is not None:
+            return thread.call(function(*args))
+        thread = _LoopThread()
+        try:
+            return thread.call(function(*args))
+        finally:
+            thread.stop()
+
+    def _after_fork_in_child(self) -> None:
+        """Forget the thread: it is the parent's."""
+        self._lock = threading.RLock()
+        _inherited.append(self._thread)
+        self._thread = None
+
+
+class _LoopThread:
+    """
+    A thread that runs an event loop.
+
+    Not anyio's blocking portal: that waits for the loop before it returns a future, without a bound. A hook that holds
+    the loop would hold the end of the process.
+    """
+
+    def __init__(self) -> None:
+        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        # A daemon: the interpreter waits for all other threads before it runs what ends this one.
+        self._thread = threading.Thread(target=_serve, args=(ready,), name="salesmachine", daemon=True)
+        self._thread.start()
+        self._loop, self._stopping = ready.result()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin to run a coroutine."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """
+        Run a coroutine, and wait for its result.
+
+        Raises:
+            RuntimeError: In the thread itself, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
+        return self.submit(coroutine).result()
+
+    def stop(self) -> None:
+        """End the thread, or leave behind one whose loop is held."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(GRACE_SECONDS)
+
+
+def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    """Run an event loop until it is told to stop."""
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        ready.set_result((asyncio.get_running_loop(), stopping))
+        await stopping.wait()
+
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(main())
+    except BaseException as exc:
+        if ready.done():
+            raise
+        ready.set_exception(exc)
+
+
+def _call_at_exit() -> None:
+    """Have all closed when this process exits. Done per start: a child of multiprocessing forgets its parent's."""
+    atexit.unregister(close_all)
+    atexit.register(close_all)
+    for name in ("multiprocessing.util", "billiard.util"):  # billiard: Celery's
+        util = sys.modules.get(name)
+        if util is not None:
+            # Their forked children run no atexit callbacks (multiprocessing's do from Python 3.13 on), only these.
+            util.Finalize(None, close_all, exitpriority=0)
+
+
+def close_all() -> None:
+    """Close all agents with a running thread, at the same time, and say on stderr what could not be delivered."""
+    closings = [(agent, agent._begin_closing(None)) for agent in _running]  # pyright: ignore[reportPrivateUsage]
+    left = 0
+    for agent, closing in closings:
+        report = agent._finish_closing(closing, None)  # pyright: ignore[reportPrivateUsage]
+        left += report.lost.get(LossReason.CLOSED, 0) + report.pending
+    if left:
+        warnings.warn(f"{left} messages were not delivered before the process ended", RuntimeWarning, stacklevel=1)
+
+
+def _all_after_fork_in_child() -> None:
+    _running.clear()
+    for agent in list(_agents):
+        agent._after_fork_in_child()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_all_after_fork_in_child)

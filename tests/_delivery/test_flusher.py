@@ -1,0 +1,160 @@
+"""What wakes the lanes, restarts them and ends them, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from salesmachine_async import Agent, Batch, Batching, Outcome, Overflow, QueueLimits, Retry, Unauthorized
+from salesmachine_async._core.retry import Decision, Situation, decide
+from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
+from tests.virtual import run
+
+
+def lane_tasks() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-lane-")]
+
+
+def contact_of_lane(index: int, lanes: int) -> str:
+    """A contact whose messages go through the lane with this index."""
+    return next(uid for uid in map(str, range(1000)) if hash(uid) % lanes == index)
+
+
+# The linger.
+
+
+def test_the_linger_begins_with_the_first_message() -> None:
+    """What comes later, even by displacing older messages of another lane, does not put the batch off."""
+    full, other = contact_of_lane(0, 2), contact_of_lane(1, 2)
+
+    def decide(batch: Batch) -> Outcome | None:
+        return BROKEN if batch.lane == 0 else None
+
+    carrier = Carrier(decide=decide)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(
+            transport=carrier,
+            lanes=2,
+            batching=Batching(max_messages=5, linger=10),
+            queue=QueueLimits(max_messages=12, overflow=Overflow.DROP_OLDEST),
+            retry=Retry(initial=10_000, cap=10_000),
+        )
+        async with agent:
+            for _ in range(10):
+                agent.track(full, "e")
+            await asyncio.sleep(1)
+            began = loop.time()
+            agent.track(other, "1")
+            agent.track(other, "2")
+            await asyncio.sleep(6)
+            agent.track(other, "3")
+            assert sum(agent.stats().lost.values()) == 1
+            await asyncio.sleep(10)
+            assert [time - began for time, _, messages in carrier.attempts if messages[0]["contact_uid"] == other] == [
+                10
+            ]
+            await agent.aclose(timeout=0)
+
+    run(main())
+    assert carrier.events() == ["1", "2", "3"]
+
+
+def test_a_batch_that_lingers_is_sent_when_it_is_due_and_not_before() -> None:
+    """The timer of a batch that was full before its time is no shorter linger for the next one."""
+    carrier = Carrier()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with Agent(transport=carrier, batching=Batching(max_messages=2, linger=10)) as agent:
+            began = loop.time()
+            agent.track("u", "1")
+            await asyncio.sleep(4)
+            agent.track("u", "2")
+            agent.track("u", "3")
+            await asyncio.sleep(30)
+            assert [time - began for time in carrier.times] == [4, 14]
+
+    run(main())
+
+
+# Lanes that end.
+
+
+def test_a_lane_killed_in_the_last_moment_does_not_come_back() -> None:
+    """While other lanes are given their grace to end, one that had ended before is not started again."""
+    hanging, killed = contact_of_lane(0, 2), contact_of_lane(1, 2)
+
+    class Stubborn(Hanging):
+        async def send(self, batch: Batch) -> Outcome:
+            try:
+                return await super().send(batch)
+            except asyncio.CancelledError:
+                if batch.lane == 0:
+                    await asyncio.sleep(0.08)
+                raise
+
+    async def main() -> None:
+        agent = Agent(transport=Stubborn(), lanes=2)
+        agent.track(hanging, "e")
+        agent.track(killed, "e")
+        closing = asyncio.ensure_future(agent.aclose(timeout=10))
+        await asyncio.sleep(9.98)
+        (task,) = [task for task in lane_tasks() if task.get_name() == "salesmachine-lane-1"]
+        task.cancel()
+        assert sum((await closing).lost.values()) == 2
+        assert lane_tasks() == []
+
+    run(main())
+
+
+def test_a_crash_of_a_lane_is_told_with_type_and_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a bug the log names where it is, and that no message is lost."""
+    failures = [ZeroDivisionError("SECRET")]
+
+    def failing(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
+        if failures:
+            raise failures.pop()
+        return decide(outcome, situation, policy)
+
+    monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
+
+    async def main() -> None:
+        async with Agent(transport=Carrier()) as agent:
+            agent.track("u", "e")
+            assert (await agent.flush()).delivered == 1
+
+    run(main())
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    told = record.getMessage()
+    assert told.startswith("a delivery task failed: ZeroDivisionError (test_flusher.py:")
+    assert told.endswith("); nothing is lost, it will be started again")
+
+
+# Ping.
+
+
+async def test_ping_counts_as_a_request() -> None:
+    """Each ping that goes out is in the stats, and the last one's failure with it."""
+    async with Agent(transport=Carrier([OK, answer(500), OK])) as agent:
+        await agent.ping()
+        with pytest.raises(Exception, match="500"):
+            await agent.ping()
+        assert agent.stats().last_error is not None
+        await agent.ping()
+        assert (agent.stats().requests, agent.stats().last_error) == (3, None)
+
+
+async def test_ping_says_what_400_means() -> None:
+    """A ping carries no message, so 400 speaks of the key."""
+    async with Agent(transport=Carrier([answer(400)])) as agent:
+        with pytest.raises(Unauthorized) as caught:
+            await agent.ping()
+    assert str(caught.value) == "the server answered 400 to ping: check the API token and secret"
+    assert caught.value.status == 400

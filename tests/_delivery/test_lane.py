@@ -1,0 +1,196 @@
+"""What a lane says, waits for and obeys, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from salesmachine_async import (
+    Agent,
+    Batch,
+    Batching,
+    Endpoint,
+    Loss,
+    LossReason,
+    Outcome,
+    Retry,
+)
+from salesmachine_async._delivery import lane
+from tests.carriers import BROKEN, OK, STALE, Carrier, answer
+from tests.virtual import run
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait is its ceiling, so that it can be told exactly."""
+    monkeypatch.setattr(lane, "full_jitter", lambda ceiling: ceiling)
+
+
+def delays(carrier: Carrier) -> list[float]:
+    """Seconds between the attempts."""
+    return [round(later - earlier, 6) for earlier, later in pairwise(carrier.times)]
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Level and text of the lines that were logged."""
+    return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "salesmachine_async"]
+
+
+def deliver(carrier: Carrier, *names: str, **options: Any) -> Agent:
+    """Track events for one contact and wait until they have their outcomes."""
+
+    async def main() -> Agent:
+        async with Agent(transport=carrier, **options) as agent:
+            for name in names:
+                agent.track("u", name)
+            await agent.flush()
+        return agent
+
+    return run(main())
+
+
+# What the log says.
+
+
+def test_each_kind_of_trouble_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure and a pause within a minute are told apart, each with what is done about it."""
+    deliver(Carrier([BROKEN, answer(503)]), "e")
+    assert said(caplog) == [
+        (logging.WARNING, "broken on purpose; trying again"),
+        (logging.WARNING, "the server answered 503; pausing"),
+    ]
+
+
+def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The line of a parked lane says that nothing is lost, why, and when it is tried again."""
+
+    async def main() -> None:
+        async with Agent(transport=Carrier([answer(404)]), retry=Retry(cap=30)) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(40)
+
+    run(main())
+    reason = "the server answered 404: check the base URL (SALESMACHINE_API_URL)"
+    assert said(caplog) == [
+        (logging.ERROR, f"sending is parked, messages are kept: {reason}. Trying again every 30 s"),
+        (logging.WARNING, "sending is no longer parked"),
+    ]
+
+
+def test_a_delivered_batch_leaves_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing went wrong, nothing is said."""
+    with caplog.at_level(logging.DEBUG, logger="salesmachine_async"):
+        deliver(Carrier(), "1", "2", batching=Batching(max_messages=1))
+    assert said(caplog) == []
+
+
+# The budget.
+
+
+def test_a_pause_of_our_own_ends_with_the_budget() -> None:
+    """After a 429 that names no time, the last attempt comes when the budget ends, not a backoff later."""
+    losses: list[Loss] = []
+    carrier = Carrier([answer(429)] * 2)
+    deliver(carrier, "e", retry=Retry(initial=10, cap=10, budget=4), on_lost=losses.append)
+    assert delays(carrier) == [4]
+    assert [loss.reason for loss in losses] == [LossReason.BUDGET_EXHAUSTED]
+
+
+def test_a_pause_shorter_than_the_budget_is_kept() -> None:
+    """The budget shortens a pause and never prolongs it."""
+    carrier = Carrier([answer(429)])
+    deliver(carrier, "e", retry=Retry(initial=1, cap=10, budget=100))
+    assert delays(carrier) == [1]
+
+
+# Ping without an answer.
+
+
+def test_a_ping_that_fails_in_passing_is_a_failure_of_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+    """The question is put again after a backoff, batch first."""
+    carrier = Carrier([answer(400), BROKEN, OK])
+    deliver(carrier, "e", retry=Retry(initial=3))
+    assert [endpoint for _, endpoint, _ in carrier.attempts] == [Endpoint.BATCH, Endpoint.PING, Endpoint.BATCH]
+    assert delays(carrier) == [0, 3]
+    assert said(caplog) == [(logging.WARNING, "broken on purpose; trying again")]
+
+
+def test_a_ping_on_a_stale_connection_is_repeated_at_once_and_then_backs_off() -> None:
+    """Also by way of ping a batch is repeated at once only as often as there are connections."""
+    carrier = Carrier([answer(400), STALE, answer(400), STALE, OK])
+    deliver(carrier, "e", retry=Retry(initial=3))
+    assert delays(carrier) == [0, 0, 0, 3]
+
+
+def test_a_refused_ping_is_asked_again_after_the_longest_backoff() -> None:
+    """A wrong key parks the lane for *cap* seconds between the questions."""
+    carrier = Carrier([answer(400), answer(401), OK])
+    deliver_parked(carrier, seconds=50, retry=Retry(cap=40))
+    assert delays(carrier) == [0, 40]
+
+
+def deliver_parked(carrier: Carrier, *, seconds: float, **options: Any) -> None:
+    """Track one event and let some time pass; a flush would not wait for what is parked."""
+
+    async def main() -> None:
+        async with Agent(transport=carrier, **options) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(seconds)
+
+    run(main())
+
+
+# Hurry.
+
+
+def test_a_hurried_attempt_keeps_its_distance_from_the_last() -> None:
+    """A flush with a deadline in the middle of a backoff brings the attempt to a first backoff after the last one."""
+    carrier = Carrier([BROKEN] * 2)
+
+    async def main() -> None:
+        async with Agent(transport=carrier, retry=Retry(initial=10, cap=1000)) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(12)
+            assert (await agent.flush(timeout=15)).delivered == 1
+
+    run(main())
+    assert delays(carrier) == [10, 10]
+
+
+# Cancellation that a transport holds back.
+
+
+class HoldingBack(Carrier):
+    """Finishes its request when it is cancelled, as HttpTransport does once the server has answered."""
+
+    async def send(self, batch: Batch) -> Outcome:
+        try:
+            return await super().send(batch)
+        except asyncio.CancelledError:
+            return OK
+
+
+def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """The batch counts as delivered, and only then the lane ends, as it was told to."""
+    carrier = HoldingBack(takes=10)
+
+    async def main() -> None:
+        async with Agent(transport=carrier, batching=Batching(max_messages=1)) as agent:
+            agent.track("u", "1")
+            agent.track("u", "2")
+            await asyncio.sleep(1)
+            (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "salesmachine-lane-0"]
+            task.cancel()
+            await asyncio.sleep(0.01)
+            assert task.cancelled()
+            assert (agent.stats().delivered, agent.stats().in_flight) == (1, 0)
+            assert (await agent.flush()).delivered == 2
+
+    run(main())
+    assert [[message["event_uid"] for message in messages] for _, _, messages in carrier.attempts] == [["1"], ["2"]]
+    line = "a delivery task was cancelled from outside; nothing is lost, it will be started again"
+    assert said(caplog) == [(logging.ERROR, line)]
