@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 BIN := $(VENV)/bin
 COVERAGE := $(BIN)/python -m coverage
 
-.PHONY: demo test lint types bench clean
+.PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make test   all tests, with the coverage bars"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
 	@echo "make bench  the benchmarks"
-	@echo "make clean  remove $(VENV) and caches"
+	@echo "make clean  remove the virtual environments and caches"
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "salesmachine_async needs Python 3.11 or newer on the PATH (or make PYTHON=/path/to/python)"; exit 1; }
@@ -34,6 +34,10 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[cli]' --group dev
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[cli]' --group bench
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/salesmachine demo
 
@@ -50,8 +54,8 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) .venv-ci-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
