@@ -1,10 +1,11 @@
 """
-A local Salesmachine: the documented API on a loopback port, with what it received open to inspection.
+A local Salesmachine: both its APIs on a loopback port, with what it received open to inspection.
 
 It stands on its own: it shares no code with the agent, so that the two can check each other.
 """
 
 from salesmachine_async.sandbox.faults import Fault
+from salesmachine_async.sandbox.limiting import RateLimit
 from salesmachine_async.sandbox.server import Sandbox
 
-__all__ = ["Fault", "Sandbox"]
+__all__ = ["Fault", "RateLimit", "Sandbox"]

@@ -10,6 +10,8 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# What the API answers to an unknown path.
+NOTHING = "there is nothing at this path"
 SUCCESS: dict[str, str] = {"status": "success"}
 
 

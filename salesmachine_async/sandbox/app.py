@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from salesmachine_async.sandbox import control, tracking
-from salesmachine_async.sandbox.answers import ApiError, answer, error
+from salesmachine_async.sandbox import access, control, tracking
+from salesmachine_async.sandbox.answers import NOTHING, ApiError, answer, error
+from salesmachine_async.sandbox.asking import read_body
 from salesmachine_async.sandbox.auth import require_local
-from salesmachine_async.sandbox.breakage import BREAK, break_off, spoil
+from salesmachine_async.sandbox.breakage import BREAK, SLOW, break_off, spoil, trickle
 from salesmachine_async.sandbox.journal import Visit
 from salesmachine_async.sandbox.messages import count_items
-from salesmachine_async.sandbox.state import STATE, VISIT, State, now
+from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT, State, now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ logger = logging.getLogger("salesmachine_async.sandbox")
 
 # aiohttp's own texts are replaced by these, so that every error is JSON with a sentence in it.
 PROBLEMS = {
-    404: "there is nothing at this path",
+    404: NOTHING,
     405: "the method is not allowed here",
 }
 
@@ -37,6 +38,7 @@ def build(state: State) -> web.Application:
     app = web.Application(middlewares=middlewares, client_max_size=state.limits.max_body_bytes)
     app[STATE] = state
     tracking.add_routes(app.router)
+    access.add_routes(app.router)
     control.add_routes(app.router)
     return app
 
@@ -57,8 +59,11 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     finally:
         # Without a response the server is stopping, or the client left.
         state.journal.add(visit)
+        state.feed.notify()
     if BREAK in response:
         break_off(request, response[BREAK].sent)
+    if SLOW in response:
+        return await trickle(request, response, state.closing)
     return response
 
 
@@ -89,10 +94,11 @@ async def _local_only(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @web.middleware
 async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the script of faults interfere."""
+    """Let the rate limit and the script of faults interfere."""
     if control.is_control(request):
         return await handler(request)
     state, visit = request.app[STATE], request[VISIT]
+    state.limiter.admit(visit.workspace)
     fault = state.faults.take(request.path, visit.workspace)
     if fault is None:
         return await handler(request)
@@ -100,12 +106,14 @@ async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     if fault.latency:
         with suppress(TimeoutError):
             await asyncio.wait_for(state.closing.wait(), fault.latency)
+    if fault.partial is not None:
+        request[PARTIAL] = fault.partial
     if fault.applies:
         response = await handler(request)
     else:
         # A client is cut off once it has sent everything: while it awaits the answer, not while it sends.
         with suppress(ApiError):
-            body = await tracking.read_body(request)
+            body = await read_body(request)
             visit.size, visit.items = len(body), count_items(body)
         response = answer({})
     return spoil(fault, response)

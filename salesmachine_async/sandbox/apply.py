@@ -32,10 +32,11 @@ PAGEVIEW = "pageview"
 
 
 class Applied(NamedTuple):
-    """How many messages were applied, and how many were known already."""
+    """How many messages were applied and how many were known already; and those applied, if they are still needed."""
 
     accepted: int
     duplicates: int
+    messages: Sequence[Message] = ()
 
 
 def apply(
@@ -66,7 +67,7 @@ def apply(
             work.apply(message)
         work.save()
         store.add_seen(workspace, message_ids)
-        result = Applied(len(fresh), len(messages) - len(fresh))
+        result = Applied(len(fresh), len(messages) - len(fresh), fresh)
         store.count(workspace, batches=batches, accepted=result.accepted, duplicates=result.duplicates, **work.counts)
         if max_events is not None:
             _evict(store, workspace, max_events)
@@ -185,8 +186,8 @@ class _Work:
     def save(self) -> None:
         """Write everything that changed."""
         store, workspace = self._store, self._workspace
-        store.save_contacts(workspace, [each.row() for each in self._contacts.values() if each.changed])
-        store.save_accounts(workspace, [each.row() for each in self._accounts.values() if each.changed])
+        store.save_contacts(workspace, [each.row() for each in self._contacts.values() if each.changed], self._received)
+        store.save_accounts(workspace, [each.row() for each in self._accounts.values() if each.changed], self._received)
         store.add_memberships(workspace, self._joined)
         store.add_events(workspace, self._events)
         store.set_last_seq(workspace, self._seq)

@@ -29,9 +29,11 @@ def workspace_of(token: str) -> str:
     return hashlib.blake2b(token.encode(), digest_size=8, person=b"sm-sandbox").hexdigest()
 
 
-def find_token(request: web.Request) -> str | None:
+def find_token(request: web.Request, *, bearer: bool = False) -> str | None:
     """
-    Read the API token of *request*: the user of HTTP Basic (any password), or `?api_token=`.
+    Read the API token of *request*: the user of HTTP Basic (any password), or `?api_token=`; a bearer token if allowed.
+
+    How the second API (v2) takes its token is not known, so there it may come in each of these ways.
 
     The documents disagree on the password (empty, the secret, the token again), so none is checked. When both forms are
     there, Basic wins.
@@ -43,10 +45,17 @@ def find_token(request: web.Request) -> str | None:
         ApiError: 401, when the credentials are malformed or the token is empty.
     """
     header = request.headers.get("Authorization")
-    token = request.query.get("api_token") if header is None else _basic_user(header)
+    if header is None:
+        token = request.query.get("api_token")
+    else:
+        token = _bearer(header) if bearer and header[:7].lower() == "bearer " else _basic_user(header)
     if token == "":
         raise ApiError(401, "the API token is empty", CHALLENGE)
     return token
+
+
+def _bearer(header: str) -> str:
+    return header[7:].strip()
 
 
 def _basic_user(header: str) -> str:

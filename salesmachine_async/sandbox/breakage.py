@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import sys
+from contextlib import suppress
 from http.client import responses
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +33,10 @@ class Break(NamedTuple):
 
 # On a response that is not to be sent as it is.
 BREAK = web.ResponseKey("BREAK", Break)
+# On a response whose body is to take so many seconds.
+SLOW = web.ResponseKey("SLOW", float)
+# In how many pieces it trickles.
+PIECES = 20
 
 # Linger zero makes close() send a reset at once. Windows takes two shorts.
 LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -49,6 +55,23 @@ def spoil(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
         response[BREAK] = Break(_half(response), response.status)
     elif fault.drop is not None:
         response[BREAK] = Break()
+    elif fault.slow:
+        response[SLOW] = fault.slow
+    return response
+
+
+async def trickle(request: web.Request, whole: web.StreamResponse, closing: asyncio.Event) -> web.StreamResponse:
+    """Send the head of *whole* at once, and its body slowly, until the server stops."""
+    body = whole.body if isinstance(whole, web.Response) else None
+    content = body if isinstance(body, bytes) else b""
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(content)
+    await response.prepare(request)
+    step = max(1, -(-len(content) // PIECES))
+    for start in range(0, len(content), step):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), whole[SLOW] / PIECES)
+        await response.write(content[start : start + step])
     return response
 
 

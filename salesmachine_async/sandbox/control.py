@@ -1,8 +1,9 @@
 """
-The control endpoints, `/_sandbox/…`: look inside, reset, script faults.
+The control endpoints, `/_sandbox/…`: look inside, wait, reset, script faults, export and replay.
 
-A request means the workspace of its credentials. Without credentials it means the only workspace there is; when there
-are several, `summary` and `requests` answer for all of them, `faults` mean the whole server, the rest answers 409.
+A request means the workspace of its credentials, or of `?workspace=` with its public name. Without both it means the
+only workspace there is; when there are several, `summary`, `requests`, `rejected`, `wait` and `stream` answer for all
+of them, `faults` mean the whole server, the rest answers 409.
 """
 
 from __future__ import annotations
@@ -10,13 +11,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from salesmachine_async.sandbox.answers import SUCCESS, ApiError, answer
-from salesmachine_async.sandbox.auth import find_token, workspace_of
+from salesmachine_async.sandbox.asking import (
+    MAX_CURSOR,
+    MAX_LIMIT,
+    asked,
+    one,
+    read_choice,
+    read_json,
+    read_limit,
+    read_number,
+    read_query,
+)
 from salesmachine_async.sandbox.faults import Fault
-from salesmachine_async.sandbox.inspection import AmbiguousError, Inspection
-from salesmachine_async.sandbox.media import sends_json
-from salesmachine_async.sandbox.messages import MessageError, is_array, is_object, parse_json
+from salesmachine_async.sandbox.inspection import Inspection
+from salesmachine_async.sandbox.limiting import RateLimit
+from salesmachine_async.sandbox.messages import is_array, is_object
 from salesmachine_async.sandbox.state import STATE
-from salesmachine_async.sandbox.tracking import read_body
+from salesmachine_async.sandbox.stream import stream
+from salesmachine_async.sandbox.transfer import export_lines, replay_lines
+from salesmachine_async.sandbox.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +37,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 PREFIX = "/_sandbox"
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 10_000
-# What SQLite can compare; cursors are below it.
-MAX_CURSOR = 2**63 - 1
+WAIT_SECONDS = 5.0
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
     """Add the control endpoints."""
     router.add_get(f"{PREFIX}/health", _health)
+    router.add_get(f"{PREFIX}/workspaces", _workspaces)
     router.add_get(f"{PREFIX}/summary", _summary)
     router.add_get(f"{PREFIX}/contacts", _contacts)
     # The uid may hold slashes: it can be anything.
@@ -41,133 +52,181 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
     router.add_get(f"{PREFIX}/events", _events)
     router.add_get(f"{PREFIX}/requests", _requests)
+    router.add_get(f"{PREFIX}/rejected", _rejected)
+    router.add_get(f"{PREFIX}/stream", stream)
+    router.add_get(f"{PREFIX}/export", export_lines)
+    router.add_post(f"{PREFIX}/replay", replay_lines)
+    router.add_post(f"{PREFIX}/wait", _wait)
     router.add_post(f"{PREFIX}/reset", _reset)
     router.add_get(f"{PREFIX}/faults", _list_faults)
     router.add_put(f"{PREFIX}/faults", _put_faults)
     router.add_delete(f"{PREFIX}/faults", _delete_faults)
+    router.add_get(f"{PREFIX}/rate-limit", _get_rate_limit)
+    router.add_put(f"{PREFIX}/rate-limit", _put_rate_limit)
+    router.add_delete(f"{PREFIX}/rate-limit", _delete_rate_limit)
 
 
 def is_control(request: web.Request) -> bool:
-    """Whether *request* is for the sandbox, not for the API."""
-    return request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+    """Whether *request* is for the sandbox, not for the API: also its page, which browsers ask for at the root."""
+    return request.path in (PREFIX, "/", "/favicon.ico") or request.path.startswith(f"{PREFIX}/")
 
 
 async def _health(request: web.Request) -> web.Response:
-    _query(request)
+    read_query(request)
     return answer({"status": "ok"})
 
 
+async def _workspaces(request: web.Request) -> web.Response:
+    read_query(request)
+    return answer({"workspaces": _inspection(request).workspaces()})
+
+
 async def _summary(request: web.Request) -> web.Response:
-    _query(request)
-    return answer(_inspection(request).summary(_asked(request)))
+    read_query(request)
+    return answer(_inspection(request).summary(asked(request)))
 
 
 async def _contacts(request: web.Request) -> web.Response:
-    query = _query(request, "limit", "after")
-    limit = _limit(query)
-    rows = _inspection(request).contacts(_one(request), query.get("after", ""), limit)
+    query = read_query(request, "limit", "after", "q")
+    limit = read_limit(query)
+    rows = _inspection(request).contacts(one(request), query.get("after", ""), limit, text=query.get("q"))
     return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
 
 
 async def _contact(request: web.Request) -> web.Response:
-    limit = _limit(_query(request, "limit"), MAX_LIMIT)
-    found = _inspection(request).contact(_one(request), request.match_info["uid"], limit)
+    limit = read_limit(read_query(request, "limit"), MAX_LIMIT)
+    found = _inspection(request).contact(one(request), request.match_info["uid"], limit)
     if found is None:
         raise ApiError(404, "no such contact in this workspace")
     return answer(found)
 
 
 async def _accounts(request: web.Request) -> web.Response:
-    query = _query(request, "limit", "after")
-    limit = _limit(query)
-    rows = _inspection(request).accounts(_one(request), query.get("after", ""), limit)
+    query = read_query(request, "limit", "after", "q")
+    limit = read_limit(query)
+    rows = _inspection(request).accounts(one(request), query.get("after", ""), limit, text=query.get("q"))
     return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
 
 
 async def _account(request: web.Request) -> web.Response:
-    _query(request)
-    found = _inspection(request).account(_one(request), request.match_info["uid"])
+    read_query(request)
+    found = _inspection(request).account(one(request), request.match_info["uid"])
     if found is None:
         raise ApiError(404, "no such account in this workspace")
     return answer(found)
 
 
 async def _events(request: web.Request) -> web.Response:
-    query = _query(request, "contact_uid", "event_uid", "account_uid", "limit", "after")
-    limit, after = _limit(query), _number(query, "after", 0, MAX_CURSOR, 0)
+    query = read_query(request, "contact_uid", "event_uid", "account_uid", "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
     filters = {name: query.get(name) for name in ("contact_uid", "event_uid", "account_uid")}
-    rows = _inspection(request).events(_one(request), after=after, limit=limit, **filters)
+    rows = _inspection(request).events(
+        one(request), text=query.get("q"), after=after, limit=limit, newest_first=newest_first, **filters
+    )
     return answer({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
 
 async def _requests(request: web.Request) -> web.Response:
-    query = _query(request, "limit", "after")
-    limit, after = _limit(query), _number(query, "after", 0, MAX_CURSOR, 0)
-    rows = request.app[STATE].journal.requests(_asked(request), after, limit)
+    limit, after, newest_first = _part(read_query(request, "limit", "after", "order"))
+    rows = request.app[STATE].journal.requests(asked(request), after, limit, newest_first=newest_first)
     return answer({"requests": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
 
+async def _rejected(request: web.Request) -> web.Response:
+    limit, after, newest_first = _part(read_query(request, "limit", "after", "order"))
+    rows = request.app[STATE].journal.rejected(asked(request), after, limit, newest_first=newest_first)
+    return answer({"rejected": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
+
+
+async def _wait(request: web.Request) -> web.Response:
+    """Answer 200 when all is there, and 408 with the nearest misses when it is not in time."""
+    read_query(request)
+    workspace = asked(request)
+    body = await read_json(request)
+    if not is_object(body) or not is_object(body.get("match")):
+        raise ApiError(400, 'the body must be {"match": {...}, "count": 1, "timeout": 5.0, "after": 0}')
+    for name in body:
+        if name not in ("match", "count", "timeout", "after"):
+            raise ApiError(400, "unknown field; there are match, count, timeout, after")
+    try:
+        waited = await wait(
+            request.app[STATE].feed,
+            workspace,
+            body["match"],
+            count=body.get("count", 1),
+            timeout=body.get("timeout", WAIT_SECONDS),
+            after=body.get("after", 0),
+        )
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+    return answer(waited, 200 if waited["ok"] else 408)
+
+
 async def _reset(request: web.Request) -> web.Response:
-    _query(request)
-    body = await _json_body(request)
+    read_query(request)
+    body = await read_json(request)
     if body not in (None, {}):
         raise ApiError(400, "reset takes no body, or an empty object")
-    _inspection(request).reset(_one(request))
+    _inspection(request).reset(one(request))
     return answer(SUCCESS)
 
 
 async def _list_faults(request: web.Request) -> web.Response:
-    _query(request)
-    return answer({"faults": [fault.to_json() for fault in request.app[STATE].faults.left(_asked(request))]})
+    read_query(request)
+    return answer({"faults": [fault.to_json() for fault in request.app[STATE].faults.left(asked(request))]})
 
 
 async def _put_faults(request: web.Request) -> web.Response:
-    _query(request)
-    faults = _parse_faults(await _json_body(request))
-    request.app[STATE].faults.put(faults, _asked(request))
+    read_query(request)
+    faults = _parse_faults(await read_json(request))
+    request.app[STATE].faults.put(faults, asked(request))
     return answer({"faults": [fault.to_json() for fault in faults]})
 
 
 async def _delete_faults(request: web.Request) -> web.Response:
-    _query(request)
-    await _json_body(request)
-    request.app[STATE].faults.put((), _asked(request))
+    read_query(request)
+    await read_json(request)
+    request.app[STATE].faults.put((), asked(request))
     return answer({"faults": []})
+
+
+async def _get_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    return _rate_limit(request)
+
+
+async def _put_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    body = await read_json(request)
+    if not is_object(body) or not {"requests"} <= body.keys() <= {"requests", "per"}:
+        raise ApiError(400, 'the body must be {"requests": 50, "per": 1.0}')
+    try:
+        request.app[STATE].limiter.limit = RateLimit(**body)
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+    return _rate_limit(request)
+
+
+async def _delete_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    await read_json(request)
+    request.app[STATE].limiter.limit = None
+    return _rate_limit(request)
+
+
+def _rate_limit(request: web.Request) -> web.Response:
+    limit = request.app[STATE].limiter.limit
+    return answer({"rate_limit": None if limit is None else {"requests": limit.requests, "per": limit.per}})
 
 
 def _inspection(request: web.Request) -> Inspection:
     return Inspection(request.app[STATE])
 
 
-def _asked(request: web.Request) -> str | None:
-    """Name the workspace of the credentials, or None without credentials."""
-    token = find_token(request)
-    return None if token is None else workspace_of(token)
-
-
-def _one(request: web.Request) -> str | None:
-    """Name the one workspace a request means; None when there is none yet."""
-    try:
-        return _inspection(request).only(_asked(request))
-    except AmbiguousError as error:
-        raise ApiError(409, str(error)) from None
-
-
-async def _json_body(request: web.Request) -> Any:
-    """
-    Read the body; None when there is none.
-
-    It must be declared as JSON: a form of a web page can be sent across origins without asking, JSON cannot.
-    """
-    body = await read_body(request)
-    if not body:
-        return None
-    if not sends_json(request):
-        raise ApiError(406, "the Content-Type must be application/json")
-    try:
-        return parse_json(body)
-    except MessageError as error:
-        raise ApiError(400, str(error)) from None
+def _part(query: dict[str, str]) -> tuple[int, int, bool]:
+    """Read which part of a long list is wanted: how many, behind which, and whether the newest come first."""
+    after = read_number(query, "after", 0, MAX_CURSOR, 0)
+    return read_limit(query), after, read_choice(query, "order", "asc", "desc") == "desc"
 
 
 def _parse_faults(data: Any) -> Sequence[Fault]:
@@ -182,25 +241,3 @@ def _parse_faults(data: Any) -> Sequence[Fault]:
         except ValueError as error:
             raise ApiError(400, f"faults[{index}]: {error}") from None
     return faults
-
-
-def _query(request: web.Request, *known: str) -> dict[str, str]:
-    """Read the query, in which a misspelt filter is an error and not a filter forgotten."""
-    for name in request.query:
-        if name not in known and name != "api_token":
-            raise ApiError(400, f"unknown query parameter; there are {', '.join((*known, 'api_token'))}")
-    return dict(request.query)
-
-
-def _limit(query: dict[str, str], default: int = DEFAULT_LIMIT) -> int:
-    return _number(query, "limit", 1, MAX_LIMIT, default)
-
-
-def _number(query: dict[str, str], name: str, least: int, most: int, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    # The length first: int() of a very long text is slow, and refused by Python.
-    if len(text) <= len(str(most)) and text.isascii() and text.isdigit() and least <= int(text) <= most:
-        return int(text)
-    raise ApiError(400, f"{name} must be a number from {least} to {most}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 Drop = Literal["before", "during", "after"]
 
-SCOPE = "/v1/"
+# What a fault without a path is for: both APIs, never the control endpoints.
+SCOPE = ("/v1/", "/v2/")
 # Source: RFC 9110 §5.6.2 (token).
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -30,12 +32,18 @@ class Fault:
         status: the status answered instead of handling the request.
         times: how many requests it applies to; None means until the script is replaced.
         retry_after: the `Retry-After` header: seconds, or a text sent as it is (an HTTP-date, garbage).
-        path: the one path it applies to; None means every tracking endpoint (`/v1/…`).
+        path: the path it applies to, or with `*` at its end all that begin like it; None means both APIs (`/v1/…` and
+            `/v2/…`).
+        probability: how likely it applies to a request that fits; one that it spares meets the next fault.
+        seed: makes these chances the same in every run; None leaves them to chance.
         drop: reset the connection: `before` anything is applied; `after` it was applied, with no answer, so that a
             client which retries makes a duplicate; `during` the answer, of which the status, the headers and half of
             the body are sent.
         commit: apply the request, then answer *status* or *raw* nevertheless (a gateway that timed out).
+        partial: apply only so many messages of a batch, the first ones, though the answer does not tell; *status* or
+            *drop* say what the client sees.
         latency: seconds to wait first.
+        slow: seconds over which the body of the answer trickles in; the head comes at once.
         body: the body of the answer: a text sent as it is, anything else as JSON; None means `{"error": …}`.
         headers: extra headers of the answer.
         raw: a text sent instead of an HTTP answer, before the connection is closed.
@@ -45,9 +53,13 @@ class Fault:
     times: int | None = 1
     retry_after: float | str | None = None
     path: str | None = None
+    probability: float = 1.0
+    seed: int | None = None
     drop: Drop | None = None
     commit: bool = False
+    partial: int | None = None
     latency: float = 0.0
+    slow: float = 0.0
     body: Any = None
     headers: Mapping[str, str] | None = None
     raw: str | None = None
@@ -86,7 +98,9 @@ class Fault:
     @property
     def applies(self) -> bool:
         """Whether the request itself is handled under this fault."""
-        return self.commit or (self.status is None and self.raw is None and self.drop != "before")
+        if self.commit or self.partial is not None:
+            return True
+        return self.status is None and self.raw is None and self.drop != "before"
 
 
 def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
@@ -95,6 +109,10 @@ def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
     yield "times", None if fault.times is None or _whole(fault.times, 1) else "must be 1 or more, or null"
     yield "retry_after", _header_problem(fault.retry_after)
     yield "path", _path_problem(fault.path)
+    yield "probability", None if _chance(fault.probability) else "must be a number above 0, and at most 1"
+    yield "seed", None if fault.seed is None or _whole(fault.seed, -math.inf) else "must be a whole number, or null"
+    yield "partial", None if fault.partial is None or _whole(fault.partial, 0) else "must be 0 or more, or null"
+    yield "slow", None if _seconds(fault.slow) else "must be a number of seconds, 0 or more"
     yield "drop", None if fault.drop in (None, *get_args(Drop)) else f"must be one of {', '.join(get_args(Drop))}"
     yield "commit", None if isinstance(fault.commit, bool) else "must be true or false"
     yield "latency", None if _seconds(fault.latency) else "must be a number of seconds, 0 or more"
@@ -106,14 +124,22 @@ def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
         yield "raw", "excludes status and drop"
     if fault.drop in ("before", "after") and fault.status is not None:
         yield "drop", "sends no answer, so it excludes status"
+    if fault.partial is not None and fault.drop == "before":
+        yield "partial", "excludes dropping the connection before anything is applied"
+    if fault.slow and (fault.raw is not None or fault.drop is not None):
+        yield "slow", "needs an answer that is sent whole, so it excludes raw and drop"
 
 
-def _whole(value: Any, least: int, most: float = math.inf) -> bool:
+def _whole(value: Any, least: float, most: float = math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _seconds(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _chance(value: Any) -> bool:
+    return _seconds(value) and 0 < value <= 1
 
 
 def _sendable(value: str) -> bool:
@@ -131,6 +157,8 @@ def _path_problem(path: Any) -> str | None:
         return None
     if not isinstance(path, str) or not path.startswith("/"):
         return "must start with /"
+    if "*" in path[:-1]:
+        return "may hold one *, at its end"
     return "must not be a control endpoint" if path.startswith("/_sandbox") else None
 
 
@@ -157,32 +185,50 @@ class Script:
 
     def __init__(self) -> None:
         # By workspace; None is the list of the whole server. Lists are replaced, never shared with the caller.
-        self._steps: dict[str | None, list[Fault]] = {}
+        self._steps: dict[str | None, list[_Step]] = {}
 
     def put(self, faults: Iterable[Fault], workspace: str | None) -> None:
         """Replace the script of *workspace*, or of the whole server."""
-        self._steps[workspace] = list(faults)
+        self._steps[workspace] = [_Step(fault) for fault in faults]
 
     def left(self, workspace: str | None) -> list[Fault]:
         """List the faults of that script still to come, with the times each has left."""
-        return list(self._steps.get(workspace, ()))
+        return [step.fault for step in list(self._steps.get(workspace, ()))]
 
     def take(self, path: str, workspace: str | None) -> Fault | None:
         """Find the fault for a request to *path*, and count it."""
         for scope in dict.fromkeys((workspace, None)):
             steps = self._steps.get(scope, [])
-            for index, fault in enumerate(steps):
-                if fault.path == path or (fault.path is None and path.startswith(SCOPE)):
-                    _count(steps, index)
+            for index, step in enumerate(steps):
+                if step.fits(path) and step.strikes():
+                    fault = step.fault
+                    if not step.count():
+                        del steps[index]
                     return fault
         return None
 
 
-def _count(steps: list[Fault], index: int) -> None:
-    fault = steps[index]
-    if fault.times is None:
-        return
-    if fault.times > 1:
-        steps[index] = replace(fault, times=fault.times - 1)
-    else:
-        del steps[index]
+class _Step:
+    """A fault in its script, with its own chances."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self._random = random.Random(fault.seed)  # noqa: S311 - chances of faults keep no secret
+
+    def fits(self, path: str) -> bool:
+        wanted = self.fault.path
+        if wanted is None:
+            return path.startswith(SCOPE)
+        return path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted
+
+    def strikes(self) -> bool:
+        return self.fault.probability == 1 or self._random.random() < self.fault.probability
+
+    def count(self) -> bool:
+        """Count one time; tells whether any is left."""
+        times = self.fault.times
+        if times is not None:
+            if times == 1:
+                return False
+            self.fault = replace(self.fault, times=times - 1)
+        return True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.state import State
     from salesmachine_async.sandbox.store import EventRow, Row
-    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Summary
+    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Summary, Workspace
 
 # SQLite's own word for no limit.
 EVERYTHING = -1
@@ -52,7 +52,7 @@ class Inspection:
         """Count what was received, in one workspace or, when *asked* is None, in all."""
         journal = self._state.journal
         with self._store.reading():
-            found = None if asked is None else self._find(asked)
+            found = None if asked is None else self.find(asked)
             return {
                 "workspaces": len(self._store.workspaces()) if asked is None else int(found != 0),
                 **self._store.counts(found),  # type: ignore[typeddict-item]
@@ -60,32 +60,52 @@ class Inspection:
                 "requests": journal.statuses(asked),
             }
 
-    def contacts(self, name: str | None, after: str = "", limit: int = EVERYTHING) -> list[Contact]:
-        """List contacts by uid, from the one after *after*."""
+    def workspaces(self) -> list[Workspace]:
+        """List all workspaces, in the order they were made in."""
         with self._store.reading():
-            workspace = self._find(name)
-            return self._contact_views(workspace, self._store.list_contacts(workspace, after, limit))
+            found: list[Workspace] = []
+            for name in self._store.workspaces():
+                counts = self._store.counts(self.find(name))
+                found.append(
+                    {
+                        "workspace": name,
+                        "contacts": counts["contacts"],
+                        "accounts": counts["accounts"],
+                        "events": counts["events"],
+                    }
+                )
+            return found
+
+    def contacts(
+        self, name: str | None, after: str = "", limit: int = EVERYTHING, *, text: str | None = None
+    ) -> list[Contact]:
+        """List contacts by uid, from the one after *after*; only those that hold *text*."""
+        with self._store.reading():
+            workspace = self.find(name)
+            return self._contact_views(workspace, self._store.list_contacts(workspace, after, limit, text))
 
     def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetail | None:
         """Show the contact that *uid* means, with its first *limit* events."""
         with self._store.reading():
-            workspace = self._find(name)
+            workspace = self.find(name)
             own_uid = self._own_uid(workspace, uid)
             views = self._contact_views(workspace, self._store.contacts(workspace, [own_uid]))
             if not views:
                 return None
             return {**views[0], "events": _events(self._store.events(workspace, 0, limit, contact=own_uid))}
 
-    def accounts(self, name: str | None, after: str = "", limit: int = EVERYTHING) -> list[Account]:
-        """List accounts by uid, from the one after *after*."""
+    def accounts(
+        self, name: str | None, after: str = "", limit: int = EVERYTHING, *, text: str | None = None
+    ) -> list[Account]:
+        """List accounts by uid, from the one after *after*; only those that hold *text*."""
         with self._store.reading():
-            workspace = self._find(name)
-            return self._account_views(workspace, self._store.list_accounts(workspace, after, limit))
+            workspace = self.find(name)
+            return self._account_views(workspace, self._store.list_accounts(workspace, after, limit, text))
 
     def account(self, name: str | None, uid: str) -> Account | None:
         """Show one account."""
         with self._store.reading():
-            workspace = self._find(name)
+            workspace = self.find(name)
             views = self._account_views(workspace, self._store.accounts(workspace, [uid]))
             return views[0] if views else None
 
@@ -96,25 +116,33 @@ class Inspection:
         contact_uid: str | None = None,
         event_uid: str | None = None,
         account_uid: str | None = None,
+        text: str | None = None,
         after: int = 0,
         limit: int = EVERYTHING,
+        newest_first: bool = False,
     ) -> list[Event]:
-        """List events in the order of arrival; any uid of a contact finds all its events."""
+        """
+        List events in the order of arrival; any uid of a contact finds all its events.
+
+        Newest first, *after* is the `seq` they come before; 0 means the end.
+        """
         with self._store.reading():
-            workspace = self._find(name)
+            workspace = self.find(name)
             filters = {"event_uid": event_uid, "account": account_uid}
             filters["contact"] = None if contact_uid is None else self._own_uid(workspace, contact_uid)
             given = {column: value for column, value in filters.items() if value is not None}
-            return _events(self._store.events(workspace, after, limit, **given))
+            return _events(self._store.events(workspace, after, limit, text=text, newest_first=newest_first, **given))
 
     def reset(self, name: str | None) -> None:
         """Forget everything of a workspace: state, log, faults."""
         if name is not None:
-            self._store.delete_workspace(self._find(name))
+            self._store.delete_workspace(self.find(name))
+            self._state.known.discard(name)
             self._state.journal.forget(name)
+            self._state.feed.forget(name)
             self._state.faults.put((), name)
 
-    def _find(self, name: str | None) -> int:
+    def find(self, name: str | None) -> int:
         """Find the row of a workspace; 0, which no row has, when it is unknown: reading must not create it."""
         return (name is not None and self._store.find_workspace(name)) or 0
 

@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from salesmachine_async.sandbox.views import Request
+    from collections.abc import Iterable
+
+    from salesmachine_async.sandbox.views import Rejected, Request
 
 DROPPED = "dropped"
+# Refused requests are shown with what was refused in them; they are few, unless something is very wrong.
+MAX_REJECTED = 1000
+MAX_EXCERPT = 1000
 
 
 def iso(milliseconds: int) -> str:
     """Show an instant: `2026-11-22T06:30:00.000Z`."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z".rjust(24, "0")
+
+
+class Refusal(NamedTuple):
+    """
+    What the API refused in a request.
+
+    Attributes:
+        item: which item of a batch; None when it is none of them.
+        excerpt: the beginning of its JSON, or of the body.
+    """
+
+    item: int | None
+    excerpt: str
 
 
 @dataclass(slots=True)
@@ -30,6 +49,7 @@ class Visit:
         workspace: its public name; None until the credentials are found good.
         status: what was answered; None when nothing was.
         error: what the answer complained of.
+        refusal: what was wrong with its body.
     """
 
     method: str
@@ -43,6 +63,7 @@ class Visit:
     size: int = 0
     fault: dict[str, Any] | None = None
     error: str | None = None
+    refusal: Refusal | None = None
 
 
 class Journal:
@@ -51,30 +72,52 @@ class Journal:
 
     Args:
         bound: how many are kept.
+
+    Attributes:
+        last: the number of the latest request.
     """
 
     def __init__(self, bound: int) -> None:
         self._latest: deque[tuple[int, Visit]] = deque(maxlen=bound)
-        self._number = 0
+        self._rejected: deque[tuple[int, Visit]] = deque(maxlen=min(bound, MAX_REJECTED))
+        self.last = 0
         self._statuses: Counter[tuple[str | None, str]] = Counter()
         self._bytes: Counter[str | None] = Counter()
 
     def add(self, visit: Visit) -> None:
         """Add a finished request."""
-        self._number += 1
-        self._latest.append((self._number, visit))
+        self.last += 1
+        self._latest.append((self.last, visit))
+        if visit.refusal is not None:
+            self._rejected.append((self.last, visit))
         status = DROPPED if visit.status is None else str(visit.status)
         self._statuses[visit.workspace, status] += 1
         self._bytes[visit.workspace] += visit.size
 
-    def requests(self, workspace: str | None, after: int = 0, limit: int | None = None) -> list[Request]:
-        """List the requests kept, oldest first; those of all workspaces when *workspace* is None."""
-        chosen = [
-            (number, visit)
-            for number, visit in list(self._latest)
-            if number > after and workspace in {None, visit.workspace}
-        ]
+    def requests(
+        self, workspace: str | None, after: int = 0, limit: int | None = None, *, newest_first: bool = False
+    ) -> list[Request]:
+        """
+        List the requests kept, oldest first; those of all workspaces when *workspace* is None.
+
+        Newest first, *after* is the number they come before; 0 means the end.
+        """
+        chosen = _chosen(self._latest, workspace, after, newest_first=newest_first)
         return [_view(number, visit) for number, visit in chosen[:limit]]
+
+    def rejected(
+        self, workspace: str | None, after: int = 0, limit: int | None = None, *, newest_first: bool = False
+    ) -> list[Rejected]:
+        """List the requests that were refused for what is in them, as `requests` does."""
+        chosen = _chosen(self._rejected, workspace, after, newest_first=newest_first)
+        return [_rejected(number, visit) for number, visit in chosen[:limit]]
+
+    def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[Request], int]:
+        """List the latest *most* requests after *after*, oldest first; also tell how many were left out."""
+        # Walked back only as far as needed: it is asked several times a second.
+        news = takewhile(lambda line: line[0] > after, reversed(list(self._latest)))
+        chosen = [line for line in news if workspace in {None, line[1].workspace}]
+        return [_view(number, visit) for number, visit in reversed(chosen[:most])], max(0, len(chosen) - most)
 
     def statuses(self, workspace: str | None) -> dict[str, int]:
         """Count all requests by status."""
@@ -90,12 +133,37 @@ class Journal:
 
     def forget(self, workspace: str) -> None:
         """Drop all lines and counts of *workspace*."""
-        kept = [line for line in self._latest if line[1].workspace != workspace]
-        self._latest.clear()
-        self._latest.extend(kept)
+        for lines in (self._latest, self._rejected):
+            kept = [line for line in lines if line[1].workspace != workspace]
+            lines.clear()
+            lines.extend(kept)
         self._bytes.pop(workspace, None)
         for key in [key for key in self._statuses if key[0] == workspace]:
             del self._statuses[key]
+
+
+def _chosen(
+    lines: Iterable[tuple[int, Visit]], workspace: str | None, after: int, *, newest_first: bool = False
+) -> list[tuple[int, Visit]]:
+    mine = [line for line in list(lines) if workspace in {None, line[1].workspace}]
+    if newest_first:
+        return [line for line in reversed(mine) if not after or line[0] < after]
+    return [line for line in mine if line[0] > after]
+
+
+def _rejected(number: int, visit: Visit) -> Rejected:
+    index, excerpt = visit.refusal or (None, "")
+    return {
+        "id": number,
+        "workspace": visit.workspace,
+        "path": visit.path,
+        "status": visit.status,
+        "error": visit.error,
+        "items": visit.items,
+        "index": index,
+        "excerpt": excerpt,
+        "received_at": iso(visit.received),
+    }
 
 
 def _view(number: int, visit: Visit) -> Request:

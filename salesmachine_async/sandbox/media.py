@@ -9,18 +9,20 @@ from salesmachine_async.sandbox.answers import ApiError
 if TYPE_CHECKING:
     from aiohttp import web
 
+NOT_JSON = "the Content-Type must be application/json"
 
-def require_json(request: web.Request) -> None:
+
+def require_json(request: web.Request, *, body_too: bool = True) -> None:
     """
-    Refuse a request that sends, or wants, anything but JSON.
+    Refuse a request that wants anything but JSON, or sends it unless *body_too* is false.
 
     Raises:
         ApiError: 406, which the API documents for both ("You requested a format that isn't json").
     """
     if not _accepts_json(request.headers.get("Accept", "")):
         raise ApiError(406, "the Accept header excludes application/json")
-    if request.can_read_body and not sends_json(request):
-        raise ApiError(406, "the Content-Type must be application/json")
+    if body_too and request.can_read_body and not sends_json(request):
+        raise ApiError(406, NOT_JSON)
 
 
 def sends_json(request: web.Request) -> bool:

@@ -109,17 +109,17 @@ def parse_message(kind: Kind, item: dict[str, Any]) -> Message:
     params, text = _params(item.get("params"))
     contact_uid = account_uid = name = ""
     if kind == "account":
-        account_uid = _uid(item, "account_uid")
+        account_uid = uid_of(item, "account_uid")
     else:
-        contact_uid = _uid(item, "contact_uid")
+        contact_uid = uid_of(item, "contact_uid")
         # An alias has no parameters.
         if kind != "alias" and params.get("account_uid") is not None:
-            account_uid = _uid(params, "account_uid", "params.")
+            account_uid = uid_of(params, "account_uid", "params.")
     if kind == "event":
-        name = _uid(item, "event_uid")
+        name = uid_of(item, "event_uid")
     elif kind == "alias":
-        name = _uid(item, "alias")
-    return Message(kind, contact_uid, account_uid, name, params, text, _instant(item.get("created_at")), _id(item))
+        name = uid_of(item, "alias")
+    return Message(kind, contact_uid, account_uid, name, params, text, instant(item.get("created_at")), _id(item))
 
 
 def _params(params: Any) -> tuple[dict[str, Any], str]:
@@ -134,7 +134,13 @@ def _params(params: Any) -> tuple[dict[str, Any], str]:
         raise MessageError("params", "is nested too deeply") from None
 
 
-def _uid(item: dict[str, Any], key: str, where: str = "") -> str:
+def uid_of(item: dict[str, Any], key: str, where: str = "") -> str:
+    """
+    Read a uid, as text; *where* is what its key stands under.
+
+    Raises:
+        MessageError: it is missing, empty or not a text or a number.
+    """
     value = item.get(key)
     if isinstance(value, str):
         if value:
@@ -162,7 +168,7 @@ def _id(item: dict[str, Any]) -> str | None:
     raise MessageError("messageId", "must be a non-empty string")
 
 
-def _instant(value: Any) -> int | None:
+def instant(value: Any) -> int | None:
     """Read an ISO 8601 text or an epoch in seconds or milliseconds; what is not understood is ignored."""
     if isinstance(value, str):
         try:

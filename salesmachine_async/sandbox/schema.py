@@ -16,8 +16,10 @@ COUNTERS = (
 )
 
 # Bumped when the tables change: a file of another version is refused, not misread.
-VERSION = 1
+VERSION = 2
 
+# `added_at` is when a contact or an account was first heard of; `created_at` is what its messages say. An id is never
+# used again (AUTOINCREMENT), for v2 shows it. The other objects of v2, such as notes, are JSON in the table `object`.
 # An alias row leads from a further uid to the contact's own. The one index of events serves the timeline and the
 # merge of contacts; each more would slow every batch by a tenth, so that events by name or account are found by walking
 # the workspace in order (100,000 in some 10 ms).
@@ -29,14 +31,18 @@ CREATE TABLE workspace (
     {", ".join(f"{counter} INTEGER NOT NULL DEFAULT 0" for counter in COUNTERS)}
 );
 CREATE TABLE contact (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     workspace INTEGER NOT NULL, uid TEXT NOT NULL,
     params TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
-    PRIMARY KEY (workspace, uid)
+    added_at INTEGER NOT NULL, archived INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (workspace, uid)
 );
 CREATE TABLE account (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     workspace INTEGER NOT NULL, uid TEXT NOT NULL,
     params TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
-    PRIMARY KEY (workspace, uid)
+    added_at INTEGER NOT NULL, archived INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (workspace, uid)
 );
 CREATE TABLE alias (
     workspace INTEGER NOT NULL, uid TEXT NOT NULL, contact TEXT NOT NULL,
@@ -59,6 +65,11 @@ CREATE TABLE seen (
     workspace INTEGER NOT NULL, message_id TEXT NOT NULL,
     PRIMARY KEY (workspace, message_id)
 ) WITHOUT ROWID;
+CREATE TABLE object (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workspace INTEGER NOT NULL, kind TEXT NOT NULL, created_at INTEGER NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX object_kind ON object (workspace, kind, id);
 PRAGMA user_version = {VERSION};
 """
-TABLES = ("contact", "account", "alias", "membership", "event", "seen")
+TABLES = ("contact", "account", "alias", "membership", "event", "seen", "object")

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from aiohttp import web
 
 from salesmachine_async.sandbox.app import build
 from salesmachine_async.sandbox.auth import LOOPBACK, workspace_of
-from salesmachine_async.sandbox.inspection import EVERYTHING, Inspection
+from salesmachine_async.sandbox.feed import Feed
 from salesmachine_async.sandbox.journal import Journal
+from salesmachine_async.sandbox.limiting import Limiter
+from salesmachine_async.sandbox.lines import parse_lines
+from salesmachine_async.sandbox.looking import Looking
+from salesmachine_async.sandbox.seeding import check, examples
+from salesmachine_async.sandbox.shelf import Shelf
 from salesmachine_async.sandbox.state import Limits, State
 from salesmachine_async.sandbox.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from salesmachine_async.sandbox.faults import Fault
-    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Request, Summary
+    from salesmachine_async.sandbox.limiting import RateLimit
+    from salesmachine_async.sandbox.lines import Line
 
 # aiohttp logs the bytes of what is not HTTP, where a token can be, as its access log would show ?api_token=. So the
 # first goes nowhere until a handler is added to it, and the second is off.
@@ -36,7 +45,7 @@ SHUTDOWN_SECONDS = 0.25
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
-class Sandbox:
+class Sandbox(Looking):
     """
     A local Salesmachine.
 
@@ -61,6 +70,12 @@ class Sandbox:
         max_events: the most events kept in each workspace, some 300 bytes each beside their `params`; the oldest are
             dropped. None means no bound. Contacts, accounts and known message ids are not bounded.
         max_requests: the most lines kept of the log of requests.
+        max_history: how many of the latest messages are kept in memory, to wait for and to stream.
+        v2_tokens: maps the tokens that are good for the Access API (v2), and for nothing else, to the token whose
+            workspace each opens. None means that the tokens of the tracking API are good for both.
+        seed: what every new workspace begins with: a file of NDJSON, or its lines as objects, see `lines.py`. None
+            gives it examples of users, activities and tasks, which no API can make; `()` gives it nothing.
+        rate_limit: how many requests a workspace may send; others are answered 429. None means no limit.
     """
 
     def __init__(
@@ -75,12 +90,17 @@ class Sandbox:
         max_batch_messages: int | None = None,
         max_events: int | None = 1_000_000,
         max_requests: int = 10_000,
+        max_history: int = 10_000,
+        v2_tokens: Mapping[str, str] | None = None,
+        seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         bounds = {
             "max_body_bytes": max_body_bytes,
             "max_batch_messages": max_batch_messages,
             "max_events": max_events,
             "max_requests": max_requests,
+            "max_history": max_history,
         }
         for name, bound in bounds.items():
             if bound is not None and bound < 1:
@@ -95,9 +115,17 @@ class Sandbox:
             max_batch_messages=max_batch_messages,
             max_events=max_events,
             max_requests=max_requests,
+            max_history=max_history,
         )
+        self._v2_tokens = (
+            None
+            if v2_tokens is None
+            else {workspace_of(each): workspace_of(opens) for each, opens in v2_tokens.items()}
+        )
+        self._seeded = seed is not None
+        self._seeds = _seeds(seed)
+        self._rate_limit = rate_limit
         # Set while it runs.
-        self._state: State | None = None
         self._runner: web.AppRunner | None = None
         self._url = ""
 
@@ -123,13 +151,20 @@ class Sandbox:
         """
         if self._state is not None:
             raise RuntimeError("the sandbox is running already")
+        store = Store(self._db)
         state = State(
-            store=Store(self._db),
+            store=store,
             journal=Journal(self._limits.max_requests),
             limits=self._limits,
             hosts=self._hosts,
             tokens=self._tokens,
+            v2_tokens=self._v2_tokens,
             closing=asyncio.Event(),
+            shelf=Shelf(store),
+            seeds=self._seeds,
+            seeded=self._seeded,
+            feed=Feed(self._limits.max_history),
+            limiter=Limiter(self._rate_limit, time.monotonic),
         )
         self._state = state
         self._runner = runner = web.AppRunner(
@@ -150,6 +185,7 @@ class Sandbox:
         if state is None or runner is None:
             return
         state.closing.set()
+        state.feed.close()
         try:
             await runner.cleanup()
         finally:
@@ -161,88 +197,6 @@ class Sandbox:
         self._running()
         return self._url
 
-    def summary(self, token: str | None = None) -> Summary:
-        """Count what was received, in one workspace or in all."""
-        return self._inspection().summary(_workspace(token))
-
-    def contacts(self, token: str | None = None) -> list[Contact]:
-        """List all contacts, by uid."""
-        return self._inspection().contacts(self._only(token))
-
-    def contact(self, uid: str, token: str | None = None) -> ContactDetail:
-        """
-        Show the contact that *uid* means, with all its events.
-
-        Raises:
-            LookupError: there is none.
-        """
-        found = self._inspection().contact(self._only(token), uid)
-        if found is None:
-            raise LookupError(f"no contact {uid!r} in this workspace")
-        return found
-
-    def accounts(self, token: str | None = None) -> list[Account]:
-        """List all accounts, by uid."""
-        return self._inspection().accounts(self._only(token))
-
-    def account(self, uid: str, token: str | None = None) -> Account:
-        """
-        Show one account.
-
-        Raises:
-            LookupError: there is none.
-        """
-        found = self._inspection().account(self._only(token), uid)
-        if found is None:
-            raise LookupError(f"no account {uid!r} in this workspace")
-        return found
-
-    def events(
-        self,
-        token: str | None = None,
-        *,
-        contact_uid: str | None = None,
-        event_uid: str | None = None,
-        account_uid: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-    ) -> list[Event]:
-        """
-        List events in the order of their arrival.
-
-        Args:
-            token: chooses the workspace.
-            contact_uid: only events of the contact that this uid means.
-            event_uid: only events of this name.
-            account_uid: only events linked to this account.
-            after: only events whose `seq` is greater.
-            limit: at most so many; None means all.
-        """
-        return self._inspection().events(
-            self._only(token),
-            contact_uid=contact_uid,
-            event_uid=event_uid,
-            account_uid=account_uid,
-            after=after,
-            limit=EVERYTHING if limit is None else limit,
-        )
-
-    def requests(self, token: str | None = None, *, after: int = 0, limit: int | None = None) -> list[Request]:
-        """List the requests in the log, oldest first: those whose `id` is greater than *after*, at most *limit*."""
-        return self._running().journal.requests(_workspace(token), after, limit)
-
-    def reset(self, token: str | None = None) -> None:
-        """Forget everything of a workspace: state, log, faults."""
-        self._inspection().reset(self._only(token))
-
-    def faults(self, faults: Iterable[Fault], token: str | None = None) -> None:
-        """Replace the script of faults: of one workspace, or without *token* of the whole server."""
-        self._running().faults.put(faults, _workspace(token))
-
-    def faults_left(self, token: str | None = None) -> list[Fault]:
-        """List the faults still to come, with the times each has left."""
-        return self._running().faults.left(_workspace(token))
-
     def __repr__(self) -> str:
         if self._state is None:
             return "<Sandbox [not running]>"
@@ -252,22 +206,19 @@ class Sandbox:
             f"{seen['accounts']} accounts, {seen['events']} events]>"
         )
 
-    def _running(self) -> State:
-        if self._state is None:
-            raise RuntimeError("the sandbox is not running")
-        return self._state
-
-    def _inspection(self) -> Inspection:
-        return Inspection(self._running())
-
-    def _only(self, token: str | None) -> str | None:
-        return self._inspection().only(_workspace(token))
-
-
-def _workspace(token: str | None) -> str | None:
-    return None if token is None else workspace_of(token)
-
 
 def _url(host: str, port: int) -> str:
     host = CONNECTABLE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) -> Sequence[Line]:
+    if seed is None:
+        return examples()
+    if isinstance(seed, (str, PathLike)):
+        lines = list(parse_lines(Path(seed).read_bytes().splitlines()))
+    else:
+        lines = list(parse_lines(map(orjson.dumps, seed)))
+    # Tried out now, not at the first request of some workspace.
+    check(lines)
+    return lines

@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from aiohttp import web
 
-from salesmachine_async.sandbox.answers import SUCCESS, ApiError, answer
+from salesmachine_async.sandbox import legacy
+from salesmachine_async.sandbox.answers import NOTHING, SUCCESS, ApiError, answer
 from salesmachine_async.sandbox.apply import apply
+from salesmachine_async.sandbox.asking import read_body
 from salesmachine_async.sandbox.auth import CHALLENGE, find_token, workspace_of
+from salesmachine_async.sandbox.journal import MAX_EXCERPT, Refusal
 from salesmachine_async.sandbox.media import require_json
 from salesmachine_async.sandbox.messages import (
     Kind,
@@ -27,7 +31,8 @@ from salesmachine_async.sandbox.messages import (
     parse_json,
     parse_message,
 )
-from salesmachine_async.sandbox.state import STATE, VISIT
+from salesmachine_async.sandbox.seeding import open_workspace
+from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.journal import Visit
@@ -37,13 +42,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    """Add the documented endpoints."""
-    router.add_post("/v1/ping", _ping)
-    router.add_post("/v1/contact", _single("contact"))
-    router.add_post("/v1/account", _single("account"))
-    router.add_post("/v1/track/event", _single("event"))
-    router.add_post("/v1/alias", _single("alias"))
-    router.add_post("/v1/batch", _batch)
+    """Add the documented endpoints, and the paths of old clients."""
+    handlers = {
+        "/v1/ping": _ping,
+        "/v1/contact": _single("contact"),
+        "/v1/account": _single("account"),
+        "/v1/track/event": _single("event"),
+        "/v1/alias": _single("alias"),
+        "/v1/batch": _batch,
+        "/v1/bulk": _batch,
+        **{path: _old(kind, name) for path, (kind, name) in legacy.PATHS.items()},
+    }
+    for path, handler in handlers.items():
+        # Every method: an old client sends by GET what others POST, and only its query tells.
+        router.add_route("*", path, handler)
 
 
 def identify(request: web.Request, state: State) -> str:
@@ -53,90 +65,106 @@ def identify(request: web.Request, state: State) -> str:
     Raises:
         ApiError: 401.
     """
-    token = find_token(request)
+    for_v2 = is_v2(request)
+    token = find_token(request, bearer=for_v2)
     if token is None:
         raise ApiError(401, "credentials are missing: use HTTP Basic with the API token as the user", CHALLENGE)
-    workspace = workspace_of(token)
-    if state.tokens is not None and workspace not in state.tokens:
+    digest = workspace_of(token)
+    workspace: str | None = digest
+    if state.v2_tokens is not None and (for_v2 or digest in state.v2_tokens):
+        workspace = state.v2_tokens.get(digest) if for_v2 else None
+    elif state.tokens is not None and digest not in state.tokens:
+        workspace = None
+    if workspace is None:
         raise ApiError(401, "the API token is wrong", CHALLENGE)
     return workspace
 
 
-async def read_body(request: web.Request) -> bytes:
-    """
-    Read the whole body.
-
-    Raises:
-        ApiError: 413 or 400.
-    """
-    limit = request.app[STATE].limits.max_body_bytes
-    too_large = ApiError(413, f"the body is larger than the {limit} bytes this sandbox takes")
-    if (request.content_length or 0) > limit:
-        raise too_large
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
-    except web.RequestPayloadError:
-        raise ApiError(400, "the body cannot be decoded") from None
+def is_v2(request: web.Request) -> bool:
+    """Whether *request* is for the second API."""
+    return request.path.startswith("/v2/")
 
 
 async def _ping(request: web.Request) -> web.Response:
     state = request.app[STATE]
     await _admit(request)
     # A token's first ping makes its workspace, as its first message does.
-    state.store.workspace(identify(request, state))
+    open_workspace(state, identify(request, state))
     return answer(SUCCESS)
 
 
 def _single(kind: Kind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        body = await _admit(request)
-        _receive(request, lambda visit: _parse_single(kind, body, visit))
+        body, old = await _admit(request)
+        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old))
+        return answer(SUCCESS)
+
+    return handle
+
+
+def _old(kind: Kind, name: str) -> Handler:
+    """Make the handler of a path that only old forms know; to everything else there is nothing."""
+
+    async def handle(request: web.Request) -> web.Response:
+        body, old = await _admit(request, only_old=True)
+        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old, name=name))
         return answer(SUCCESS)
 
     return handle
 
 
 async def _batch(request: web.Request) -> web.Response:
-    body = await _admit(request)
+    body, _ = await _admit(request)
     most = request.app[STATE].limits.max_batch_messages
-    _receive(request, lambda visit: _parse_batch(body, most, visit), batches=1)
+    _receive(request, body, lambda visit: _parse_batch(body, most, visit), batches=1)
     return answer(SUCCESS, 201)
 
 
-async def _admit(request: web.Request) -> bytes:
-    """Check credentials and media types, then read the body."""
+async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes, bool]:
+    """Check credentials and media types, then read the JSON; also tell whether it came in an old form."""
+    if request.method != "POST" and not request.query_string:
+        raise legacy.not_allowed()
     identify(request, request.app[STATE])
-    require_json(request)
-    body = await read_body(request)
+    body = await legacy.old_body(request)
+    old = body is not None
+    if only_old and not old:
+        raise ApiError(404, NOTHING)
+    require_json(request, body_too=not old)
+    if body is None:
+        body = await read_body(request)
     request[VISIT].size = len(body)
-    return body
+    return body, old
 
 
-def _receive(request: web.Request, parse: Callable[[Visit], list[Message]], *, batches: int = 0) -> None:
+def _receive(request: web.Request, body: bytes, parse: Callable[[Visit], list[Message]], *, batches: int = 0) -> None:
     """Parse and apply, or count what is refused."""
     state, visit = request.app[STATE], request[VISIT]
     workspace = identify(request, state)
+    open_workspace(state, workspace)
     try:
         messages = parse(visit)
     except ApiError:
+        if visit.refusal is None:
+            visit.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
         with state.store.writing():
             state.store.count(state.store.workspace(workspace), rejected=visit.items)
         raise
+    if PARTIAL in request:
+        messages = messages[: request[PARTIAL]]
     applied = apply(
         state.store, workspace, messages, visit.received, batches=batches, max_events=state.limits.max_events
     )
-    visit.accepted, visit.duplicates = applied
+    visit.accepted, visit.duplicates = applied.accepted, applied.duplicates
+    state.feed.add(workspace, visit.received, applied.messages)
 
 
-def _parse_single(kind: Kind, body: bytes, visit: Visit) -> list[Message]:
+def _parse_single(kind: Kind, body: bytes, visit: Visit, *, old: bool, name: str = "") -> list[Message]:
     try:
         item: Any = parse_json(body)
         if not is_object(item):
             raise ApiError(400, "the body must be an object")
         visit.items = 1
-        return [parse_message(kind, item)]
+        return [parse_message(kind, legacy.renamed(kind, item, name) if old else item)]
     except MessageError as error:
         raise ApiError(400, str(error)) from None
 
@@ -153,12 +181,21 @@ def _parse_batch(body: bytes, most: int | None, visit: Visit) -> list[Message]:
     visit.items = len(items)
     if most is not None and len(items) > most:
         raise ApiError(413, f"the batch holds {len(items)} messages; this sandbox takes {most}")
-    return [_parse_item(index, item) for index, item in enumerate(items)]
+    return [_parse_item(index, item, visit) for index, item in enumerate(items)]
 
 
-def _parse_item(index: int, item: Any) -> Message:
+def _parse_item(index: int, item: Any, visit: Visit) -> Message:
     try:
-        return parse_batch_item(item)
+        return parse_batch_item(legacy.renamed_in_batch(item) if is_object(item) and "event_uid" not in item else item)
     except MessageError as error:
+        visit.refusal = Refusal(index, _excerpt(item))
         place = f"items[{index}].{error}" if error.field else f"items[{index}] {error}"
         raise ApiError(400, place) from None
+
+
+def _excerpt(item: Any) -> str:
+    try:
+        return orjson.dumps(item)[:MAX_EXCERPT].decode(errors="replace")
+    except TypeError:
+        # Nested deeper than orjson writes.
+        return "…"

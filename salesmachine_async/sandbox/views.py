@@ -96,3 +96,63 @@ class Request(TypedDict):
     received_at: str
     fault: dict[str, Any] | None
     error: str | None
+
+
+class Rejected(TypedDict):
+    """
+    One request that was refused for what is in it.
+
+    `id` is its number among the requests. `index` is the item of the batch that is at fault, None when it is the body
+    as a whole or a single call. `excerpt` is the beginning of the item, or of the body, as text.
+    """
+
+    id: int
+    workspace: str | None
+    path: str
+    status: int | None
+    error: str | None
+    items: int
+    index: int | None
+    excerpt: str
+    received_at: str
+
+
+class Workspace(TypedDict):
+    """One workspace: its public name, and how much is in it."""
+
+    workspace: str
+    contacts: int
+    accounts: int
+    events: int
+
+
+class Nearest(TypedDict):
+    """A message that nearly was what was waited for; `differences` hold `path`, `wanted` and, if any, `found`."""
+
+    item: dict[str, Any]
+    differences: list[dict[str, Any]]
+
+
+class Waited(TypedDict):
+    """
+    What came of waiting.
+
+    `ok` tells whether `wanted` messages were there in time. `items` are those that fit, oldest first; `next` is the
+    number to wait from when they shall not count again. `nearest` shows, when it failed, the messages that missed by
+    the least.
+    """
+
+    ok: bool
+    wanted: int
+    found: int
+    items: list[dict[str, Any]]
+    next: int
+    nearest: list[Nearest]
+
+
+class Replayed(TypedDict):
+    """What came of a replay: how many lines were read, and messages applied or known already."""
+
+    lines: int
+    accepted: int
+    duplicates: int

@@ -1,0 +1,244 @@
+"""Make a call: once, or again as the retry policy says."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Final
+
+import aiohttp
+from backoff import expo, full_jitter
+from yarl import URL
+
+from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, Situation, Wait, decide
+from salesmachine_async._core.wire import Outcome, Verdict, outcome
+from salesmachine_async._delivery.transport import failure, open_session, read_some
+from salesmachine_async.access.wire import Answer, Call, parsed
+from salesmachine_async.errors import (
+    AgentClosed,
+    ConnectionFailed,
+    DeliveryError,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    WrongLoop,
+)
+from salesmachine_async.policy import Retry, Timeouts
+
+__all__ = ["Caller", "Settings"]
+
+# A page of a hundred contacts with large fields has some megabytes; what is larger is no answer of the API.
+MAX_ANSWER_BYTES: Final = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """
+    How calls are made.
+
+    Attributes:
+        retry: When they are repeated.
+        timeouts: How long each attempt may take.
+        max_connections: How many may be under way at once; further ones wait for their turn, without a time limit.
+        ssl_context: As of `HttpTransport`; True for the default one.
+        proxy: As of `HttpTransport`, parsed; it may hold credentials.
+    """
+
+    retry: Retry
+    timeouts: Timeouts
+    max_connections: int
+    ssl_context: ssl.SSLContext | bool
+    proxy: URL | None = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Try:
+    """What one attempt came to; *sent* is how often aiohttp has sent it, of an answer there are headers and body."""
+
+    outcome: Outcome
+    sent: int
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+
+
+class Caller:
+    """
+    Makes calls over one session, which belongs to the event loop of the first call.
+
+    Args:
+        settings: How.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Made at the first call, so that none of it needs a loop before.
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: asyncio.Semaphore | None = None
+        self.closed = False
+
+    async def make(self, call: Call, *, gone_is_done: bool = False) -> Answer:
+        """
+        Make a call and return its answer.
+
+        Args:
+            call: What to ask.
+            gone_is_done: Whether a 404 to a repetition is a success: then the attempt before it has deleted what
+                this one looks for.
+
+        Raises:
+            DeliveryError: There was no good answer; `status` and `server_message` tell more.
+            AgentClosed: The client was closed.
+            WrongLoop: The client is in use in another event loop.
+        """
+        loop, ceilings = asyncio.get_running_loop(), self._ceilings()
+        failing_since: float | None = None
+        sent = at_once = 0
+        while True:
+            tried = await self._attempt(call)
+            sent += tried.sent
+            if gone_is_done and sent > 1 and tried.outcome.status == 404:
+                return Answer(status=404, headers=tried.headers, data=None)
+            if failing_since is None:
+                failing_since = loop.time()
+            situation = Situation(
+                count=1,
+                failing_for=loop.time() - failing_since,
+                key_accepted=True,
+                repeated_at_once=at_once,
+                connections=self._settings.max_connections,
+            )
+            decision = decide(tried.outcome, situation, self._settings.retry)
+            if isinstance(decision, Deliver):
+                data = parsed(tried.outcome.status or 0, tried.body)
+                return Answer(status=tried.outcome.status or 0, headers=tried.headers, data=data)
+            wait = self._wait(decision, call, tried.outcome, ceilings)
+            at_once = at_once + 1 if isinstance(decision, RetryNow) else 0
+            await asyncio.sleep(wait)
+
+    async def aclose(self) -> None:
+        """Close all connections; further calls are refused."""
+        self.closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _wait(self, decision: Decision, call: Call, result: Outcome, ceilings: Generator[float, None, None]) -> float:
+        """Return how long to wait before the next attempt; raises if there is none."""
+        error = result.error
+        assert error is not None
+        # Whether a call that failed was carried out is not known; only a 429 says that it was not.
+        if call.repeatable or isinstance(error, RateLimited):
+            match decision:
+                case RetryNow():
+                    return 0.0
+                case Wait(at_most):
+                    return _at_most(full_jitter(next(ceilings)), at_most)
+                case Pause(at_least, at_most):
+                    # As the lanes do: behind a Retry-After comes some jitter too.
+                    jitter = full_jitter(next(ceilings))
+                    return _at_most(max(jitter, at_least + min(jitter, self._settings.retry.initial)), at_most)
+                case _:
+                    pass
+        raise _explained(error, call)
+
+    async def _attempt(self, call: Call) -> _Try:
+        session, turns = self._open()
+        trace, status = SimpleNamespace(reused=False, sent=0), None
+        try:
+            async with (
+                turns,
+                session.request(
+                    call.method,
+                    call.auth.on(call.url),
+                    data=call.body,
+                    headers={**call.auth.headers, **call.headers},
+                    allow_redirects=False,
+                    proxy=self._settings.proxy,
+                    trace_request_ctx=trace,
+                ) as response,
+            ):
+                status = response.status
+                good = 200 <= status <= 299
+                body = await _read(response) if good else await read_some(response)
+                told = b"" if good else call.auth.hide(body)
+                result = outcome(status, response.headers, now=datetime.now(UTC), body=told)
+                return _Try(result, trace.sent, response.headers, body)
+        except _TooLarge:
+            error = ConnectionFailed("the answer was too large", status=status)
+            return _Try(Outcome.failed(error, Verdict.PARKED), trace.sent)
+        except Exception as exc:  # noqa: BLE001 (whatever a connection can raise is one of our errors)
+            result = failure(exc, reused=trace.reused)
+        # What was answered, though its body was lost, is worth knowing.
+        assert result.error is not None
+        result.error.status = status
+        return _Try(result, trace.sent)
+
+    def _open(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
+        if self.closed:
+            raise AgentClosed("the client was closed")
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._turns is None:
+            self._loop = loop
+            self._turns = asyncio.Semaphore(self._settings.max_connections)
+            self._session = open_session(
+                {"Accept": "application/json"},
+                timeouts=self._settings.timeouts,
+                ssl_context=self._settings.ssl_context,
+                traces=[_counting()],
+            )
+        elif self._loop is not loop:
+            raise WrongLoop("the client is in use in another event loop: make one for each loop")
+        return self._session, self._turns
+
+    def _ceilings(self) -> Generator[float, None, None]:
+        retry = self._settings.retry
+        ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
+        next(ceilings)  # backoff's generators yield once before the first number
+        return ceilings
+
+
+class _TooLarge(Exception):
+    """The body of an answer has no end."""
+
+
+def _counting() -> aiohttp.TraceConfig:
+    """Count how often a request is sent: aiohttp itself repeats idempotent ones once, on a kept connection."""
+
+    async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx.sent += 1
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(note)
+    return trace
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            response.close()
+            raise _TooLarge
+    return bytes(body)
+
+
+def _at_most(seconds: float, most: float | None) -> float:
+    return seconds if most is None else min(seconds, most)
+
+
+def _explained(error: DeliveryError, call: Call) -> DeliveryError:
+    """Return the error with advice that is right for this API."""
+    if call.auth.scheme is None:
+        return error
+    if isinstance(error, Unauthorized):
+        text = f"the server answered {error.status}: check the token of the Access API (v2), and how it travels (auth=)"
+    elif isinstance(error, Rejected) and error.status == 404:
+        text = "the server answered 404: there is no such thing, or its path is another (see Paths)"
+    else:
+        return error
+    return type(error)(text, status=error.status, retry_after=error.retry_after, server_message=error.server_message)

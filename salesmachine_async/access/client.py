@@ -1,0 +1,212 @@
+"""The client of the Access API."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from salesmachine_async._delivery.settings import check_base_url, check_credentials, check_proxy, from_environment
+from salesmachine_async.access.calls import Caller, Settings
+from salesmachine_async.access.objects import Account, Activity, Contact, Note, Task, User
+from salesmachine_async.access.paths import Paths
+from salesmachine_async.access.resources import Accounts, Activities, Contacts, Events, Notes, Tasks, Users
+from salesmachine_async.access.service import Service
+from salesmachine_async.access.wire import Answer, Auth, Credentials, Scheme, path_of
+from salesmachine_async.errors import ConfigError, InvalidMessage
+from salesmachine_async.policy import Retry, Timeouts, check_whole
+
+__all__ = ["AccessClient"]
+
+ACCESS_TOKEN_VARIABLE: Final = "SALESMACHINE_ACCESS_TOKEN"  # noqa: S105 (the name of a variable)
+# Source: RFC 9110 §5.6.2 (token).
+HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+# Somebody waits for the answer: half a minute of trying is what they may bear.
+DEFAULT_RETRY: Final = Retry(initial=0.5, cap=8.0, budget=30.0)
+NO_RETRY: Final = Retry(budget=0.0)
+
+
+class AccessClient:
+    """
+    Reads and manages contacts, accounts, notes, activities, tasks and users.
+
+    ::
+
+        async with AccessClient("V2 TOKEN", tracking_token="V1 TOKEN") as api:
+            async for contact in api.contacts.list(status="paying"):
+                ...
+
+    Every call is a request and waits for its answer. Calls that do no harm twice are repeated when they fail, as the
+    agent's requests are; so is every call that is answered 429. Any number of calls may be under way at once, in one
+    event loop.
+
+    Args:
+        token: The v2 token; default: ``SALESMACHINE_ACCESS_TOKEN``.
+        tracking_token: The v1 token, for `create_or_update`, `events` and `ping`; default: ``SALESMACHINE_API_TOKEN``
+            if *token* comes from the environment too, else *token*.
+        tracking_secret: The secret of the v1 token, if it has one.
+        base_url: Where both APIs are; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
+        auth: How the v2 token travels, which is not documented: ``basic`` as the user of HTTP Basic, ``bearer``, or
+            ``query`` as the parameter ``api_token``.
+        paths: Where the resources are.
+        retry: When calls are repeated; None: never. By default for 30 seconds.
+        timeouts: How long each attempt may take.
+        max_connections: How many calls are made at once; others wait for their turn.
+        allow_http: Allow ``http://`` to hosts other than this machine. The tokens then travel readable.
+        proxy: URL of an HTTP proxy.
+        ssl_context: Instead of the default one, e.g. for a private certificate authority.
+
+    Attributes:
+        contacts: The contacts.
+        accounts: The accounts.
+        notes: The notes.
+        activities: The activities.
+        tasks: The tasks.
+        users: The users.
+        events: The events.
+
+    Raises:
+        ConfigError: An argument, or the environment variable in its place, is unusable.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        *,
+        tracking_token: str | None = None,
+        tracking_secret: str = "",
+        base_url: str | None = None,
+        auth: Scheme = "basic",
+        paths: Paths | None = None,
+        retry: Retry | None = DEFAULT_RETRY,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 10,
+        allow_http: bool = False,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        check_whole("max_connections", max_connections, at_least=1)
+        token, tracking_token, base_url = _settled(token, tracking_token, base_url)
+        check_credentials(token, "")
+        check_credentials(tracking_token, tracking_secret)
+        self._base = check_base_url(base_url, allow_http=allow_http)
+        credentials = Credentials(
+            access=Auth.access(auth, token), tracking=Auth.tracking(tracking_token, tracking_secret)
+        )
+        self._caller = Caller(
+            Settings(
+                retry=NO_RETRY if retry is None else retry,
+                timeouts=timeouts or Timeouts(),
+                max_connections=max_connections,
+                ssl_context=_verifying(ssl_context),
+                proxy=None if proxy is None else check_proxy(proxy),
+            )
+        )
+        self._service = service = Service(self._base, credentials, self._caller)
+        paths = paths or Paths()
+        self.contacts = Contacts(service, paths.contacts, Contact)
+        self.accounts = Accounts(service, paths.accounts, Account)
+        self.notes = Notes(service, paths.notes, Note)
+        self.activities = Activities(service, paths.activities, Activity)
+        self.tasks = Tasks(service, paths.tasks, Task)
+        self.users = Users(service, paths.users, User)
+        self.events = Events(service)
+
+    def __repr__(self) -> str:
+        """Show where to and whether it is closed, never with which token."""
+        return f"<AccessClient [{'closed' if self._caller.closed else 'open'}] {self._base}>"
+
+    async def __aenter__(self) -> Self:
+        """Return the client; connections are made by the calls."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. Further calls raise `AgentClosed`; calls under way fail."""
+        await self._caller.aclose()
+
+    async def ping(self) -> None:
+        """
+        Ask whether the API is there and accepts the tracking token; there is no such call in v2.
+
+        Raises:
+            DeliveryError: What went wrong.
+        """
+        await self._service.ping()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """
+        Make any authorised call.
+
+        The token is added: for a path below ``/v1/`` the tracking token, else that of v2; unless *headers* hold an
+        Authorization of their own. GET, HEAD, OPTIONS, PUT and DELETE are repeated when they fail.
+
+        Args:
+            method: The HTTP method.
+            path: Below the base URL, such as ``/v2/Contacts``.
+            params: The query.
+            json: The body; anything the tracking calls take as a value of ``params``. None: no body.
+            headers: Further headers.
+
+        Returns:
+            The answer, a 2xx, with its JSON as ``data``.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent.
+            DeliveryError: There was no good answer; `status` and `server_message` tell more.
+        """
+        method = method.upper()
+        if method not in METHODS:
+            raise InvalidMessage("method", f"must be one of {', '.join(METHODS)}")
+        return await self._service.call(method, path_of(path), params=params, json=json, headers=_checked(headers))
+
+
+def _settled(token: str | None, tracking_token: str | None, base_url: str | None) -> tuple[str, str, str]:
+    """Return the arguments, with environment variables or defaults for those that are None."""
+    from_variables = token is None
+    if token is None:
+        token = os.environ.get(ACCESS_TOKEN_VARIABLE, "")
+        if not token:
+            raise ConfigError(f"no Access API token: pass token= or set {ACCESS_TOKEN_VARIABLE}")
+    variable, _, url = from_environment(None, "", base_url)
+    if tracking_token is None:
+        # A token given by hand is never mixed with one of the environment: they may be of different places.
+        tracking_token = (variable if from_variables else "") or token
+    return token, tracking_token, url
+
+
+def _verifying(ssl_context: object) -> ssl.SSLContext | bool:
+    if ssl_context is None:
+        return True
+    if not isinstance(ssl_context, ssl.SSLContext):
+        # To aiohttp False would mean: do not verify.
+        raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
+    return ssl_context
+
+
+def _checked(headers: Mapping[str, Any] | None) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not HEADER.fullmatch(name):
+            raise InvalidMessage("headers", "hold a name that is none")
+        if not isinstance(value, str) or not value.isprintable():
+            raise InvalidMessage(f"headers.{name}", "must be a printable str")
+        checked[name] = value
+    return checked

@@ -1,0 +1,134 @@
+"""Lists: a page, and all pages one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from salesmachine_async.access.objects import Record
+from salesmachine_async.errors import InvalidMessage
+
+__all__ = ["Listing", "Page", "query_of"]
+
+T = TypeVar("T", bound=Record)
+
+# What a user sees of troubles; see `salesmachine_async._log`.
+logger: Final = logging.getLogger("salesmachine_async")
+
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "status": ("trial", "paying", "churned", "not_converted"),
+    "order": ("asc", "desc"),
+    "sort": ("created_at",),
+}
+MAX_LIMIT: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page(Generic[T]):
+    """
+    One page of a list.
+
+    Attributes:
+        items: What is on it.
+        next: Where the next page is, for ``page(next=…)``; None on the last one. Not shown: a server may put the
+            token in it.
+        extra: The fields of the answer that no attribute shows.
+        raw: The whole answer.
+    """
+
+    items: tuple[T, ...]
+    next: str | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, hash=False)
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, hash=False, compare=False)
+
+
+class Listing(Generic[T]):
+    """
+    All items of a list, read page by page while they are iterated over.
+
+    ::
+
+        async for contact in api.contacts.list():
+            ...
+        async for page in api.contacts.list().pages():
+            ...
+
+    Every iteration begins anew. What is added or deleted meanwhile may move items from one page to another.
+    """
+
+    __slots__ = ("_fetch",)
+
+    def __init__(self, fetch: Callable[[str | None], Awaitable[Page[T]]]) -> None:
+        # Reads a page: the first, or the one at a URL.
+        self._fetch = fetch
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """Iterate over the items of all pages."""
+        async for page in self.pages():
+            for item in page.items:
+                yield item
+
+    async def pages(self) -> AsyncIterator[Page[T]]:
+        """Iterate over the pages."""
+        url: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = await self._fetch(url)
+            yield page
+            url = page.next
+            if url is None:
+                return
+            if url in seen:
+                # Never for ever: the server leads back to a page that was read.
+                logger.warning("a list leads in a circle and was ended after %d pages", len(seen) + 1)
+                return
+            seen.add(url)
+
+
+def query_of(given: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """
+    Check the documented parameters of a list, and make its query of them.
+
+    Args:
+        given: By name; None is left out.
+        further: Parameters that are not documented.
+
+    Raises:
+        InvalidMessage: One of them has no such value.
+    """
+    for name, value in given.items():
+        if value is not None:
+            _check(name, value)
+    return params_of({**given, **(further or {})})
+
+
+def params_of(params: Mapping[str, Any] | None) -> dict[str, str]:
+    """
+    Make a query: None is left out, booleans are ``true`` and ``false``.
+
+    Raises:
+        InvalidMessage: A value is no text, number or boolean.
+    """
+    query: dict[str, str] = {}
+    for name, value in (params or {}).items():
+        if isinstance(value, bool):
+            query[name] = "true" if value else "false"
+        elif isinstance(value, str | int | float):
+            query[name] = str(value)
+        elif value is not None:
+            raise InvalidMessage(f"params.{name}", f"must be a str, a number or a bool, not {type(value).__name__}")
+    return query
+
+
+def _check(name: str, value: object) -> None:
+    choices = CHOICES.get(name)
+    if choices is not None:
+        if value not in choices:
+            raise InvalidMessage(name, f"must be one of {', '.join(choices)}")
+    elif name == "archived":
+        if not isinstance(value, bool):
+            raise InvalidMessage(name, f"must be a bool, not {type(value).__name__}")
+    elif type(value) is not int or value < (name == "limit") or (name == "limit" and value > MAX_LIMIT):
+        raise InvalidMessage(name, f"must be a whole number from {'1 to 100' if name == 'limit' else '0'}")

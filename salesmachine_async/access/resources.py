@@ -1,0 +1,204 @@
+"""What the API knows, one class for each resource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from salesmachine_async.access.objects import Account, Activity, Contact, Note, Ref, Task, User
+from salesmachine_async.access.resource import Listed, Tracked
+from salesmachine_async.access.service import Service
+from salesmachine_async.errors import InvalidMessage
+
+__all__ = ["Accounts", "Activities", "Contacts", "Events", "Notes", "Tasks", "Users"]
+
+
+class Contacts(Tracked[Contact]):
+    """The contacts."""
+
+    async def create_or_update(
+        self,
+        uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        tracking_token: str | None = None,
+    ) -> None:
+        """
+        Create a contact, or update the fields given; a call of v1, which takes the tracking token.
+
+        Args:
+            uid: Your own id, the ``contact_uid``.
+            params: Its fields, such as ``email``, ``name``, ``gender``, ``mrr``, ``account_uid``, ``churn_date``,
+                ``churn_mrr``, ``churn_reason`` and ``churn_comment``.
+            created_at: When it was so; default: now.
+            tracking_token: Instead of the client's.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent.
+            DeliveryError: There was no good answer.
+        """
+        uids: dict[str, object] = {"contact_uid": uid}
+        await self._service.track(
+            "/v1/contact", "contact", uids, params, created_at=created_at, tracking_token=tracking_token
+        )
+
+
+class Accounts(Tracked[Account]):
+    """The accounts."""
+
+    async def create_or_update(
+        self,
+        uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        tracking_token: str | None = None,
+    ) -> None:
+        """
+        Create an account, or update the fields given; a call of v1, which takes the tracking token.
+
+        Args:
+            uid: Your own id, the ``account_uid``.
+            params: Its fields, such as ``name``, ``mrr``, ``domain``, ``churn_date``, ``churn_mrr``,
+                ``churn_reason`` and ``churn_comment``.
+            created_at: When it was so; default: now.
+            tracking_token: Instead of the client's.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent.
+            DeliveryError: There was no good answer.
+        """
+        uids: dict[str, object] = {"account_uid": uid}
+        await self._service.track(
+            "/v1/account", "account", uids, params, created_at=created_at, tracking_token=tracking_token
+        )
+
+
+class Notes(Listed[Note]):
+    """The notes."""
+
+    async def create(
+        self,
+        body: str,
+        *,
+        subject: str | None = None,
+        contact: str | Ref | Contact | None = None,
+        account: str | Ref | Account | None = None,
+        author: str | Ref | User | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Note:
+        """
+        Create a note.
+
+        Which fields the API takes is not documented: they are those it shows. A call that fails is not repeated, for
+        it may have been carried out; one that is answered 429 is.
+
+        Args:
+            body: What it says.
+            subject: Its title.
+            contact: The contact it is about, or its id.
+            account: The account it is about, or its id.
+            author: The user who wrote it, or the id.
+            extra: Further fields, as they are.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent.
+            DeliveryError: There was no good answer.
+        """
+        if not _is_text(body):
+            raise InvalidMessage("body", "must be a non-empty str")
+        links = {"contact": contact, "account": account, "author": author}
+        given = {name: {"id": each if isinstance(each, str) else each.id} for name, each in links.items() if each}
+        fields = {"body": body, **({} if subject is None else {"subject": subject}), **given, **(extra or {})}
+        return self._one(await self._service.call("POST", self._path, json=fields))
+
+    async def delete(self, id: str) -> None:  # noqa: A002
+        """
+        Delete one by its id.
+
+        Raises:
+            Rejected: There is none; its `status` is 404.
+            DeliveryError: There was no good answer.
+        """
+        await self._service.call("DELETE", self._path_of(id), gone_is_done=True)
+
+
+class Activities(Listed[Activity]):
+    """The activities: calls, meetings and emails."""
+
+
+class Tasks(Listed[Task]):
+    """The tasks."""
+
+
+class Users(Listed[User]):
+    """The users of the service: those who work with it."""
+
+
+class Events:
+    """
+    The events. They can be created; the API does not list them.
+
+    Args:
+        service: Where they are.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def create(
+        self,
+        contact_uid: str | int,
+        event_uid: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        account_uid: str | int | None = None,
+        display_name: str | None = None,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+        tracking_token: str | None = None,
+    ) -> None:
+        """
+        Create an event; a call of v1, which takes the tracking token.
+
+        A call that fails is not repeated, for the event may have been created; one that is answered 429 is. For many
+        events, use the `Agent`.
+
+        Args:
+            contact_uid: Whose event it is.
+            event_uid: Its name.
+            params: Further fields.
+            account_uid: The account it belongs to; goes into *params*.
+            display_name: Its name for people; goes into *params*.
+            created_at: When it was; default: now.
+            message_id: Its own id, if it has one.
+            tracking_token: Instead of the client's.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent.
+            DeliveryError: There was no good answer.
+        """
+        named = {"account_uid": None if account_uid is None else str(account_uid), "display_name": display_name}
+        given = {name: value for name, value in named.items() if value is not None}
+        uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
+        # What is no mapping is refused where all params are checked.
+        fields: object = {**(params or {}), **given} if params is None or _is_mapping(params) else params
+        await self._service.track(
+            "/v1/track/event",
+            "event",
+            uids,
+            fields,
+            created_at=created_at,
+            message_id=message_id,
+            tracking_token=tracking_token,
+        )
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""

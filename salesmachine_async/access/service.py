@@ -1,0 +1,127 @@
+"""Both APIs behind one base URL: paths become calls, messages become bodies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from yarl import URL
+
+from salesmachine_async._core.message import Encoder
+from salesmachine_async._delivery.settings import check_credentials
+from salesmachine_async.access.calls import Caller
+from salesmachine_async.access.listing import params_of
+from salesmachine_async.access.wire import Answer, Auth, Call, Credentials, body_of, same_origin
+from salesmachine_async.errors import ConnectionFailed
+
+__all__ = ["Service"]
+
+# Methods that can be made twice with the effect of once. Source: RFC 9110 §9.2.2.
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+class Service:
+    """
+    Makes calls by their path.
+
+    Args:
+        base: Where the APIs are.
+        credentials: The tokens.
+        caller: Who makes the calls.
+    """
+
+    def __init__(self, base: URL, credentials: Credentials, caller: Caller) -> None:
+        self._base = base
+        self._root = str(base).rstrip("/")
+        self._credentials = credentials
+        self._caller = caller
+        # Checks and converts arguments as the agent does. Its ids are never used.
+        self._encoder = Encoder("", time.time)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        gone_is_done: bool = False,
+    ) -> Answer:
+        """Make a call to a checked path; one whose method is idempotent is repeated when it fails."""
+        url = URL(self._root + path).update_query(params_of(params))
+        return await self._make(
+            method, url, self._credentials.of(path), body_of(json), headers=headers, gone_is_done=gone_is_done
+        )
+
+    async def follow(self, url: str, path: str) -> Answer:
+        """
+        Read what an answer to *path* has led to.
+
+        Raises:
+            ConnectionFailed: It leads to another host, which must not get the token.
+        """
+        try:
+            target = URL(self._root + path).join(URL(url)).with_user(None).with_fragment(None)
+            inside = same_origin(target, self._base)
+        except ValueError:
+            inside = False
+            target = self._base
+        if not inside:
+            raise ConnectionFailed("the next page is not on the host of the base URL: it was not followed")
+        return await self._make("GET", target, self._credentials.of(path), None)
+
+    async def track(
+        self,
+        path: str,
+        method: str,
+        uids: dict[str, object],
+        params: object,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+        tracking_token: str | None = None,
+    ) -> None:
+        """Make a call of v1. A contact or an account can be sent twice; an event would be there twice."""
+        auth = self._credentials.tracking
+        if tracking_token is not None:
+            check_credentials(tracking_token, "")
+            auth = Auth.tracking(tracking_token, "")
+        message = self._encoder.compose(method, uids, params, created_at, message_id)
+        assert message is not None  # the encoder raises
+        # The documented body, and no more unless it was given.
+        del message["method"]
+        if created_at is None:
+            del message["created_at"]
+        if message_id is None:
+            del message["messageId"]
+        body = self._encoder.encode(message).rstrip(b"\n")
+        await self._make("POST", URL(self._root + path), auth, body, repeatable=method != "event")
+
+    async def ping(self) -> None:
+        """Ask v1 whether it is there and accepts the tracking token."""
+        await self._make("POST", URL(f"{self._root}/v1/ping"), self._credentials.tracking, None, repeatable=True)
+
+    async def _make(
+        self,
+        method: str,
+        url: URL,
+        auth: Auth,
+        body: bytes | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool | None = None,
+        gone_is_done: bool = False,
+    ) -> Answer:
+        kind = {"Content-Type": "application/json"} if method in ("POST", "PUT", "PATCH") or body is not None else {}
+        call = Call(
+            method=method,
+            url=url,
+            auth=auth,
+            headers={**kind, **(headers or {})},
+            body=body,
+            repeatable=method in IDEMPOTENT if repeatable is None else repeatable,
+        )
+        return await self._caller.make(call, gone_is_done=gone_is_done)
