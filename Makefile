@@ -6,12 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 BIN := $(VENV)/bin
 COVERAGE := $(BIN)/python -m coverage
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-matrix lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
 	@echo "make test   all tests, with the coverage bars"
+	@echo "make test-matrix   the integrations with older and newer frameworks, each in an environment of its own"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
 	@echo "make bench  the benchmarks"
 	@echo "make clean  remove the virtual environments and caches"
@@ -47,6 +48,9 @@ test: $(VENV)/.test
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=95
 	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100
+
+test-matrix: $(VENV)/.python
+	$(BIN)/python tests/matrix.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

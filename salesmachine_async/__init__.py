@@ -5,34 +5,42 @@ Asynchronous, buffered event tracking for the Salesmachine API.
 
     async with Agent("TOKEN", "SECRET") as agent:
         agent.track("123456", "user_registration", {"account_uid": "78910"})
+
+The names are loaded when they are first asked for: the pytest plug-in and the command live in this package and must
+not pay for what they do not use.
 """
 
-from salesmachine_async._core.batch import Batch, Endpoint
-from salesmachine_async._core.wire import Outcome, Verdict
-from salesmachine_async._delivery.transport import HttpTransport, Transport
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from salesmachine_async._version import __version__
-from salesmachine_async.agent import Agent
-from salesmachine_async.errors import (
-    AgentClosed,
-    CertificateRejected,
-    ConfigError,
-    ConnectionFailed,
-    DeliveryError,
-    InvalidMessage,
-    MessageTooLarge,
-    QueueFull,
-    RateLimited,
-    Rejected,
-    RequestTimeout,
-    SalesmachineError,
-    ServerFailure,
-    Unauthorized,
-    WrongLoop,
-)
-from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
-from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
-from salesmachine_async.threaded import ThreadedAgent
-from salesmachine_async.tracker import Tracker
+
+if TYPE_CHECKING:
+    from salesmachine_async._core.batch import Batch, Endpoint
+    from salesmachine_async._core.wire import Outcome, Verdict
+    from salesmachine_async._delivery.transport import HttpTransport, Transport
+    from salesmachine_async.agent import Agent
+    from salesmachine_async.errors import (
+        AgentClosed,
+        CertificateRejected,
+        ConfigError,
+        ConnectionFailed,
+        DeliveryError,
+        InvalidMessage,
+        MessageTooLarge,
+        QueueFull,
+        RateLimited,
+        Rejected,
+        RequestTimeout,
+        SalesmachineError,
+        ServerFailure,
+        Unauthorized,
+        WrongLoop,
+    )
+    from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
+    from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+    from salesmachine_async.threaded import ThreadedAgent
+    from salesmachine_async.tracker import Tracker
 
 __all__ = [
     "Agent",
@@ -72,3 +80,69 @@ __all__ = [
     "WrongLoop",
     "__version__",
 ]
+
+_HOMES = {
+    name: home
+    for home, names in {
+        "_core.batch": (
+            "Batch",
+            "Endpoint",
+        ),
+        "_core.wire": (
+            "Outcome",
+            "Verdict",
+        ),
+        "_delivery.transport": (
+            "HttpTransport",
+            "Transport",
+        ),
+        "agent": ("Agent",),
+        "errors": (
+            "AgentClosed",
+            "CertificateRejected",
+            "ConfigError",
+            "ConnectionFailed",
+            "DeliveryError",
+            "InvalidMessage",
+            "MessageTooLarge",
+            "QueueFull",
+            "RateLimited",
+            "Rejected",
+            "RequestTimeout",
+            "SalesmachineError",
+            "ServerFailure",
+            "Unauthorized",
+            "WrongLoop",
+        ),
+        "policy": (
+            "Batching",
+            "Invalid",
+            "Overflow",
+            "QueueLimits",
+            "Retry",
+            "Timeouts",
+        ),
+        "report": (
+            "Delivery",
+            "Loss",
+            "LossReason",
+            "Report",
+            "Stats",
+        ),
+        "threaded": ("ThreadedAgent",),
+        "tracker": ("Tracker",),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # so that it is asked for only once
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -43,6 +43,8 @@ class TroubleLog:
             message: With ``%s`` for *args*. Never a payload, a token or a secret.
             args: For the message.
             loud: Whether it must be seen even where logging is not configured: messages are lost.
+
+        The record has the attributes ``trouble`` (the kind) and ``suppressed``, for structured logging.
         """
         now = self._clock()
         with self._lock:
@@ -54,7 +56,9 @@ class TroubleLog:
         if suppressed:
             message += " (and %d more like it since the last line)"
             args = (*args, suppressed)
-        (say_loudly if loud else logger.log)(level, message, *args)
+        logger.log(level, message, *args, extra={"trouble": kind, "suppressed": suppressed})
+        if loud:
+            _say_where_nobody_listens(level, message, *args)
 
 
 def say_loudly(level: int, message: str, *args: object) -> None:
@@ -64,6 +68,10 @@ def say_loudly(level: int, message: str, *args: object) -> None:
     A NullHandler alone would swallow it, and a script that loses messages would not learn of it.
     """
     logger.log(level, message, *args)
+    _say_where_nobody_listens(level, message, *args)
+
+
+def _say_where_nobody_listens(level: int, message: str, *args: object) -> None:
     if not _is_heard(level) and logging.lastResort is not None:
         logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, message, args, None))
 

@@ -64,8 +64,8 @@ class ThreadedAgent:
 
     Its event loop runs in a thread that the first call starts. Use it as ``with ThreadedAgent() as agent:``, or keep
     one for the whole process: when the interpreter exits, it delivers what is left within `Timeouts.close`, or says on
-    stderr how much it could not. After a fork the child begins empty and starts a thread of its own; a child that
-    ends by ``os._exit`` must `close` first.
+    stderr how much it could not. After a fork the child begins empty and starts a thread of its own. Children of
+    multiprocessing and Celery's workers deliver at their end too; another that ends by ``os._exit`` must `close` first.
 
     Hooks run in that thread.
 
@@ -325,11 +325,18 @@ def _call_at_exit() -> None:
     """Have all closed when this process exits. Done per start: a child of multiprocessing forgets its parent's."""
     atexit.unregister(close_all)
     atexit.register(close_all)
-    for name in ("multiprocessing.util", "billiard.util"):  # billiard: Celery's
-        util = sys.modules.get(name)
-        if util is not None:
-            # Their forked children run no atexit callbacks (multiprocessing's do from Python 3.13 on), only these.
-            util.Finalize(None, close_all, exitpriority=0)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Before Python 3.13 its forked children run no atexit callbacks, only these.
+        util.Finalize(None, close_all, exitpriority=0)
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        # Its worker processes end by os._exit, right after this.
+        signals.worker_process_shutdown.connect(_worker_ends, weak=False, dispatch_uid="salesmachine_async")
+
+
+def _worker_ends(**_: object) -> None:
+    close_all()
 
 
 def close_all() -> None:

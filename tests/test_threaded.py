@@ -11,8 +11,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -264,6 +265,25 @@ def test_the_signatures_are_the_agents() -> None:
     for name in ("contact", "account", "track", "pageview", "alias", "bind", "flush", "drain", "ping", "stats"):
         ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (ThreadedAgent, Agent))
         assert list(ours.parameters) == list(theirs.parameters), name
+
+
+def test_celerys_worker_processes_close_it_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end by os._exit; Celery's signal is the last that is heard. The example's test does it for real."""
+    connected: dict[str, Callable[[], None]] = {}
+
+    class Signal:
+        def connect(self, receiver: Callable[[], None], *, weak: bool, dispatch_uid: str) -> None:
+            assert not weak
+            connected[dispatch_uid] = receiver
+
+    monkeypatch.setitem(sys.modules, "celery.signals", SimpleNamespace(worker_process_shutdown=Signal()))
+    monkeypatch.setattr(module, "_running", set())
+    agent = ThreadedAgent(transport=Carrier())
+    agent.track("u", "e")
+    (receiver,) = connected.values()
+    receiver()
+    assert agent.close().delivered == 1
+    assert running_thread(agent) is None
 
 
 def test_a_forked_child_forgets_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from contextvars import Context
 from copy import copy
 from enum import Enum
 from functools import partial
@@ -277,7 +278,12 @@ class Flusher:
     # In the loop's thread.
 
     def _spawn(self, lane: Lane) -> None:
-        task = asyncio.get_running_loop().create_task(lane.run(), name=f"salesmachine-lane-{lane.stream.index}")
+        task = asyncio.get_running_loop().create_task(
+            lane.run(),
+            name=f"salesmachine-lane-{lane.stream.index}",
+            # Of its own: started within a request, it would keep that request's trace and context for ever.
+            context=Context(),
+        )
         self._tasks[lane] = task
         task.add_done_callback(partial(self._lane_ended, lane))
 

@@ -270,3 +270,72 @@ def test_unusable_proxy_is_refused_and_not_echoed(proxy: Any) -> None:
 def test_usable_proxy_may_hold_credentials() -> None:
     """A proxy's user and password belong into its URL."""
     assert check_proxy("http://user:pw@127.0.0.1:3128").port == 3128
+
+
+# What the errors say: each names the way out.
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (7, "the base URL must be a str, not int"),
+        ("https://a b", "the base URL must not hold spaces or control characters"),
+        ("https://[::1", "the base URL is not a URL"),
+        ("ftp://h", "the base URL must begin with https:// (or http:// for this machine)"),
+        ("https:///v1", "the base URL has no host"),
+        ("https://u:p@h", "the base URL must not hold credentials: pass token= and secret="),
+        ("https://h/?q", "the base URL must not hold a query or a fragment"),
+        ("https://h/#f", "the base URL must not hold a query or a fragment"),
+        ("https://h:0", "the base URL has no usable port"),
+        (
+            "http://h",
+            "http:// would send the API token readable to h: use https://, "
+            "or pass transport=HttpTransport(..., allow_http=True)",
+        ),
+    ],
+)
+def test_error_says_what_is_wrong_with_the_base_url(url: Any, says: str) -> None:
+    """The first thing that is wrong, in a sentence that can be acted on."""
+    with pytest.raises(ConfigError) as error:
+        check_base_url(url)
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize(
+    ("token", "secret", "says"),
+    [
+        ("", "s", "no API token: pass token= or set SALESMACHINE_API_TOKEN"),
+        ("t", 7, "the API secret must be a str, not int"),
+        ("a b", "s", "the API token may only hold visible ASCII characters (no spaces, no line ends)"),
+        ("a:b", "s", "the API token must not hold a colon: it is the user of HTTP Basic authentication"),
+    ],
+)
+def test_error_says_what_is_wrong_with_the_credentials(token: Any, secret: Any, says: str) -> None:
+    """Which of the two it is, and what it may hold."""
+    with pytest.raises(ConfigError) as error:
+        check_credentials(token, secret)
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize(
+    ("proxy", "says"), [(7, "proxy must be a str, not int"), ("nonsense", "proxy must be a URL as http://host:port")]
+)
+def test_error_says_what_is_wrong_with_the_proxy(proxy: Any, says: str) -> None:
+    """With an example of one that would do."""
+    with pytest.raises(ConfigError) as error:
+        check_proxy(proxy)
+    assert str(error.value) == says
+
+
+def test_proxy_may_be_asked_over_tls() -> None:
+    """https:// proxies are fine, and without a port it is 443."""
+    assert check_proxy("https://proxy.example.com").port == 443
+
+
+def test_names_of_the_variables_are_a_promise() -> None:
+    """They are in the documentation and in other people's deployments."""
+    assert (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE) == (
+        "SALESMACHINE_API_TOKEN",
+        "SALESMACHINE_API_SECRET",
+        "SALESMACHINE_API_URL",
+    )

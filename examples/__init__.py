@@ -1,0 +1,1 @@
+"""Runnable examples. Each is run by a test, so each is true."""

@@ -1,0 +1,188 @@
+"""
+Any ASGI application: FastAPI, Starlette, Litestar, Django, Quart, or none of them.
+
+::
+
+    from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
+
+    app.add_middleware(SalesmachineMiddleware)  # or: app = SalesmachineMiddleware(app)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+
+from salesmachine_async._delivery.hooks import told_safely
+from salesmachine_async.agent import Agent
+from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
+from salesmachine_async.integrations._life import Life, guard_log
+from salesmachine_async.integrations._lifespan import ASGIApp, Message, Receive, Scope, Send, run_lifespan
+from salesmachine_async.integrations._pageviews import METHODS, Pageviews
+from salesmachine_async.integrations._route import route_template
+
+__all__ = ["SalesmachineMiddleware", "current_tracker", "identify"]
+
+# In the scope: the request's tracker. Also tells an inner middleware that an outer one is at work.
+KEY: Final = "salesmachine"
+
+
+class SalesmachineMiddleware:
+    """
+    Gives every request a tracker, and the application an agent.
+
+    It only looks on: messages pass at once and as they are, exceptions too, and no failure of its own gets out.
+
+    Args:
+        app: The application.
+        agent: Used as it is: started, flushed at the application's end, never closed. None: one of its own, from the
+            environment, which starts and ends with the application (or, where no lifespan runs, with the first request
+            and the process).
+        pageviews: Whether every answered request of an identified contact is a pageview.
+        contact: Tells from the scope who it is, for requests in which nobody calls `identify`. Asked late, so that it
+            sees what the application's own middleware has put there.
+        account: Tells the account likewise.
+        exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
+        methods: The HTTP methods that are pageviews.
+        client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
+        user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
+
+    Raises:
+        ConfigError: *exclude* or *methods* is a single text.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        agent: Agent | Life | None = None,
+        *,
+        pageviews: bool = False,
+        contact: Callable[[Any], Uid] | None = None,
+        account: Callable[[Any], Uid] | None = None,
+        exclude: Collection[str] = (),
+        methods: Collection[str] = METHODS,
+        client_ip: bool = False,
+        user_agent: bool = False,
+    ) -> None:
+        self.app = app
+        self._life = agent if isinstance(agent, Life) else Life(agent)
+        self._contact = contact
+        self._account = account
+        self._pageviews = Pageviews.of(
+            enabled=pageviews, exclude=exclude, methods=methods, client_ip=client_ip, user_agent=user_agent
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on."""
+        kind = scope["type"]
+        if KEY in scope or kind not in ("http", "websocket", "lifespan"):
+            await self.app(scope, receive, send)
+        elif kind == "lifespan":
+            scope[KEY] = self._life
+            await run_lifespan(self.app, self._life, scope, receive, send)
+        else:
+            await self._request(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        agent = await self._life.start(attended=False)
+        tracker = RequestTracker(
+            agent, self._contact and partial(self._contact, scope), self._account and partial(self._account, scope)
+        )
+        # Not in a copy: routers write into this very scope what they found, for us and for others outside of us.
+        scope[KEY] = tracker
+        token = enter(tracker)
+        try:
+            if scope["type"] == "http" and self._pageviews.wanted(scope.get("method", "")):
+                tracker.expects_pageview = True
+                visit = _Visit(self._pageviews, tracker, scope, send)
+                await visit.run(self.app, receive)
+            else:
+                await self.app(scope, receive, send)
+        finally:
+            leave(token)
+            # The tracker refers to the scope: together they would wait for the garbage collector.
+            scope.pop(KEY, None)
+
+
+class _Visit:
+    """One request that is to become a pageview."""
+
+    __slots__ = ("_failed", "_forward", "_over", "_pageviews", "_scope", "_started", "_status", "_tracker")
+
+    def __init__(self, pageviews: Pageviews, tracker: RequestTracker, scope: Scope, send: Send) -> None:
+        self._pageviews = pageviews
+        self._tracker = tracker
+        self._scope = scope
+        self._forward = send
+        self._started = perf_counter()
+        self._status: int | None = None
+        self._failed = False
+        self._over = False
+
+    async def run(self, app: ASGIApp, receive: Receive) -> None:
+        """Run the application."""
+        try:
+            await app(self._scope, receive, self._send)
+        except Exception:
+            self._failed = True
+            raise
+        else:
+            # Without an answer: the server makes it an error.
+            self._failed = self._status is None
+        finally:
+            # Else it was over with the last piece of the answer, which background tasks may outlive.
+            if not self._over:
+                self._end(aborted=not self._failed or self._status is not None)
+
+    async def _send(self, message: Message) -> None:
+        await self._forward(message)
+        kind = message["type"]
+        if kind == "http.response.start":
+            with suppress(Exception):
+                self._status = int(message["status"])
+        elif kind == "http.response.pathsend" or (kind == "http.response.body" and not message.get("more_body")):
+            self._end(aborted=False)
+
+    def _end(self, *, aborted: bool) -> None:
+        """Track the pageview, unless it is none. Whatever goes wrong goes to the log."""
+        self._over = True
+        seconds = perf_counter() - self._started
+        try:
+            self._track(seconds, aborted=aborted)
+        except Exception as exc:  # noqa: BLE001 (the response comes first)
+            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", told_safely(exc))
+
+    def _track(self, seconds: float, *, aborted: bool) -> None:
+        scope, tracker, rules = self._scope, self._tracker, self._pageviews
+        route = tracker.route or route_template(scope)
+        # Without a route nobody visited anything; it was a scanner.
+        if route is None or rules.excludes(route, scope.get("path", "")) or tracker.contact_uid is None:
+            return
+        status = 500 if self._failed and self._status is None else self._status
+        params = rules.params(
+            route=route,
+            method=scope["method"],
+            status=status,
+            seconds=seconds,
+            aborted=aborted,
+            client_ip=_client_ip(scope),
+            user_agent=_user_agent(scope) if rules.user_agent else None,
+        )
+        tracker.pageview(params)
+
+
+def _client_ip(scope: Scope) -> str | None:
+    """Return the peer's address, which servers have put right for the proxies they trust; none on a unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else None
+
+
+def _user_agent(scope: Scope) -> str | None:
+    for name, value in scope.get("headers", ()):
+        if name == b"user-agent":
+            return bytes(value).decode("latin-1")
+    return None

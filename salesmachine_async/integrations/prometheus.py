@@ -1,0 +1,102 @@
+"""
+Prometheus: an agent's counts as metrics.
+
+::
+
+    from prometheus_client import REGISTRY
+    from salesmachine_async.integrations.prometheus import AgentCollector
+
+    REGISTRY.register(AgentCollector(agent))
+
+The counts are read when Prometheus asks. In its multiprocess mode custom collectors are not read at all: scrape each
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from salesmachine_async.report import LossReason, Stats
+
+__all__ = ["AgentCollector", "HasStats"]
+
+COUNTERS: Final = {
+    "accepted": "Messages taken by a call.",
+    "delivered": "Messages the server answered with 2xx.",
+    "refused": "Calls that were not accepted.",
+    "requests": "HTTP requests begun.",
+    "retries": "HTTP requests that repeated an earlier one.",
+    "sent_bytes": "Bytes of all request bodies.",
+}
+GAUGES: Final = {
+    "queued": "Messages waiting.",
+    "queued_bytes": "Bytes of the messages waiting.",
+    "in_flight": "Messages in a request.",
+    "paused": "Whether sending is held back (1) or not (0).",
+}
+
+
+class HasStats(Protocol):
+    """What is observed: an `Agent` or a `ThreadedAgent`."""
+
+    def stats(self) -> Stats:
+        """Return the counts."""
+        ...
+
+
+class AgentCollector(Collector):
+    """
+    Collects the counts of one agent, as ``salesmachine_…``.
+
+    Args:
+        agent: Which.
+        labels: Added to every metric, where there are several agents. Never a uid of a contact.
+    """
+
+    def __init__(self, agent: HasStats, labels: Mapping[str, str] | None = None) -> None:
+        self._agent = agent
+        self._labels = dict(labels or {})
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all counts at one moment."""
+        names, values = list(self._labels), list(self._labels.values())
+        stats = self._agent.stats()
+        numbers = numbers_of(stats)
+        for name, text in COUNTERS.items():
+            counter = CounterMetricFamily(f"salesmachine_{name}", text, labels=names)
+            counter.add_metric(values, numbers[name])
+            yield counter
+        lost = CounterMetricFamily("salesmachine_lost", "Messages given up.", labels=[*names, "reason"])
+        for reason in LossReason:
+            # Also those that never happened: an alert on the rate needs the zero before the first.
+            lost.add_metric([*values, reason.value], stats.lost.get(reason, 0))
+        yield lost
+        for name, text in GAUGES.items():
+            gauge = GaugeMetricFamily(f"salesmachine_{name}", text, labels=names)
+            gauge.add_metric(values, numbers[name])
+            yield gauge
+
+    def describe(self) -> list[Metric]:
+        """Name nothing in advance: registering would else ask the agent."""
+        return []
+
+
+def numbers_of(stats: Stats) -> dict[str, int]:
+    """Return the counts by the names of the metrics."""
+    return {
+        "accepted": stats.accepted,
+        "delivered": stats.delivered,
+        "refused": stats.refused,
+        "requests": stats.requests,
+        "retries": stats.retries,
+        "sent_bytes": stats.bytes_sent,
+        "queued": stats.queued,
+        "queued_bytes": stats.queued_bytes,
+        "in_flight": stats.in_flight,
+        "paused": int(stats.paused),
+    }

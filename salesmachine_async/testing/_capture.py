@@ -1,0 +1,116 @@
+"""Everything every agent is told, in one recorder, and nothing on the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Final
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async.agent import Agent
+from salesmachine_async.errors import AgentClosed, ConnectionFailed
+from salesmachine_async.report import Report, Stats
+from salesmachine_async.testing._recorder import Recorder
+
+__all__ = ["capture"]
+
+CALLS: Final = ("contact", "account", "track", "alias")
+# For agents that the application makes meanwhile. Were one of them used afterwards, it would reach nobody.
+ENVIRONMENT: Final = {
+    TOKEN_VARIABLE: "captured",
+    SECRET_VARIABLE: "captured",
+    URL_VARIABLE: "https://salesmachine.invalid",
+}
+
+
+@contextmanager
+def capture() -> Generator[Recorder]:
+    """
+    Divert the calls of all agents of this process, old and new, threaded ones too, to a recorder; reach no network.
+
+    Each agent's own policies hold on: what it does with invalid arguments, its ``before_send``, that it is closed.
+    """
+    recorder = Recorder()
+    shadows = _Shadows(recorder)
+    with patch.dict(os.environ, ENVIRONMENT), patch.object(HttpTransport, "send", _send_nothing):
+        patches: list[Any] = [patch.object(Agent, name, shadows.divert(getattr(Agent, name))) for name in CALLS]
+        patches += [
+            patch.object(Agent, "stats", shadows.stats(Agent.stats)),
+            patch.object(Agent, "flush", shadows.flush(Agent.flush)),
+            patch.object(Agent, "aclose", shadows.aclose(Agent.aclose)),
+        ]
+        for each in patches:
+            each.start()
+        try:
+            yield recorder
+        finally:
+            for each in reversed(patches):
+                each.stop()
+
+
+class _Shadows:
+    """For each agent a recorder with its policies, all with one memory."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._shadows: WeakKeyDictionary[Agent, Recorder] = WeakKeyDictionary()
+
+    def of(self, agent: Agent) -> Recorder:
+        shadow = self._shadows.get(agent)
+        if shadow is None:
+            shadow = self._shadows[agent] = self._recorder.alike(agent)
+        return shadow
+
+    def divert(self, original: Callable[..., bool]) -> Callable[..., bool]:
+        @wraps(original)
+        def call(agent: Agent, *args: Any, **kwargs: Any) -> bool:
+            if isinstance(agent, Recorder) or _is_closed(agent):
+                return original(agent, *args, **kwargs)
+            return original(self.of(agent), *args, **kwargs)
+
+        return call
+
+    def stats(self, original: Callable[[Agent], Stats]) -> Callable[[Agent], Stats]:
+        @wraps(original)
+        def stats(agent: Agent) -> Stats:
+            return original(agent if isinstance(agent, Recorder) else self.of(agent))
+
+        return stats
+
+    def flush(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        async def flush(agent: Agent, timeout: float | None = None) -> Report:
+            return await self.of(agent).flush(timeout)
+
+        return flush
+
+    def aclose(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        async def aclose(agent: Agent, timeout: float | None = None) -> Report:  # noqa: ARG001
+            # What it has queued before is not waited for: it could go nowhere.
+            await original(agent, 0)
+            return await self.of(agent).aclose()
+
+        return aclose
+
+
+def _is_closed(agent: Agent) -> bool:
+    try:
+        agent._check_open()  # pyright: ignore[reportPrivateUsage]
+    except AgentClosed:
+        return True
+    return False
+
+
+async def _send_nothing(_transport: HttpTransport, batch: Batch) -> Outcome:
+    """Stand in for the network: it is there, but what was queued before is kept."""
+    if batch.endpoint is Endpoint.PING:
+        return Outcome(verdict=Verdict.DELIVERED, status=200)
+    return Outcome.failed(ConnectionFailed("nothing is sent while a test captures"))

@@ -1,0 +1,134 @@
+"""Whether a message is what a test expects, and if none is, how far the nearest were off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from salesmachine_async._core.message import encode
+from salesmachine_async._core.values import raise_invalid
+
+__all__ = ["Pattern"]
+
+# How many near misses, and how many messages, a failure shows.
+NEAREST: Final = 3
+SHOWN: Final = 20
+
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    path: str
+    wanted: object
+    found: object
+
+
+class Pattern:
+    """
+    A partial message: what it names must be there and be equal, whatever else there is.
+
+    Inside mappings the same holds; lists must be equal as a whole. A value is equal to what it is on the wire: a
+    datetime or a Decimal to its text.
+
+    Args:
+        kind: What is expected, for people: ``event``, ``contact``, ``account``.
+        uids: Of the message, by name; those that are None do not matter.
+        params: Of its params.
+    """
+
+    def __init__(self, kind: str, uids: Mapping[str, str | int | None], params: Mapping[str, Any]) -> None:
+        self._kind = kind
+        self._uids = {name: str(uid) for name, uid in uids.items() if uid is not None}
+        self._params = params
+
+    def __str__(self) -> str:
+        """Say what is expected: ``event with event_uid='order', params.plan='pro'``."""
+        wanted = [f"{name}={value!r}" for name, value in self._uids.items()]
+        wanted += [f"params.{name}={value!r}" for name, value in self._params.items()]
+        return f"{self._kind} with {', '.join(wanted)}" if wanted else self._kind
+
+    def fits(self, message: Mapping[str, Any]) -> bool:
+        """Whether *message* is what is expected."""
+        return kind_of(message) == self._kind and not self._differences(message)
+
+    def explain(self, messages: Iterable[Mapping[str, Any]], *, where: str = "") -> str:
+        """Say that there is none, and show the nearest misses and what there is instead."""
+        there = list(messages)
+        lines = [f"no {self}{where}; there {_number(len(there), 'message')} in all."]
+        # Of equals the latest: tests look at what they have just done.
+        near = sorted(
+            ((self._differences(message), message) for message in reversed(there) if kind_of(message) == self._kind),
+            key=lambda each: len(each[0]),
+        )
+        for differences, message in near[:NEAREST]:
+            lines += ["", f"  {_title(message)}, but:"]
+            for each in differences:
+                lines.append(f"    - {each.path}: {each.wanted!r}")
+                lines.append(f"    + {each.path}: {_shown(each.found)}")
+        shown = there[-SHOWN:]
+        if shown:
+            lines += ["", "All, in order:" if len(shown) == len(there) else f"The last {SHOWN}:"]
+            lines += [f"  {_title(message)} {message.get('params', '')}" for message in shown]
+        return "\n".join(lines)
+
+    def _differences(self, message: Mapping[str, Any]) -> list[_Difference]:
+        found = [
+            _Difference(name, uid, message.get(name, _MISSING))
+            for name, uid in self._uids.items()
+            if message.get(name) != uid
+        ]
+        return found + list(_compare("params", self._params, message.get("params", {})))
+
+
+def kind_of(message: Mapping[str, Any]) -> str:
+    """Return what a message is. An alias has no method on the wire."""
+    return str(message.get("method", "alias"))
+
+
+def _compare(path: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[_Difference]:
+    for name, value in wanted.items():
+        there, deeper = found.get(name, _MISSING), f"{path}.{name}"
+        if _is_mapping(value) and value and _is_mapping(there):
+            yield from _compare(deeper, value, there)
+        elif not (_equal(there, value) or _equal(there, _on_the_wire(value))):
+            yield _Difference(deeper, value, there)
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _equal(found: object, wanted: object) -> bool:
+    """Compare as JSON does: 1 is 1.0, but true is not 1."""
+    if isinstance(found, bool) and isinstance(wanted, int | float):
+        return found is wanted
+    if isinstance(wanted, bool) and isinstance(found, int | float):
+        return False
+    return bool(wanted == found)  # in this order: *wanted* may be an object made for comparing
+
+
+def _on_the_wire(value: object) -> object:
+    """Return what the agent makes of a value; itself if the agent would not send it."""
+    try:
+        return orjson.loads(encode({"value": value}, raise_invalid))["value"]
+    except Exception:  # noqa: BLE001 (an object made for comparing can be anything)
+        return value
+
+
+def _title(message: Mapping[str, Any]) -> str:
+    uids = [
+        f"{name}={message[name]!r}" for name in ("event_uid", "contact_uid", "account_uid", "alias") if name in message
+    ]
+    return f"{kind_of(message)} with {', '.join(uids)}"
+
+
+def _shown(found: object) -> str:
+    return "(missing)" if found is _MISSING else repr(found)
+
+
+def _number(count: int, what: str) -> str:
+    return f"is 1 {what}" if count == 1 else f"are {count or 'no'} {what}s"

@@ -1,0 +1,213 @@
+"""A sandbox for tests: one server for all, a workspace for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import sleep
+from anyio.from_thread import start_blocking_portal
+
+from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async.agent import Agent
+from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.testing._matching import Pattern
+from salesmachine_async.threaded import ThreadedAgent
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Request, Summary
+    from salesmachine_async.threaded import Options
+
+__all__ = ["Workspace", "serve"]
+
+POLL_SECONDS: Final = 0.01
+
+
+@contextmanager
+def serve() -> Generator[Sandbox]:
+    """Run a sandbox in a thread of its own, so that tests may block."""
+    with start_blocking_portal() as portal:
+        sandbox = Sandbox()
+        portal.call(sandbox.start)
+        try:
+            yield sandbox
+        finally:
+            portal.call(sandbox.aclose)
+
+
+class Workspace:
+    """
+    What one test sees of a sandbox: the messages and faults of its own token.
+
+    A late flush of another test ends elsewhere.
+
+    Args:
+        sandbox: A running one.
+
+    Attributes:
+        url: Its base URL.
+        token: The API token of the workspace.
+        environment: The variables that point an agent here.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.url = sandbox.url
+        self.token = token_hex(16)
+        self.environment = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
+
+    def agent(self, **options: Unpack[Options]) -> Agent:
+        """Return an agent that sends here."""
+        return Agent(self.token, **{"base_url": self.url, **options})  # type: ignore[arg-type]
+
+    def threaded_agent(self, **options: Unpack[Options]) -> ThreadedAgent:
+        """Return a threaded agent that sends here."""
+        return ThreadedAgent(self.token, **{"base_url": self.url, **options})  # type: ignore[arg-type]
+
+    def faults(self, *faults: Fault | int | Iterable[Fault | int]) -> None:
+        """Replace the script of faults: in order, each a `Fault` or a status to answer once. None: no more faults."""
+        self._sandbox.faults(list(_flat(faults)), self.token)
+
+    def wait_for(
+        self,
+        event_uid: str | int | None = None,
+        /,
+        contact_uid: str | int | None = None,
+        *,
+        count: int = 1,
+        timeout: float = 5.0,
+        **params: Any,
+    ) -> list[Event]:
+        """
+        Wait until so many events that fit have arrived, and return them, oldest first.
+
+        It blocks; in a coroutine use `wait_for_async`, or an agent on the same event loop could not send meanwhile.
+
+        Args:
+            event_uid: Which event; None: any.
+            contact_uid: Of whom; None: of anybody.
+            count: How many at least.
+            timeout: Seconds to wait.
+            params: What must be in the event's params; inside mappings too, others may be there.
+
+        Raises:
+            AssertionError: They did not come in time; shows the nearest misses.
+        """
+        __tracebackhide__ = True
+        search = self._search(event_uid, contact_uid, params, count, timeout)
+        while search.goes_on():
+            time.sleep(POLL_SECONDS)
+        return search.result()
+
+    async def wait_for_async(
+        self,
+        event_uid: str | int | None = None,
+        /,
+        contact_uid: str | int | None = None,
+        *,
+        count: int = 1,
+        timeout: float = 5.0,
+        **params: Any,
+    ) -> list[Event]:
+        """As `wait_for`, without blocking the event loop."""
+        __tracebackhide__ = True
+        search = self._search(event_uid, contact_uid, params, count, timeout)
+        while search.goes_on():  # noqa: ASYNC110 (the sandbox lives on another loop)
+            await sleep(POLL_SECONDS)
+        return search.result()
+
+    # What is there now.
+
+    def events(
+        self, event_uid: str | None = None, contact_uid: str | None = None, account_uid: str | None = None
+    ) -> list[Event]:
+        """List events in the order of their arrival."""
+        return self._sandbox.events(self.token, event_uid=event_uid, contact_uid=contact_uid, account_uid=account_uid)
+
+    def contact(self, contact_uid: str) -> ContactDetail:
+        """Show a contact; LookupError if there is none."""
+        return self._sandbox.contact(contact_uid, self.token)
+
+    def contacts(self) -> list[Contact]:
+        """List all contacts, by uid."""
+        return self._sandbox.contacts(self.token)
+
+    def account(self, account_uid: str) -> Account:
+        """Show an account; LookupError if there is none."""
+        return self._sandbox.account(account_uid, self.token)
+
+    def summary(self) -> Summary:
+        """Count what was received."""
+        return self._sandbox.summary(self.token)
+
+    def requests(self) -> list[Request]:
+        """List the requests, oldest first."""
+        return self._sandbox.requests(self.token)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sandbox.reset(self.token)
+
+    def _search(
+        self,
+        event_uid: str | int | None,
+        contact_uid: str | int | None,
+        params: dict[str, Any],
+        count: int,
+        timeout: float,
+    ) -> _Search:
+        pattern = Pattern("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
+        return _Search(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
+
+
+class _Search:
+    """Looks at what arrives until there is enough."""
+
+    def __init__(self, arrived: Callable[[int], list[Event]], pattern: Pattern, count: int, timeout: float) -> None:
+        self._arrived = arrived
+        self._pattern = pattern
+        self._count = count
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._after = 0
+        self._found: list[Event] = []
+        self._seen: list[dict[str, Any]] = []
+
+    def goes_on(self) -> bool:
+        """Look; whether there is too little yet and there is still time."""
+        # Before looking: what arrives by the deadline counts.
+        late = time.monotonic() >= self._deadline
+        for event in self._arrived(self._after):
+            self._after = event["seq"]
+            message = {"method": "event", **event}
+            self._seen.append(message)
+            if self._pattern.fits(message):
+                self._found.append(event)
+        return len(self._found) < self._count and not late
+
+    def result(self) -> list[Event]:
+        """Return what was found; raise AssertionError if that is too little."""
+        __tracebackhide__ = True
+        if len(self._found) >= self._count:
+            return self._found
+        if self._count == 1:
+            raise AssertionError(self._pattern.explain(self._seen, where=f" within {self._timeout:g} s"))
+        raise AssertionError(
+            f"only {len(self._found)} of {self._count} within {self._timeout:g} s: "
+            + self._pattern.explain(self._seen, where=" but these")
+        )
+
+
+def _flat(faults: Iterable[Fault | int | Iterable[Fault | int]]) -> Iterator[Fault]:
+    for fault in faults:
+        if isinstance(fault, Fault):
+            yield fault
+        elif isinstance(fault, int):
+            yield Fault(status=fault)
+        else:
+            yield from _flat(fault)

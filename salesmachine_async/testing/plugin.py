@@ -1,0 +1,40 @@
+"""The pytest plug-in: two fixtures. It is loaded in every run of pytest, so it imports nothing but pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from salesmachine_async.sandbox import Sandbox
+    from salesmachine_async.testing import Recorder, Workspace
+
+
+@pytest.fixture
+def salesmachine() -> Iterator[Recorder]:
+    """Record in memory what all agents of this process are told; no network is reached."""
+    from salesmachine_async.testing import capture  # noqa: PLC0415 (see above)
+
+    with capture() as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="session")
+def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnusedFunction]
+    from salesmachine_async.testing import serve  # noqa: PLC0415
+
+    with serve() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def salesmachine_sandbox(_salesmachine_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Give the test a workspace on a real local server, to which the environment points."""
+    from salesmachine_async.testing import Workspace  # noqa: PLC0415
+
+    workspace = Workspace(_salesmachine_server)
+    for name, value in workspace.environment.items():
+        monkeypatch.setenv(name, value)
+    return workspace

@@ -1,0 +1,63 @@
+"""The two quick benchmarks run, without a peer, and tell what they promise to tell. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--json", "--no-peers", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def answer(module: str, *arguments: str) -> dict[str, Any]:
+    done = run(module, *arguments)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_cost_of_a_call_is_told_beside_the_floor() -> None:
+    """track_cost tells floor, call and their ratio, and one row for each way to call."""
+    told = answer("track_cost", "--messages", "300")
+    assert told["data"]["floor_ns"] > 0
+    assert told["data"]["track_ns"] > told["data"]["floor_ns"]
+    assert told["data"]["ratio"] > 1
+    assert {name.split(", ")[0] for name in told["data"]["cases"]} == {"track", "contact"}
+    assert told["environment"]["orjson"]
+
+
+def test_the_memory_of_a_message_is_told_beside_its_wire_bytes() -> None:
+    """queued_memory tells bytes per message for the floor and the agent, and the worst over the wire bytes."""
+    told = answer("queued_memory", "--messages", "500")
+    assert set(told["data"]["series"]) == {"floor", "salesmachine-async"}
+    for series in told["data"]["series"].values():
+        assert [figures["messages"] for figures in series] == [500]
+        assert series[0]["allocated"] >= series[0]["wire"] > 200
+    assert told["data"]["over_wire"] >= 1
+
+
+def test_a_missing_message_fails_the_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    """A contestant that loses a message ends the benchmark with exit status 1."""
+    from benchmarks._cli import main
+    from benchmarks._measure import require
+
+    def ask(_options: object) -> Any:
+        require("somebody", "messages delivered", 100, 99)
+
+    assert main(ask, "is everything there?", []) == 1
+    assert "somebody: messages delivered: expected 100, found 99" in capsys.readouterr().err

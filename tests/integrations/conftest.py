@@ -1,0 +1,41 @@
+"""A recorder in place of the agent, and a sandbox behind a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from salesmachine_async._log import TroubleLog
+from salesmachine_async.integrations import _life
+from salesmachine_async.sandbox import Sandbox
+from salesmachine_async.testing import Recorder, Workspace, serve
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Sandbox]:
+    with serve() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def workspace(server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace to which the environment points."""
+    workspace = Workspace(server)
+    for name, value in workspace.environment.items():
+        monkeypatch.setenv(name, value)
+    return workspace
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(autouse=True)
+def fresh_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of one kind come once a minute: each test begins a new one."""
+    for module in list(__import__("sys").modules.values()):
+        if getattr(module, "guard_log", None) is _life.guard_log and module is not _life:
+            monkeypatch.setattr(module, "guard_log", TroubleLog())
+    monkeypatch.setattr(_life, "guard_log", TroubleLog())

@@ -1,0 +1,171 @@
+"""aiohttp: setup(), its typed key, sub-applications."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from salesmachine_async.integrations import aiohttp as salesmachine
+from salesmachine_async.testing import Recorder, Workspace
+
+
+async def page(request: web.Request) -> web.Response:
+    sm = salesmachine.tracker(request)
+    sm.identify(request.match_info.get("user", "u"))
+    sm.track("seen")
+    return web.Response(text="ok")
+
+
+async def denied(request: web.Request) -> web.Response:
+    salesmachine.identify("u")
+    raise web.HTTPForbidden
+
+
+async def broken(request: web.Request) -> web.Response:
+    salesmachine.identify("u")
+    raise RuntimeError("boom")
+
+
+async def socket(request: web.Request) -> web.WebSocketResponse:
+    salesmachine.identify("u")
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    salesmachine.current_tracker().track("over a socket")
+    await ws.close()
+    return ws
+
+
+def make(agent: Any = None, **options: Any) -> web.Application:
+    app, sub = web.Application(), web.Application()
+    salesmachine.setup(app, agent, **{"pageviews": True, **options})
+    app.router.add_get("/users/{user}", page)
+    app.router.add_get("/denied", denied)
+    app.router.add_get("/broken", broken)
+    app.router.add_get("/ws", socket)
+    app.router.add_get("/health", page)
+    sub.router.add_get("/items/{item:\\d+}", page)
+    app.add_subapp("/sub", sub)
+    return app
+
+
+async def get(app: web.Application, path: str) -> int:
+    async with TestClient(TestServer(app)) as client, client.get(path) as response:
+        await response.read()
+        return response.status
+
+
+@pytest.mark.parametrize(("path", "template"), [("/users/7", "/users/{user}"), ("/sub/items/7", "/sub/items/{item}")])
+async def test_the_pageview_has_the_whole_template(recorder: Recorder, path: str, template: str) -> None:
+    """Of sub-applications too."""
+    assert await get(make(recorder, client_ip=True, user_agent=True), path) == 200
+    params = recorder.assert_tracked("pageview", visit_url=template, status=200, visit_ip="127.0.0.1")["params"]
+    assert "aiohttp" in params["visit_agent"]
+
+
+@pytest.mark.parametrize("path", ["/nope", "/health"])
+async def test_wrong_and_excluded_paths_are_no_pageviews(recorder: Recorder, path: str) -> None:
+    """And are answered as always."""
+    await get(make(recorder, exclude=["/health"], contact=lambda request: "u"), path)
+    recorder.assert_not_tracked("pageview")
+
+
+async def test_an_http_exception_has_its_status(recorder: Recorder) -> None:
+    """aiohttp's way to answer from deep inside."""
+    assert await get(make(recorder), "/denied") == 403
+    recorder.assert_tracked("pageview", status=403)
+
+
+async def test_an_exception_is_a_500(recorder: Recorder) -> None:
+    """And reaches aiohttp untouched, which answers."""
+    assert await get(make(recorder), "/broken") == 500
+    recorder.assert_tracked("pageview", status=500)
+
+
+async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) -> None:
+    """Its handler is a handler, but nobody looks at a page."""
+    async with TestClient(TestServer(make(recorder))) as client, client.ws_connect("/ws") as ws:
+        await ws.receive()
+    recorder.assert_tracked("over a socket", contact_uid="u")
+    recorder.assert_not_tracked("pageview")
+
+
+async def test_a_client_that_goes_cancels_nothing_of_ours(recorder: Recorder) -> None:
+    """With handler cancellation on, the request is an aborted pageview."""
+    reached, over = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        salesmachine.identify("u")
+        reached.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+        raise AssertionError
+
+    app = make(recorder)
+    app.router.add_get("/slow", slow)
+    async with TestClient(TestServer(app, handler_cancellation=True)) as client:
+        request = asyncio.ensure_future(client.get("/slow"))
+        await reached.wait()
+        request.cancel()
+        await over.wait()
+        await asyncio.sleep(0)
+    assert "status" not in recorder.assert_tracked("pageview", aborted=True)["params"]
+
+
+async def test_methods_can_be_left_out(recorder: Recorder) -> None:
+    """The tracker is there all the same."""
+    assert await get(make(recorder, methods=("POST",)), "/users/7") == 200
+    recorder.assert_tracked("seen", contact_uid="7")
+    recorder.assert_not_tracked("pageview")
+
+
+async def test_set_up_twice_it_works_once(recorder: Recorder) -> None:
+    """The inner one passes everything through."""
+    app = make(recorder)
+    salesmachine.setup(app, recorder, pageviews=True)
+    assert await get(app, "/users/7") == 200
+    assert len(recorder.tracked("pageview")) == 1
+
+
+async def test_a_failing_pageview_does_not_reach_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is in the log."""
+
+    class Broken(Recorder):
+        def pageview(self, *args: Any, **kwargs: Any) -> bool:
+            raise RuntimeError("broken")
+
+    assert await get(make(Broken()), "/users/7") == 200
+    assert "an automatic pageview failed: RuntimeError" in caplog.text
+
+
+async def test_without_setup_the_error_says_what_to_do() -> None:
+    """At the first try, in development."""
+    app = web.Application()
+    app.router.add_get("/", page)
+    with pytest.raises(LookupError, match="setup"):
+        salesmachine.tracker(_request_of(app))
+
+
+def _request_of(app: web.Application) -> web.Request:
+    from aiohttp.test_utils import make_mocked_request
+
+    return make_mocked_request("GET", "/", app=app)
+
+
+async def test_the_own_agent_lives_as_long_as_the_application(workspace: Workspace) -> None:
+    """Sub-applications find it in config_dict; what other cleanup contexts track last is delivered."""
+    app = make()
+
+    async def other(app: web.Application) -> Any:
+        yield
+        app[salesmachine.AGENT].track("u", "goodbye")
+
+    app.cleanup_ctx.append(other)
+    assert await get(app, "/sub/items/7") == 200
+    assert [event["event_uid"] for event in workspace.events()] == ["seen", "pageview", "goodbye"]
+    assert "closed" in repr(app[salesmachine.AGENT])

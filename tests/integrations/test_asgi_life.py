@@ -1,0 +1,288 @@
+"""The agent's life: with a lifespan, without one, with one the application refuses, and without keys."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from salesmachine_async import Agent, Batch, Outcome
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
+from salesmachine_async.testing import Workspace
+from tests.carriers import Carrier
+from tests.integrations.driver import Lifespan, call, http_scope, running
+
+
+class App:
+    """An application that tracks everywhere; its lifespan is whatever *lifespan* does."""
+
+    def __init__(self, lifespan: Any = None) -> None:
+        self.lifespan = lifespan
+        self.trackers: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            if self.lifespan is None:
+                raise ValueError("Django can only handle ASGI/HTTP connections")
+            await self.lifespan(receive, send)
+            return
+        identify("u")
+        self.trackers.append(current_tracker())
+        current_tracker().track(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+async def polite(receive: Any, send: Any) -> None:
+    for what in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{what}"
+        await send({"type": f"lifespan.{what}.complete"})
+
+
+async def silent(receive: Any, send: Any) -> None:
+    """Return at once."""
+
+
+async def mute(receive: Any, send: Any) -> None:
+    """Listen, answer nothing."""
+    await receive()
+
+
+async def hasty(receive: Any, send: Any) -> None:
+    """Return after the startup."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def curt(receive: Any, send: Any) -> None:
+    """Return at the shutdown, without a word."""
+    await hasty(receive, send)
+    await receive()
+
+
+@pytest.mark.parametrize("lifespan", [polite, silent, mute, hasty, curt, None])
+async def test_the_own_agent_lives_as_long_as_the_application(workspace: Workspace, lifespan: Any) -> None:
+    """Whatever the application makes of the lifespan: delivered when the server is told that it is over."""
+    app = App(lifespan)
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        await call(middleware, "/one")
+        await call(middleware, "/two")
+        agent = app.trackers[0].agent
+        assert "open" in repr(agent)
+    assert "closed" in repr(agent)
+    assert [event["event_uid"] for event in workspace.events()] == ["/one", "/two"]
+
+
+async def test_each_lifespan_has_an_agent_of_its_own(workspace: Workspace) -> None:
+    """Test clients start and stop one application many times."""
+    app = App(polite)
+    middleware = SalesmachineMiddleware(app)
+    for path in ("/one", "/two"):
+        async with running(middleware):
+            await call(middleware, path)
+    assert app.trackers[0].agent is not app.trackers[1].agent
+    assert len(workspace.events()) == 2
+
+
+async def test_what_the_applications_own_shutdown_tracks_is_delivered(workspace: Workspace) -> None:
+    """The agent ends after the application."""
+    app = App()
+
+    async def lifespan(receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        assert app.trackers[0].track("goodbye")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    app.lifespan = lifespan
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        await call(middleware, "/")
+    assert [event["event_uid"] for event in workspace.events()] == ["/", "goodbye"]
+
+
+async def test_a_given_agent_is_started_and_flushed_but_not_closed() -> None:
+    """Its owner closes it."""
+    carrier = Carrier()
+    async with Agent(transport=carrier) as agent:
+        middleware = SalesmachineMiddleware(App(polite), agent)
+        async with running(middleware):
+            await call(middleware, "/")
+        assert carrier.events() == ["/"]
+        assert agent.track("u", "on it goes")
+
+
+async def test_a_given_agent_closed_by_the_applications_own_lifespan_is_no_trouble() -> None:
+    """``async with agent`` in the user's lifespan, and the middleware: both may be."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+
+    async def lifespan(receive: Any, send: Any) -> None:
+        async with agent:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    middleware = SalesmachineMiddleware(App(lifespan), agent)
+    async with running(middleware):
+        await call(middleware, "/")
+    assert carrier.events() == ["/"]
+
+
+async def test_a_failed_startup_is_told_and_ends_the_agent(workspace: Workspace) -> None:
+    """The server must know; nothing stays behind."""
+
+    async def lifespan(receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise RuntimeError("no database")
+
+    lifetime = Lifespan(SalesmachineMiddleware(App(lifespan)))
+    assert await lifetime.say("startup") == "lifespan.startup.failed"
+    with pytest.raises(RuntimeError, match="no database"):
+        await lifetime.task
+
+
+async def test_a_lifespan_that_breaks_is_not_covered_up(workspace: Workspace) -> None:
+    """An application that took part and then raised has failed."""
+
+    async def lifespan(receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError("broken")
+
+    lifetime = Lifespan(SalesmachineMiddleware(App(lifespan)))
+    with pytest.raises(RuntimeError, match="broken"):
+        await lifetime.say("startup")
+
+
+async def test_a_failed_startup_that_returns_is_not_spoken_over(workspace: Workspace) -> None:
+    """After startup.failed the protocol is over."""
+
+    async def lifespan(receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed"})
+
+    lifetime = Lifespan(SalesmachineMiddleware(App(lifespan)))
+    assert await lifetime.say("startup") == "lifespan.startup.failed"
+    await lifetime.task
+    assert lifetime.outgoing.empty()
+
+
+async def test_a_cancelled_lifespan_still_drains(workspace: Workspace) -> None:
+    """Some servers end it like that."""
+    middleware = SalesmachineMiddleware(App(polite))
+    lifetime = Lifespan(middleware)
+    await lifetime.say("startup")
+    await call(middleware, "/")
+    lifetime.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await lifetime.task
+    assert len(workspace.events()) == 1
+
+
+async def test_without_a_lifespan_the_first_request_starts_the_agent(workspace: Workspace) -> None:
+    """In-process test clients, and servers told to leave it off."""
+    app = App()
+    middleware = SalesmachineMiddleware(app)
+    await call(middleware, "/")
+    await call(middleware, "/")
+    (agent,) = {tracker.agent for tracker in app.trackers}
+    assert "open" in repr(agent)
+    await agent.aclose()
+    assert len(workspace.events()) == 2
+
+
+async def test_the_agents_tasks_do_not_remember_the_request_that_started_it() -> None:
+    """Else it, and its trace, would live as long as the agent."""
+    trace = ContextVar("trace", default="none")
+    seen: list[str] = []
+
+    class Watching(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            seen.append(trace.get())
+            return await super().send(batch)
+
+    trace.set("of the first request")
+    agent = Agent(transport=Watching())
+    await call(SalesmachineMiddleware(App(), agent), "/")
+    assert (await agent.aclose()).delivered == 1
+    assert seen == ["none"]
+
+
+async def test_the_scope_does_not_keep_the_tracker(workspace: Workspace) -> None:
+    """They would refer to each other, and wait for the garbage collector."""
+    app = App(polite)
+    scope = http_scope()
+
+    async def send(message: Any) -> None:
+        assert "salesmachine" in scope
+
+    await SalesmachineMiddleware(app, contact=lambda scope: "u")(scope, None, send)  # type: ignore[arg-type]
+    assert "salesmachine" not in scope
+    assert app.trackers[0].track("later")
+    await app.trackers[0].agent.aclose()
+
+
+async def test_mounted_twice_one_agent_lives(workspace: Workspace) -> None:
+    """The inner one has none."""
+    app = App(polite)
+    inner = SalesmachineMiddleware(app)
+    outer = SalesmachineMiddleware(inner)
+    async with running(outer):
+        await call(outer, "/")
+    assert len(workspace.events()) == 1
+    assert inner._life._own is None
+
+
+async def test_without_keys_tracking_is_off_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a developer's machine nothing breaks; mistakes in the calls are still found."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+    app = App(polite)
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        assert (await call(middleware, "/")).status == 200
+        agent = app.trackers[0].agent
+        assert agent.track("u", "e") is False
+        with pytest.raises(ValueError, match="contact_uid"):
+            agent.track("", "e")
+        assert not (await agent.flush()).pending
+        with pytest.raises(Exception, match="tracking is off"):
+            await agent.ping()
+    (record,) = [record for record in caplog.records if "tracking is off" in record.message]
+    assert record.levelno == logging.WARNING
+    assert "SALESMACHINE_API_TOKEN" in record.message
+
+
+async def test_unusable_keys_are_an_error_in_the_log_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The shop stays open; the log does not show the key."""
+    monkeypatch.setenv("SALESMACHINE_API_TOKEN", "se:cret")
+    middleware = SalesmachineMiddleware(App(polite))
+    async with running(middleware):
+        assert (await call(middleware, "/")).status == 200
+    (record,) = [record for record in caplog.records if "tracking is off" in record.message]
+    assert record.levelno == logging.ERROR
+    assert "se:cret" not in caplog.text
+
+
+async def test_an_end_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The server is told all the same."""
+
+    class Unwilling(Agent):
+        async def flush(self, timeout: float | None = None) -> Any:
+            raise RuntimeError("unwilling")
+
+    async with Unwilling(transport=Carrier()) as agent:
+        middleware = SalesmachineMiddleware(App(polite), agent)
+        async with running(middleware):
+            pass
+    assert "the agent could not be closed: unwilling" in caplog.text

@@ -1,0 +1,238 @@
+"""Django, under ASGI with the wrapper, and under WSGI without."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.test.utils import override_settings
+
+from salesmachine_async import ThreadedAgent
+from salesmachine_async.integrations import django as integration
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware
+from salesmachine_async.testing import Recorder, Workspace
+from tests.integrations.django_project import cookie_of
+from tests.integrations.driver import call, running
+
+pytestmark = pytest.mark.filterwarnings(
+    # Django's own: a plain generator under ASGI.
+    "ignore:StreamingHttpResponse must consume synchronous iterators"
+)
+
+
+async def asgi(recorder: Recorder, path: str, user: int | None = 42, **options: Any) -> int:
+    app = SalesmachineMiddleware(ASGIHandler(), recorder, **{"pageviews": True, **options})
+    headers = [(b"host", b"example.com"), *([cookie_of(user)] if user is not None else [])]
+    return (await call(app, path, headers=headers)).status
+
+
+async def test_the_logged_in_user_is_the_contact_of_an_async_view(recorder: Recorder) -> None:
+    """Loaded the asynchronous way, after the view, which did not ask for it."""
+    assert await asgi(recorder, "/async/") == 200
+    recorder.assert_tracked("pageview", contact_uid=42, visit_url="/async/", status=200)
+
+
+async def test_the_logged_in_user_is_the_contact_of_a_sync_view(recorder: Recorder) -> None:
+    """In its thread the user may be loaded from the database."""
+    assert await asgi(recorder, "/sync/7/") == 200
+    recorder.assert_tracked("seen in a thread", contact_uid=42)
+    recorder.assert_tracked("pageview", contact_uid=42, visit_url="/sync/<int:number>/")
+
+
+async def test_an_async_view_that_has_loaded_the_user_tracks_for_them(recorder: Recorder) -> None:
+    """On the event loop only what is loaded is looked at."""
+    assert await asgi(recorder, "/tracking/", pageviews=False) == 200
+    recorder.assert_tracked("seen on the loop", contact_uid=42)
+    recorder.assert_not_tracked("pageview")
+
+
+async def test_identify_comes_first(recorder: Recorder) -> None:
+    """Whoever is logged in."""
+    assert await asgi(recorder, "/identified/") == 200
+    recorder.assert_tracked("pageview", contact_uid="by hand", account_uid="acme")
+
+
+async def test_the_wrappers_own_callable_comes_before_the_user(recorder: Recorder) -> None:
+    """What was said explicitly counts."""
+    assert await asgi(recorder, "/async/", contact=lambda scope: "said") == 200
+    recorder.assert_tracked("pageview", contact_uid="said")
+
+
+@pytest.mark.parametrize("path", ["/async/", "/sync/7/", "/streamed/"])
+async def test_anonymous_visitors_have_no_pageview(recorder: Recorder, path: str) -> None:
+    """And are answered as always."""
+    assert await asgi(recorder, path, user=None) == 200
+    assert recorder.messages == []
+
+
+async def test_a_wrong_path_is_no_pageview(recorder: Recorder) -> None:
+    """Not even of somebody logged in."""
+    assert await asgi(recorder, "/nope/") == 404
+    assert recorder.messages == []
+
+
+async def test_a_broken_view_is_a_500(recorder: Recorder) -> None:
+    """Django has made the answer by then."""
+    assert await asgi(recorder, "/broken/") == 500
+    recorder.assert_tracked("pageview", contact_uid="u", status=500)
+
+
+async def test_a_user_that_cannot_be_loaded_is_only_logged(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database is down, the page is up."""
+    assert await asgi(recorder, "/async/", user=13) == 200
+    assert recorder.messages == []
+    assert "request.auser() raised RuntimeError" in caplog.text
+
+
+async def test_without_authentication_there_is_no_user(recorder: Recorder) -> None:
+    """The middleware needs none."""
+    with override_settings(MIDDLEWARE=["salesmachine_async.integrations.django.SalesmachineMiddleware"]):
+        assert await asgi(recorder, "/async/") == 200
+        assert await asgi(recorder, "/sync/7/") == 200
+    assert recorder.messages == []
+
+
+async def test_the_contact_and_account_of_the_settings_are_asked(recorder: Recorder) -> None:
+    """With the request, not the scope."""
+    options = {"contact": lambda request: request.path, "account": lambda request: 7}
+    with override_settings(SALESMACHINE=options):
+        assert await asgi(recorder, "/async/") == 200
+    recorder.assert_tracked("pageview", contact_uid="/async/", account_uid="7")
+
+
+async def test_the_wrapper_answers_the_lifespan_for_django(workspace: Workspace) -> None:
+    """Django raises ValueError at it; the server sees a start and an end, and everything is delivered."""
+    app = SalesmachineMiddleware(ASGIHandler(), pageviews=True)
+    async with running(app):
+        headers = [(b"host", b"example.com"), cookie_of(42)]
+        assert (await call(app, "/async/", headers=headers)).status == 200
+    assert [event["contact_uid"] for event in workspace.events()] == ["42"]
+
+
+# Under WSGI.
+
+
+def wsgi(path: str, user: int | None = 42) -> tuple[str, bytes]:
+    """Make a request to a WSGI application; returns the status and the body."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": path,
+        "SERVER_NAME": "example.com",
+        "SERVER_PORT": "80",
+        "REMOTE_ADDR": "203.0.113.7",
+        "HTTP_USER_AGENT": "Mozilla/5.0",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.url_scheme": "http",
+    }
+    if user is not None:
+        environ["HTTP_COOKIE"] = cookie_of(user)[1].decode()
+    statuses: list[str] = []
+    response = WSGIHandler()(environ, lambda status, headers: statuses.append(status))  # type: ignore[arg-type]
+    body = b"".join(response)
+    response.close()
+    return statuses[0][:3], body
+
+
+@pytest.fixture
+def settings_with(recorder: Recorder) -> Iterator[dict[str, Any]]:
+    options: dict[str, Any] = {"agent": recorder, "pageviews": True}
+    with override_settings(SALESMACHINE=options):
+        yield options
+
+
+def test_wsgi_pageviews_come_from_the_middleware(recorder: Recorder, settings_with: dict[str, Any]) -> None:
+    """Route, user, and on demand address and browser."""
+    settings_with.update(client_ip=True, user_agent=True)
+    assert wsgi("/sync/7/") == ("200", b"ok")
+    recorder.assert_tracked(
+        "pageview",
+        contact_uid=42,
+        visit_url="/sync/<int:number>/",
+        status=200,
+        visit_ip="203.0.113.7",
+        visit_agent="Mozilla/5.0",
+    )
+    recorder.assert_tracked("seen in a thread", contact_uid=42)
+
+
+def test_wsgi_errors_are_500(recorder: Recorder, settings_with: dict[str, Any]) -> None:
+    """And streams are 200 when they begin."""
+    assert wsgi("/broken/")[0] == "500"
+    recorder.assert_tracked("pageview", status=500)
+    assert wsgi("/streamed/") == ("200", b"ab")
+    recorder.assert_tracked("pageview", visit_url="/streamed/", status=200)
+
+
+def test_wsgi_async_views_work_too(recorder: Recorder, settings_with: dict[str, Any]) -> None:
+    """Django runs a loop for them."""
+    assert wsgi("/async/") == ("200", b"ok")
+    recorder.assert_tracked("pageview", contact_uid=42, visit_url="/async/")
+
+
+@pytest.mark.parametrize("excluded", ["/sync/*", "/sync/<int:number>/"])
+def test_wsgi_routes_can_be_excluded(recorder: Recorder, settings_with: dict[str, Any], excluded: str) -> None:
+    """By the path or by the route."""
+    settings_with.update(exclude=[excluded])
+    assert wsgi("/sync/7/") == ("200", b"ok")
+    recorder.assert_not_tracked("pageview")
+
+
+def test_wsgi_a_failing_pageview_does_not_reach_the_answer(
+    settings_with: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in the log."""
+
+    class Broken(Recorder):
+        def pageview(self, *args: Any, **kwargs: Any) -> bool:
+            raise RuntimeError("broken")
+
+    settings_with["agent"] = Broken()
+    assert wsgi("/sync/7/") == ("200", b"ok")
+    assert "an automatic pageview failed: RuntimeError" in caplog.text
+
+
+def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment, made by the first request."""
+    monkeypatch.setattr(integration, "_threaded", [])
+    with override_settings(SALESMACHINE={"pageviews": True}):
+        wsgi("/sync/7/")
+        wsgi("/sync/8/")
+    (agent,) = integration._threaded
+    assert isinstance(agent, ThreadedAgent)
+    assert agent.close().ok
+    assert workspace.summary()["pageviews"] == 2
+
+
+def test_wsgi_without_keys_is_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """And says so."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+    monkeypatch.setattr(integration, "_threaded", [])
+    with override_settings(SALESMACHINE={"pageviews": True}):
+        assert wsgi("/sync/7/") == ("200", b"ok")
+    assert "tracking is off: no API token" in caplog.text
+    (agent,) = integration._threaded
+    assert isinstance(agent, ThreadedAgent)
+    agent.close()
+
+
+def test_a_setting_that_is_a_mistake_is_found_at_the_start() -> None:
+    """Django loads its middleware then."""
+    with (
+        override_settings(SALESMACHINE={"exclude": "/admin/*"}),
+        pytest.raises(ValueError, match="exclude must be several texts"),
+    ):
+        WSGIHandler()
+
+
+def test_the_module_needs_no_configured_settings() -> None:
+    """It may be imported before the project is set up."""
+    source = "import salesmachine_async.integrations.django"
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

@@ -1,0 +1,89 @@
+"""Starlette, before and after 1.7, which was the first to note the route in the scope."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import starlette
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Host, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identify
+from salesmachine_async.testing import Recorder
+from tests.integrations.driver import call
+
+
+async def page(request: Request) -> Response:
+    identify("u")
+    return PlainTextResponse("ok")
+
+
+class Endpoint(HTTPEndpoint):
+    async def get(self, request: Request) -> Response:
+        identify("u")
+        return PlainTextResponse("ok")
+
+
+def make(recorder: Recorder) -> Starlette:
+    return Starlette(
+        routes=[
+            Route("/users/{user}", page),
+            Route("/class/{user}", Endpoint),
+            Mount("/shop/{tenant}", routes=[Route("/items/{item:int}", page)]),
+            Mount("/static", StaticFiles(directory=Path(__file__).parent)),
+            Host("{tenant}.example.org", Starlette(routes=[Route("/there/{x}", page)])),
+        ],
+        middleware=[Middleware(SalesmachineMiddleware, agent=recorder, pageviews=True, contact=lambda scope: "u")],
+    )
+
+
+NOTES_ROUTES = tuple(map(int, starlette.__version__.split(".")[:2])) >= (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "name"),
+    [
+        ("/users/7", "/users/{user}", "page"),
+        ("/class/7", "/class/{user}", "Endpoint"),
+        ("/shop/acme/items/7", "/shop/{tenant}/items/{item}", "page"),
+    ],
+)
+async def test_the_pageview_has_the_template_or_the_handlers_name(
+    recorder: Recorder, path: str, template: str, name: str
+) -> None:
+    """Never the path, which holds ids."""
+    assert (await call(make(recorder), path)).body == b"ok"
+    recorder.assert_tracked("pageview", visit_url=template if NOTES_ROUTES else f"{__name__}.{name}")
+
+
+async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorder) -> None:
+    """Its parameters are not part of the path."""
+    answer = await call(make(recorder), "/there/7", headers=[(b"host", b"acme.example.org")])
+    assert answer.body == b"ok"
+    (message,) = recorder.messages
+    assert "7" not in message["params"]["visit_url"]
+    assert "acme" not in message["params"]["visit_url"]
+
+
+async def test_files_of_a_mount_are_named_by_what_serves_them(recorder: Recorder) -> None:
+    """One name for all; a path would be one name for each."""
+    assert (await call(make(recorder), "/static/driver.py")).status == 200
+    recorder.assert_tracked("pageview", visit_url="starlette.staticfiles.StaticFiles")
+
+
+async def test_a_wrong_path_is_no_pageview(recorder: Recorder) -> None:
+    """Although everybody is identified here."""
+    assert (await call(make(recorder), "/nope")).status == 404
+    assert recorder.messages == []
+
+
+async def test_a_redirect_of_slashes_is_no_pageview(recorder: Recorder) -> None:
+    """The request that follows is."""
+    assert (await call(make(recorder), "/users/7/")).status == 307
+    assert recorder.messages == []

@@ -1,0 +1,107 @@
+"""
+Runs the integrations' tests with several releases of each framework: ``make test-matrix``.
+
+Each release gets a virtual environment in .venv-matrix/, which is kept. Names given on the command line choose:
+``python tests/matrix.py fastapi-0.137.0 django-4.2``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+HOME: Final = ROOT / ".venv-matrix"
+
+# What the tests themselves need; warnings are errors, so releases must agree with each other: no upper bounds here.
+TOOLS: Final = ("pytest>=9,<10", "pytest-asyncio>=1.3,<2", "pytest-timeout", "hypothesis", "aioresponses==0.7.9")
+SERVERS: Final = ("uvicorn", "websockets")
+
+FASTAPI: Final = ("tests/integrations/test_fastapi.py", "tests/examples/test_fastapi_app.py")
+STARLETTE: Final = (
+    "tests/integrations/test_starlette.py",
+    "tests/examples/test_web_apps.py",
+    "-k",
+    "starlette or test_starlette",
+)
+LITESTAR: Final = ("tests/integrations/test_litestar.py", "tests/examples/test_web_apps.py", "-k", "litestar")
+DJANGO: Final = ("tests/integrations/test_django.py", "tests/examples/test_web_apps.py", "-k", "django")
+AIOHTTP: Final = ("tests/integrations/test_aiohttp.py", "tests/examples/test_web_apps.py", "-k", "aiohttp")
+ASGI: Final = ("tests/integrations/test_asgi_messages.py", "tests/integrations/test_asgi_life.py")
+
+# By name: what is installed, what is run. Beside each old release stands why.
+MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    # 0.137 put routers without a path among the routes, which broke every tool that walked them.
+    "fastapi-0.136.3": (("fastapi==0.136.3",), FASTAPI),
+    "fastapi-0.137.0": (("fastapi==0.137.0",), FASTAPI),
+    "fastapi-0.137.2": (("fastapi==0.137.2",), FASTAPI),
+    "fastapi-0.115.0": (("fastapi==0.115.0",), FASTAPI),  # the oldest promised
+    "fastapi-newest": (("fastapi",), FASTAPI),
+    # 1.7 was the first to note the route in the scope.
+    "starlette-0.52.1": (("starlette==0.52.1",), STARLETTE),
+    "starlette-1.6.0": (("starlette==1.6.0",), STARLETTE),
+    "starlette-1.7.0": (("starlette==1.7.0",), STARLETTE),
+    "starlette-newest": (("starlette",), STARLETTE),
+    # 2.23 was the first to want dependencies marked.
+    "litestar-2.22.0": (("litestar==2.22.0",), LITESTAR),
+    "litestar-newest": (("litestar",), LITESTAR),
+    "django-5.0": (("django~=5.0.0",), DJANGO),  # the first with request.auser()
+    "django-newest": (("django",), DJANGO),
+    "aiohttp-3.14.2": (("aiohttp==3.14.2",), AIOHTTP),  # the oldest the agent works with
+    "aiohttp-newest": (("aiohttp",), AIOHTTP),
+    "plain-asgi": ((), ASGI),  # without any framework
+}
+
+
+def run(name: str) -> bool:
+    """Install one environment and run its tests; returns whether they passed."""
+    packages, tests = MATRIX[name]
+    home = HOME / name
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        venv.create(home, with_pip=True)
+    install = (
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "-e",
+        str(ROOT),
+        *TOOLS,
+        *SERVERS,
+        *packages,
+    )
+    if subprocess.run(install, cwd=ROOT, check=False).returncode:
+        return False
+    # Not the repository's coverage, nor its plug-ins: these environments have only what they need.
+    test = (str(python), "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *tests)
+    return subprocess.run(test, cwd=ROOT, check=False).returncode == 0
+
+
+def say(text: str) -> None:
+    """Print at once: the tests write to the same terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(names: list[str]) -> int:
+    """Run the named environments, or all; returns the exit status."""
+    results: dict[str, bool] = {}
+    for name in names or MATRIX:
+        say(f"\n=== {name}")
+        results[name] = run(name)
+    say("")
+    for name, passed in results.items():
+        say(f"{'passed' if passed else 'FAILED'}  {name}")
+    say(f"{sum(results.values())} passed, {len(results) - sum(results.values())} failed")
+    return 0 if all(results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""Everything every agent is told lands in one recorder; nothing reaches a network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from salesmachine_async import Agent, AgentClosed, Invalid, InvalidMessage, ThreadedAgent
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identify
+from salesmachine_async.integrations.opentelemetry import UntracedTransport
+from salesmachine_async.testing import Recorder, capture
+from tests.carriers import Carrier
+from tests.integrations.driver import call, running
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port that nobody must connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.fixture
+def url(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_old_and_new_agents_are_captured_and_reach_no_socket(url: str) -> None:
+    """Started before or within, with any transport of ours; all calls; flush, ping and close answer as if delivered."""
+    carrier = Carrier()
+    async with Agent("t", base_url=url) as old, Agent(transport=carrier) as carried:
+        with capture() as recorder:
+            async with Agent("t", transport=UntracedTransport("t", base_url=url)) as new:
+                for agent in (old, new, carried):
+                    agent.contact("u")
+                    agent.account("acme")
+                    agent.track("u", "e")
+                    agent.pageview("u")
+                    agent.alias("u", "v")
+                    agent.bind("u").track("bound")
+                    assert (await agent.flush()).delivered == 6
+                    assert agent.stats().delivered == 6
+                await old.ping()
+            with pytest.raises(AgentClosed):
+                new.track("u", "e")
+        assert len(recorder.messages) == 18
+        assert old.stats().accepted == 0
+        assert carrier.delivered == []
+        assert carried.track("u", "afterwards")
+    assert carrier.events() == ["afterwards"]
+
+
+def test_threaded_agents_are_captured_too(url: str) -> None:
+    """They are agents."""
+    with capture() as recorder, ThreadedAgent("t", base_url=url) as agent:
+        agent.track("u", "e")
+        assert agent.flush().delivered == 1
+        agent.ping()
+    recorder.assert_tracked("e")
+
+
+def test_each_agents_policies_hold_on() -> None:
+    """What it does with bad arguments, and what its before_send does."""
+
+    def redact(message: dict[str, Any]) -> dict[str, Any]:
+        return {**message, "params": {}}
+
+    strict = Agent("t")
+    lenient = Agent("t", on_invalid=Invalid.REPORT, before_send=redact)
+    with capture() as recorder:
+        with pytest.raises(InvalidMessage):
+            strict.track("", "e")
+        assert lenient.track("", "e") is False
+        assert lenient.track("u", "e", {"email": "private"})
+    assert [message["params"] for message in recorder.messages] == [{}]
+
+
+async def test_what_was_queued_before_is_kept_from_recorder_and_network(url: str) -> None:
+    """It belongs to another test; it is not lost either."""
+    agent = Agent("t", base_url=url)
+    agent.track("u", "before")
+    with capture() as recorder:
+        await agent.start()
+        assert (await agent.flush()).ok
+        assert agent.track("u", "within")
+    assert [message["event_uid"] for message in recorder.messages] == ["within"]
+    assert agent.stats().queued + agent.stats().in_flight == 1
+    with capture():
+        await agent.aclose()
+
+
+async def test_an_application_with_the_middleware_needs_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own agent comes from an environment that leads nowhere."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError(scope["type"])
+        scope["endpoint"] = app
+        identify("u")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    middleware = SalesmachineMiddleware(app, pageviews=True)
+    with capture() as recorder:
+        assert os.environ["SALESMACHINE_API_URL"] == "https://salesmachine.invalid"
+        async with running(middleware):
+            await call(middleware)
+    recorder.assert_tracked("pageview", contact_uid="u")
+    assert "SALESMACHINE_API_TOKEN" not in os.environ
+
+
+def test_a_recorder_of_ones_own_stays_ones_own() -> None:
+    """It is no agent that could reach anything."""
+    own = Recorder()
+    with capture() as recorder:
+        own.track("u", "mine")
+        assert own.stats().accepted == 1
+    assert recorder.messages == []
+    own.assert_tracked("mine")
+
+
+def test_captures_nest() -> None:
+    """The inner one has what happens within, the outer one the rest; then everything is as before."""
+    agent, original = Agent("t"), Agent.track
+    with capture() as outer:
+        agent.track("u", "one")
+        with capture() as inner:
+            agent.track("u", "two")
+        agent.track("u", "three")
+    assert [message["event_uid"] for message in inner.messages] == ["two"]
+    assert [message["event_uid"] for message in outer.messages] == ["one", "three"]
+    assert Agent.track is original
+
+
+def test_an_exception_ends_the_capture() -> None:
+    """Nothing stays patched."""
+    original = Agent.flush
+    with pytest.raises(KeyError), capture():
+        raise KeyError
+    assert Agent.flush is original

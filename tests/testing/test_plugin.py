@@ -1,0 +1,106 @@
+"""The pytest plug-in, in runs of pytest of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+TESTS = """
+import asyncio, os
+import pytest
+from salesmachine_async import Agent, Retry
+from salesmachine_async.testing import Recorder, Workspace
+
+tokens = set()
+agent = Agent("app", base_url="http://127.0.0.1:9")
+
+def test_recorder(salesmachine: Recorder):
+    agent.track("u", "ordered", {"order": 9})
+    salesmachine.assert_tracked("ordered", contact_uid="u", order=9)
+
+def test_recorder_is_new(salesmachine):
+    salesmachine.assert_not_tracked()
+
+async def asynchronous(salesmachine):
+    async with Agent() as agent:
+        agent.track("u", "e")
+        assert (await agent.flush()).delivered == 1
+    salesmachine.assert_tracked("e")
+
+@pytest.mark.anyio
+async def test_recorder_under_anyio(salesmachine):
+    await asynchronous(salesmachine)
+
+@pytest.mark.asyncio
+async def test_recorder_under_pytest_asyncio(salesmachine):
+    await asynchronous(salesmachine)
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.parametrize("number", range(2))
+def test_sandbox(salesmachine_sandbox: Workspace, number):
+    assert salesmachine_sandbox.token not in tokens
+    tokens.add(salesmachine_sandbox.token)
+    assert os.environ["SALESMACHINE_API_URL"] == salesmachine_sandbox.url
+    salesmachine_sandbox.faults(503)
+    async def main():
+        async with Agent(retry=Retry(initial=0.001)) as agent:
+            agent.track("u", "ordered")
+    asyncio.run(main())
+    assert len(salesmachine_sandbox.wait_for("ordered")) == 1
+    assert len(salesmachine_sandbox.events()) == 1
+
+def test_failure(salesmachine):
+    agent.track("u", "ordered", {"order": "9"})
+    salesmachine.assert_tracked("ordered", order=9)
+
+def test_environment_is_restored():
+    assert "SALESMACHINE_API_URL" not in os.environ
+"""
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
+    # Ours is named explicitly: it may or may not be installed where this runs.
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
+    """Plain, under anyio and under pytest-asyncio; a failure is short and shows the miss."""
+    (tmp_path / "test_app.py").write_text(TESTS)
+    plugins = ["salesmachine_async.testing.plugin", "pytest_asyncio.plugin", "anyio.pytest_plugin"]
+    options = ["-q", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]
+    command = [sys.executable, "-m", "pytest", *options, *(f"-p{name}" for name in plugins), str(tmp_path)]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert "1 failed, 7 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "E       AssertionError: no event with event_uid='ordered', params.order=9" in ended.stdout
+    assert "E           + params.order: '9'" in ended.stdout
+    assert "def assert_tracked" not in ended.stdout
+
+
+def test_the_entry_point_is_declared() -> None:
+    """Installed, nothing needs to be said."""
+    assert 'salesmachine = "salesmachine_async.testing.plugin"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_plugins_modules_import_nothing_but_pytest() -> None:
+    """They are loaded in every run of pytest. The package around them is left out here."""
+    source = f"""
+import json, pytest, sys, types
+package = types.ModuleType("salesmachine_async")
+package.__path__ = [{str(ROOT / "salesmachine_async")!r}]
+sys.modules["salesmachine_async"] = package
+before = set(sys.modules)
+import salesmachine_async.testing.plugin
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    ended = subprocess.run([sys.executable, "-c", source], env=environment(), capture_output=True, check=True)
+    new = json.loads(ended.stdout)
+    assert new == ["salesmachine_async.testing", "salesmachine_async.testing.plugin"]

@@ -1,0 +1,104 @@
+"""A sandbox for tests: own token, faults, waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from salesmachine_async import Retry
+from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.testing import Workspace, serve
+
+QUICK = Retry(initial=0.001)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sandbox]:
+    with serve() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def workspace(server: Sandbox) -> Workspace:
+    return Workspace(server)
+
+
+def test_a_synchronous_test_waits_for_what_a_thread_sends(workspace: Workspace) -> None:
+    """And gets the events."""
+    with workspace.threaded_agent() as agent:
+        agent.track("u", "ordered", {"order": 9, "plan": {"name": "pro"}})
+        agent.track("v", "ordered", {"order": 10})
+        agent.flush()
+        (event,) = workspace.wait_for("ordered", contact_uid="u", plan={"name": "pro"})
+        assert event["params"]["order"] == 9
+        assert len(workspace.wait_for("ordered", count=2)) == 2
+
+
+async def test_an_asynchronous_test_waits_without_blocking_its_agent(workspace: Workspace) -> None:
+    """On one event loop."""
+    async with workspace.agent() as agent:
+        agent.track("u", "ordered")
+        waiting = workspace.wait_for_async("ordered")
+        await agent.flush()
+        assert len(await waiting) == 1
+
+
+async def test_faults_come_in_order(workspace: Workspace) -> None:
+    """A status each, faults as the sandbox knows them, or a list of them; none ends them."""
+    workspace.faults(503, Fault(status=429, retry_after=0), [500])
+    async with workspace.agent(retry=QUICK) as agent:
+        agent.track("u", "ordered")
+        assert (await agent.flush()).ok
+        assert [request["status"] for request in workspace.requests()] == [503, 429, 500, 201]
+        workspace.faults(503)
+        workspace.faults()
+        agent.track("u", "again")
+        assert (await agent.flush()).ok
+        assert agent.stats().retries == 3
+
+
+def test_what_does_not_come_is_shown_with_the_nearest(workspace: Workspace) -> None:
+    """After the timeout."""
+    with workspace.threaded_agent() as agent:
+        agent.track("u", "ordered", {"order": "9"})
+    with pytest.raises(AssertionError) as caught:
+        workspace.wait_for("ordered", timeout=0, order=9)
+    text = str(caught.value)
+    assert text.startswith("no event with event_uid='ordered', params.order=9 within 0 s; there is 1 message in all.")
+    assert "    - params.order: 9\n    + params.order: '9'" in text
+
+
+def test_too_few_are_counted(workspace: Workspace) -> None:
+    """With what there is."""
+    with workspace.threaded_agent() as agent:
+        agent.track("u", "ordered")
+    with pytest.raises(
+        AssertionError, match=r"^only 1 of 2 within 0.01 s: no event with event_uid='ordered' but these"
+    ):
+        workspace.wait_for("ordered", count=2, timeout=0.01)
+
+
+async def test_the_asynchronous_wait_fails_alike(workspace: Workspace) -> None:
+    """With nothing at all."""
+    with pytest.raises(AssertionError, match=r"^no event with event_uid='e' within 0.02 s; there are no messages"):
+        await workspace.wait_for_async("e", timeout=0.02)
+
+
+async def test_workspaces_do_not_see_each_other(server: Sandbox) -> None:
+    """Nor each other's faults: tests may run at the same time."""
+    one, other = Workspace(server), Workspace(server)
+    one.faults(503)
+    async with other.agent() as agent:
+        agent.contact("u", {"email": "e", "account_uid": "acme"})
+        agent.account("acme", {"name": "Acme"})
+        agent.track("u", "e", {"account_uid": "acme"})
+    assert one.events() == []
+    assert one.contacts() == []
+    assert other.contact("u")["params"]["email"] == "e"
+    assert other.account("acme")["params"] == {"name": "Acme"}
+    assert [contact["contact_uid"] for contact in other.contacts()] == ["u"]
+    assert len(other.events("e", "u", "acme")) == 1
+    assert other.summary()["accepted"] == 3
+    other.reset()
+    assert other.events() == []
