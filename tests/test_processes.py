@@ -41,6 +41,7 @@ class Script:
             out, err = await asyncio.wait_for(self.process.communicate(), 40)
         except TimeoutError:
             self.process.kill()
+            await self.process.wait()
             raise
         assert self.process.returncode is not None
         return self.process.returncode, out.decode(), err.decode()
@@ -52,7 +53,8 @@ async def start(
     """Run a script; it finds `asyncio`, `os`, `sys`, `Agent` and friends, and the sandbox in its environment."""
     prelude = "import asyncio, os, signal, sys, threading\nfrom salesmachine_async import *\n"
     environment = {
-        **os.environ,
+        # Not measured: what coverage does in a forked child may hang on a lock of a thread that is not there.
+        **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         "SALESMACHINE_API_URL": sandbox_url,
         "SALESMACHINE_API_TOKEN": TOKEN,
         "PYTHONUNBUFFERED": "1",

@@ -1233,3 +1233,15 @@ def test_the_stream_of_an_interrupted_call_is_whole() -> None:
         (stream,) = state.it.streams
         assert isinstance(stream, Stream)
         assert stream.queued == state.it.counts().queued
+
+
+# What came before a cut.
+
+
+def test_a_cut_reports_what_was_lost_before_it() -> None:
+    """A report speaks of everything since the beginning, so earlier outcomes are in it too."""
+    it = accumulator(batch=1)
+    add_all(it, 1, 2, 3)
+    it.settle(take(it), LossReason.REJECTED)
+    it.settle(take(it))
+    assert it.cut().report() == Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=1)

@@ -170,3 +170,11 @@ def test_sealing_leaves_no_air() -> None:
     sealed = seal(bytearray(b"[{}\n{}\n"))
     assert sealed == b"[{}\n{}]"
     assert type(sealed) is bytes
+
+
+def test_a_batch_without_particulars_is_of_the_first_lane_and_epoch() -> None:
+    """What is made without saying where it belongs belongs to the beginning."""
+    it = batch([{"n": 1}])
+    assert (it.endpoint, it.lane, it.epoch, it.order) == (Endpoint.BATCH, 0, 0, 0)
+    it = Batch.ping()
+    assert (it.endpoint, it.lane, it.epoch, it.order) == (Endpoint.PING, 0, 0, 0)

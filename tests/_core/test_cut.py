@@ -77,3 +77,11 @@ def test_a_report_stays_as_it_was() -> None:
     before = it.report()
     it.settle(0, 1, LossReason.REJECTED)
     assert before == Report(delivered=0, lost={}, pending=1)
+
+
+def test_deliveries_add_up() -> None:
+    """Each outcome is added to what was delivered before it."""
+    it = cut([5], delivered=3)
+    it.settle(0, 2, None)
+    it.settle(0, 1, None)
+    assert it.report() == Report(delivered=6, lost={}, pending=2)

@@ -1094,3 +1094,17 @@ def test_the_oracle_can_fail() -> None:
     assert not same("2026-01-01T00:00:00Z", Instant(datetime(2026, 1, 2, tzinfo=UTC)))
     pairs: Iterable[tuple[Any, Any]] = [(1, 1), ({"a": [None]}, {"a": [None]})]
     assert all(same(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ([], "must be a dict or None, not list"),
+        ({"contact_uid": "u", "event_uid": "e", "params": [1]}, "must be a dict, not list"),
+    ],
+)
+def test_what_a_hook_should_have_returned_is_told(changed: object, says: str) -> None:
+    """The error says what is wrong with the result, by type and without its content."""
+    with pytest.raises(InvalidMessage) as caught:
+        revise(message_to_revise(), changed)
+    assert str(caught.value).endswith(says)

@@ -293,3 +293,23 @@ def test_other_answers_do_not_tell_a_location() -> None:
 def test_userinfo_is_hidden_in_every_form_of_a_target(location: str) -> None:
     """A target without a scheme, or one that only browsers understand, hides its user too."""
     assert "SECRET" not in str(outcome(307, {"Location": location}, now=NOW).error)
+
+
+@pytest.mark.parametrize("location", ["https://h.example/@me", "https://h.example/a@b"])
+def test_an_at_sign_in_the_path_is_no_user(location: str) -> None:
+    """It may be one in an odd form of URL, so such a target is not told; nothing of it is taken for the host."""
+    error = str(outcome(302, {"Location": location}, now=NOW).error)
+    assert error == "the server answered 302, a redirect, which is never followed: check the base URL"
+
+
+def test_only_the_first_scheme_of_a_redirect_target_counts() -> None:
+    """A URL within the path stays part of the path."""
+    error = str(outcome(302, {"Location": "https://SECRET@h.example/to/http://other"}, now=NOW).error)
+    assert error.endswith("(it points to https://h.example/to/http://other)")
+
+
+@pytest.mark.parametrize("status", [300, 302, 399])
+def test_a_redirect_without_a_target_ends_with_what_to_check(status: int) -> None:
+    """Every 3xx is told as a redirect, with or without a Location."""
+    says = f"the server answered {status}, a redirect, which is never followed: check the base URL"
+    assert str(outcome(status, {}, now=NOW).error) == says

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import anyio
 import pytest
 
-from salesmachine_async import Agent, Batch, Batching, Outcome, Overflow, QueueLimits, Retry, Unauthorized
+from salesmachine_async import Agent, Batch, Batching, LossReason, Outcome, Overflow, QueueLimits, Retry, Unauthorized
 from salesmachine_async._core.retry import Decision, Situation, decide
 from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
 from tests.virtual import run
@@ -81,6 +82,19 @@ def test_a_batch_that_lingers_is_sent_when_it_is_due_and_not_before() -> None:
     run(main())
 
 
+def test_a_message_of_another_thread_begins_a_linger() -> None:
+    """The loop learns of the open batch and sends it when it is due, though nothing else happens."""
+    carrier = Carrier()
+
+    async def main() -> None:
+        async with Agent(transport=carrier, batching=Batching(linger=10)) as agent:
+            await asyncio.to_thread(agent.track, "u", "e")
+            await asyncio.sleep(11)
+            assert carrier.events() == ["e"]
+
+    run(main())
+
+
 # Lanes that end.
 
 
@@ -135,6 +149,71 @@ def test_a_crash_of_a_lane_is_told_with_type_and_place(
     told = record.getMessage()
     assert told.startswith("a delivery task failed: ZeroDivisionError (test_flusher.py:")
     assert told.endswith("); nothing is lost, it will be started again")
+
+
+# Closing.
+
+
+def test_a_cancelled_anyio_scope_does_not_keep_the_loop_busy() -> None:
+    """The repeated cancellations are kept out: time passes, and with it the drain."""
+
+    async def main() -> None:
+        agent = Agent(transport=Carrier(takes=5))
+        agent.track("u", "e")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await agent.aclose(timeout=10)
+        assert agent.stats().delivered == 1
+
+    run(main())
+
+
+def test_a_close_cancelled_in_its_last_moments_still_ends() -> None:
+    """Killed while it waits for lanes, and again while it waits for the transport, it accounts for everything."""
+
+    class Stubborn(Hanging):
+        async def send(self, batch: Batch) -> Outcome:
+            try:
+                return await super().send(batch)
+            finally:
+                await asyncio.sleep(30)
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(30)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Agent(transport=Stubborn())
+        agent.track("u", "e")
+        began = loop.time()
+        closer = asyncio.ensure_future(agent.aclose(timeout=1))
+        await asyncio.sleep(0.5)
+        (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "salesmachine-close"]
+        await asyncio.sleep(0.55)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        task.cancel()
+        assert (await closer).lost == {LossReason.CLOSED: 1}
+        assert loop.time() - began == pytest.approx(1.1)
+
+    run(main())
+
+
+# Flushes.
+
+
+def test_a_flush_leaves_nothing_behind() -> None:
+    """Neither one that was awaited to its end nor one whose time was up is remembered."""
+
+    async def main() -> None:
+        async with Agent(transport=Carrier(takes=5)) as agent:
+            agent.track("u", "e")
+            assert (await agent.flush(timeout=1)).pending == 1
+            assert (await agent.flush()).pending == 0
+            assert agent._flusher._flushes == {}
+
+    run(main())
 
 
 # Ping.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from salesmachine_async import (
     Retry,
 )
 from salesmachine_async._delivery import lane
+from salesmachine_async._delivery.hooks import told_safely
 from tests.carriers import BROKEN, OK, STALE, Carrier, answer
 from tests.virtual import run
 
@@ -88,6 +90,54 @@ def test_a_delivered_batch_leaves_no_line(caplog: pytest.LogCaptureFixture) -> N
     assert said(caplog) == []
 
 
+def test_each_reason_of_a_loss_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """How many were lost, why, and what the server had said, if it had."""
+
+    async def main() -> None:
+        agent = Agent(transport=Carrier([answer(413)], takes=1), batching=Batching(max_messages=1))
+        agent.track("u", "1")
+        agent.track("u", "2")
+        await agent.flush()
+        agent.track("u", "3")
+        agent.track("u", "4")
+        await agent.aclose(timeout=0)
+
+    run(main())
+    assert said(caplog) == [
+        (logging.ERROR, "lost 1 messages (too_large): the server answered 413"),
+        (logging.ERROR, "lost 2 messages (closed)"),
+    ]
+
+
+def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Which hook, what it raised and where; both within a minute."""
+
+    def fail(_: object) -> None:
+        raise ValueError("SECRET")
+
+    carrier = Carrier([answer(413)])
+    deliver(carrier, "1", "2", batching=Batching(max_messages=1), on_delivered=fail, on_lost=fail)
+    lines = [text for _, text in said(caplog) if "hook" in text]
+    assert [re.sub(r":\d+\)", ":N)", text) for text in lines] == [
+        "the on_lost hook raised ValueError (test_lane.py:N)",
+        "the on_delivered hook raised ValueError (test_lane.py:N)",
+    ]
+
+
+def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
+    """Without a traceback there is no place to name."""
+    assert told_safely(ValueError("SECRET")) == "ValueError"
+
+
+def test_a_transport_that_raises_is_told_with_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+    """Two lines: what the carrier did, and what is done about it."""
+    deliver(Carrier([ValueError("SECRET")]), "e")
+    assert [(level, re.sub(r":\d+\)", ":N)", text)) for level, text in said(caplog)] == [
+        (logging.ERROR, "the transport raised ValueError (carriers.py:N)"),
+        (logging.WARNING, "the transport raised ValueError; trying again"),
+    ]
+
+
 # The budget.
 
 
@@ -142,6 +192,13 @@ def deliver_parked(carrier: Carrier, *, seconds: float, **options: Any) -> None:
             await asyncio.sleep(seconds)
 
     run(main())
+
+
+def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_lanes() -> None:
+    """Each lane may have left one connection that was closed meanwhile; then it is a failure as any other."""
+    carrier = Carrier([STALE] * 4)
+    deliver(carrier, "e", lanes=3, retry=Retry(initial=5))
+    assert delays(carrier) == [0, 0, 0, 5]
 
 
 # Hurry.

@@ -252,3 +252,10 @@ def test_hanging_lookup_does_not_hold_up_the_exit(who: str) -> None:
     assert run.returncode == 0, run.stderr
     assert time.monotonic() - began < 30
     assert "Traceback" not in run.stderr
+
+
+async def test_name_that_cannot_be_encoded_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that no name server could know is not valid; that is not an outage."""
+    failing(monkeypatch, UnicodeError("label too long"))
+    with pytest.raises(OSError, match=r"^the host name is not valid$"):
+        await DaemonResolver().resolve("nosuch.invalid")

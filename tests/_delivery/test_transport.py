@@ -7,11 +7,13 @@ import base64
 import gc
 import logging
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import aiohttp
 import pytest
@@ -57,6 +59,7 @@ from .servers import (
     server_context,
 )
 
+RESET = "the connection failed (Connection reset by peer)"
 TOKEN = "tok4711token"
 SECRET = "sec4711secret"
 # Long enough that nothing here ever waits for it on purpose: what must be prompt is far quicker.
@@ -195,6 +198,45 @@ async def test_what_nobody_foresaw_is_a_failed_connection(exc: Exception) -> Non
     assert type(outcome.error) is ConnectionFailed
     assert str(outcome.error) == f"the connection failed ({type(exc).__name__})"
     assert outcome.error.__context__ is outcome.error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("exc", "reused", "verdict", "says"),
+    [
+        (aiohttp.ConnectionTimeoutError(), False, Verdict.RETRY, "no connection in time"),
+        (aiohttp.ServerTimeoutError(), False, Verdict.RETRY, "no answer in time"),
+        (aiohttp.ServerDisconnectedError(), False, Verdict.RETRY, "the connection was closed before an answer came"),
+        (aiohttp.ServerDisconnectedError(), True, Verdict.STALE, "a kept-alive connection was closed"),
+        (ConnectionResetError(104, "Connection reset by peer"), True, Verdict.RETRY, RESET),
+        (aiohttp.ClientOSError(104, "Connection reset by peer"), False, Verdict.RETRY, RESET),
+        (
+            aiohttp.ClientOSError(104, "Connection reset by peer"),
+            True,
+            Verdict.STALE,
+            "a kept-alive connection was closed",
+        ),
+        (
+            aiohttp.ClientConnectorCertificateError(Mock(host="h", port=443), ssl.SSLCertVerificationError(TOKEN)),
+            False,
+            Verdict.PARKED,
+            "the server's TLS certificate was not accepted: check the base URL, or pass ssl_context",
+        ),
+    ],
+    ids=[
+        "connection timeout",
+        "answer timeout",
+        "closed",
+        "stale",
+        "reset below",
+        "reset",
+        "stale reset",
+        "certificate",
+    ],
+)
+def test_text_and_verdict_of_a_failure(exc: Exception, reused: bool, verdict: Verdict, says: str) -> None:
+    """Each says what happened; only what a kept connection may do by itself is stale."""
+    outcome = module.failure(exc, reused=reused)
+    assert (outcome.verdict, str(outcome.error), outcome.status) == (verdict, says, None)
 
 
 # What is sent.
@@ -336,6 +378,23 @@ async def test_proxy_that_is_not_there() -> None:
 
 
 # The body of an answer.
+
+
+@pytest.mark.parametrize("pieces", [[b"one"], [b"one", b"two", b"three"], [b"x" * MAX_ANSWER_BYTES]])
+async def test_answer_is_read_to_its_end(pieces: list[bytes]) -> None:
+    """All pieces of a body up to the limit are returned, and its connection is not closed."""
+    response = Mock()
+    response.content.readany = AsyncMock(side_effect=[*pieces, b""])
+    assert await module.read_some(response) == b"".join(pieces)
+    response.close.assert_not_called()
+
+
+async def test_answer_beyond_the_limit_is_cut() -> None:
+    """One byte too many: what was allowed is returned, and the connection closed without reading on."""
+    response = Mock()
+    response.content.readany = AsyncMock(side_effect=[b"x" * MAX_ANSWER_BYTES, b"y", AssertionError])
+    assert await module.read_some(response) == b"x" * MAX_ANSWER_BYTES
+    response.close.assert_called_once_with()
 
 
 async def test_compressed_answer_is_not_unpacked() -> None:
