@@ -44,7 +44,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(COVERAGE) erase
-	$(COVERAGE) run -m pytest
+	$(COVERAGE) run -m pytest -n auto --dist loadfile
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=95
 	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import RLock
 from typing import Final
 
@@ -56,9 +57,11 @@ class TroubleLog:
         if suppressed:
             message += " (and %d more like it since the last line)"
             args = (*args, suppressed)
-        logger.log(level, message, *args, extra={"trouble": kind, "suppressed": suppressed})
-        if loud:
-            _say_where_nobody_listens(level, message, *args)
+        # A handler or filter of the application that raises must not end a lane, nor reach a call.
+        with suppress(Exception):
+            logger.log(level, message, *args, extra={"trouble": kind, "suppressed": suppressed})
+            if loud:
+                _say_where_nobody_listens(level, message, *args)
 
 
 def say_loudly(level: int, message: str, *args: object) -> None:

@@ -8,11 +8,13 @@ import os
 import time
 import uuid
 import warnings
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from inspect import iscoroutinefunction
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from weakref import WeakSet
 
 import orjson
@@ -103,12 +105,15 @@ class Agent:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
         self._before_send = before_send
+        self._told_unclosed = False
         self._build()
         _agents.add(self)
 
     def _build(self) -> None:
         """Make the rooms, empty: at the start, and anew in a forked child."""
         self._log = TroubleLog()
+        # Threads in which `before_send` runs: what it tracks itself would come to it again, without end.
+        self._filtering: set[int] = set()
         self._hooks = Hooks(self._on_delivered, self._on_lost, self._log)
         self._problems = Problems(self._log)
         self._accumulator = Accumulator(self._batching, self._queue, self._lanes)
@@ -412,11 +417,18 @@ class Agent:
     ) -> dict[str, Any] | None:
         """Let the hook see, change or drop a message. It gets a copy: the caller's objects stay as they are."""
         copy = orjson.loads(self._encoder.encode(message))
+        me = get_ident()
+        if me in self._filtering:
+            self._log("before_send", logging.ERROR, "before_send tracked a message itself; not sent")
+            return None
+        self._filtering.add(me)
         try:
             changed = before_send(copy)
-        except Exception as exc:  # noqa: BLE001 (the hook is the user's)
+        except (Exception, CancelledError) as exc:  # noqa: BLE001 (the hook's own: nothing is awaited here)
             self._log("before_send", logging.ERROR, "before_send raised %s; not sent", told_safely(exc))
             return None
+        finally:
+            self._filtering.discard(me)
         if changed is None:
             return None
         try:
@@ -464,18 +476,29 @@ class Agent:
             self._accumulator.close()
             self._flusher.state = State.CLOSED
 
-    def _warn_if_unclosed(self) -> None:
+    def _warn_if_unclosed(self, *, at_exit: bool = False) -> None:
         """Say loudly that nobody closed the agent, and how many messages that costs. Once."""
         flusher = self._flusher
+        if at_exit:
+            # What is tracked from now on (by daemon threads, by exit handlers that come later) would be lost silently.
+            self._accumulator.close()
         counts = self._accumulator.counts()
         left = counts.queued + counts.in_flight
         if flusher.state is State.CLOSED or (flusher.state is State.NEW and not left):
             return
-        flusher.orphan()
+        if not at_exit:  # else an exit handler that comes later may still close it
+            flusher.orphan()
+        if self._told_unclosed:
+            return
+        self._told_unclosed = True
         if left:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
             say_loudly(logging.ERROR, line, left)
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: the end of a copy would end the delivery."""
+        raise TypeError("an Agent cannot be copied or pickled")
 
     def __del__(self) -> None:
         # An agent whose constructor raised has nothing to warn of.
@@ -510,6 +533,8 @@ def _check_callables(**hooks: object) -> None:
     for name, hook in hooks.items():
         if hook is not None and not callable(hook):
             raise ConfigError(f"{name} must be callable, not {type(hook).__name__}")
+        if iscoroutinefunction(hook):
+            raise ConfigError(f"{name} must be a plain function: nothing awaits it")
 
 
 _KINDS: dict[str, type] = {
@@ -529,7 +554,7 @@ def _all_after_fork_in_child() -> None:
 @atexit.register
 def _at_exit() -> None:
     for agent in list(_agents):
-        agent._warn_if_unclosed()  # pyright: ignore[reportPrivateUsage]
+        agent._warn_if_unclosed(at_exit=True)  # pyright: ignore[reportPrivateUsage]
 
 
 if hasattr(os, "register_at_fork"):

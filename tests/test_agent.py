@@ -646,6 +646,54 @@ async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCa
     assert "PAYLOAD" not in caplog.text
 
 
+async def test_before_send_may_not_track_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A message tracked by the hook would come to the hook again, without end: it is refused."""
+    inner: list[bool] = []
+
+    def hook(message: dict[str, Any]) -> dict[str, Any]:
+        inner.append(agent.track("u", "inner"))
+        return message
+
+    carrier = Carrier()
+    agent = Agent(transport=carrier, before_send=hook)
+    async with agent:
+        assert agent.track("u", "outer") is True
+    assert inner == [False]
+    assert carrier.events() == ["outer"]
+    assert "before_send tracked a message itself" in caplog.text
+
+
+async def test_a_hook_that_raises_a_cancellation_harms_nothing() -> None:
+    """A CancelledError of the hook's own is an error like any other."""
+
+    def fail(_: object) -> None:
+        raise asyncio.CancelledError
+
+    carrier = Carrier()
+    async with Agent(transport=carrier, on_delivered=fail) as agent:
+        agent.track("u", "e")
+        assert (await agent.flush()).delivered == 1
+    async with Agent(transport=carrier, before_send=fail) as agent:
+        assert agent.track("u", "e") is False
+
+
+async def test_a_log_handler_that_raises_does_not_stop_the_delivery() -> None:
+    """Whatever the application's logging does, messages go out."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    handler = Broken()
+    logging.getLogger("salesmachine_async").addHandler(handler)
+    try:
+        async with Agent(transport=Carrier([BROKEN]), retry=Retry(initial=0.001)) as agent:
+            agent.track("u", "e")
+            assert (await agent.flush()).delivered == 1
+    finally:
+        logging.getLogger("salesmachine_async").removeHandler(handler)
+
+
 # Construction.
 
 
@@ -663,6 +711,7 @@ async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCa
         {"on_lost": "print"},
         {"on_delivered": 1},
         {"before_send": 1},
+        {"on_delivered": asyncio.sleep},
         {"transport": object()},
     ],
 )

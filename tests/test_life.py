@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
 import time
@@ -307,18 +308,60 @@ async def test_a_flush_while_the_lanes_end_does_not_start_them_again() -> None:
     assert lane_tasks() == []
 
 
-async def test_a_close_killed_before_its_first_step_can_be_repeated() -> None:
-    """A closing task that never ran leaves an agent that can still be closed."""
+async def test_a_close_killed_before_its_first_step_begins_again() -> None:
+    """A closing task that somebody kills before it ran is replaced: the caller still gets his drain."""
     agent = Agent(transport=Carrier())
     agent.track("u", "e")
     closer = asyncio.ensure_future(agent.aclose())
     await asyncio.sleep(0)
     (closing,) = [task for task in asyncio.all_tasks() if task.get_name() == "salesmachine-close"]
     closing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await closer
-    assert (await agent.aclose()).delivered == 1
+    assert (await closer).delivered == 1
     assert lane_tasks() == []
+
+
+async def test_a_transport_whose_end_is_no_coroutine_does_not_stop_the_close(caplog: pytest.LogCaptureFixture) -> None:
+    """A carrier with a plain aclose() is logged by type, and the agent is closed."""
+
+    carrier: Any = Carrier()
+    carrier.aclose = lambda: None
+    agent = Agent(transport=carrier)
+    agent.track("u", "e")
+    assert (await agent.aclose()).delivered == 1
+    assert "TypeError" in caplog.text
+
+
+def test_a_loop_that_runs_on_after_another_took_over_sends_nothing() -> None:
+    """The lanes of a loop that was left behind take nothing more, should it run again."""
+    carrier = Carrier(takes=0.02)
+    agent = Agent(transport=carrier)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def begin() -> None:
+        await agent.start()
+        agent.track("u", "1")
+        await agent.flush(timeout=0.01)
+
+    async def end() -> None:
+        for number in range(5):
+            agent.track("u", str(number))
+        assert (await agent.aclose()).delivered == 6
+
+    first.run_until_complete(begin())
+    second.run_until_complete(end())
+    before = len(carrier.attempts)
+    first.run_until_complete(asyncio.sleep(0.1))
+    assert len(carrier.attempts) == before
+    assert asyncio.all_tasks(first) == set()
+    first.close()
+    second.close()
+
+
+def test_an_agent_cannot_be_copied() -> None:
+    """A copy would end the delivery of the original when it is collected."""
+    agent = Agent(transport=Carrier())
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copy.copy(agent)
 
 
 async def test_a_transport_that_cannot_be_cancelled_does_not_hold_up_the_end() -> None:

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import count
+from types import NoneType
 from typing import Any, Final, cast
 
 import orjson
 
-from salesmachine_async._core.values import Cleaner, Unencodable, raise_invalid, simplify, without_surrogates
+from salesmachine_async._core.values import MAX_DEPTH, Cleaner, Unencodable, raise_invalid, simplify, without_surrogates
 from salesmachine_async.errors import InvalidMessage
 
 # Dataclasses go through `simplify`: one rule for all models. So do dates and times, at a microsecond each: orjson
@@ -43,6 +44,10 @@ _refcount: Final = sys.getrefcount
 _NO_FRAGMENTS: Final = _refcount(_FRAGMENT)
 
 
+# What holds nothing else, and is written by orjson without a call.
+_LEAVES: Final = frozenset({str, int, float, bool, NoneType})
+
+
 class Encoder:
     """
     Encodes calls; mints message ids and timestamps. Several threads may use it at once.
@@ -55,7 +60,7 @@ class Encoder:
             unusable without that argument.
     """
 
-    __slots__ = ("_clock", "_next_id", "_on_problem", "_prefix", "_stamp", "_thousands")
+    __slots__ = ("_clock", "_next_id", "_on_problem", "_prefix", "_second", "_stamp", "_thousands")
 
     def __init__(
         self, id_prefix: str, clock: Callable[[], float], on_problem: Callable[[str, str], None] = raise_invalid
@@ -69,6 +74,7 @@ class Encoder:
         # The text of a millisecond, from when (inclusive) until when (exclusive) it holds; replaced as one tuple,
         # so that no thread sees the text of one millisecond with the bounds of another.
         self._stamp = (0.0, 0.0, "")
+        self._second: tuple[int, str] = (-1, "")
 
     def event(self, contact_uid: object, event_uid: object, params: Any) -> bytes | None:
         """
@@ -90,20 +96,17 @@ class Encoder:
         if not start <= (now := self._clock()) < end:
             stamp = self._stamp_at(now)
         try:
-            return orjson.dumps(
-                {
-                    "method": "event",
-                    "contact_uid": contact_uid,
-                    "event_uid": event_uid,
-                    "params": params or {},
-                    "created_at": stamp,
-                    "messageId": self._next_id(),
-                },
-                _plain,
-                OPTIONS,
-            )
-        except (TypeError, StopIteration):
+            message: dict[str, Any] = {
+                "method": "event",
+                "contact_uid": contact_uid,
+                "event_uid": event_uid,
+                "params": params or {},
+                "created_at": stamp,
+                "messageId": self._next_id(),
+            }
+        except StopIteration:
             return None
+        return _dumps(message)
 
     def record(self, method: str, uid_name: str, uid: object, params: Any) -> bytes | None:
         """
@@ -123,19 +126,16 @@ class Encoder:
         if not start <= (now := self._clock()) < end:
             stamp = self._stamp_at(now)
         try:
-            return orjson.dumps(
-                {
-                    "method": method,
-                    uid_name: uid,
-                    "params": params or {},
-                    "created_at": stamp,
-                    "messageId": self._next_id(),
-                },
-                _plain,
-                OPTIONS,
-            )
-        except (TypeError, StopIteration):
+            message: dict[str, Any] = {
+                "method": method,
+                uid_name: uid,
+                "params": params or {},
+                "created_at": stamp,
+                "messageId": self._next_id(),
+            }
+        except StopIteration:
             return None
+        return _dumps(message)
 
     def compose(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
@@ -181,7 +181,14 @@ class Encoder:
 
     def _stamp_at(self, now: float) -> str:
         milliseconds = int(now * 1000)
-        text = _iso(datetime.fromtimestamp(milliseconds / 1000, UTC))
+        second, rest = divmod(milliseconds, 1000)
+        # The text of a second is kept too: `datetime` takes ten times as long as the rest of this, and an application
+        # with less than a thousand calls a second comes here with each of them.
+        known, head = self._second
+        if second != known:
+            head = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            self._second = (second, head)
+        text = f"{head}{_THOUSAND[rest]}Z"
         self._stamp = (milliseconds / 1000, (milliseconds + 1) / 1000, text)
         return text
 
@@ -258,12 +265,54 @@ def _holds_fragment(message: Any) -> bool:
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
     """Encode a composed message, or the same changed by a hook, as one line."""
     if _refcount(_FRAGMENT) == _NO_FRAGMENTS or not _holds_fragment(message):
-        try:
-            return orjson.dumps(message, _plain, OPTIONS)
-        except TypeError:
-            pass
+        line = _dumps(message)
+        if line is not None:
+            return line
     clean = Cleaner(on_problem).clean
     return orjson.dumps({name: clean(value, name) for name, value in message.items()}, None, OPTIONS)
+
+
+def _dumps(message: dict[str, Any]) -> bytes | None:
+    """Encode what orjson knows, or else what `simplify` knows; None is for the `Cleaner`."""
+    try:
+        # Without a hook orjson calls nothing, so nothing can change the message meanwhile.
+        return orjson.dumps(message, None, OPTIONS)
+    except TypeError:
+        pass
+    try:
+        return orjson.dumps(_owned(message, 0), _plain_owned, OPTIONS)
+    except RecursionError:
+        return None
+    except TypeError as exc:
+        if exc.__cause__ is not None and not isinstance(exc.__cause__, Exception):
+            raise exc.__cause__ from None  # a KeyboardInterrupt, say, that came in the hook
+        return None
+
+
+def _owned(value: Any, depth: int) -> Any:
+    """
+    Copy the containers: during a call of the hook, another thread or the hook itself may change the caller's.
+
+    orjson then reads items that are not there any more, and the process crashes.
+
+    Raises:
+        TypeError: It is nested too deeply.
+    """
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if cls in _LEAVES:
+        return value
+    if depth > MAX_DEPTH:
+        raise TypeError
+    if issubclass(cls, dict):
+        own: Any = dict.copy(value)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return {key: _owned(item, depth + 1) for key, item in own.items()}
+    if issubclass(cls, list) or cls is tuple:
+        return [_owned(item, depth + 1) for item in tuple(value)]
+    return value
+
+
+def _plain_owned(value: Any) -> Any:
+    return _owned(_plain(value), 0)
 
 
 def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Flusher:
             return
         self._check_loop(loop)
         for lane in self._lanes:
-            lane.recover()  # of a loop that is no more
+            lane.retire()  # of a loop that is no more, or does not run
         self._tasks.clear()
         self._flushes.clear()
         self._drained = None
@@ -204,22 +204,15 @@ class Flusher:
             self.start()  # takes over from a loop that is no more
         self._accumulator.close()
         deadline = loop.time() + timeout
-        if (
-            self._closing is None
-            or self._closing.cancelled()
-            or (self._closing.get_loop() is not loop and not self._closing.done())
-        ):
-            cut = self._accumulator.cut()
-            if not cut.settled():
-                self.start()
-            self._deadline = deadline
-            self._closing = loop.create_task(self._close(cut), name="salesmachine-close")
+        closing = self._closing
+        if closing is None or closing.cancelled() or (closing.get_loop() is not loop and not closing.done()):
+            closing = self._begin_close(loop, deadline)
         elif deadline < self._deadline:
             self._deadline = deadline
             if self._draining is not None and not self._draining.expired():
                 self._draining.reschedule(deadline)
                 self._progress()
-        closing = self._closing
+        caller = asyncio.current_task()
         cancellation: asyncio.CancelledError | None = None
         # The scope keeps out the cancellations of anyio, which come again and again; asyncio's come once and are kept.
         with anyio.CancelScope(shield=True):
@@ -227,10 +220,22 @@ class Flusher:
                 try:
                     await asyncio.shield(closing)
                 except asyncio.CancelledError as exc:
-                    cancellation = exc
+                    if caller is not None and caller.cancelling():
+                        cancellation = exc
+                if closing.cancelled():
+                    # Before its first step, by somebody who cancels all tasks (`asyncio.run` does at its end).
+                    closing = self._begin_close(loop, deadline)
         if cancellation is not None:
             raise cancellation
         return closing.result()
+
+    def _begin_close(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Report]:
+        cut = self._accumulator.cut()
+        if not cut.settled():
+            self.start()
+        self._deadline = deadline
+        closing = self._closing = loop.create_task(self._close(cut), name="salesmachine-close")
+        return closing
 
     async def ping(self) -> None:
         """Send a ping now, past the lanes; raises what went wrong."""
@@ -305,6 +310,7 @@ class Flusher:
             return  # meant for lanes of a loop that is no more
         if flags & EVICTED:
             self._wake_all()  # displacing may have sealed the open batch of any lane
+            self._progress()  # and is an outcome
         lane = self._lanes[index]
         if flags & OPENED:
             lane.linger_due = loop.time() + self._linger
@@ -368,8 +374,6 @@ class Flusher:
         await self._end_lanes()
         abandoned = self._accumulator.abandon(LossReason.CLOSED)
         self._progress()
-        if self._drained is not None:
-            self._drained.set()
         self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)
         await self._end_transport()
         self._release(cut)
@@ -385,13 +389,17 @@ class Flusher:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         for lane in self._lanes:
-            lane.recover()  # of a transport that does not let itself be cancelled
+            lane.retire()  # of a transport that does not let itself be cancelled
 
     async def _end_transport(self) -> None:
-        ending = asyncio.ensure_future(self._transport.aclose())
+        try:
+            ending = asyncio.ensure_future(self._transport.aclose())
+        except Exception as exc:  # noqa: BLE001 (a carrier may be the user's)
+            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(exc))
+            return
         with suppress(asyncio.CancelledError):
             await asyncio.wait({ending}, timeout=GRACE_SECONDS)
         if not ending.done():
             ending.cancel()
-        elif not ending.cancelled() and (exc := ending.exception()) is not None:
-            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(exc))
+        elif not ending.cancelled() and (failure := ending.exception()) is not None:
+            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(failure))

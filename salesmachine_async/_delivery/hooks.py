@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -59,7 +60,7 @@ class Hooks:
     def _guarded(self, name: str, hook: Callable[[Any], None], told: object) -> None:
         try:
             hook(told)
-        except Exception as exc:  # noqa: BLE001 (the hook is the user's)
+        except (Exception, CancelledError) as exc:  # noqa: BLE001 (the hook's own: nothing is awaited here)
             self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, told_safely(exc))
 
 

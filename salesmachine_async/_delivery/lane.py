@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from backoff import expo, full_jitter
 
@@ -99,6 +100,7 @@ class Lane:
         self._around = around
         # In flight; None once it has its outcome, or went back.
         self._batch: Batch | None = None
+        self._retired = False
         self._hurry = asyncio.Event()
         self._hurry_timer: asyncio.TimerHandle | None = None
         self._last_attempt = float("-inf")
@@ -107,7 +109,7 @@ class Lane:
     async def run(self) -> None:
         """Deliver until cancelled. What is in flight then goes back to the front of the queue."""
         try:
-            while True:
+            while not self._retired:
                 # Cleared before looking, so that what is sealed meanwhile is not missed.
                 self.sealed.clear()
                 self._batch = self._around.accumulator.take(self.stream)
@@ -124,6 +126,13 @@ class Lane:
         self.sending = False
         if batch is not None:
             self._around.accumulator.put_back(batch)
+
+    def retire(self) -> None:
+        """Recover, and take no other batch, should the task live on."""
+        self._retired = True
+        self.recover()
+        with suppress(RuntimeError):  # its loop is closed
+            self.sealed.set()
 
     def hurry(self) -> None:
         """Cut a backoff short, but keep the distance of a first backoff from the last attempt."""
@@ -291,12 +300,21 @@ class Lane:
 
 
 async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> Outcome:
-    """Send by a carrier that may be the user's: whatever it raises is a broken connection."""
+    """Send by a carrier that may be the user's: whatever it raises, or returns, is a broken connection."""
     try:
-        return await transport.send(batch)
+        outcome: Any = await transport.send(batch)
     except Exception as exc:  # noqa: BLE001
         log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
         return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
+    except asyncio.CancelledError:
+        _obey_cancellation()
+        # Nobody cancels this task: it is something of the carrier's own that was cancelled.
+        log("transport", logging.ERROR, "the transport raised CancelledError")
+        return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
+    if not isinstance(outcome, Outcome):
+        log("transport", logging.ERROR, "the transport returned %s, not an Outcome", type(outcome).__name__)
+        return Outcome.failed(ConnectionFailed(f"the transport returned {type(outcome).__name__}"))
+    return outcome
 
 
 def _obey_cancellation() -> None:

@@ -44,7 +44,7 @@ class DaemonResolver(AbstractResolver):
         lookup = self._lookups.get(key)
         if lookup is None:
             lookup = self._lookups[key] = asyncio.get_running_loop().create_future()
-            lookup.add_done_callback(lambda _: self._lookups.pop(key, None))
+            lookup.add_done_callback(lambda _: self._lookups.pop(key))
             self._start(lookup, host, port, family)
         # Shielded: who gives up does not take the answer from the others.
         answer = await asyncio.shield(lookup)
@@ -83,8 +83,7 @@ class DaemonResolver(AbstractResolver):
 
 
 def _answer(lookup: asyncio.Future[_Answer], answer: _Answer) -> None:
-    if not lookup.done():
-        lookup.set_result(answer)
+    lookup.set_result(answer)
 
 
 def _numeric(address: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import json
 import math
 import re
 import sys
@@ -720,6 +721,40 @@ def test_the_short_way_is_open_again_once_fragments_are_gone() -> None:
     del fragments
     gc.collect()
     assert encoder().event("1", "e", None) is not None
+
+
+def test_what_contains_itself_is_left_to_the_long_way_while_a_fragment_lives() -> None:
+    """The search for a Fragment ends."""
+    fragment = orjson.Fragment(b"1")
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(InvalidMessage, match="contains itself"):
+        line_of(encoder(), {"v": cycle})
+    del fragment
+
+
+def test_an_interrupt_in_the_conversion_of_a_value_comes_through() -> None:
+    """Ctrl-C while a value is converted is not taken for an unsendable value."""
+
+    class Slow:
+        def tolist(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        line_of(encoder(), {"v": Slow()})
+
+
+def test_a_list_that_its_own_items_shorten_does_not_crash() -> None:
+    """orjson reads on in the caller's list while a value is converted: it gets a copy."""
+    items: list[Any] = []
+
+    class Sly:
+        def tolist(self) -> Any:
+            items.clear()
+            return 1
+
+    items += [Sly() for _ in range(300)]
+    assert json.loads(line_of(encoder(), {"v": items}))["params"] == {"v": [1] * 300}
 
 
 # Messages changed by a hook.

@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, Batch, Batching, Endpoint, Loss, LossReason, Outcome, QueueLimits, Retry, Verdict
+from salesmachine_async import (
+    Agent,
+    Batch,
+    Batching,
+    Endpoint,
+    Loss,
+    LossReason,
+    Outcome,
+    Overflow,
+    QueueLimits,
+    Retry,
+    Verdict,
+)
 from salesmachine_async._delivery import lane
 from tests.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
 from tests.virtual import run
@@ -515,6 +527,53 @@ def test_a_transport_that_raises_is_a_broken_connection(caplog: pytest.LogCaptur
     assert deliver(carrier, "e").ok
     assert "SECRET" not in caplog.text
     assert "ValueError" in caplog.text
+
+
+@pytest.mark.parametrize("nonsense", [None, "delivered", 201])
+def test_a_transport_that_returns_nonsense_is_a_broken_connection(nonsense: Any) -> None:
+    """A carrier that forgets its return is retried with backoff, not in a hot loop."""
+
+    class Forgetful(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            self.attempts.append((asyncio.get_running_loop().time(), batch.endpoint, batch.messages()))
+            return OK if len(self.attempts) > 2 else nonsense
+
+    forgetful = Forgetful()
+    assert deliver(forgetful, "e", retry=Retry(initial=1)).ok
+    assert delays(forgetful) == [1, 2]
+
+
+def test_a_transport_that_raises_its_own_cancellation_is_a_broken_connection() -> None:
+    """A CancelledError that nobody asked for is the carrier's own failure."""
+    carrier = Carrier([asyncio.CancelledError(), asyncio.CancelledError()])
+    assert deliver(carrier, "e", retry=Retry(initial=1)).ok
+    assert delays(carrier) == [1, 2]
+
+
+def test_flush_ends_when_everything_under_it_was_displaced() -> None:
+    """DROP_OLDEST gives the messages of a flush their outcome too."""
+
+    async def main() -> None:
+        limits = QueueLimits(max_messages=4, overflow=Overflow.DROP_OLDEST)
+        agent = Agent(transport=Carrier(decide=lambda _: BROKEN), queue=limits, batching=Batching(max_messages=1))
+        for number in range(4):
+            agent.track("u", str(number))
+        await agent.start()
+        flush = asyncio.ensure_future(agent.flush())
+        await asyncio.sleep(1)
+        for number in range(8):
+            agent.track("u", f"new{number}")
+        report = None
+        async with asyncio.timeout(1000):
+            while not flush.done() and agent.stats().in_flight == 1:
+                await asyncio.sleep(10)
+                if agent.stats().lost.get(LossReason.QUEUE_FULL, 0) >= 3:
+                    break
+        await agent.aclose(timeout=0)
+        report = await flush
+        assert report.pending == 0
+
+    run(main())
 
 
 def test_an_outage_of_ten_thousand_failures_logs_little(caplog: pytest.LogCaptureFixture) -> None:

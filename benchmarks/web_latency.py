@@ -1,0 +1,209 @@
+"""
+What does tracking every request cost a web application?
+
+    python -m benchmarks.web_latency [--quick] [--json]
+
+A FastAPI application under uvicorn, loaded by wrk: without tracking, with the agent, with peers. Needs fastapi and
+uvicorn (`pip install --group bench`) and wrk (`apt-get install wrk`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Final, Self
+
+from benchmarks._cli import Options, main
+from benchmarks._contestants import described, installed
+from benchmarks._machine import version
+from benchmarks._measure import require
+from benchmarks._result import Bar, Result, Table
+from benchmarks._sink import Sink
+from benchmarks._worker import ROOT, WorkerFailed
+
+QUESTION: Final = "what does tracking every request cost a FastAPI application?"
+METHOD: Final = (
+    "A FastAPI application (one JSON route, uvloop and httptools if installed) under uvicorn, one process per way "
+    "of tracking, each with a sink of its own; wrk loads one after the other in turn, on as many connections. The "
+    "cost is the median of the ratios to the untracked application in the same turn: of the requests per second, "
+    "and of the application's own CPU time per request (all its threads, delivery included), which other processes "
+    "on the machine disturb less. In the end the number of different messages in the sink must be that of the "
+    "requests answered. The floor: encode, keep, and post every hundred with a bare aiohttp session; between the "
+    "requests of an application a call is dearer than in a loop, for everyone, because the processor's caches are "
+    "cold."
+)
+CONNECTIONS: Final = 16
+_RATE: Final = re.compile(r"Requests/sec:\s*([\d.]+)")
+_LATENCY: Final = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)", re.MULTILINE)
+_IN_MS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+class WebApp:
+    """The parent's side of one application process."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.sink = Sink()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks._web_app", who, self.sink.url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        try:
+            self.url = f"http://127.0.0.1:{int(self._line(30.0))}/items/123456"
+        except BaseException:
+            self._kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.sink.close()
+
+    def load(self, seconds: float) -> dict[str, float]:
+        """Let wrk load it; requests per second, p50 and p99 in milliseconds, CPU microseconds per request."""
+        cpu = self._cpu()
+        told = subprocess.run(
+            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", self.url],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 30,
+        ).stdout
+        cpu = self._cpu() - cpu
+        rate = _RATE.search(told)
+        if rate is None or "Non-2xx" in told or "Socket errors" in told:
+            raise WorkerFailed(f"{self.who}: wrk said: {told}")
+        latency = {share: float(value) * _IN_MS[unit] for share, value, unit in _LATENCY.findall(told)}
+        per_second = float(rate[1])
+        return {
+            "rate": per_second,
+            "p50": latency["50"],
+            "p99": latency["99"],
+            "cpu_us": cpu / (per_second * seconds) * 1e6,
+        }
+
+    def finish(self, patience: float) -> int:
+        """Let it deliver what is left and end; returns how many requests it answered."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        served: int = json.loads(self._line(patience))["served"]
+        return served
+
+    def _cpu(self) -> float:
+        """Return the CPU seconds of the process so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _line(self, patience: float) -> bytes:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], patience)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            raise WorkerFailed(f"{self.who}: the application does not answer")
+        return line
+
+
+def ask(options: Options) -> Result:
+    """Answer."""
+    result = Result("web_latency", QUESTION, METHOD)
+    if lacking := _lacking():
+        result.notes.append(f"skipped: {lacking}")
+        return result
+    whos = ["nobody", "floor", "salesmachine-async"]
+    if options.peers:
+        names, missing = installed(("AsyncPosthog", "segment", "salesmachine-python"), quick=options.quick)
+        whos += names
+        result.notes += missing
+    with ExitStack() as stack:
+        apps = [stack.enter_context(WebApp(who)) for who in whos]
+        for app in apps:
+            app.load(options.pick(2, 1))  # to warm up
+        told: dict[str, list[dict[str, float]]] = {app.who: [] for app in apps}
+        for _ in range(options.pick(9, 2)):
+            for app in apps:
+                told[app.who].append(app.load(options.pick(3, 1)))
+        for app in apps:
+            _account(app, patience=options.pick(300.0, 60.0), result=result)
+    _report(told, result)
+    return result
+
+
+def _lacking() -> str | None:
+    for module in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed (pip install --group bench)"
+    if shutil.which("wrk") is None:
+        return "wrk is not installed (apt-get install wrk)"
+    return None if Path("/proc/self/stat").exists() else "this system has no /proc"
+
+
+def _account(app: WebApp, patience: float, result: Result) -> None:
+    started = time.perf_counter()
+    served = app.finish(patience)
+    seconds = time.perf_counter() - started
+    if app.who != "nobody":
+        require(app.who, "different messages in the sink", served, app.sink.tally()["unique"])
+        result.data.setdefault("left", {})[app.who] = seconds
+
+
+def _report(told: dict[str, list[dict[str, float]]], result: Result) -> None:
+    free = told["nobody"]
+    rows: list[list[str | float | None]] = []
+    costs: dict[str, dict[str, float]] = {}
+    for who, loads in told.items():
+        rate = median(load["rate"] / other["rate"] for load, other in zip(loads, free, strict=True))
+        cpu = median(load["cpu_us"] / other["cpu_us"] for load, other in zip(loads, free, strict=True))
+        costs[who] = {"throughput": 100 * (1 - rate), "cpu": 100 * (cpu - 1)}
+        medians = [median(load[key] for load in loads) for key in ("rate", "p50", "p99", "cpu_us")]
+        name = {"nobody": "no tracking", "floor": "the floor"}.get(who) or described(who)
+        rows.append([name, *medians, costs[who]["throughput"], costs[who]["cpu"], result.data.get("left", {}).get(who)])
+    columns = [
+        "tracking",
+        "requests/s",
+        "p50, ms",
+        "p99, ms",
+        "CPU µs/request",
+        "throughput lost, %",
+        "more CPU, %",
+        "left to deliver, s",
+    ]
+    result.tables.append(Table("Every request tracked", columns, [*rows]))
+    agent, floor = costs["salesmachine-async"], costs["floor"]
+    result.bars.append(Bar("throughput lost to the agent", agent["throughput"], 3.0, unit=" %"))
+    result.bars.append(Bar("more CPU per request with the agent", agent["cpu"], 3.0, unit=" %"))
+    result.notes.append(
+        f"The floor, the least that any client on orjson and aiohttp takes here: {floor['throughput']:.1f} % of the "
+        f"throughput, {floor['cpu']:.1f} % more CPU. "
+        f"fastapi {version('fastapi')}, uvicorn {version('uvicorn')}, uvloop {version('uvloop') or 'absent'}, "
+        f"httptools {version('httptools') or 'absent'}; {CONNECTIONS} connections; {len(free)} rounds. Left to "
+        "deliver: how long flushing took after the load had ended; a client that cannot keep up piles messages up, "
+        "and its application looks cheaper than it is."
+    )
+    result.data.update({"loads": told, "costs": costs})
+
+
+if __name__ == "__main__":
+    sys.exit(main(ask, QUESTION))
