@@ -41,6 +41,7 @@ _FIRST_THOUSAND: Final = 10**8
 # is there while this is imported and is dropped later hides one Fragment.
 _FRAGMENT: Final = orjson.Fragment
 _refcount: Final = sys.getrefcount
+_dumps: Final = orjson.dumps
 _NO_FRAGMENTS: Final = _refcount(_FRAGMENT)
 
 
@@ -92,21 +93,27 @@ class Encoder:
             or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
         ):
             return None
+        clock, next_id = self._clock, self._next_id
         start, end, stamp = self._stamp
-        if not start <= (now := self._clock()) < end:
+        if not start <= (now := clock()) < end:
             stamp = self._stamp_at(now)
         try:
-            message: dict[str, Any] = {
-                "method": "event",
-                "contact_uid": contact_uid,
-                "event_uid": event_uid,
-                "params": params or {},
-                "created_at": stamp,
-                "messageId": self._next_id(),
-            }
+            message_id = next_id()
         except StopIteration:
             return None
-        return _dumps(message)
+        message: dict[str, Any] = {
+            "method": "event",
+            "contact_uid": contact_uid,
+            "event_uid": event_uid,
+            "params": params or {},
+            "created_at": stamp,
+            "messageId": message_id,
+        }
+        try:
+            # Without a hook orjson calls nothing, so nothing can change the params meanwhile.
+            return _dumps(message, None, OPTIONS)
+        except TypeError:
+            return _dumps_odd(message)
 
     def record(self, method: str, uid_name: str, uid: object, params: Any) -> bytes | None:
         """
@@ -122,20 +129,25 @@ class Encoder:
             or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
         ):
             return None
+        clock, next_id = self._clock, self._next_id
         start, end, stamp = self._stamp
-        if not start <= (now := self._clock()) < end:
+        if not start <= (now := clock()) < end:
             stamp = self._stamp_at(now)
         try:
-            message: dict[str, Any] = {
-                "method": method,
-                uid_name: uid,
-                "params": params or {},
-                "created_at": stamp,
-                "messageId": self._next_id(),
-            }
+            message_id = next_id()
         except StopIteration:
             return None
-        return _dumps(message)
+        message: dict[str, Any] = {
+            "method": method,
+            uid_name: uid,
+            "params": params or {},
+            "created_at": stamp,
+            "messageId": message_id,
+        }
+        try:
+            return _dumps(message, None, OPTIONS)
+        except TypeError:
+            return _dumps_odd(message)
 
     def compose(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
@@ -265,20 +277,18 @@ def _holds_fragment(message: Any) -> bool:
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
     """Encode a composed message, or the same changed by a hook, as one line."""
     if _refcount(_FRAGMENT) == _NO_FRAGMENTS or not _holds_fragment(message):
-        line = _dumps(message)
+        try:
+            return _dumps(message, None, OPTIONS)
+        except TypeError:
+            line = _dumps_odd(message)
         if line is not None:
             return line
     clean = Cleaner(on_problem).clean
     return orjson.dumps({name: clean(value, name) for name, value in message.items()}, None, OPTIONS)
 
 
-def _dumps(message: dict[str, Any]) -> bytes | None:
-    """Encode what orjson knows, or else what `simplify` knows; None is for the `Cleaner`."""
-    try:
-        # Without a hook orjson calls nothing, so nothing can change the message meanwhile.
-        return orjson.dumps(message, None, OPTIONS)
-    except TypeError:
-        pass
+def _dumps_odd(message: dict[str, Any]) -> bytes | None:
+    """Encode with the values that `simplify` knows; None is for the `Cleaner`."""
     try:
         return orjson.dumps(_owned(message, 0), _plain_owned, OPTIONS)
     except RecursionError:
