@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from salesmachine_async.sandbox.schema import SCHEMA, VERSION
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Bound variables of one statement; SQLite takes 32,766.
 CHUNK = 500
+
+
+_PLACEHOLDER: Final = re.compile(r"\?(\d*)")
 
 
 class Database:
@@ -82,7 +86,7 @@ class Database:
     def run(self, sql: str, values: Sequence[Any]) -> int:
         """Execute one statement; returns how many rows it changed."""
         with self._lock:
-            return self._db.execute(sql, values).rowcount
+            return self._db.execute(*positional(sql, values)).rowcount
 
     def insert(self, sql: str, values: Sequence[Any]) -> int:
         """Execute one INSERT; returns the id of the new row."""
@@ -97,7 +101,7 @@ class Database:
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Read all rows."""
         with self._lock:
-            return self._db.execute(sql, values).fetchall()
+            return self._db.execute(*positional(sql, values)).fetchall()
 
     def one(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """Read the first row, which must be there."""
@@ -112,3 +116,21 @@ class Database:
             marks = ",".join("?" * len(part))
             rows += self.all(f"{select} WHERE workspace = ? AND {column} IN ({marks})", (workspace, *part))
         return rows
+
+
+def positional(sql: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """
+    Return the statement with plain ``?`` in place of ``?1``, and a value for each of them.
+
+    Python 3.12 deprecates numbered placeholders with a sequence of values, and 3.14 refuses them. As in SQLite, a plain
+    ``?`` takes the number behind the largest so far.
+    """
+    if "?1" not in sql:
+        return sql, values
+    expanded: list[Any] = []
+    largest = 0
+    for mark in _PLACEHOLDER.finditer(sql):
+        number = int(mark[1]) if mark[1] else largest + 1
+        largest = max(largest, number)
+        expanded.append(values[number - 1])
+    return _PLACEHOLDER.sub("?", sql), expanded

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.sandbox.database import positional
 
 from .conftest import TOKEN, Client
 
@@ -190,3 +191,12 @@ def test_the_sandbox_shares_no_code_with_the_agent() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 assert not name.startswith("salesmachine_async") or name.startswith("salesmachine_async.sandbox"), path
+
+
+def test_numbered_placeholders_become_plain_ones() -> None:
+    """A value that a statement names twice is given twice; a plain mark takes the next number."""
+    assert positional("a = ?1 AND (?2 = 0 OR b < ?2) LIMIT ?", (7, 8, 9)) == (
+        "a = ? AND (? = 0 OR b < ?) LIMIT ?",
+        [7, 8, 8, 9],
+    )
+    assert positional("a = ?", (7,)) == ("a = ?", (7,))
