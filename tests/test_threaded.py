@@ -401,6 +401,8 @@ def test_after_a_fork_both_deliver_their_own(workspace: Workspace) -> None:
     out, err = run(
         workspace.url,
         """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of a fork beside threads
         agent = ThreadedAgent(batching=Batching(linger=30))
         agent.track("u", "of the parent")
         if os.fork() == 0:
