@@ -291,9 +291,7 @@ def _dumps_odd(message: dict[str, Any]) -> bytes | None:
     """Encode with the values that `simplify` knows; None is for the `Cleaner`."""
     try:
         return orjson.dumps(_owned(message, 0), _plain_owned, OPTIONS)
-    except RecursionError:
-        return None
-    except TypeError as exc:
+    except (TypeError, RecursionError) as exc:
         if exc.__cause__ is not None and not isinstance(exc.__cause__, Exception):
             raise exc.__cause__ from None  # a KeyboardInterrupt, say, that came in the hook
         return None
