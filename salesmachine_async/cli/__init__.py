@@ -1,8 +1,8 @@
 """
 The ``salesmachine`` command.
 
-One small module per command; each imports what it runs only when it runs, so that ``--help`` stays quick. Exit status:
-0 done, 1 it went wrong (one line on stderr says what), 2 used wrongly, 130 interrupted.
+One small module per command; each imports what it runs only when it runs, so that ``--help`` stays quick. What the exit
+status means is in ``exits``.
 """
 
 import sys

@@ -1,0 +1,95 @@
+"""Where a command's keys come from: the environment, a file, or stdin; never the command line, which others can read."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.terminal import fail
+
+_NAMES = (
+    "SALESMACHINE_API_TOKEN",
+    "SALESMACHINE_API_SECRET",
+    "SALESMACHINE_API_URL",
+    "SALESMACHINE_ACCESS_TOKEN",
+)
+
+# No line of a credentials file is longer; reading stops there, whatever stdin is.
+_MAX_CHARACTERS = 64 * 1024
+
+CredentialsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--credentials",
+        metavar="FILE",
+        help="Read SALESMACHINE_API_TOKEN=… and the like, a line each, from this file (- for stdin) "
+        "before the environment.",
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """
+    The keys of one command. Empty where nothing was said.
+
+    Attributes:
+        token: The API token of v1.
+        secret: Its secret.
+        base_url: The API's address; None: the library's default.
+        access_token: The token of v2.
+    """
+
+    token: str = dataclasses.field(repr=False)
+    secret: str = dataclasses.field(repr=False)
+    base_url: str | None = dataclasses.field(repr=False)
+    access_token: str = dataclasses.field(repr=False)
+
+
+def load(file: Path | None) -> Credentials:
+    """
+    Read the keys: *file* before the environment, name by name.
+
+    Raises:
+        typer.Exit: The file cannot be read, or a line of it is not ``NAME=value`` with a known name.
+    """
+    found: Mapping[str, str] = {} if file is None else _parse(_text(file), str(file))
+    # A file that names a token is a whole key pair: a secret of the environment belongs to another token.
+    pair_in_file = "SALESMACHINE_API_TOKEN" in found
+
+    def value(name: str) -> str:
+        if name == "SALESMACHINE_API_SECRET" and pair_in_file:
+            return found.get(name, "")
+        return found.get(name) or os.environ.get(name, "")
+
+    token, secret, base_url, access_token = map(value, _NAMES)
+    return Credentials(token=token, secret=secret, base_url=base_url or None, access_token=access_token)
+
+
+def _text(file: Path) -> str:
+    try:
+        if str(file) == "-":
+            return sys.stdin.read(_MAX_CHARACTERS)
+        with file.open(encoding="utf-8") as lines:
+            return lines.read(_MAX_CHARACTERS)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot read the credentials in {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", code=USAGE)
+
+
+def _parse(text: str, name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        key, equals, value = stripped.removeprefix("export ").partition("=")
+        # The line itself is not shown: it may hold a secret.
+        if not equals or key.strip() not in _NAMES:
+            fail(f"line {number} of {name} is not NAME=value with one of {', '.join(_NAMES)}", code=USAGE)
+        found[key.strip()] = value.strip().strip("\"'")
+    return found
