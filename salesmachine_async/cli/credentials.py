@@ -1,4 +1,4 @@
-"""Where a command's keys come from: the environment, a file, or stdin; never the command line, which others can read."""
+"""Where a command's keys come from: the environment, a file or stdin; never its arguments, which others can read."""
 
 import dataclasses
 import os
