@@ -30,6 +30,7 @@ from salesmachine_async import (
 from salesmachine_async._core.retry import decide
 from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
 from tests.virtual import run
+from tests.waiting import until
 
 # Closing may take its deadline and a quarter of a second, as the design promises.
 GRACE = 0.25
@@ -700,7 +701,7 @@ async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureF
     await agent.start()
     with pytest.warns(ResourceWarning):
         del agent
-    await asyncio.sleep(0.01)
+    await until(lambda: carrier.closed)
     assert lane_tasks() == []
     assert carrier.closed == 1
     assert caplog.records == []

@@ -6,9 +6,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -108,7 +109,7 @@ class HttpTransport:
         Raises only the cancellation of its task, and not even that once the server has answered 2xx.
         """
         body = batch.body()
-        attempt = SimpleNamespace(reused=False)
+        attempt = begin_attempt()
         try:
             response = await self._open().post(
                 self._urls[batch.endpoint],
@@ -116,7 +117,6 @@ class HttpTransport:
                 headers={"Content-Length": str(len(body))} if len(body) > SLICE_BYTES else None,
                 allow_redirects=False,
                 proxy=self._proxy,
-                trace_request_ctx=attempt,
             )
             try:
                 told = await read_some(response)
@@ -186,11 +186,8 @@ def open_session(
     """
     Open a session as all requests of this library are made with; in the event loop it is for.
 
-    Each request passes ``trace_request_ctx=SimpleNamespace(reused=False)``, for `failure`.
+    `begin_attempt` before each request tells afterwards, for `failure`, whether its connection had served another.
     """
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
-    trace.on_connection_create_start.append(_note_new)
     return aiohttp.ClientSession(
         connector=_Connector(
             limit=0,  # the lanes are the limit
@@ -213,8 +210,31 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         raise_for_status=False,
-        trace_configs=[trace, *traces],
+        trace_configs=[*traces],
     )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """
+    What is known of a request under way.
+
+    Attributes:
+        reused: Whether its connection had served a request before.
+    """
+
+    reused: bool = False
+
+
+# Of the current task. aiohttp's own way to tell, its tracing, costs 20 µs a request, a tenth of it.
+_attempt: Final[ContextVar[Attempt | None]] = ContextVar("salesmachine_attempt", default=None)
+
+
+def begin_attempt() -> Attempt:
+    """Return what the session's connector will note of the current task's next request."""
+    attempt = Attempt()
+    _attempt.set(attempt)
+    return attempt
 
 
 class _Protocol(ResponseHandler):
@@ -252,19 +272,13 @@ class _Connector(aiohttp.TCPConnector):
             if connection.protocol is None or not connection.protocol.should_close:
                 break
             connection.close()
+        if (attempt := _attempt.get()) is not None:
+            attempt.reused = connection is not None
         return connection
 
     def __del__(self, *args: Any, **kwargs: Any) -> None:
         if not self.orphaned:
             super().__del__(*args, **kwargs)
-
-
-async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
-
-
-async def _note_new(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = False  # the kept one was of no use
 
 
 async def _slices(body: bytes) -> AsyncIterator[bytes]:
@@ -280,6 +294,9 @@ async def read_some(response: aiohttp.ClientResponse) -> bytes:
     """
     told = bytearray()
     with suppress(Exception):
+        if response.content.is_eof() and response.content.total_bytes <= MAX_ANSWER_BYTES:
+            # It has come whole, as short answers do: without a timer that saves 8 µs.
+            return response.content.read_nowait()
         async with asyncio.timeout(BODY_SECONDS):
             while chunk := await response.content.readany():
                 told += chunk

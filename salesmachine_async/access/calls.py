@@ -16,7 +16,7 @@ from yarl import URL
 
 from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, Situation, Wait, decide
 from salesmachine_async._core.wire import Outcome, Verdict, outcome
-from salesmachine_async._delivery.transport import failure, open_session, read_some
+from salesmachine_async._delivery.transport import begin_attempt, failure, open_session, read_some
 from salesmachine_async.access.wire import Answer, Call, parsed
 from salesmachine_async.errors import (
     AgentClosed,
@@ -148,7 +148,7 @@ class Caller:
 
     async def _attempt(self, call: Call) -> _Try:
         session, turns = self._open()
-        trace, status = SimpleNamespace(reused=False, sent=0), None
+        attempt, trace, status = begin_attempt(), SimpleNamespace(sent=0), None
         try:
             async with (
                 turns,
@@ -172,7 +172,7 @@ class Caller:
             error = ConnectionFailed("the answer was too large", status=status)
             return _Try(Outcome.failed(error, Verdict.PARKED), trace.sent)
         except Exception as exc:  # noqa: BLE001 (whatever a connection can raise is one of our errors)
-            result = failure(exc, reused=trace.reused)
+            result = failure(exc, reused=attempt.reused)
         # What was answered, though its body was lost, is worth knowing.
         assert result.error is not None
         result.error.status = status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from salesmachine_async import Agent, Batching, Loss, LossReason, Report, Retry, Timeouts
 from salesmachine_async.errors import RateLimited, Rejected, ServerFailure, Unauthorized
 from salesmachine_async.sandbox import Fault, Sandbox
+from tests.waiting import until
 
 from .servers import Exchange, RawServer, Seen, Turn, answers, bound, http, ok, raw, says
 
@@ -69,12 +70,6 @@ def track(agent: Agent, count: int, *, start: int = 0, uid: str = "c") -> list[s
 def uids(lanes: int) -> list[str]:
     """Return a uid for each lane."""
     return [next(uid for uid in map(str, range(9999)) if hash(uid) % lanes == lane) for lane in range(lanes)]
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async._delivery.resolver import DaemonResolver
+from tests.waiting import until
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
@@ -48,11 +49,6 @@ def failing(monkeypatch: pytest.MonkeyPatch, exc: BaseException) -> None:
     lookup = Lookup(fail)
     lookup.let.set()
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():
-        await asyncio.sleep(0.001)
 
 
 async def test_addresses_have_the_form_that_aiohttp_expects(lookup: Lookup) -> None:
