@@ -338,6 +338,37 @@ async def test_a_signal_handler_may_track_at_any_moment(sandbox: Sandbox) -> Non
     assert await script.end() == (0, "True\n", "")
 
 
+async def test_a_signal_handler_may_raise_at_any_moment(sandbox: Sandbox) -> None:
+    """An exception that a handler raises in the middle of a call leaves no lock taken and no count wrong."""
+    script = await start(
+        sandbox.url,
+        """
+        agent = Agent(batching=Batching(max_messages=3), queue=QueueLimits(max_messages=10_000_000, max_bytes=2**30))
+        class Interrupted(Exception): ...
+        def handler(*_):
+            raise Interrupted
+        signal.signal(signal.SIGALRM, handler)
+        done = interrupted = 0
+        while interrupted < 3_000:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002)
+                for _ in range(200):
+                    done += agent.track("u", "call")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+        accepted = agent.stats().accepted
+        assert done <= accepted <= done + interrupted, (done, accepted, interrupted)
+        other = threading.Thread(target=agent.track, args=("u", "from another thread"), daemon=True)
+        other.start()
+        other.join(20)
+        print(agent.stats().accepted - accepted)
+        os._exit(0)
+        """,
+    )
+    assert await script.end() == (0, "1\n", "")
+
+
 async def test_an_import_stays_light(sandbox: Sandbox) -> None:
     """The package pulls in neither a server nor the command line, and touches no logging."""
     script = await start(

@@ -15,6 +15,7 @@ a bound by itself, and go out ahead of the batch that is being sealed around it.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Final
@@ -90,17 +91,22 @@ class Stream:
         """Queue a sealed batch."""
         # Both first, here and below: `a += b.size` reads *a*, calls, and writes; a call in the middle would be undone.
         count, size = batch.count, batch.size
-        (self.sealed.appendleft if front else self.sealed.append)(batch)
+        queue = self.sealed.appendleft if front else self.sealed.append
         self.sealed_messages += count
         self.sealed_bytes += size
+        queue(batch)
 
     def pop(self) -> Batch:
         """Take the oldest sealed batch."""
-        batch = self.sealed.popleft()
-        count, size = batch.count, batch.size
-        self.sealed_messages -= count
-        self.sealed_bytes -= size
-        return batch
+        while True:
+            batch = self.sealed[0]
+            count, size = batch.count, batch.size
+            # Else a call in the middle has displaced it, or its oldest message.
+            if batch is self.sealed[0] and batch.count == count:
+                self.sealed_messages -= count
+                self.sealed_bytes -= size
+                del self.sealed[0]
+                return batch
 
     def take_off(self, batch: Batch) -> None:
         """Count a batch as in flight."""
@@ -159,7 +165,7 @@ class Accumulator:
     """
 
     def __init__(self, batching: Batching, limits: QueueLimits, lanes: int = 1) -> None:
-        self._lock = RLock()
+        self._use_lock()
         self._batch_messages = min(batching.max_messages, limits.max_messages)
         self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
         self._limits = limits
@@ -199,15 +205,24 @@ class Accumulator:
         """
         stream = self._only or self.stream_of(uid)
         size = len(line)
-        # `with`, although bound methods cost half of it: a signal handler that raises between `acquire` and `try`
-        # would leave the lock taken for ever.
-        with self._lock:
+        acquire, release = self._acquire, self._release
+        # By hand: `with` costs 70 to 130 ns more (CPython 3.11, 3.12). What raises in the block is either a signal
+        # handler, before or behind the step that takes the lock, or `_add_slowly`; only the lock knows which.
+        try:
+            acquire()
             if len(stream.open) + size <= stream.size_limit and stream.count < stream.count_limit:
                 # No call from here on, so nothing can come between.
                 stream.open += line
                 stream.count += 1
-                return NOTHING
-            return self._add_slowly(stream, line)
+                flags = NOTHING
+            else:
+                flags = self._add_slowly(stream, line)
+        except BaseException:
+            if self._is_owned():
+                release()
+            raise
+        release()
+        return flags
 
     def add_alias(self, uid: object, line: bytes) -> int:
         """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
@@ -216,7 +231,16 @@ class Accumulator:
             flags = self._admit(len(line))
             if not flags & REFUSED:
                 self._seal(stream)
-                self._enqueue(stream, seal(bytearray(OPEN + line)), 1, self._next_order(), Endpoint.ALIAS)
+                order = self._next_order()
+                batch = Batch(
+                    seal(OPEN + line), 1, endpoint=Endpoint.ALIAS, lane=stream.index, epoch=self._epoch, order=order
+                )
+                size = batch.size
+                # All at once, as in `_seal`.
+                stream.sealed += (batch,)
+                stream.sealed_messages += 1
+                stream.sealed_bytes += size
+                self._sealed_messages += 1
                 flags |= SEALED
             return flags
 
@@ -348,7 +372,13 @@ class Accumulator:
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: a thread of the parent may have held it, and does not exist here to release it."""
-        self._lock = RLock()
+        self._use_lock()
+
+    def _use_lock(self) -> None:
+        self._lock = lock = RLock()
+        self._acquire, self._release = lock.acquire, lock.release
+        # What `threading.Condition` asks its lock: whether this thread holds it.
+        self._is_owned: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]
 
     # The long way of a call. All of this runs with the lock held.
 
@@ -358,12 +388,15 @@ class Accumulator:
             # The usual case: the grant reaches to the end of the batch, and this is its last message.
             stream.open += line
             stream.count += 1
+            stream.granted_full = False
             self._seal(stream)
             return SEALED
         flags = self._admit(size)
         if flags & REFUSED:
             return flags
-        if len(stream.open) + size > self._batch_bytes and self._seal(stream):
+        # Full already: its sealing was broken off by a signal handler that raised.
+        full = stream.count >= self._batch_messages or len(stream.open) + size > self._batch_bytes
+        if full and self._seal(stream):
             flags |= SEALED
         if not stream.count:
             stream.order = self._next_order()
@@ -458,22 +491,26 @@ class Accumulator:
         return share, share_bytes
 
     def _seal(self, stream: Stream) -> bool:
+        """Turn the open batch, if there is one, into a sealed batch at the end of the queue."""
         if not stream.count:
             return False
-        fresh = bytearray(OPEN)
-        # One statement after the other without a call between: a message tracked by a finaliser while the batch is
-        # made finds the next batch open already.
-        buffer, count, order = stream.open, stream.count, stream.order
-        stream.open, stream.count = fresh, 0
-        stream.count_limit = stream.size_limit = 0
-        stream.granted_full = False
-        self._enqueue(stream, seal(buffer), count, order, Endpoint.BATCH)
+        buffer = stream.open
+        while stream.open is buffer:
+            count, order, fresh = stream.count, stream.order, bytearray(OPEN)
+            batch = Batch(seal(buffer), count, lane=stream.index, epoch=self._epoch, order=order)
+            size = batch.size
+            # Until here nothing has changed: what a signal handler raises in the middle leaves the batch open. One that
+            # tracked in the middle has added to this batch, or has sealed it.
+            if stream.open is buffer and stream.count == count:
+                # All at once, as no call comes between.
+                stream.open, stream.count = fresh, 0
+                stream.count_limit = stream.size_limit = 0
+                stream.granted_full = False
+                stream.sealed += (batch,)
+                stream.sealed_messages += count
+                stream.sealed_bytes += size
+                self._sealed_messages += count
         return True
-
-    def _enqueue(self, stream: Stream, lines: bytes, count: int, order: int, endpoint: Endpoint) -> None:
-        batch = Batch(lines, count, endpoint=endpoint, lane=stream.index, epoch=self._epoch, order=order)
-        self._sealed_messages += count
-        stream.push(batch)
 
     def _next_order(self) -> int:
         self._orders += 1

@@ -10,7 +10,6 @@ import orjson
 __all__ = ["Batch", "Endpoint"]
 
 OPEN: Final = b"["
-_CLOSE: Final = ord("]")
 
 
 class Endpoint(Enum):
@@ -163,8 +162,8 @@ class Batch:
         return part
 
 
-def seal(buffer: bytearray) -> bytes:
-    """Close an open buffer, a bracket and lines: its last newline becomes the other bracket."""
-    buffer[-1] = _CLOSE
-    # A bytes object has exactly its own size; the bytearray has grown by eighths and holds up to 12 % of air.
-    return bytes(buffer)
+def seal(buffer: bytes | bytearray) -> bytes:
+    """Copy a bracket and lines; in the copy the last newline is the other bracket."""
+    # The buffer itself stays open. A bytes object has exactly its own size; the bytearray has grown by eighths and
+    # holds up to 12 % of air.
+    return bytes(buffer[:-1] + b"]")

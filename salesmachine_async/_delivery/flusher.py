@@ -324,7 +324,9 @@ class Flusher:
         lane.linger_timer = None
         if lane.linger_due > loop.time():
             lane.linger_timer = loop.call_at(lane.linger_due, self._linger_over, loop, lane)
-        elif self._accumulator.seal_open(lane.stream):
+        else:
+            self._accumulator.seal_open(lane.stream)
+            # Also for what was sealed by a call that a signal handler broke off before it could tell.
             lane.sealed.set()
 
     def _wake_all(self) -> None:

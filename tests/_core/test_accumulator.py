@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count, product
@@ -1228,6 +1229,36 @@ def test_a_call_inside_a_call_loses_nothing(name: str, times: int) -> None:
         assert set(inside) <= set(found), point
         assert (counts.queued, counts.queued_bytes, counts.in_flight) == (0, 0, 0), point
         inside.clear()
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as KeyboardInterrupt."""
+
+
+@pytest.mark.parametrize("name", ["opens", "short", "seals", "last", "refused", "alias", "seal_open", "counts", "fill"])
+def test_a_call_broken_off_loses_nothing(name: str) -> None:
+    """Wherever a signal handler raises, the lock is free, earlier messages are found again once, and the law holds."""
+
+    def break_off() -> None:
+        raise Interrupted
+
+    for point in count(1):
+        state = scene(name)
+        try:
+            if not interrupted(state.outer, break_off, point):
+                assert point > 1
+                return
+        except Interrupted:
+            pass
+        it = state.it
+        with ThreadPoolExecutor(1) as other:
+            flags = other.submit(add_all, it, 200, size=60).result()[0]
+        found = numbers(*drained(it))
+        counts = it.counts()
+        assert law_holds(counts), point
+        assert len(set(found)) == len(found) == counts.accepted, point
+        assert {*range(state.earlier), *([] if flags & REFUSED else [200])} <= set(found), point
+        assert (counts.queued, counts.queued_bytes, counts.in_flight) == (0, 0, 0), point
 
 
 def test_the_stream_of_an_interrupted_call_is_whole() -> None:
