@@ -554,11 +554,12 @@ def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
 
     async def main() -> None:
-        async with Agent(transport=Carrier()) as agent:
+        async with Agent(transport=Carrier([BROKEN] * 3)) as agent:
             agent.track("u", "e")
             assert (await agent.flush()).delivered == 1
 
     run(main())
+    assert failures == []
     assert "ZeroDivisionError" in caplog.text
     assert "SECRET" not in caplog.text
 

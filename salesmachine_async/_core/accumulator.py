@@ -233,7 +233,12 @@ class Accumulator:
                 self._seal(stream)
                 order = self._next_order()
                 batch = Batch(
-                    seal(OPEN + line), 1, endpoint=Endpoint.ALIAS, lane=stream.index, epoch=self._epoch, order=order
+                    seal(bytearray(OPEN + line)),
+                    1,
+                    endpoint=Endpoint.ALIAS,
+                    lane=stream.index,
+                    epoch=self._epoch,
+                    order=order,
                 )
                 size = batch.size
                 # All at once, as in `_seal`.

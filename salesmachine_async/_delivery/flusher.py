@@ -156,12 +156,12 @@ class Flusher:
         loop = self._loop
         if loop is None:
             return  # `start` will look at everything
-        with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
-            # Without a current task this may be a signal handler in the middle of the loop's sleep, which nothing but
-            # a wake-up ends.
-            if get_ident() == self._thread and asyncio.current_task(loop) is not None:
-                self._notified(loop, stream.index, flags)
-            else:
+        # Without a current task this may be a signal handler in the middle of the loop's sleep, which nothing but a
+        # wake-up ends.
+        if get_ident() == self._thread and asyncio.current_task(loop) is not None:
+            self._notified(loop, stream.index, flags)
+        else:
+            with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
                 loop.call_soon_threadsafe(self._notified, loop, stream.index, flags)
 
     async def flush(self, timeout: float | None) -> Report:

@@ -189,6 +189,8 @@ class Lane:
 
     async def _judge(self, batch: Batch, outcome: Outcome, at_once: int) -> tuple[Outcome, Decision]:
         """Decide what to do, asking ping where that decides; returns the outcome that decided."""
+        if outcome.verdict is Verdict.DELIVERED:
+            return outcome, Deliver()  # as `decide` would, without making up a situation for it
         decision = self._decide(batch, outcome, at_once)
         if not isinstance(decision, AskPing):
             return outcome, decision

@@ -143,7 +143,7 @@ def test_a_crash_of_a_lane_is_told_with_type_and_place(
     monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
 
     async def main() -> None:
-        async with Agent(transport=Carrier()) as agent:
+        async with Agent(transport=Carrier([BROKEN])) as agent:
             agent.track("u", "e")
             assert (await agent.flush()).delivered == 1
 
