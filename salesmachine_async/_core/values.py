@@ -206,8 +206,8 @@ def _text_of_datetime(value: datetime) -> str | None:
         return None
     offset = value.utcoffset()
     if offset is None:
-        value = value.replace(tzinfo=UTC)
-    elif offset % _MINUTE:  # RFC 3339 has no offsets with seconds
+        return value.isoformat() + "Z"
+    if offset % _MINUTE:  # RFC 3339 has no offsets with seconds
         value = value.astimezone(UTC)
     return value.isoformat().replace("+00:00", "Z")
 
