@@ -35,11 +35,12 @@ from benchmarks._worker import Worker
 QUESTION: Final = "how many messages a second get from the call to confirmed delivery, and what does each cost?"
 METHOD: Final = (
     "Each run makes a client, tracks messages with different params as fast as it can, lets the event loop turn "
-    "after every 200 calls where the client delivers on it, and waits until everything is confirmed; the clock and "
-    "the CPU time of the whole process (all threads) run from the first call to that moment. The sink counts the "
-    "different messages. Runs take turns, in a new process each round; the table has medians. The floor builds and "
-    "encodes the same messages once, joins as many as go in a batch and posts them one request after the other with "
-    "a bare aiohttp session: no limits, no lock, no order, no retry."
+    "after every 100 calls where the client delivers on it (the floor does so too), and waits until everything is "
+    "confirmed; the clock and the CPU time of the whole process (all threads) run from the first call to that moment. "
+    "The sink counts the different messages. Runs take turns, in a new process each round, each after a short one "
+    "that is not measured; the table has medians. The floor builds and encodes the same messages once, joins as many "
+    "as go in a batch and posts them one request after the other with a bare aiohttp session: no limits, no lock, no "
+    "order, no retry."
 )
 TURN: Final = 100
 # Messages of a run before the measured one, in the same process.
