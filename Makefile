@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 BIN := $(VENV)/bin
 COVERAGE := $(BIN)/python -m coverage
 
-.PHONY: help demo test test-matrix lint bench clean
+.PHONY: help demo test test-matrix lint bench bench-other clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make test   all tests, with the coverage bars"
 	@echo "make test-matrix   the integrations with older and newer frameworks, each in an environment of its own"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
-	@echo "make bench  the benchmarks"
+	@echo "make bench  the benchmarks, on every Python there is; writes benchmarks/RESULTS.md"
 	@echo "make clean  remove the virtual environments and caches"
 
 $(VENV)/.python:
@@ -58,8 +58,18 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# On this Python with the peers; on the others that the machine has, the agent and its floors alone.
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks
+	@rm -f benchmarks/results-*.json
+	@bash .ci/interpreters | while read -r version python; do \
+		test "$$version" = "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" || \
+		$(MAKE) --no-print-directory bench-other OTHER=$$version VENV=.venv-bench-$$version PYTHON=$$python </dev/null || exit 1; \
+	done
+	$(BIN)/python -m benchmarks --also benchmarks/results-*.json
+
+bench-other: $(VENV)/.demo
+	@echo "benchmarks on Python $(OTHER)"
+	@$(BIN)/python -m benchmarks --json --no-peers > benchmarks/results-$(OTHER).json
 
 clean:
-	rm -rf $(VENV) .venv-ci-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) .venv-ci-* .venv-bench-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -1,7 +1,7 @@
 """
 Ask all questions.
 
-    python -m benchmarks [--quick] [--json] [--only track_cost,drain_rate]
+    python -m benchmarks [--quick] [--json] [--only track_cost,drain_rate] [--also FILE ...]
 
 Writes `RESULTS.md` and the plots beside this file, unless asked for JSON, or for some questions only.
 """
@@ -9,7 +9,6 @@ Writes `RESULTS.md` and the plots beside this file, unless asked for JSON, or fo
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks._cli import options, parser
+from benchmarks._document import write
 from benchmarks._machine import environment
 from benchmarks._measure import MessageMissing
 from benchmarks._result import Result
@@ -36,13 +36,15 @@ QUESTIONS: Final = (
 )
 # Takes a while under valgrind; `.ci/run` asks it.
 THOROUGH: Final = ("guard",)
-HERE: Final = Path(__file__).resolve().parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 1 when a message is missing or a contestant failed, 2 for a missed bar if --strict."""
     arguments = parser("Ask all questions.")
     arguments.add_argument("--only", metavar="NAMES", help="comma-separated; default: all")
+    arguments.add_argument(
+        "--also", metavar="FILE", nargs="*", type=Path, default=[], help="what --json printed on other Pythons"
+    )
     parsed = arguments.parse_args(argv)
     names = parsed.only.split(",") if parsed.only else QUESTIONS if parsed.quick else QUESTIONS + THOROUGH
     results: list[Result] = []
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
     _print(results, as_json=parsed.json)
     if not parsed.json and not parsed.only and not failures:
-        _write(results, quick=parsed.quick)
+        write(results, [json.loads(other.read_text()) for other in parsed.also if other.exists()], quick=parsed.quick)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     missed = parsed.strict and not all(bar.met for result in results for bar in result.bars)
@@ -70,27 +72,6 @@ def _print(results: list[Result], *, as_json: bool) -> None:
         return
     for result in results:
         print(result.as_text())
-
-
-def _write(results: list[Result], *, quick: bool) -> None:
-    """Write the document and, if matplotlib is there, its plots."""
-    plots: dict[str, list[str]] = {}
-    if importlib.util.find_spec("matplotlib"):
-        plots = importlib.import_module("benchmarks._plots").draw(results, HERE / "plots")
-    bars = [f"* `{result.name}`: {bar.told()}" for result in results for bar in result.bars]
-    parts = [
-        "# Benchmark results",
-        "Written by `make bench` (`python -m benchmarks`); not edited by hand. The servers run in a process of their "
-        "own on the same machine, every contestant in one of its own; contestants take turns, and every message is "
-        "counted in the server: a benchmark fails if one is missing. Absolute figures depend on the machine, ratios "
-        "within one run do not.",
-        "**Quick run**: fewer rounds, shorter runs; less certain." if quick else "",
-        "| measured on | |\n| --- | --- |\n"
-        + "\n".join(f"| {name} | {told} |" for name, told in environment().items()),
-        "## The bars\n\n" + "\n".join(bars),
-        *(result.as_markdown(plots.get(result.name, ())).strip() for result in results),
-    ]
-    (HERE / "RESULTS.md").write_text("\n\n".join(part for part in parts if part) + "\n")
 
 
 if __name__ == "__main__":

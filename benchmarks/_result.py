@@ -91,7 +91,8 @@ class Result:
             "question": self.question,
             "tables": [{"title": table.title, "columns": table.columns, "rows": table.rows} for table in self.tables],
             "bars": [
-                {"what": bar.what, "value": bar.value, "limit": bar.limit, "at_most": bar.at_most, "met": bar.met}
+                {"what": bar.what, "value": bar.value, "limit": bar.limit, "at_most": bar.at_most, "unit": bar.unit}
+                | {"met": bar.met}
                 for bar in self.bars
             ],
             "notes": self.notes,
@@ -109,7 +110,7 @@ class Result:
     def as_markdown(self, plots: Iterable[str] = ()) -> str:
         """Return it as a section of a document."""
         parts = [f"## `{self.name}.py`: {self.question}", self.method]
-        parts += [f"**{table.title}**\n\n{_markdown(table.cells())}" for table in self.tables]
+        parts += [f"**{table.title}**\n\n{markdown(table.cells())}" for table in self.tables]
         parts += ["\n".join(f"* {bar.told()}" for bar in self.bars)] if self.bars else []
         parts += ["\n".join(f"* Note: {note}" for note in self.notes)] if self.notes else []
         parts += [f"![{self.question}](plots/{plot})" for plot in plots]
@@ -138,6 +139,7 @@ def _aligned(cells: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def _markdown(cells: list[list[str]]) -> str:
+def markdown(cells: list[list[str]]) -> str:
+    """Return a header and rows as a Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "| --- |" + " ---: |" * (len(cells[0]) - 1), *lines[1:]])

@@ -134,7 +134,10 @@ def ask(options: Options) -> Result:
         return result
     whos = ["nobody", "floor", "salesmachine-async"]
     if options.peers:
-        names, missing = installed(("AsyncPosthog", "segment", "salesmachine-python"), quick=options.quick)
+        names, missing = installed(
+            ("AsyncPosthog",) if options.quick else ("AsyncPosthog", "segment", "salesmachine-python"),
+            quick=options.quick,
+        )
         whos += names
         result.notes += missing
     with ExitStack() as stack:
