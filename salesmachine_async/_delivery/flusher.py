@@ -15,9 +15,10 @@ from typing import Final
 
 import anyio
 
-from salesmachine_async._core.accumulator import EVICTED, HIGH_WATER, LOW_WATER, OPENED, SEALED, Accumulator, Stream
+from salesmachine_async._core.accumulator import EVICTED, HIGH_WATER, LOW_WATER, OPENED, SEALED, Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.cut import Cut
+from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.gate import Gate
 from salesmachine_async._delivery.hooks import Hooks, told_safely

@@ -11,7 +11,7 @@ from typing import Any
 
 from backoff import expo, full_jitter
 
-from salesmachine_async._core.accumulator import Accumulator, Stream
+from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.retry import (
     AskPing,
@@ -26,6 +26,7 @@ from salesmachine_async._core.retry import (
     Wait,
     decide,
 )
+from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.gate import Gate
 from salesmachine_async._delivery.hooks import Hooks, told_safely

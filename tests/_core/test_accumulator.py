@@ -27,9 +27,9 @@ from salesmachine_async._core.accumulator import (
     REFUSED,
     SEALED,
     Accumulator,
-    Stream,
 )
 from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.stream import Stream
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import LossReason, Report

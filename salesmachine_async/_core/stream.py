@@ -1,0 +1,106 @@
+"""The queue of one lane: its open batch, its sealed batches, what is in flight, and what they amount to."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from salesmachine_async._core.batch import OPEN, Batch
+
+
+class Stream:
+    """
+    The queue of one lane. Only the `Accumulator` changes it.
+
+    Attributes:
+        index: Which lane.
+        open: The open batch: a bracket, then lines.
+        count: Messages in the open batch.
+        count_limit: The grant: how many messages the open batch may reach in the short way of a call.
+        size_limit: The grant in bytes.
+        granted_full: Whether the grant reaches to the batch's last message, which is added the long way.
+        order: When the open batch was opened, relative to others.
+        sealed: Batches to send, oldest first; their messages and bytes beside it.
+        in_flight: Messages taken by the lane and not settled yet; their bytes beside it.
+    """
+
+    __slots__ = (
+        "count",
+        "count_limit",
+        "granted_full",
+        "in_flight",
+        "in_flight_bytes",
+        "index",
+        "open",
+        "order",
+        "sealed",
+        "sealed_bytes",
+        "sealed_messages",
+        "size_limit",
+    )
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.open = bytearray(OPEN)
+        self.count = self.count_limit = self.size_limit = self.order = 0
+        self.granted_full = False
+        self.sealed: deque[Batch] = deque()
+        self.sealed_messages = self.sealed_bytes = 0
+        self.in_flight = self.in_flight_bytes = 0
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait, in sealed batches and in the open one."""
+        return self.sealed_messages + self.count
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes, less the open batch's bracket."""
+        return self.sealed_bytes + len(self.open) - len(OPEN)
+
+    def push(self, batch: Batch, *, front: bool = False) -> None:
+        """Queue a sealed batch."""
+        # Both first, here and below: `a += b.size` reads *a*, calls, and writes; a call in the middle would be undone.
+        count, size = batch.count, batch.size
+        queue = self.sealed.appendleft if front else self.sealed.append
+        self.sealed_messages += count
+        self.sealed_bytes += size
+        queue(batch)
+
+    def pop(self) -> Batch:
+        """Take the oldest sealed batch."""
+        while True:
+            batch = self.sealed[0]
+            count, size = batch.count, batch.size
+            # Else a call in the middle has displaced it, or its oldest message.
+            if batch is self.sealed[0] and batch.count == count:
+                self.sealed_messages -= count
+                self.sealed_bytes -= size
+                del self.sealed[0]
+                return batch
+
+    def take_off(self, batch: Batch) -> None:
+        """Count a batch as in flight."""
+        count, size = batch.count, batch.size
+        self.in_flight += count
+        self.in_flight_bytes += size
+
+    def land(self, batch: Batch) -> None:
+        """Count a batch as in flight no more."""
+        count, size = batch.count, batch.size
+        self.in_flight -= count
+        self.in_flight_bytes -= size
+
+    @property
+    def promised(self) -> int:
+        """How many more messages the grant allows."""
+        return max(0, self.count_limit - self.count) + self.granted_full
+
+    @property
+    def promised_bytes(self) -> int:
+        """How many more bytes it allows."""
+        return max(0, self.size_limit - len(self.open))
+
+    def revoke(self) -> None:
+        """End the grant: the next call goes the long way."""
+        self.count_limit = self.size_limit = 0
+        self.granted_full = False
