@@ -6,20 +6,21 @@ status means is in ``exits``.
 """
 
 import sys
+from importlib.util import find_spec
 
 __all__ = ["main"]
 
-# What the [cli] extra brings. A missing module of any other name is a bug of ours and keeps its traceback.
-_EXTRA = frozenset({"typer", "rich"})
+# What the [cli] extra brings.
+_EXTRA = ("typer", "rich")
 
 
 def main() -> None:
     """Run the command line and exit."""
-    try:
-        from salesmachine_async.cli.app import app  # noqa: PLC0415 - it needs the extra, whose absence is explained below
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-            raise
+    # Looked for rather than imported: rich is only imported where something is coloured. A module of ours that is
+    # missing for another reason is a bug, and keeps its traceback.
+    if any(find_spec(name) is None for name in _EXTRA):
         sys.stderr.write("The salesmachine command needs its extra: pip install 'salesmachine-async[cli]'\n")
         sys.exit(2)
+    from salesmachine_async.cli.app import app  # noqa: PLC0415 - it needs the extra
+
     app(prog_name="salesmachine")

@@ -5,20 +5,28 @@ from typing import Annotated
 import typer
 
 from salesmachine_async._version import __version__
-from salesmachine_async.cli import sandbox
+from salesmachine_async.cli import ping
+from salesmachine_async.cli.completion import command as completion
 from salesmachine_async.cli.demo import command as demo
+from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Sections
+from salesmachine_async.cli.read import deleting, getting, listing, requesting
+from salesmachine_async.cli.sandbox import command as sandbox
+from salesmachine_async.cli.sandbox import execution
+from salesmachine_async.cli.send import account, alias, contact, pageview, track
 
 app = typer.Typer(
     name="salesmachine",
-    help="Asynchronous, buffered event tracking for the Salesmachine API.",
-    epilog="Credentials come from SALESMACHINE_API_TOKEN, SALESMACHINE_API_SECRET and SALESMACHINE_API_URL only, "
-    "never from the command line.",
+    cls=Sections,
+    help="Send to Salesmachine, read from it, or try it on this machine.",
+    epilog=EPILOG,
     no_args_is_help=True,
     # Plain text: it also reads well in a log, a pipe and a screen reader, and starts in half the time.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     # A traceback of ours is a bug report: keep Python's own, without local variables (they could hold a token).
     pretty_exceptions_enable=False,
+    # `salesmachine completion` prints scripts that start no Python at each Tab.
+    add_completion=False,
 )
 
 
@@ -34,8 +42,27 @@ def root(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Asynchronous, buffered event tracking for the Salesmachine API."""
+    """Send to Salesmachine, read from it, or try it on this machine."""
 
 
-app.command("sandbox")(sandbox.command)
-app.command("demo")(demo.command)
+app.command("ping", rich_help_panel=SEND)(ping.command)
+app.command("contact", rich_help_panel=SEND)(contact.command)
+app.command("account", rich_help_panel=SEND)(account.command)
+app.command("track", rich_help_panel=SEND)(track.command)
+app.command("pageview", rich_help_panel=SEND)(pageview.command)
+app.command("alias", rich_help_panel=SEND)(alias.command)
+
+app.command("list", rich_help_panel=READ)(listing.command)
+app.command("get", rich_help_panel=READ)(getting.command)
+app.command("delete", rich_help_panel=READ)(deleting.command)
+app.command("request", rich_help_panel=READ)(requesting.command)
+
+# A group that is a command itself: with options alone it runs a sandbox.
+local = typer.Typer(rich_markup_mode=None, subcommand_metavar="[exec ...]")
+local.callback(invoke_without_command=True)(sandbox.command)
+# Behind the first word all options are the command's own.
+local.command("exec", context_settings={"allow_interspersed_args": False})(execution.command)
+app.add_typer(local, name="sandbox", rich_help_panel=LOCAL)
+app.command("demo", rich_help_panel=LOCAL)(demo.command)
+
+app.command("completion", rich_help_panel=SET_UP)(completion.command)

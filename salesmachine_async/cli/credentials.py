@@ -19,6 +19,9 @@ _NAMES = (
     "SALESMACHINE_ACCESS_TOKEN",
 )
 
+# So much of a key is worth hiding; less is in many words.
+_TELLING = 4
+
 # No line of a credentials file is longer; reading stops there, whatever stdin is.
 _MAX_CHARACTERS = 64 * 1024
 
@@ -49,6 +52,51 @@ class Credentials:
     secret: str = dataclasses.field(repr=False)
     base_url: str | None = dataclasses.field(repr=False)
     access_token: str = dataclasses.field(repr=False)
+
+    def hide(self, text: str) -> str:
+        """Return *text*, in which a server may have quoted a request, without the keys in any form they travel in."""
+        import base64  # noqa: PLC0415 - only after a failure
+        from urllib.parse import quote  # noqa: PLC0415
+
+        pairs = (f"{self.token}:{self.secret}", f"{self.access_token}:")
+        encoded = (base64.b64encode(pair.encode(errors="replace")).decode() for pair in pairs)
+        plain = (self.token, self.secret, self.access_token)
+        forms = {*encoded, *plain, *(quote(each, safe="", errors="replace") for each in plain)}
+        # The longest first: a short secret may be part of a token.
+        longest_first = sorted(filter(None, forms), key=len, reverse=True)
+        for form in longest_first:
+            text = text.replace(form, "[key]")
+        # What a server says is cut off at some length, and so may be a key at its end.
+        cuts = (form[:length] for form in longest_first for length in range(len(form) - 1, _TELLING - 1, -1))
+        return next((text[: -len(cut)] + "[key]" for cut in cuts if text.endswith(cut)), text)
+
+    def need_token(self) -> str:
+        """
+        Return the API token of v1.
+
+        Raises:
+            typer.Exit: There is none.
+        """
+        if not self.token:
+            fail(
+                "no API token: set SALESMACHINE_API_TOKEN and SALESMACHINE_API_SECRET, or pass --credentials FILE",
+                code=USAGE,
+            )
+        return self.token
+
+    def need_access_token(self) -> str:
+        """
+        Return the token of v2.
+
+        Raises:
+            typer.Exit: There is none.
+        """
+        if not self.access_token:
+            fail(
+                "no token for the Access API (v2): set SALESMACHINE_ACCESS_TOKEN, or pass --credentials FILE",
+                code=USAGE,
+            )
+        return self.access_token
 
 
 def load(file: Path | None) -> Credentials:

@@ -1,19 +1,34 @@
 """What every command says to a person: data on stdout, the rest on stderr, colour only where a person looks."""
 
+import os
+import re
 import sys
-from typing import NoReturn
+import unicodedata
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
+
+if TYPE_CHECKING:
+    # Imported when something is printed: --help needs none of it.
+    from rich.console import Console
+
+# The controls of C0, DEL and C1, and what is not ASCII: the latter is looked at character by character.
+_SUSPECT = re.compile("[\x00-\x1f\x7f-\x9f]|[^\x00-\x7f]")
+# Controls, invisible formatting (bidi overrides among it), line and paragraph separators, halves of characters.
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def out() -> Console:
+def out() -> "Console":
     """Make the console for data. It follows NO_COLOR, and writes no ANSI unless stdout is a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
     return Console(file=sys.stdout, highlight=False, emoji=False)
 
 
-def err() -> Console:
+def err() -> "Console":
     """Make the console for everything that is not data."""
+    from rich.console import Console  # noqa: PLC0415
+
     return Console(file=sys.stderr, highlight=False, emoji=False)
 
 
@@ -24,15 +39,73 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     Raises:
         typer.Exit: always, with *code*.
     """
-    err().print(f"[bold red]Error:[/] {_literal(message)}", soft_wrap=True)
+    _say("Error:", "bold red", message)
     raise typer.Exit(code)
 
 
 def warn(message: str) -> None:
     """Say loudly, in one line, what the user should know before it bites."""
-    err().print(f"[bold yellow]WARNING:[/] {_literal(message)}", soft_wrap=True)
+    _say("WARNING:", "bold yellow", message)
 
 
-def _literal(text: str) -> str:
-    # "[" would open a style: a URL with an IPv6 host has one. Lines are joined: one message is one line.
-    return " ".join(text.split()).replace("[", r"\[")
+def note(message: str) -> None:
+    """Say in one line what is going on, for who looks."""
+    _say("", "", message)
+
+
+def emit(text: str) -> None:
+    """
+    Write a line of data to stdout.
+
+    Raises:
+        typer.Exit: Who reads it has had enough, as ``| head`` has: that is no failure, so the status is 0.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_left()
+
+
+def reader_left() -> NoReturn:
+    """
+    End because nobody reads stdout any more.
+
+    Raises:
+        typer.Exit: always, with 0.
+    """
+    # Or the interpreter would complain when it flushes stdout at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(0)
+
+
+def harmless(text: str) -> str:
+    r"""Show what could steer a terminal or reverse a line as an escape, such as ``\x1b``: *text* may be anybody's."""
+    return _SUSPECT.sub(lambda found: _escaped(found[0]), text)
+
+
+def harmless_json(text: str) -> str:
+    """Do the same within encoded JSON: what it means stays the same, as strings hold all that is not ASCII."""
+    return _SUSPECT.sub(lambda found: _escaped_in_json(found[0]), text)
+
+
+def _say(label: str, style: str, message: str) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    # Not as markup: "[" would open a style. Lines are joined: one message is one line.
+    line = Text.assemble((label, style), " " if label else "", harmless(" ".join(message.split())))
+    err().print(line, soft_wrap=True)
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _HARMFUL:
+        return character
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _escaped_in_json(character: str) -> str:
+    # Of the controls JSON leaves only the line ends between its tokens, which are ours.
+    if character == "\n" or unicodedata.category(character) not in _HARMFUL:
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

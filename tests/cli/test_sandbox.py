@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from salesmachine_async.cli.sandbox import _explain, _is_loopback
+from salesmachine_async.cli.sandbox.command import _is_loopback
+from salesmachine_async.cli.sandbox.options import Settings, explain
 from tests.cli.process import end, run, start
 
 
@@ -106,7 +107,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 def test_other_errors_are_explained_too() -> None:
     """Any failure to listen names the address and the system's reason."""
-    assert _explain(OSError(13, "Permission denied"), "127.0.0.1", 80) == (
+    assert explain(OSError(13, "Permission denied"), Settings(port=80)) == (
         "cannot run the sandbox on 127.0.0.1 port 80: Permission denied"
     )
-    assert _explain(OSError("odd"), "127.0.0.1", 80).endswith(": odd")
+    assert explain(OSError("odd"), Settings(port=80)).endswith(": odd")

@@ -1,0 +1,94 @@
+"""JSON that a person passes in, by an argument, a file or stdin; errors name what is wrong and where."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Enough of the text before an error to find the place; the rest would be in the way.
+_CONTEXT = 24
+
+
+class DocumentError(ValueError):
+    """What was passed is not JSON, or cannot be read; says what and where."""
+
+
+def read_document(option: str, value: str) -> Any:
+    """
+    Read the JSON that *option* means: itself, ``@FILE``, or ``-`` for stdin.
+
+    Raises:
+        DocumentError: It cannot be read, or is not JSON.
+    """
+    if value == "-":
+        name, data = f"{option} - (stdin)", _stdin(option)
+    elif value.startswith("@"):
+        name, data = f"{option} {value}", _file(option, Path(value[1:]))
+    else:
+        return parse_document(option, value)
+    try:
+        return parse_document(name, data.decode())
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{name} is not UTF-8: byte {error.start + 1} is none of it") from None
+
+
+def parse_document(name: str, text: str) -> Any:
+    """
+    Parse JSON, strictly: no NaN, no name twice in an object.
+
+    Raises:
+        DocumentError: It is none.
+    """
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise DocumentError(f"{name} is not UTF-8")
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_name_twice)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"{name} is not JSON: {_explained(error)}{_hint(text)}") from None
+    except ValueError as error:
+        raise DocumentError(f"{name} cannot be used: {error}") from None
+    except RecursionError:
+        raise DocumentError(f"{name} cannot be used: it is nested too deeply") from None
+
+
+def _stdin(option: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise DocumentError(f"cannot read {option} from stdin: {error.strerror}") from None
+
+
+def _file(option: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DocumentError(f"cannot read {option} @{file}: {error.strerror}") from None
+
+
+def _explained(error: json.JSONDecodeError) -> str:
+    problem = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at")
+    if error.pos >= len(error.doc.rstrip()):
+        problem = f"it ends too early, {problem}" if error.doc.strip() else "it is empty"
+    before = error.doc[max(0, error.pos - _CONTEXT) : error.pos]
+    behind = f", behind {before!r}" if before.strip() else ""
+    return f"{problem} at line {error.lineno}, column {error.colno}{behind}"
+
+
+def _hint(text: str) -> str:
+    # {"a": 1} without quotes around it reaches us as {a: 1}.
+    if text.lstrip().startswith("{") and '"' not in text and text.strip() != "{":
+        return """ (did the shell take its quotes? write it within single ones: '{"plan": "pro"}')"""
+    return ""
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is twice in an object")
+    return found

@@ -1,0 +1,45 @@
+"""The first page of help: commands under headings, in the order in which they are needed."""
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+SEND = "Send"
+READ = "Read and manage"
+LOCAL = "Try it locally"
+IMPORT = "Import"
+SET_UP = "Set up"
+
+# Below the usage of every command; a contract, see `exits`.
+EPILOG = """\
+Keys come from the environment, from a file or from stdin, never from arguments, which others can read:
+
+\b
+  SALESMACHINE_API_TOKEN      the token of v1; also SALESMACHINE_API_SECRET
+  SALESMACHINE_ACCESS_TOKEN   the token of v2, for what reads and manages
+  SALESMACHINE_API_URL        another server, such as a sandbox
+  --credentials FILE          the same names, a line each; - is stdin
+
+Exit status: 0 done, 1 failed, 2 used wrongly, 3 some rows refused (import), 4 refused by the server,
+5 server not reached, 130 interrupted. Data goes to stdout, all else to stderr.
+"""
+
+
+class Sections(TyperGroup):
+    """A group that shows its commands by their ``rich_help_panel``, which typer itself does only with rich."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (typer's)
+        """Write the commands, section by section."""
+        sections: dict[str, list[tuple[str, Any]]] = {SEND: [], READ: [], LOCAL: [], IMPORT: [], SET_UP: []}
+        for name, each in self.commands.items():
+            if not each.hidden:
+                panel = getattr(each, "rich_help_panel", None)
+                sections.setdefault(panel if isinstance(panel, str) else SET_UP, []).append((name, each))
+        width = max(len(name) for name in self.commands)
+        for heading, commands in sections.items():
+            # Groups first: typer has them last.
+            commands.sort(key=lambda each: not hasattr(each[1], "commands"))
+            rows = [(f"{name:<{width}}", each.get_short_help_str(formatter.width - width)) for name, each in commands]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)

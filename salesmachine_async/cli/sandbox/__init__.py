@@ -1,0 +1,1 @@
+"""``salesmachine sandbox`` and ``salesmachine sandbox exec``."""

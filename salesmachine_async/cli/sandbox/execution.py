@@ -1,0 +1,111 @@
+"""``salesmachine sandbox exec``: one command, with a sandbox for as long as it runs."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from salesmachine_async.cli.sandbox.options import Db, Faults, Rate, Seed, Settings, explain, make_sandbox
+from salesmachine_async.cli.terminal import fail, note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from salesmachine_async.sandbox import Fault, Sandbox
+
+# What the shell says in these cases.
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+
+# One workspace for both APIs: any token opens one.
+_TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
+
+
+def command(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="CMD", help="The command, and behind it its own arguments."),
+    ],
+    *,
+    db: Db = None,
+    seed: Seed = None,
+    faults: Faults = None,
+    rate_limit: Rate = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary at the end.")] = False,
+) -> None:
+    """
+    Run a command against a sandbox of its own.
+
+    The sandbox listens on a free port before the command starts, and ends with it.
+    The command finds it by SALESMACHINE_API_URL, SALESMACHINE_API_TOKEN,
+    SALESMACHINE_API_SECRET and SALESMACHINE_ACCESS_TOKEN, which are set for it.
+
+    \b
+      salesmachine sandbox exec -- pytest -x
+      salesmachine sandbox exec --faults '503*2' -- python -m shop.worker
+      salesmachine sandbox exec -- salesmachine track 123456 user_registration
+
+    stdin, stdout and stderr are the command's; at its end stderr gets one line of
+    what the sandbox has seen. Exits with the status of the command; 128 + N when
+    signal N ended it, 127 when there is no such command.
+    """
+    import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
+    import sqlite3  # noqa: PLC0415
+
+    settings = Settings(db=db, seed=seed, faults=faults, rate_limit=rate_limit)
+    try:
+        sandbox, script = make_sandbox(settings)
+        status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))
+    except (OSError, sqlite3.Error, ValueError) as error:
+        fail(explain(error, settings))
+    raise typer.Exit(status)
+
+
+async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequence[str]", *, quiet: bool) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from salesmachine_async.cli.sandbox.handing_on import signals_handed_on  # noqa: PLC0415
+
+    async with sandbox:
+        sandbox.faults(faults)
+        # From before it starts: a signal that comes meanwhile is handed on as soon as there is somebody.
+        with signals_handed_on() as hand_on:
+            try:
+                child = await asyncio.create_subprocess_exec(*arguments, env=_environment(sandbox.url))
+            except (FileNotFoundError, NotADirectoryError):
+                fail(f"there is no command {arguments[0]!r}", code=_NOT_FOUND)
+            except OSError as error:
+                fail(f"cannot run {arguments[0]!r}: {error.strerror or error}", code=_NOT_EXECUTABLE)
+            except ValueError as error:  # a NUL among the arguments
+                fail(f"cannot run {arguments[0]!r}: {error}", code=_NOT_EXECUTABLE)
+            hand_on(child)
+            status = await child.wait()
+        if not quiet:
+            note(_summary(sandbox))
+    return status if status >= 0 else 128 - status
+
+
+def _environment(url: str) -> dict[str, str]:
+    return os.environ | {
+        "SALESMACHINE_API_URL": url,
+        "SALESMACHINE_API_TOKEN": _TOKEN,
+        "SALESMACHINE_API_SECRET": _TOKEN,
+        "SALESMACHINE_ACCESS_TOKEN": _TOKEN,
+    }
+
+
+def _summary(sandbox: "Sandbox") -> str:
+    seen = sandbox.summary()
+    requests = sum(seen["requests"].values())
+    counts = (
+        _count(seen["contacts"], "contact"),
+        _count(seen["accounts"], "account"),
+        _count(seen["events"], "event"),
+        f"{seen['rejected']} rejected",
+        _count(seen["duplicates"], "duplicate"),
+    )
+    return f"Sandbox: {', '.join(counts)}; {_count(requests, 'request')}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"

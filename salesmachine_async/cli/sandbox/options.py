@@ -1,0 +1,125 @@
+"""The options that `sandbox` and `sandbox exec` share, and how a sandbox is made of them."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
+
+# Any free port would do, but a fixed one lets the export lines stay in a shell profile.
+DEFAULT_PORT = 8700
+
+_RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?)?(ms|s|m|))?")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
+
+Db = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", dir_okay=False, help="Keep what arrives in this file; without it, in memory."),
+]
+Seed = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="What every workspace begins with: NDJSON, as /_sandbox/export gives and `import` reads."
+    ),
+]
+Faults = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="What goes wrong, in order: 503*2,latency=200ms*. `salesmachine sandbox --help` tells more.",
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option("--rate-limit", metavar="N/TIME", help="Answer 429 to what is more than this: 50/1s, 600/m."),
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    A sandbox as it was asked for; what is None was not.
+
+    Attributes:
+        host: The address to listen on.
+        port: The port; 0 for any.
+        db: Where the state is kept.
+        allow_host: Further names it may be addressed by.
+        seed: What workspaces begin with.
+        faults: A script, see `script`.
+        rate_limit: Requests in a time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    db: Path | None = None
+    allow_host: Sequence[str] = ()
+    seed: Path | None = None
+    faults: str | None = None
+    rate_limit: str | None = None
+
+
+def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
+    """
+    Make a sandbox that does not run yet, and the faults for when it does.
+
+    Raises:
+        typer.Exit: An option cannot be used.
+        ValueError: The database cannot.
+    """
+    from salesmachine_async.cli.sandbox.script import ScriptError, parse_faults  # noqa: PLC0415
+    from salesmachine_async.sandbox import Sandbox  # noqa: PLC0415 - brings aiohttp.web
+
+    try:
+        faults = [] if settings.faults is None else parse_faults(settings.faults)
+    except ScriptError as error:
+        fail(f"--faults {error}", code=USAGE)
+    rate_limit = None if settings.rate_limit is None else _rate(settings.rate_limit)
+    try:
+        sandbox = Sandbox(
+            host=settings.host,
+            port=settings.port,
+            db=settings.db,
+            allowed_hosts=settings.allow_host,
+            seed=settings.seed,
+            rate_limit=rate_limit,
+        )
+    except OSError as error:
+        fail(f"cannot read the seed {settings.seed}: {error.strerror or error}", code=USAGE)
+    except ValueError as error:
+        fail(f"cannot use the seed {settings.seed}: {error}", code=USAGE)
+    return sandbox, faults
+
+
+def _rate(text: str) -> "RateLimit":
+    from salesmachine_async.sandbox import RateLimit  # noqa: PLC0415
+
+    found = _RATE.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError("it is written 50/1s, 50/s or 600/m")
+        return RateLimit(requests=int(found[1]), per=float(found[2] or 1) * _UNITS[found[3] or ""])
+    except ValueError as error:
+        fail(f"--rate-limit {text}: {error}", code=USAGE)
+
+
+def explain(error: Exception, settings: Settings) -> str:
+    """Say why a sandbox could not be run."""
+    import errno  # noqa: PLC0415
+
+    if not isinstance(error, OSError):
+        return f"cannot keep what arrives in {settings.db}: {error}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {settings.port} on {settings.host} is taken; choose another with --port, "
+            "or --port 0 for any free one."
+        )
+    return f"cannot run the sandbox on {settings.host} port {settings.port}: {error.strerror or error}"
