@@ -1,7 +1,8 @@
 """How a command runs a coroutine, and what it makes of the errors of the library."""
 
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -41,9 +42,9 @@ def run(
     """
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
 
-    listen()
     try:
-        return asyncio.run(work)
+        with heard():
+            return asyncio.run(work)
     except KeyboardInterrupt:
         note(interrupted)
         raise typer.Exit(INTERRUPTED) from None
@@ -73,11 +74,15 @@ def explained(error: SalesmachineError, credentials: "Credentials", *, hint: str
     return f"{text}. {hint}" if hint and error.status == 404 else text
 
 
-def listen() -> None:
+@contextlib.contextmanager
+def heard() -> Generator[None]:
     """Show the library's log on stderr: that it tries again, say. What it has given up each command tells itself."""
-    logger = logging.getLogger("salesmachine_async")
-    if not any(isinstance(handler, _Teller) for handler in logger.handlers):
-        logger.addHandler(_Teller(logging.WARNING))
+    logger, teller = logging.getLogger("salesmachine_async"), _Teller(logging.WARNING)
+    logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
 
 
 class _Teller(logging.Handler):

@@ -14,10 +14,10 @@ def command(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help=f"{', '.join(get_args(Shell))}.")],
 ) -> None:
     """
-    Print a script that completes commands, options and their values.
+    Print a script that completes commands and options.
 
-    The script knows all of it by itself: it starts nothing when Tab is pressed.
-    Print it again after an update.
+    Their values too, where there is a list of them. The script knows all of it by
+    itself: it starts nothing when Tab is pressed. Print it again after an update.
 
     \b
       salesmachine completion bash > ~/.local/share/bash-completion/completions/salesmachine

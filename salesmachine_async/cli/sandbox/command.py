@@ -157,12 +157,12 @@ def _port_written(url: str, file: Path | None) -> Generator[None]:
 def _welcome(url: str, db: Path | None) -> None:
     console = out()
     kept = f"Kept in {db}." if db else "Kept in memory only."
-    keys = "SALESMACHINE_API_TOKEN=sandbox SALESMACHINE_ACCESS_TOKEN=sandbox"
     lines = (
         f"[bold]Salesmachine sandbox[/] ready at [bold cyan]{url}[/]",
         "",
         "Point an application at it, or this command line:",
-        f"  [green]export SALESMACHINE_API_URL={url} {keys}[/]",
+        f"  [green]export SALESMACHINE_API_URL={url}[/]",
+        "  [green]export SALESMACHINE_API_TOKEN=sandbox SALESMACHINE_ACCESS_TOKEN=sandbox[/]",
         "",
         f"Watch it live: [bold cyan]{url}/[/]",
         "See what has arrived (any token is a workspace of its own):",
