@@ -105,7 +105,9 @@ def send(
 
 
 async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", timeout: float) -> _Outcome:
-    from salesmachine_async.agent import Agent  # noqa: PLC0415 - brings aiohttp
+    import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
+
+    from salesmachine_async.agent import Agent  # noqa: PLC0415
     from salesmachine_async.policy import Batching, Retry, Timeouts  # noqa: PLC0415
 
     outcome = _Outcome()
@@ -122,8 +124,8 @@ async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", 
         base_url=credentials.base_url,
         batching=Batching(linger=0.0),
         retry=Retry(cap=2.0),  # somebody waits, and there is one message only
-        # Left by an exception, by Ctrl-C above all, it ends at once.
-        timeouts=Timeouts(connect=min(5.0, timeout), request=timeout, close=0.0),
+        # The deadline ends the last request. Left by an exception, by Ctrl-C above all, it ends at once.
+        timeouts=Timeouts(connect=min(5.0, timeout), request=min(15.0, timeout + 1), close=0.0),
         on_delivered=delivered,
         on_lost=lost,
     )
@@ -131,7 +133,8 @@ async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", 
     async with agent:
         call(agent)
         # Not flush(): closing also sees that a pause asked for by the server outlasts the deadline, and does not wait.
-        await agent.aclose(timeout)
+        # A task of its own, since cancelled it goes on: Ctrl-C leaves the block, where a second call brings the end forward.
+        await asyncio.shield(asyncio.create_task(agent.aclose(timeout)))
         outcome.requests = agent.stats().requests
     outcome.seconds = time.monotonic() - begun
     return outcome

@@ -1,0 +1,176 @@
+"""`salesmachine contact`, `account`, `track`, `pageview` and `alias`: sent by the real agent, to a real sandbox."""
+
+import asyncio
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.cli.conftest import SECRET, TOKEN
+from tests.cli.process import end, run, start
+from tests.cli.terminals import invoke
+
+
+async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """Each command does what the agent's method of its name does."""
+    calls = (
+        ("contact", "123456", "email=elon@teslamotors.com", "mrr:=99", "account_uid=78910"),
+        ("account", "78910", "name=Tesla Motors"),
+        ("track", "123456", "user_registration", "plan=pro"),
+        ("pageview", "123456", "visit_url=/home"),
+        ("alias", "123456", "visitor-789"),
+    )
+    for call in calls:
+        ended = await invoke(*call, **keys)
+        assert (ended.status, ended.err) == (0, ""), ended
+        assert re.match(rf"Delivered: {' '.join(call[:2])}", ended.out)
+        assert re.search(r"\(HTTP 20\d, \d+ ms\)\n$", ended.out)
+    contact = sandbox.contact("visitor-789")
+    assert contact["contact_uid"] == "123456"
+    assert contact["params"] == {"email": "elon@teslamotors.com", "mrr": 99, "account_uid": "78910"}
+    assert [event["event_uid"] for event in contact["events"]] == ["user_registration", "pageview"]
+    assert sandbox.account("78910")["params"] == {"name": "Tesla Motors"}
+
+
+async def test_a_real_process(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """Data on stdout, nothing on stderr, no ANSI in a pipe; params of stdin, a time and an id of one's own."""
+    process = await start(
+        *("track", "123456", "order", "plan=pro", "--params", "-"),
+        *("--created-at", "2026-11-05T09:30:00+01:00", "--message-id", "m-1", "--json"),
+        **keys,
+    )
+    out, err = await process.communicate(b'{"total": 49.9, "plan": "free"}')
+    assert (process.returncode, err) == (0, b"")
+    assert json.loads(out) == {
+        "ok": True,
+        "method": "track",
+        "message_id": "m-1",
+        "status": 201,
+        "requests": 1,
+        "seconds": json.loads(out)["seconds"],
+        "lost": None,
+        "error": None,
+    }
+    (event,) = sandbox.events()
+    assert event["params"] == {"total": 49.9, "plan": "pro"}
+    assert event["created_at"].startswith("2026-11-05T08:30:00")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["contact", "1", "--params", '{"a":'],
+        ["contact", "1", "--created-at", "yesterday"],
+        ["contact", ""],
+        ["contact", "1", "--params", "-", "--credentials", "-"],
+        ["track", "1", "plan=pro"],
+        ["alias", "1"],
+        ["contact", "1", "--timeout", "0"],
+        ["nothing"],
+    ],
+)
+async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: list[str]) -> None:
+    """What cannot be meant is not sent: status 2, and the reason on stderr."""
+    ended = await invoke(*arguments, **keys)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert "Error: " in ended.err
+    assert sandbox.summary()["accepted"] == 0
+
+
+async def test_refused_key(keys: dict[str, str]) -> None:
+    """A key that is not good: status 4 at once, though --timeout is long; no key is shown."""
+    async with Sandbox(tokens=["good"]) as sandbox:
+        begun = time.monotonic()
+        ended = await run("contact", "1", "a=b", "--timeout", "60", **keys | {"SALESMACHINE_API_URL": sandbox.url})
+        assert time.monotonic() - begun < 15
+    assert ended.status == 4
+    assert ended.out == ""
+    assert ended.err.startswith("Error: not delivered: contact 1: the server answered 401: check SALESMACHINE_API_TOK")
+    assert len(ended.err.splitlines()) == 1
+    assert TOKEN not in ended.err
+    assert SECRET not in ended.err
+
+
+@pytest.mark.parametrize(("status", "lost"), [(400, "rejected"), (413, "too_large"), (404, "closed")])
+async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: int, lost: str) -> None:
+    """A refusal is status 4, with the server's words; --json tells the same on stdout."""
+    sandbox.faults([Fault(status=status, times=None, path="/v1/batch", body={"error": f"no {TOKEN}\x1b[31m"})])
+    ended = await invoke("track", "1", "x", "--json", **keys)
+    assert ended.status == 4
+    told = json.loads(ended.out)
+    assert (told["ok"], told["status"], told["lost"]) == (False, status, lost)
+    assert 'The server says: "no [key]' in told["error"]
+    assert f"the server answered {status}" in ended.err
+    assert "\\x1b[31m" in ended.err
+    assert TOKEN not in ended.out + ended.err
+
+
+async def test_nobody_there() -> None:
+    """Retries until --timeout, says so, then status 5 with the id to send the same message again."""
+    url = "http://127.0.0.1:1"
+    begun = time.monotonic()
+    ended = await run("track", "1", "x", "--timeout", "1", SALESMACHINE_API_URL=url, SALESMACHINE_API_TOKEN="t")
+    assert 1 <= time.monotonic() - begun < 10
+    assert ended.status == 5
+    assert ended.out == ""
+    first, last = ended.err.splitlines()
+    assert first.endswith("; trying again ...")
+    assert last.startswith("Error: not delivered: track 1 x: the connection failed (")
+    assert re.search(r"\(the last of \d+ requests in 1\.\d s\)", last)
+    assert re.search(r"To send the same message again: --message-id \S{36}$", last)
+
+
+async def test_a_pause_that_outlasts_the_deadline(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """A server that wants a minute is not waited for: status 5 at once."""
+    sandbox.faults([Fault(status=429, retry_after=60, times=None)])
+    begun = time.monotonic()
+    ended = await invoke("track", "1", "x", "--timeout", "20", **keys)
+    assert time.monotonic() - begun < 10
+    assert ended.status == 5
+    assert "the server answered 429" in ended.err
+
+
+async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """A server that hangs is given up after --timeout."""
+    sandbox.faults([Fault(latency=20)])
+    ended = await invoke("track", "1", "x", "--timeout", "0.3", **keys)
+    assert ended.status == 5
+    assert "no answer within 0.3 s" in ended.err
+
+
+async def test_trouble_that_passes(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """Delivered at the third request: status 0, and how often it was tried."""
+    sandbox.faults([Fault(status=500, times=2)])
+    ended = await invoke("track", "1", "x", **keys)
+    assert ended.status == 0
+    assert "(HTTP 201, 3 requests, " in ended.out
+    assert ended.err == "the server answered 500; trying again ...\n"
+
+
+async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """Ctrl-C: status 130 at once; that the message may have arrived is said. Nobody finds a key in `ps`."""
+    sandbox.faults([Fault(latency=20)])
+    process = await start("track", "1", "x", **keys)
+    while not sandbox.faults_left() == []:  # until the request is there; bounded by the test's time-out
+        await asyncio.sleep(0.01)
+    listed = Path(f"/proc/{process.pid}/cmdline")
+    if listed.exists():
+        assert TOKEN.encode() not in listed.read_bytes()
+    process.send_signal(signal.SIGINT)
+    ended = await asyncio.wait_for(end(process), 10)
+    assert ended.status == 130
+    assert ended.out == ""
+    assert ended.err == "Interrupted before there was an answer: the message may have arrived or not.\n"
+
+
+async def test_keys_of_stdin(sandbox: Sandbox) -> None:
+    """Keys can come by stdin."""
+    lines = f"SALESMACHINE_API_URL={sandbox.url}\nSALESMACHINE_API_TOKEN={TOKEN}\n"
+    ended = await invoke("contact", "1", "--credentials", "-", stdin=lines)
+    assert ended.status == 0
+    assert sandbox.summary(TOKEN)["contacts"] == 1

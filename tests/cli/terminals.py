@@ -1,0 +1,76 @@
+"""Runs the real command in a terminal of its own, and the command's code in this process."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from typer.testing import CliRunner
+
+from salesmachine_async.cli.app import app
+from tests.cli.process import Ended, environment
+
+DEADLINE = 30.0
+
+
+class Shown(NamedTuple):
+    """How a process ended, and what its terminal has got."""
+
+    status: int
+    text: str
+
+
+async def in_terminal(*command: str, keys: Sequence[tuple[str, str]] = (), **extra: str) -> Shown:
+    """Run `python -m salesmachine_async …` in a terminal; press *keys*, each when its text has appeared."""
+    return await asyncio.to_thread(
+        play, (sys.executable, "-m", "salesmachine_async", *command), keys, environment(TERM="xterm-256color", **extra)
+    )
+
+
+def play(command: Sequence[str], keys: Sequence[tuple[str, str]], env: dict[str, str]) -> Shown:
+    """Run any command so."""
+    ours, theirs = pty.openpty()
+
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env,
+        start_new_session=True,
+        preexec_fn=own_terminal,
+    )
+    os.close(theirs)
+    written, waiting, seen, until = b"", list(keys), 0, time.monotonic() + DEADLINE
+    while time.monotonic() < until and select.select([ours], [], [], DEADLINE)[0]:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:
+            break
+        written += data
+        while waiting and (at := written.find(waiting[0][0].encode(), seen)) >= 0:
+            text, press = waiting.pop(0)
+            seen = at + len(text.encode())
+            os.write(ours, press.encode())
+    os.close(ours)
+    return Shown(process.wait(DEADLINE), written.decode().replace("\r\n", "\n"))
+
+
+async def invoke(*arguments: str, stdin: str = "", **extra: str) -> Ended:
+    """Run the command's code in a thread of this process: quick, where no process is looked at."""
+    ours = {name: None for name in os.environ if name.startswith("SALESMACHINE_")}
+    env: dict[str, str | None] = {**ours, "COLUMNS": "200", **extra}
+    result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments), input=stdin, env=env)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ended(result.exit_code, result.stdout, result.stderr)

@@ -1,0 +1,90 @@
+"""Where keys come from, and where they must not go."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from salesmachine_async.cli.credentials import Credentials, load
+from tests.cli.process import run
+from tests.cli.terminals import invoke
+
+KEYS = Credentials(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "you sent tok+en/123",
+        "tok%2Ben%2F123 is bad",
+        "s3cret! v2-token",
+        "Basic " + base64.b64encode(b"tok+en/123:s3cret!").decode(),
+        "Basic " + base64.b64encode(b"v2-token:").decode(),
+        "cut off: tok+en/12",
+    ],
+)
+def test_hide(quoted: str) -> None:
+    """What a server quotes of a request loses its keys, however they travelled, also when it is cut off."""
+    hidden = KEYS.hide(quoted)
+    assert "[key]" in hidden
+    for part in ("tok", "s3cret", "v2-t", "czNjcmV0", "dG9r", "djIt"):
+        assert part not in hidden
+
+
+def test_hide_leaves_the_rest() -> None:
+    """Text without a key stays as it is, also when there are no keys."""
+    assert KEYS.hide("a tok of v2") == "a tok of v2"
+    assert Credentials(token="", secret="", base_url=None, access_token="").hide("any: text") == "any: text"
+    assert "s3cret" not in repr(KEYS)
+
+
+def test_file_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file wins name by name, but a secret of the environment never goes with a token of the file."""
+    monkeypatch.setenv("SALESMACHINE_API_TOKEN", "env")
+    monkeypatch.setenv("SALESMACHINE_API_SECRET", "env-secret")
+    monkeypatch.setenv("SALESMACHINE_ACCESS_TOKEN", "env-v2")
+    file = tmp_path / "keys.env"
+    file.write_text("# ours\n\nexport SALESMACHINE_API_TOKEN='file'\n")
+    found = load(file)
+    assert (found.token, found.secret, found.access_token) == ("file", "", "env-v2")
+    assert load(None).secret == "env-secret"
+
+
+async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
+    """Line and names are told, never what is in the line."""
+    file = tmp_path / "keys.env"
+    file.write_text("SALESMACHINE_API_TOKEN=t\nsecret-asdfghjkl\n")
+    ended = await invoke("ping", "--credentials", str(file))
+    assert ended.status == 2
+    assert "line 2 of" in ended.err
+    assert "asdfghjkl" not in ended.err
+    file.write_bytes(b"\xff")
+    assert "not UTF-8" in (await invoke("ping", "--credentials", str(file))).err
+    ended = await invoke("ping", "--credentials", str(tmp_path / "none"))
+    assert ended.status == 2
+    assert "No such file" in ended.err
+
+
+@pytest.mark.parametrize("command", [["ping"], ["track", "1", "x"], ["list", "users"], ["request", "GET", "/v1/x"]])
+async def test_no_keys(command: list[str]) -> None:
+    """Without keys nothing is sent: one line says which variable is missing, status 2."""
+    ended = await invoke(*command)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert len(ended.err.splitlines()) == 1
+    assert "SALESMACHINE_A" in ended.err
+    assert "--credentials FILE" in ended.err
+
+
+async def test_unusable_keys() -> None:
+    """A key that cannot travel is told without being shown, in a real process."""
+    ended = await run("ping", SALESMACHINE_API_TOKEN="to ken-qwertyuiop")
+    assert ended.status == 2
+    assert ended.err == "Error: the API token may only hold visible ASCII characters (no spaces, no line ends)\n"
+
+
+async def test_another_host_without_tls() -> None:
+    """A token does not leave the machine readable; the advice is none for Python."""
+    ended = await invoke("ping", SALESMACHINE_API_TOKEN="t", SALESMACHINE_API_URL="http://example.com")
+    assert ended.status == 2
+    assert ended.err == "Error: http:// would send the API token readable to example.com: use https://\n"

@@ -1,0 +1,50 @@
+"""JSON that a person passes in."""
+
+import pytest
+
+from salesmachine_async.cli.documents import DocumentError, parse_document, read_document
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"a":', """it ends too early, expecting value at line 1, column 6, behind '{"a":'"""),
+        ("", "it is empty at line 1, column 1"),
+        ('{\n  "a": 1,\n}', "at line 3, column 1"),
+        ('{"a": 1} x', "extra data at line 1, column 10"),
+        ('{"a', "unterminated string starting at line 1, column 2"),
+        ("{a: 1}", "did the shell take its quotes?"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": {"b": 1, "b": 2}}', "the name 'b' is twice in an object"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ('"\udcff"', "is not UTF-8"),
+        ("1" * 5000, "cannot be used"),
+    ],
+)
+def test_what_is_wrong_and_where(text: str, problem: str) -> None:
+    """An error names the option, the problem and the place."""
+    with pytest.raises(DocumentError) as caught:
+        parse_document("--params", text)
+    assert str(caught.value).startswith("--params ")
+    assert problem in str(caught.value)
+
+
+def test_only_the_place_is_quoted() -> None:
+    """Of a long text only what is before the error is shown."""
+    with pytest.raises(DocumentError) as caught:
+        parse_document("--params", '{"secret": "' + "x" * 1000 + '", }')
+    assert len(str(caught.value)) < 150
+
+
+def test_a_file(tmp_path: object) -> None:
+    """`@FILE` is read; what cannot be read is said so, with the name."""
+    file = f"{tmp_path}/params.json"
+    with pytest.raises(DocumentError, match=r"cannot read --params @.*params\.json: No such file"):
+        read_document("--params", f"@{file}")
+    with open(file, "wb") as opened:
+        opened.write(b'{"a": "\xff"}')
+    with pytest.raises(DocumentError, match="is not UTF-8: byte 8 is none of it"):
+        read_document("--params", f"@{file}")
+    with open(file, "w") as opened:
+        opened.write('{"a": [1, 2.5, null, "\u00e9"]}')
+    assert read_document("--params", f"@{file}") == {"a": [1, 2.5, None, "é"]}

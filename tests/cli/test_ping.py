@@ -1,0 +1,57 @@
+"""`salesmachine ping`."""
+
+import json
+import re
+
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.cli.conftest import SECRET, TOKEN
+from tests.cli.process import run
+from tests.cli.terminals import invoke
+
+
+async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """All is well: one line on stdout with the time it took, status 0."""
+    ended = await run("ping", **keys)
+    assert (ended.status, ended.err) == (0, "")
+    assert re.fullmatch(rf"ok: {re.escape(sandbox.url)} takes the key \(\d+ ms\)\n", ended.out)
+
+
+async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """--json: one object, also when it failed."""
+    ended = await invoke("ping", "--json", **keys)
+    told = json.loads(ended.out)
+    assert told == {"ok": True, "url": sandbox.url, "seconds": told["seconds"], "status": None, "error": None}
+    sandbox.faults([Fault(status=500, times=None, body={"error": "broken"})])
+    ended = await invoke("ping", "--json", **keys)
+    assert ended.status == 5
+    told = json.loads(ended.out)
+    assert (told["ok"], told["status"], told["error"]) == (False, 500, "the server answered 500. The server says: \"broken\"")
+    assert ended.err.startswith(f"Error: {sandbox.url}: the server answered 500. The server says: \"broken\" (")
+
+
+async def test_refused(keys: dict[str, str]) -> None:
+    """A key that is not good: status 4; what the server quotes has no key in it."""
+    async with Sandbox(tokens=["good"]) as sandbox:
+        ended = await invoke("ping", **keys | {"SALESMACHINE_API_URL": sandbox.url})
+        assert ended.status == 4
+        assert "the server answered 401" in ended.err
+        sandbox.faults([Fault(status=403, body={"error": f"bad key {TOKEN} {SECRET}"})])
+        ended = await invoke("ping", **keys | {"SALESMACHINE_API_URL": sandbox.url})
+    assert 'The server says: "bad key [key] [key]"' in ended.err
+
+
+async def test_nobody_there() -> None:
+    """No server: status 5 at once, one line."""
+    ended = await run("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
+    assert ended.status == 5
+    assert ended.out == ""
+    assert ended.err.startswith("Error: http://127.0.0.1:1: the connection failed (")
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """A server that hangs is given up after --timeout."""
+    sandbox.faults([Fault(latency=20)])
+    ended = await invoke("ping", "--timeout", "0.2", **keys)
+    assert ended.status == 5
+    assert "no answer" in ended.err
