@@ -79,7 +79,7 @@ SCENES = (
     Scene("delete", ("salesmachine delete contact $CONTACT",), keys=(("[y/N]: ", "y\n"),)),
     Scene(
         "request",
-        ("salesmachine request GET '/v2/Users?limit=1' -i", "salesmachine request GET /v2/Nothing; echo \"status $?\""),
+        ("salesmachine request GET '/v2/Users?limit=1' -i", 'salesmachine request GET /v2/Nothing; echo "status $?"'),
     ),
     Scene("sandbox", ("salesmachine sandbox",), keys=(("stops it.", "\x03"),), own_port=True),
     Scene(

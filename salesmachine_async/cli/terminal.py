@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
@@ -20,16 +20,12 @@ _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 def out() -> "Console":
     """Make the console for data. It follows NO_COLOR, and writes no ANSI unless stdout is a terminal."""
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(file=sys.stdout, highlight=False, emoji=False)
+    return _console(sys.stdout)
 
 
 def err() -> "Console":
     """Make the console for everything that is not data."""
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(file=sys.stderr, highlight=False, emoji=False)
+    return _console(sys.stderr)
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
@@ -87,6 +83,13 @@ def harmless(text: str) -> str:
 def harmless_json(text: str) -> str:
     """Do the same within encoded JSON: what it means stays the same, as strings hold all that is not ASCII."""
     return _SUSPECT.sub(lambda found: _escaped_in_json(found[0]), text)
+
+
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console  # noqa: PLC0415
+
+    # rich itself takes NO_COLOR by its letters, and still prints bold.
+    return Console(file=file, highlight=False, emoji=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def _say(label: str, style: str, message: str) -> None:

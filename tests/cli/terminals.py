@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from typer.testing import CliRunner
@@ -27,11 +27,10 @@ class Shown(NamedTuple):
     text: str
 
 
-async def in_terminal(*command: str, keys: Sequence[tuple[str, str]] = (), **extra: str) -> Shown:
-    """Run `python -m salesmachine_async …` in a terminal; press *keys*, each when its text has appeared."""
-    return await asyncio.to_thread(
-        play, (sys.executable, "-m", "salesmachine_async", *command), keys, environment(TERM="xterm-256color", **extra)
-    )
+async def in_terminal(*command: str, extra: Mapping[str, str], press: Sequence[tuple[str, str]] = ()) -> Shown:
+    """Run `python -m salesmachine_async …` in a terminal; press keys, each when its text has appeared."""
+    env = environment(**{"TERM": "xterm-256color", **extra})
+    return await asyncio.to_thread(play, (sys.executable, "-m", "salesmachine_async", *command), press, env)
 
 
 def play(command: Sequence[str], keys: Sequence[tuple[str, str]], env: dict[str, str]) -> Shown:

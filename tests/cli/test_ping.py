@@ -25,8 +25,12 @@ async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
     ended = await invoke("ping", "--json", **keys)
     assert ended.status == 5
     told = json.loads(ended.out)
-    assert (told["ok"], told["status"], told["error"]) == (False, 500, "the server answered 500. The server says: \"broken\"")
-    assert ended.err.startswith(f"Error: {sandbox.url}: the server answered 500. The server says: \"broken\" (")
+    assert (told["ok"], told["status"], told["error"]) == (
+        False,
+        500,
+        'the server answered 500. The server says: "broken"',
+    )
+    assert ended.err.startswith(f'Error: {sandbox.url}: the server answered 500. The server says: "broken" (')
 
 
 async def test_refused(keys: dict[str, str]) -> None:

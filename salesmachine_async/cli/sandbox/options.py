@@ -82,7 +82,7 @@ def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
         faults = [] if settings.faults is None else parse_faults(settings.faults)
     except ScriptError as error:
         fail(f"--faults {error}", code=USAGE)
-    rate_limit = None if settings.rate_limit is None else _rate(settings.rate_limit)
+    rate_limit = None if settings.rate_limit is None else rate_of(settings.rate_limit)
     try:
         sandbox = Sandbox(
             host=settings.host,
@@ -99,7 +99,13 @@ def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
     return sandbox, faults
 
 
-def _rate(text: str) -> "RateLimit":
+def rate_of(text: str) -> "RateLimit":
+    """
+    Read a rate.
+
+    Raises:
+        typer.Exit: It is none.
+    """
     from salesmachine_async.sandbox import RateLimit  # noqa: PLC0415
 
     found = _RATE.fullmatch(text)

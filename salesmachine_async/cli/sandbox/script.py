@@ -77,6 +77,8 @@ def _part(text: str, at: int) -> tuple[_Part, int]:
         end = plain.end()
         part = _Part((plain[2] or "").strip(), begun, _unquoted(plain[1]))
     else:
+        if not plain[2].rstrip().endswith("="):
+            raise _problem(_Part(text[plain.end() :], plain.end()), "quotes stand around a whole value")
         quoted = _TOKEN.match(text, plain.end())
         if quoted is None or quoted[1] is None:
             raise _problem(_Part(text[plain.end() :], plain.end()), "the quotes have no end")

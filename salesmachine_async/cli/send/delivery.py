@@ -133,7 +133,7 @@ async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", 
     async with agent:
         call(agent)
         # Not flush(): closing also sees that a pause asked for by the server outlasts the deadline, and does not wait.
-        # A task of its own, since cancelled it goes on: Ctrl-C leaves the block, where a second call brings the end forward.
+        # In a task, as it goes on when it is cancelled: after Ctrl-C the end of the block brings its end forward.
         await asyncio.shield(asyncio.create_task(agent.aclose(timeout)))
         outcome.requests = agent.stats().requests
     outcome.seconds = time.monotonic() - begun

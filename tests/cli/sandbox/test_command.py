@@ -10,8 +10,10 @@ import aiohttp
 import pytest
 
 from salesmachine_async.cli.sandbox.command import _is_loopback
-from salesmachine_async.cli.sandbox.options import Settings, explain
+from salesmachine_async.cli.sandbox.options import Settings, explain, rate_of
+from salesmachine_async.sandbox import RateLimit
 from tests.cli.process import end, run, start
+from tests.cli.terminals import invoke
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -111,3 +113,69 @@ def test_other_errors_are_explained_too() -> None:
         "cannot run the sandbox on 127.0.0.1 port 80: Permission denied"
     )
     assert explain(OSError("odd"), Settings(port=80)).endswith(": odd")
+
+
+async def test_seed_faults_rate_limit_and_port_file(tmp_path: Path) -> None:
+    """A state to begin with, a script of faults, a rate limit, and the port in a file for as long as it serves."""
+    seed, port_file = tmp_path / "seed.ndjson", tmp_path / "port"
+    seed.write_text('{"method": "contact", "contact_uid": "seeded"}\n')
+    process = await start(
+        *("sandbox", "--port", "0", "--json", "--until-eof", "--port-file", str(port_file), "--seed", str(seed)),
+        *("--faults", "503*2:retry_after=1,ok*", "--rate-limit", "3/60m"),
+    )
+    assert process.stdout is not None
+    ready = json.loads(await process.stdout.readline())
+    assert ready["url"].endswith(f":{port_file.read_text().strip()}")
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    auth, answers = aiohttp.encode_basic_auth("t", ""), []
+    async with aiohttp.ClientSession(headers={"Authorization": auth}) as http:
+        for _ in range(4):
+            async with http.get(f"{ready['url']}/v2/Contacts") as response:
+                answers.append(response.status)
+                text = await response.text()
+                if response.status == 200:
+                    assert "seeded" in text
+    assert answers[:2] == [503, 503]
+    assert 200 in answers or 429 in answers
+    assert answers[-1] == 429 or answers.count(200) == 2
+    assert (await end(process)).status == 0
+    assert not port_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--faults", "503,boom"], "--faults at character 5 ('boom'): there is no such setting"),
+        (["--rate-limit", "often"], "--rate-limit often: it is written 50/1s, 50/s or 600/m"),
+        (["--rate-limit", "0/s"], "--rate-limit 0/s: requests must be 1 or more"),
+        (["--seed", "SEED"], "cannot use the seed SEED: line 2: method must be one of"),
+        (["--seed", "NONE"], "cannot read the seed NONE: No such file"),
+    ],
+)
+async def test_options_that_cannot_be_used(tmp_path: Path, arguments: list[str], problem: str) -> None:
+    """Each is told in one line, with the place; nothing is started; status 2."""
+    seed = tmp_path / "seed"
+    seed.write_text('{"method": "contact", "contact_uid": "c"}\n{"method": "nothing"}\n')
+    places = {"SEED": str(seed), "NONE": str(tmp_path / "none")}
+    ended = await invoke("sandbox", "--port", "0", *(places.get(each, each) for each in arguments))
+    assert (ended.status, ended.out) == (2, "")
+    for name, place in places.items():
+        problem = problem.replace(name, place)
+    assert ended.err.startswith(f"Error: {problem}")
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """Told in one line."""
+    ended = await run("sandbox", "--port", "0", "--until-eof", "--port-file", str(tmp_path / "none" / "port"))
+    assert ended.status == 2
+    assert ended.err == f"Error: cannot write the port to {tmp_path / 'none' / 'port'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("50/1s", (50, 1)), ("50/s", (50, 1)), ("50", (50, 1)), ("600/m", (600, 60)), ("5/250ms", (5, 0.25))],
+)
+def test_rate_limits(text: str, limit: tuple[int, float]) -> None:
+    """How a rate is written."""
+    assert rate_of(text) == RateLimit(requests=limit[0], per=limit[1])

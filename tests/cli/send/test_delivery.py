@@ -156,7 +156,7 @@ async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Ctrl-C: status 130 at once; that the message may have arrived is said. Nobody finds a key in `ps`."""
     sandbox.faults([Fault(latency=20)])
     process = await start("track", "1", "x", **keys)
-    while not sandbox.faults_left() == []:  # until the request is there; bounded by the test's time-out
+    while sandbox.faults_left() != []:  # until the request is there; bounded by the test's time-out
         await asyncio.sleep(0.01)
     listed = Path(f"/proc/{process.pid}/cmdline")
     if listed.exists():

@@ -51,7 +51,7 @@ def test_only_objects(document: str, problem: str) -> None:
 
 def test_values_must_be_json() -> None:
     """A typed value that is no JSON is named."""
-    with pytest.raises(DocumentError, match="^the value of mrr is not JSON: expecting value at line 1, column 1"):
+    with pytest.raises(DocumentError, match=r"^the value of mrr is not JSON: expecting value at line 1, column 1"):
         read_params(["mrr:=many"], None)
 
 

@@ -1,0 +1,136 @@
+"""`salesmachine sandbox exec`."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import end, run, start
+from tests.cli.terminals import in_terminal
+
+ENVIRONMENT = ("SALESMACHINE_API_URL", "SALESMACHINE_API_TOKEN", "SALESMACHINE_API_SECRET", "SALESMACHINE_ACCESS_TOKEN")
+
+# Says which signals reach it, and ends at "q" or after a while.
+LISTENER = """
+import os, signal, sys, time
+def say(number, frame):
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print is not re-entrant
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(each, say)
+os.write(1, b"ready %d\\n" % os.getppid())
+end = time.monotonic() + 20
+while time.monotonic() < end and not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+sys.exit(7)
+"""
+
+
+def script(code: str, *arguments: str) -> tuple[str, ...]:
+    # -I: the child is no part of what is measured.
+    return ("--", sys.executable, "-I", "-c", code, *arguments)
+
+
+async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
+    """Streams are the command's own; the environment leads to a sandbox that listens; the summary tells of it."""
+    code = (
+        "import json, os, sys, urllib.request\n"
+        f"print(json.dumps({{name: os.environ[name] for name in {ENVIRONMENT!r}}}))\n"
+        "url = os.environ['SALESMACHINE_API_URL']\n"
+        "body = json.dumps([{'method': 'contact', 'contact_uid': 'a', 'params': {}, 'messageId': '1'}] * 2).encode()\n"
+        "ask = urllib.request.Request(url + '/v1/batch', body, {'Content-Type': 'application/json'})\n"
+        "ask.add_header('Authorization', 'Basic c2FuZGJveDpzYW5kYm94')\n"
+        "assert urllib.request.urlopen(ask).status == 201\n"
+        "sys.stderr.write('own stderr, ' + sys.stdin.read())\n"
+    )
+    process = await start("sandbox", "exec", *script(code))
+    out, err = await process.communicate(b"own stdin\n")
+    assert process.returncode == 0
+    told = json.loads(out)
+    assert told["SALESMACHINE_API_URL"].startswith("http://127.0.0.1:")
+    assert err.decode() == (
+        "own stderr, own stdin\nSandbox: 1 contact, 0 accounts, 0 events, 0 rejected, 1 duplicate; 1 request\n"
+    )
+
+
+@pytest.mark.parametrize(("code", "status"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
+async def test_exit_status(code: str, status: int) -> None:
+    """The status is the command's; 128 + N for a signal. --quiet prints nothing. No -- is needed."""
+    ended = await run("sandbox", "exec", "--quiet", sys.executable, "-I", "-c", code)
+    assert ended == (status, "", "")
+
+
+async def test_no_such_command(tmp_path: Path) -> None:
+    """As the shell has it: 127, and 126 for what cannot be run."""
+    ended = await run("sandbox", "exec", "--", "no-such-command-here", "--port", "1")
+    assert ended == (127, "", "Error: there is no command 'no-such-command-here'\n")
+    ended = await run("sandbox", "exec", str(tmp_path))
+    assert ended.status == 126
+    assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signals_are_handed_on(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal to us reaches the command, once; we wait for how it ends, and give its status."""
+    done = tmp_path / "done"
+    process = await start("sandbox", "exec", "--quiet", *script(LISTENER, str(done)))
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).decode() == f"ready {process.pid}\n"
+    process.send_signal(number)
+    assert (await process.stdout.readline()).decode() == f"{number.name}\n"
+    await asyncio.sleep(0.1)
+    done.touch()
+    assert await end(process) == (7, "", "")
+
+
+async def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
+    """A terminal's Ctrl-C reaches the command once, and does not end us before it."""
+    done = tmp_path / "done"
+    code = LISTENER.replace(
+        "    os.write(1, sig", f"    open({str(done)!r}, 'w')\n    time.sleep(0.3)\n    os.write(1, sig"
+    )
+    status, text = await in_terminal(
+        "sandbox", "exec", "--quiet", *script(code, str(done)), press=[("ready", "\x03")], extra={}
+    )
+    assert status == 7
+    assert text.count("SIGINT") == 1
+
+
+async def test_grandchildren_do_not_hold_it_up() -> None:
+    """It ends with its command, also when that left something running; it kills nothing."""
+    code = (
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-I', '-c', 'import time; time.sleep(30)']\n"
+        "left = subprocess.Popen(command, stdin=-3, stdout=-3, stderr=-3)\n"
+        "print(left.pid)\n"
+    )
+    begun = time.monotonic()
+    ended = await run("sandbox", "exec", "--quiet", *script(code))
+    assert ended.status == 0
+    assert time.monotonic() - begun < 15
+    left = int(ended.out)
+    os.kill(left, 0)  # alive
+    os.kill(left, signal.SIGKILL)
+
+
+async def test_options(tmp_path: Path) -> None:
+    """--seed and --faults are the sandbox's; options before exec, which would have no effect, are refused."""
+    seed = tmp_path / "seed.ndjson"
+    seed.write_text('{"method": "contact", "contact_uid": "seeded"}\n')
+    code = (
+        "import os, urllib.request, urllib.error\n"
+        "url = os.environ['SALESMACHINE_API_URL']\n"
+        "ask = urllib.request.Request(url + '/v2/Contacts')\n"
+        "ask.add_header('Authorization', 'Basic c2FuZGJveDpzYW5kYm94')\n"
+        "try:\n    urllib.request.urlopen(ask)\n"
+        "except urllib.error.HTTPError as error:\n    print(error.code)\n"
+        "print('seeded' in urllib.request.urlopen(ask).read().decode())\n"
+    )
+    ended = await run("sandbox", "exec", "--seed", str(seed), "--faults", "418", *script(code))
+    assert (ended.status, ended.out) == (0, "418\nTrue\n")
+    ended = await run("sandbox", "--faults", "418", "exec", "--", "true")
+    assert ended == (2, "", "Error: put --faults behind exec, if it has it\n")
