@@ -54,13 +54,30 @@ def emit(text: str) -> None:
     Write a line of data to stdout.
 
     Raises:
-        typer.Exit: Who reads it has had enough, as ``| head`` has: that is no failure, so the status is 0.
+        typer.Exit: Who reads it has had enough, as ``| head`` has: that is no failure, so the status is 0. Or it
+            cannot be written: the disk is full, stdout is closed.
     """
     try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        stdout = _stdout()
+        # Only what is not JSON can hold what the encoding of the terminal lacks.
+        encoding = stdout.encoding
+        stdout.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        stdout.flush()
     except BrokenPipeError:
         reader_left()
+    except OSError as error:
+        _forget_stdout()
+        fail(f"cannot write to stdout: {error.strerror or error}")
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return _stdout().isatty()
+
+
+def takes_unicode() -> bool:
+    """Whether stdout can show any character."""
+    return _stdout().encoding.lower().replace("-", "") == "utf8"
 
 
 def reader_left() -> NoReturn:
@@ -70,8 +87,7 @@ def reader_left() -> NoReturn:
     Raises:
         typer.Exit: always, with 0.
     """
-    # Or the interpreter would complain when it flushes stdout at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _forget_stdout()
     raise typer.Exit(0)
 
 
@@ -82,7 +98,24 @@ def harmless(text: str) -> str:
 
 def harmless_json(text: str) -> str:
     """Do the same within encoded JSON: what it means stays the same, as strings hold all that is not ASCII."""
-    return _SUSPECT.sub(lambda found: _escaped_in_json(found[0]), text)
+    return _SUSPECT.sub(lambda found: _escaped_in_json(found[0], everything=False), text)
+
+
+def ascii_json(text: str) -> str:
+    """Escape all that is not ASCII within encoded JSON."""
+    return _SUSPECT.sub(lambda found: _escaped_in_json(found[0], everything=True), text)
+
+
+def _stdout() -> TextIO:
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:  # started with >&-
+        fail("stdout is closed")
+    return stdout
+
+
+def _forget_stdout() -> None:
+    # Or the interpreter would complain when it flushes stdout at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(file: TextIO) -> "Console":
@@ -106,9 +139,9 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def _escaped_in_json(character: str) -> str:
+def _escaped_in_json(character: str, *, everything: bool) -> str:
     # Of the controls JSON leaves only the line ends between its tokens, which are ours.
-    if character == "\n" or unicodedata.category(character) not in _HARMFUL:
+    if character == "\n" or not (everything or unicodedata.category(character) in _HARMFUL):
         return character
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

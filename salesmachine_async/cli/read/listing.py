@@ -1,6 +1,5 @@
 """``salesmachine list``: contacts, accounts and the rest, page after page."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -9,7 +8,7 @@ from salesmachine_async.cli import credentials as keys
 from salesmachine_async.cli.exits import USAGE
 from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
 from salesmachine_async.cli.running import run
-from salesmachine_async.cli.terminal import emit, fail, note, out
+from salesmachine_async.cli.terminal import emit, fail, note, on_terminal, out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -77,7 +76,7 @@ def command(
 
         async with open_client(found, auth, timeout) as api:
             pages = _pages(api, kind, query, timeout, limit)
-            if as_json or ndjson or not sys.stdout.isatty():
+            if as_json or ndjson or not on_terminal():
                 await _as_json(pages, array=as_json)
             else:
                 await _as_table(kind, pages)

@@ -1,21 +1,21 @@
 """Objects of the API as JSON: bytes of the wire stay what they mean, and cannot steer a terminal."""
 
-import sys
 from typing import Any
 
 import orjson
 
-from salesmachine_async.cli.terminal import emit, harmless_json, out
+from salesmachine_async.cli.terminal import ascii_json, emit, harmless_json, on_terminal, out, takes_unicode
 
 
 def line_of(data: Any) -> str:
     """Return *data* as JSON in one line."""
-    return harmless_json(orjson.dumps(data).decode())
+    text = orjson.dumps(data).decode()
+    return harmless_json(text) if takes_unicode() else ascii_json(text)
 
 
 def show(data: Any, *, plain: bool) -> None:
     """Print *data*: indented and coloured on a terminal, unless *plain*; else in one line."""
-    if plain or not sys.stdout.isatty():
+    if plain or not on_terminal():
         emit(line_of(data))
         return
     from rich.highlighter import JSONHighlighter  # noqa: PLC0415

@@ -35,7 +35,8 @@ CASES = [
 
 @cache
 def script(shell: str) -> str:
-    return {"bash": bash, "zsh": zsh, "fish": fish}[shell].script(tree_of(get_command(app)))
+    write = {"bash": bash.script, "zsh": zsh.script, "fish": fish.script}[shell]
+    return write(tree_of(get_command(app)))
 
 
 def shell(name: str, code: str) -> list[list[str]]:

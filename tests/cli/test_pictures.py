@@ -1,0 +1,40 @@
+"""docs/command-line.md shows every command, and its pictures load nothing from elsewhere."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.main import get_command
+
+from salesmachine_async.cli.app import app
+from salesmachine_async.cli.completion.tree import tree_of
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "command-line.md"
+COMMANDS = ["-".join(node.path[1:]) or "help" for node in tree_of(get_command(app)).walk()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_picture(command: str) -> None:
+    """The page shows it, and it is drawn from the program as it is called today."""
+    assert f"(cli-{command}.svg)" in PAGE.read_text()
+    picture = (DOCS / f"cli-{command}.svg").read_text()
+    root = ET.fromstring(picture)
+    text = "".join("".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert f"salesmachine {'--help' if command == 'help' else command.replace('-', ' ')}" in text.replace("\xa0", " ")
+
+
+def test_pictures_load_nothing() -> None:
+    """No address in them but those that the program has printed, of this machine."""
+    for picture in DOCS.glob("cli-*.svg"):
+        found = set(re.findall(r"(?:https?:)?//[\w.]+", picture.read_text()))
+        assert found <= {"http://www.w3.org", "http://127.0.0.1"}, picture
+
+
+def test_the_picture_of_the_help_is_up_to_date() -> None:
+    """It names all commands. Others change with every run."""
+    picture = (DOCS / "cli-help.svg").read_text()
+    for command in COMMANDS:
+        if command != "help" and "-" not in command:
+            assert f"&#160;{command}&#160;" in picture, command
