@@ -120,9 +120,8 @@ async def test_nobody_there(keys: dict[str, str]) -> None:
 async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A server that hangs is given up after --timeout, repetitions included."""
     sandbox.faults([Fault(latency=20, times=None)])
-    ended = await asyncio.wait_for(invoke("list", "contacts", "--timeout", "0.3", **keys), 10)
-    assert ended.status == 5
-    assert "no answer" in ended.err
+    ended = await asyncio.wait_for(invoke("list", "contacts", "--timeout", "0.7", **keys), 10)
+    assert ended == (5, "", "Error: no answer within 0.7 s\n")
 
 
 async def test_how_the_token_travels(sandbox: Sandbox, keys: dict[str, str]) -> None:

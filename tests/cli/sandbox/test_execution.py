@@ -100,6 +100,16 @@ async def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert text.count("SIGINT") == 1
 
 
+async def test_ctrl_c_is_not_handed_on_in_a_terminal(tmp_path: Path) -> None:
+    """The terminal has sent it to the command already: one that has left the terminal gets none from us."""
+    code = LISTENER.replace("+ 20", "+ 0.5").replace("import os,", "import os; os.setsid(); import")
+    status, text = await in_terminal(
+        "sandbox", "exec", "--quiet", *script(code, str(tmp_path / "done")), press=[("ready", "\x03")], extra={}
+    )
+    assert status == 7
+    assert "SIGINT" not in text
+
+
 async def test_grandchildren_do_not_hold_it_up() -> None:
     """It ends with its command, also when that left something running; it kills nothing."""
     code = (
