@@ -1,12 +1,16 @@
 """What is shown cannot steer a terminal."""
 
+import asyncio
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesmachine_async.cli.terminal import fail, harmless, harmless_json, note, warn
+from salesmachine_async.cli.terminal import ascii_json, fail, harmless, harmless_json, note, warn
+from tests.cli.process import environment
 
 HOSTILE = "\x1b]0;title\x07 \x9b31m \u202eevil \r\n \u2028 \x7f \ud800 \U000e0041"
 
@@ -33,6 +37,9 @@ def test_harmless_json(text: str) -> None:
     shown = harmless_json(json.dumps({text: text}, ensure_ascii=False))
     assert json.loads(shown) == {text: text}
     assert harmless(shown) == shown
+    shown = ascii_json(shown)
+    assert json.loads(shown) == {text: text}
+    assert shown.isascii()
 
 
 def test_messages_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +56,33 @@ def test_messages_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].startswith("WARNING: ")
     assert lines[2].startswith("Error: ")
     assert all(harmless(line) == line for line in lines)
+
+
+async def shell(code: str, **extra: str) -> tuple[int | None, str, str]:
+    """Run `$salesmachine …` in a shell."""
+    env = environment(salesmachine=f"{sys.executable} -m salesmachine_async", **extra)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("bash", "-c", code, stdout=pipe, stderr=pipe, env=env)
+    out, err = await process.communicate()
+    return process.returncode, out.decode("latin-1"), err.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+async def test_stdout_that_cannot_be_written() -> None:
+    """A full disk, or no stdout, is one line and status 1: data is never lost silently."""
+    ended = await shell("$salesmachine completion bash > /dev/full")
+    assert ended == (1, "", "Error: cannot write to stdout: No space left on device\n")
+    assert await shell("$salesmachine completion bash >&-") == (1, "", "Error: stdout is closed\n")
+
+
+async def test_an_encoding_that_lacks_characters() -> None:
+    """They are shown as escapes; in JSON as its own."""
+    code = "$salesmachine contact 日本é; $salesmachine list contacts"
+    status, out, err = await shell(
+        f"$salesmachine sandbox exec -q -- bash -c '{code}'", PYTHONIOENCODING="latin-1:strict"
+    )
+    assert (status, err) == (0, "")
+    first, second = out.splitlines()
+    assert first.startswith("Delivered: contact \\u65e5\\u672cé (")
+    assert json.loads(second)["unique_id"] == "日本é"
+    assert second.isascii()
