@@ -34,7 +34,7 @@ class Sections(TyperGroup):
         for name, each in self.commands.items():
             if not each.hidden:
                 panel = getattr(each, "rich_help_panel", None)
-                sections.setdefault(panel if isinstance(panel, str) else SET_UP, []).append((name, each))
+                sections.setdefault(panel if isinstance(panel, str) else IMPORT, []).append((name, each))
         width = max(len(name) for name in self.commands)
         for heading, commands in sections.items():
             # Groups first: typer has them last.

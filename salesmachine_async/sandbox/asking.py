@@ -110,6 +110,9 @@ async def read_body(request: web.Request) -> bytes:
         raise too_large from None
     except web.RequestPayloadError:
         raise ApiError(400, "the body cannot be decoded") from None
+    except ConnectionResetError:
+        # Nobody gets this answer; it is for the log of requests. It is no fault of ours, so no traceback either.
+        raise ApiError(400, "the client left before its body was read") from None
 
 
 async def read_json(request: web.Request) -> Any:

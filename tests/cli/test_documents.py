@@ -10,7 +10,7 @@ from salesmachine_async.cli.documents import DocumentError, parse_document, read
     [
         ('{"a":', """it ends too early, expecting value at line 1, column 6, behind '{"a":'"""),
         ("", "it is empty at line 1, column 1"),
-        ('{\n  "a": 1,\n}', "at line 3, column 1"),
+        ('{\n  "a": x\n}', "expecting value at line 2, column 8"),
         ('{"a": 1} x', "extra data at line 1, column 10"),
         ('{"a', "unterminated string starting at line 1, column 2"),
         ("{a: 1}", "did the shell take its quotes?"),

@@ -200,3 +200,19 @@ def test_numbered_placeholders_become_plain_ones() -> None:
         [7, 8, 8, 9],
     )
     assert positional("a = ?", (7,)) == ("a = ?", (7,))
+
+
+async def test_a_client_that_leaves_is_no_fault_of_ours(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """One that gives up before its body was read is in the log of requests, and no traceback is in ours."""
+    host, port = sandbox.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        "POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic dDo=\r\nContent-Type: application/json\r\n"
+    )
+    writer.write(f"{head}Content-Length: 100\r\n\r\n[".encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    while not sandbox.requests():  # bounded by the test's time-out
+        await asyncio.sleep(0.01)
+    assert caplog.records == []

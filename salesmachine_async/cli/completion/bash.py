@@ -71,6 +71,8 @@ def script(tree: Node) -> str:
             if argument.is_command:
                 arguments.append(f'        "{path} 0") COMPREPLY=($(compgen -c -- "$cur")); return ;;')
                 arguments.append(f'        "{path} "*) _salesmachine_files; return ;;')
+            elif argument.is_file:
+                arguments.append(f'        "{path} {index}") _salesmachine_files; return ;;')
             elif argument.choices:
                 arguments.append(f"        \"{path} {index}\") words=$'{_words(argument.choices)}' ;;")
     return _SCRIPT.format(
@@ -89,7 +91,8 @@ def script(tree: Node) -> str:
 
 
 def _patterns(texts: Iterable[str]) -> str:
-    return "|".join(f'"{text}"' for text in texts)
+    # Never nothing, which bash does not take: no word is empty here.
+    return "|".join(f'"{text}"' for text in texts) or '""'
 
 
 def _words(words: Iterable[str]) -> str:

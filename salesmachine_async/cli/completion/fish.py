@@ -42,6 +42,8 @@ def _lines(node: Node) -> Iterator[str]:
             choices = " ".join(argument.choices)
             once = _quoted(f"{condition}; and not __fish_seen_subcommand_from {choices}")
             yield f"complete -c salesmachine -n {once} -a {_quoted(choices)}"
+        elif argument.is_file:
+            yield f"{start} -F"
         elif argument.is_command:
             yield f"{start} -x -a '(__fish_complete_subcommand --fcs-skip={len(node.path)})'"
 

@@ -24,9 +24,10 @@ class Option(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """A positional argument; *is_command* when it is a command of the shell."""
+    """A positional argument: with *choices*, the path of a file, or a command of the shell and what it takes."""
 
     choices: Sequence[str]
+    is_file: bool
     is_command: bool
 
 
@@ -63,10 +64,11 @@ def tree_of(command: Any, path: tuple[str, ...] = ("salesmachine",)) -> Node:
         if getattr(param, "hidden", False):
             continue
         choices = [str(choice) for choice in param.type_descriptor.choices or ()]
+        is_file = "FILE" in (param.metavar or "")
         if param.param_type_name == "argument":
-            arguments.append(Argument(choices, param.metavar == "CMD"))
+            arguments.append(Argument(choices, is_file, param.metavar == "CMD"))
         else:
-            help_text, is_file = " ".join((param.help or "").split()), "FILE" in (param.metavar or "")
+            help_text = " ".join((param.help or "").split())
             names = [*param.opts, *param.secondary_opts]
             options.append(Option(names, help_text, not param.is_flag, choices, is_file))
     options.append(Option(("-h", "--help"), "Show this message and exit.", False, (), False))

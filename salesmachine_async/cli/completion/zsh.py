@@ -61,7 +61,7 @@ def _option(option: Option) -> list[str]:
 def _argument(index: int, argument: Argument) -> str:
     if argument.is_command:
         return "'*::command:_normal'"
-    what = f"({' '.join(argument.choices)})" if argument.choices else " "
+    what = f"({' '.join(argument.choices)})" if argument.choices else "_files" if argument.is_file else " "
     return _quoted(f"{index}:argument:{what}")
 
 

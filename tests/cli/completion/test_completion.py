@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 from functools import cache
+from typing import Annotated
 
 import pytest
+import typer
 from typer.main import get_command
 
 from salesmachine_async.cli.app import app
@@ -86,6 +88,22 @@ def test_zsh() -> None:
     code = f"autoload -U compinit; compinit -D -u; source =(cat <<'EOF'\n{script('zsh')}\nEOF\n)\n"
     names = shell("zsh", f"{code}print -l ${{(k)functions}} | grep ^_salesmachine; print ${{_comps[salesmachine]}}")[0]
     assert {"_salesmachine", "_salesmachine_list", "_salesmachine_sandbox", "_salesmachine_sandbox_exec"} <= {*names}
+
+
+def test_files() -> None:
+    """An argument that is called FILE is completed as one."""
+    files = typer.Typer(add_completion=False)
+    files.callback()(lambda: None)
+    files.command("read")(read_file)
+    tree = tree_of(get_command(files))
+    tried = "COMP_WORDS=(salesmachine read pypro); COMP_CWORD=2; _salesmachine; echo $COMPREPLY"
+    assert shell("bash", f"{bash.script(tree)}\n{tried}") == [["pyproject.toml"]]
+    assert shell("fish", f"{fish.script(tree)}\ncomplete -C 'salesmachine read pypro'") == [["pyproject.toml"]]
+    assert "1:argument:_files" in zsh.script(tree)
+
+
+def read_file(file: Annotated[str, typer.Argument(metavar="FILE")]) -> None:
+    """Do nothing."""
 
 
 async def test_the_command() -> None:
