@@ -1,6 +1,7 @@
 """JSON that a person passes in, by an argument, a file or stdin; errors name what is wrong and where."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def read_document(option: str, value: str) -> Any:
 
 def parse_document(name: str, text: str) -> Any:
     """
-    Parse JSON, strictly: no NaN, no name twice in an object.
+    Parse JSON, strictly: no NaN, no infinite number, no name twice in an object.
 
     Raises:
         DocumentError: It is none.
@@ -42,7 +43,7 @@ def parse_document(name: str, text: str) -> Any:
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise DocumentError(f"{name} is not UTF-8")
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_name_twice)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_name_twice)
     except json.JSONDecodeError as error:
         raise DocumentError(f"{name} is not JSON: {_explained(error)}{_hint(text)}") from None
     except ValueError as error:
@@ -83,6 +84,13 @@ def _hint(text: str) -> str:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # it would be sent as null
+        raise ValueError(f"{text[:_CONTEXT]} is too large a number")
+    return number
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from salesmachine_async.cli.documents import DocumentError, parse_document, read
         ('{"a', "unterminated string starting at line 1, column 2"),
         ("{a: 1}", "did the shell take its quotes?"),
         ('{"a": NaN}', "NaN is not JSON"),
+        ("[-1e400]", "-1e400 is too large a number"),
         ('{"a": {"b": 1, "b": 2}}', "the name 'b' is twice in an object"),
         ("[" * 100_000, "it is nested too deeply"),
         ('"\udcff"', "is not UTF-8"),
