@@ -24,15 +24,18 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
 _SECRET_PARAMS = frozenset({"api_token"})
 
 
+Body = Annotated[
+    str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The body: JSON, a file of it, or stdin.")
+]
+
+
 def command(
     method: Annotated[
         Method, typer.Argument(metavar="METHOD", case_sensitive=False, help="GET, POST, PUT, PATCH, DELETE …")
     ],
     path: Annotated[str, typer.Argument(metavar="PATH", help="Below the base URL, such as /v2/Contacts.")],
     *,
-    data: Annotated[
-        str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The body: JSON, a file of it, or stdin.")
-    ] = None,
+    data: Body = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="For the query; can be repeated.")
     ] = None,

@@ -14,8 +14,10 @@ import typer
 from salesmachine_async.cli.exits import USAGE
 from salesmachine_async.cli.sandbox.options import (
     DEFAULT_PORT,
+    AllowHost,
     Db,
     Faults,
+    PortFile,
     Rate,
     Seed,
     Settings,
@@ -35,15 +37,9 @@ def command(
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 takes any free one.")
     ] = (DEFAULT_PORT),
-    port_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write the port there when ready; removed at the end."),
-    ] = None,
+    port_file: PortFile = None,
     db: Db = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A further name that requests may be addressed to; can be repeated."),
-    ] = None,
+    allow_host: AllowHost = None,
     seed: Seed = None,
     faults: Faults = None,
     rate_limit: Rate = None,
@@ -69,12 +65,12 @@ def command(
     setting, and further settings behind colons:
 
     \b
-      503*2                    503 twice
-      429:retry_after=2        429 once, with Retry-After: 2
-      latency=200ms*           from then on everything waits for 200 ms
-      500:probability=10%:times=always:seed=1
+      503*2                       503 twice
+      429:retry_after=2           429 once, with Retry-After: 2
+      latency=200ms*              from then on everything waits for 200 ms
+      500:probability=10%:times=always:seed=1 one request in ten fails
       drop=after:path=/v1/batch   apply a batch, then cut the connection
-      ok*3                     let three requests through
+      ok*3                        let three requests through
 
     Settings: status times retry_after path probability seed drop (before, during,
     after) commit partial latency slow body raw. Quote what holds , or : as "…".
@@ -82,15 +78,8 @@ def command(
     if context.invoked_subcommand is not None:
         _no_options_before(context)
         return
-    settings = Settings(
-        host=host,
-        port=port,
-        db=db,
-        allow_host=allow_host or (),
-        seed=seed,
-        faults=faults,
-        rate_limit=rate_limit,
-    )
+    names = allow_host or ()
+    settings = Settings(host=host, port=port, db=db, allow_host=names, seed=seed, faults=faults, rate_limit=rate_limit)
     if not _is_loopback(host):
         warn(f"listening on {host}: whoever reaches this machine can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)

@@ -20,6 +20,14 @@ DEFAULT_PORT = 8700
 _RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?)?(ms|s|m|))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
+PortFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", dir_okay=False, help="Write the port there when ready; removed at the end."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A further name that requests may be addressed to; can be repeated."),
+]
 Db = Annotated[
     Path | None,
     typer.Option(metavar="FILE", dir_okay=False, help="Keep what arrives in this file; without it, in memory."),
