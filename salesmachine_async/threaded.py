@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar
 from weakref import WeakSet
 
+from salesmachine_async._delivery.loop_thread import LoopThread
 from salesmachine_async._log import logger
 from salesmachine_async.agent import Agent
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts
@@ -83,7 +83,7 @@ class ThreadedAgent:
         self._close_seconds = options.get("timeouts", Timeouts()).close
         self._lock = threading.RLock()  # re-entrant: a finaliser may track in the middle of a start
         # Set while its thread runs.
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
         # Set once it is closed.
         self._report: Report | None = None
         _agents.add(self)
@@ -170,19 +170,24 @@ class ThreadedAgent:
         Raises:
             AgentClosed: It was closed.
         """
-        self._call(self._agent.start)
+        self._begin(self._agent.start).result()
 
     def flush(self, timeout: float | None = None) -> Report:
-        """Wait until everything accepted before has an outcome; see `Agent.flush`."""
-        return self._call(self._agent.flush, timeout)
+        """
+        Wait until everything accepted before has an outcome; see `Agent.flush`.
+
+        A hook that holds the thread's event loop does not hold this longer than *timeout* and a second.
+        """
+        flushing = self._begin(self._agent.flush, timeout)
+        return flushing.result() if timeout is None else self._report_within(timeout, flushing)
 
     def drain(self) -> None:
         """Hold the producer back while the queue is nearly full; see `Agent.drain`."""
-        self._call(self._agent.drain)
+        self._begin(self._agent.drain).result()
 
     def ping(self) -> None:
         """Ask the server whether it is there and accepts the API key; see `Agent.ping`."""
-        self._call(self._agent.ping)
+        self._begin(self._agent.ping).result()
 
     def stats(self) -> Stats:
         """Return a snapshot of all counts; see `Agent.stats`."""
@@ -197,128 +202,91 @@ class ThreadedAgent:
 
         Returns:
             What became of all messages; later calls return the same.
+
+        Raises:
+            RuntimeError: It was called by a hook, in the thread it is to end.
         """
-        self._start_thread()
-        return self._finish_closing(self._begin_closing(timeout), timeout)
+        # Asked first: at the interpreter's end there are no more threads to ask the agent in.
+        return self._report or self._finish_closing(self._begin_closing(timeout), timeout)
 
-    def _begin_closing(self, timeout: float | None) -> Future[Report] | None:
-        thread = self._thread
-        return None if thread is None else thread.submit(self._agent.aclose(timeout))
+    def _begin_closing(self, timeout: float | None) -> Future[Report]:
+        return self._begin(self._agent.aclose, timeout)
 
-    def _finish_closing(self, closing: Future[Report] | None, timeout: float | None) -> Report:
-        if closing is None:
-            assert self._report is not None
-            return self._report
-        seconds = self._close_seconds if timeout is None else timeout
-        try:
-            report = closing.result(max(0.0, seconds) + GRACE_SECONDS)
-        except TimeoutError:
-            report = self._what_is_known()
-            logger.error("the thread of an agent is held by a hook: %d messages are undelivered", report.pending)
-        self._end_thread(report)
+    def _finish_closing(self, closing: Future[Report], timeout: float | None) -> Report:
+        report = self._report_within(self._close_seconds if timeout is None else timeout, closing)
+        with self._lock:
+            thread, self._thread = self._thread, None
+            # The first one counts: after it nothing happens any more.
+            self._report = report = self._report or report
+            _running.discard(self)
+        if thread is not None:
+            thread.stop(GRACE_SECONDS)
         return report
 
-    def _what_is_known(self) -> Report:
-        stats = self._agent.stats()
-        return Report(delivered=stats.delivered, lost=stats.lost, pending=stats.queued + stats.in_flight)
+    def _report_within(self, seconds: float, reporting: Future[Report]) -> Report:
+        """Wait for a report that the agent gives after at most *seconds*, unless something holds its loop."""
+        try:
+            return reporting.result(max(0.0, seconds) + GRACE_SECONDS)
+        except TimeoutError:
+            stats = self._agent.stats()
+            left = stats.queued + stats.in_flight
+            logger.error("the thread of an agent is held by a hook: %d messages are undelivered", left)
+            return Report(delivered=stats.delivered, lost=stats.lost, pending=left)
 
     # The thread.
 
     def _need_thread(self) -> None:
         """Start the thread, unless it runs, or the agent is closed, or the interpreter is past starting any."""
-        if self._thread is None and self._report is None:
+        if self._thread is None and self._report is None:  # not _needs_thread(): each call of everybody comes here
             try:
                 self._start_thread()
             except RuntimeError as exc:
                 logger.warning("no thread could be started to deliver messages: %s", exc)
 
+    def _needs_thread(self) -> bool:
+        return self._thread is None and self._report is None
+
     def _start_thread(self) -> None:
         with self._lock:
-            if self._thread is None and self._report is None:
-                thread = _LoopThread()
-                thread.call(self._agent.start())
-                self._thread = thread
-                _running.add(self)
-                _call_at_exit()
+            if not self._needs_thread():
+                return
+            thread = LoopThread()
+            try:
+                # A signal handler may have been here meanwhile; the lock lets it in.
+                if self._needs_thread():
+                    # Known before the agent starts: a hook that tracks must not start another.
+                    self._thread = thread
+                    _running.add(self)
+                    _call_at_exit()
+                    thread.submit(self._agent.start()).result()
+            except BaseException:
+                if self._thread is thread:
+                    self._thread = None
+                    _running.discard(self)
+                raise
+            finally:
+                if self._thread is not thread:
+                    thread.stop(GRACE_SECONDS)
 
-    def _end_thread(self, report: Report) -> None:
-        with self._lock:
-            thread, self._thread, self._report = self._thread, None, report
-            _running.discard(self)
-        if thread is not None:
-            thread.stop()
-
-    def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
-        """Run one of the agent's coroutines: in the thread, or once closed in another."""
-        self._start_thread()
-        thread = self._thread
-        if thread is not None:
-            return thread.call(function(*args))
-        thread = _LoopThread()
+    def _begin(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Future[T]:
+        """Begin one of the agent's coroutines in the thread; once closed, in another that ends with it."""
+        with self._lock:  # so that nobody ends the thread in between
+            self._start_thread()
+            if self._thread is not None:
+                return self._thread.submit(function(*args))
+        thread = LoopThread()
         try:
-            return thread.call(function(*args))
+            done = thread.submit(function(*args))
+            wait([done])
+            return done
         finally:
-            thread.stop()
+            thread.stop(GRACE_SECONDS)
 
     def _after_fork_in_child(self) -> None:
         """Forget the thread: it is the parent's."""
         self._lock = threading.RLock()
         _inherited.append(self._thread)
         self._thread = None
-
-
-class _LoopThread:
-    """
-    A thread that runs an event loop.
-
-    Not anyio's blocking portal: that waits for the loop before it returns a future, without a bound. A hook that holds
-    the loop would hold the end of the process.
-    """
-
-    def __init__(self) -> None:
-        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        # A daemon: the interpreter waits for all other threads before it runs what ends this one.
-        self._thread = threading.Thread(target=_serve, args=(ready,), name="salesmachine", daemon=True)
-        self._thread.start()
-        self._loop, self._stopping = ready.result()
-
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin to run a coroutine."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """
-        Run a coroutine, and wait for its result.
-
-        Raises:
-            RuntimeError: In the thread itself, which would wait for itself.
-        """
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
-        return self.submit(coroutine).result()
-
-    def stop(self) -> None:
-        """End the thread, or leave behind one whose loop is held."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(GRACE_SECONDS)
-
-
-def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    """Run an event loop until it is told to stop."""
-
-    async def main() -> None:
-        stopping = asyncio.Event()
-        ready.set_result((asyncio.get_running_loop(), stopping))
-        await stopping.wait()
-
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(main())
-    except BaseException as exc:
-        if ready.done():
-            raise
-        ready.set_exception(exc)
 
 
 def _call_at_exit() -> None:
@@ -341,7 +309,7 @@ def _worker_ends(**_: object) -> None:
 
 def close_all() -> None:
     """Close all agents with a running thread, at the same time, and say on stderr what could not be delivered."""
-    closings = [(agent, agent._begin_closing(None)) for agent in _running]  # pyright: ignore[reportPrivateUsage]
+    closings = [(agent, agent._begin_closing(None)) for agent in list(_running)]  # pyright: ignore[reportPrivateUsage]
     left = 0
     for agent, closing in closings:
         report = agent._finish_closing(closing, None)  # pyright: ignore[reportPrivateUsage]

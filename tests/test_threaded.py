@@ -14,11 +14,23 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, AgentClosed, Batching, LossReason, QueueLimits, Retry, ThreadedAgent, Timeouts
+from salesmachine_async import (
+    Agent,
+    AgentClosed,
+    Batching,
+    LossReason,
+    QueueLimits,
+    Report,
+    Retry,
+    ThreadedAgent,
+    Timeouts,
+)
 from salesmachine_async import threaded as module
+from salesmachine_async._delivery.loop_thread import LoopThread
 from salesmachine_async.errors import ConfigError, DeliveryError
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import Workspace, serve
@@ -211,6 +223,124 @@ def test_a_hook_that_holds_the_loop_does_not_hold_the_end(
     leave.set()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_hook_that_holds_the_loop_does_not_hold_a_flush_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It returns what is known by then."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hook(_delivery: object) -> None:
+        entered.set()
+        leave.wait(30)
+
+    with ThreadedAgent(transport=Carrier(), on_delivered=hook, batching=Batching(linger=0)) as agent:
+        agent.track("u", "first")
+        entered.wait(30)
+        agent.track("u", "second")
+        assert agent.flush(0).pending == 1
+        leave.set()
+        assert agent.flush().delivered == 2
+
+
+def test_a_hook_must_not_close_its_agent() -> None:
+    """It runs in the thread that the close would wait for."""
+    problems: list[BaseException] = []
+
+    def hook(_delivery: object) -> None:
+        try:
+            agent.close()
+        except RuntimeError as exc:
+            problems.append(exc)
+
+    agent = ThreadedAgent(transport=Carrier(), on_delivered=hook)
+    agent.track("u", "e")
+    agent.flush()
+    assert "must not wait" in str(problems[0])
+    assert agent.close().ok
+
+
+@pytest.mark.parametrize("wait", ["track", "flush", "close"])
+def test_a_signal_handler_may_use_it_while_it_starts(monkeypatch: pytest.MonkeyPatch, wait: str) -> None:
+    """Starting waits for the thread; a handler that runs meanwhile finds the same agent, and one thread remains."""
+    carrier = Carrier()
+    agent = ThreadedAgent(transport=carrier)
+    threads = threading.active_count()
+
+    class Interrupted(LoopThread):
+        def __init__(self) -> None:
+            super().__init__()
+            monkeypatch.setattr(module, "LoopThread", LoopThread)
+            agent.track("u", "of the handler")
+            if wait != "track":
+                assert getattr(agent, wait)().delivered == 1
+
+    monkeypatch.setattr(module, "LoopThread", Interrupted)
+    if wait == "close":
+        with pytest.raises(AgentClosed):
+            agent.track("u", "e")
+    else:
+        agent.track("u", "e")
+        assert threading.active_count() == threads + 1
+    assert agent.close().ok
+    assert carrier.events()[0] == "of the handler"
+    assert threading.active_count() == threads
+
+
+def test_a_hook_may_track_while_the_agent_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was queued before is delivered at once; the start does not wait for the hook, nor the hook for it."""
+
+    def hook(_delivery: object) -> None:
+        agent.track("u", "from the hook")
+
+    agent = ThreadedAgent(transport=Carrier(), on_delivered=hook)
+    with monkeypatch.context() as patch:
+        patch.setattr(agent, "_need_thread", lambda: None)
+        for _ in range(100):
+            agent.track("u", "queued")
+    agent.start()
+    assert agent.flush().delivered >= 100
+    agent.close()
+
+
+def test_a_start_that_is_interrupted_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while waiting; the next call starts anew."""
+    agent = ThreadedAgent(transport=Carrier())
+    threads = threading.active_count()
+
+    class Interrupted(LoopThread):
+        def submit(self, coroutine: Any) -> Any:
+            super().submit(coroutine).result()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "LoopThread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            agent.track("u", "e")
+    assert threading.active_count() == threads
+    assert agent.track("u", "e")
+    assert agent.close().delivered == 1
+
+
+def test_closing_in_many_threads_at_once_while_others_wait() -> None:
+    """All get the same report; nobody is left waiting for a loop that has ended."""
+    for _ in range(30):
+        agent = ThreadedAgent(transport=Carrier())
+        for _ in range(10):
+            agent.track("u", "e")
+        barrier = threading.Barrier(6)
+        reports: list[Report] = []
+
+        def work(call: Callable[[], Report], barrier: threading.Barrier = barrier, reports: Any = reports) -> None:
+            barrier.wait()
+            reports.append(call())
+
+        threads = [threading.Thread(target=work, args=(call,)) for call in (agent.close, agent.flush) * 3]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert [report.delivered for report in reports] == [10] * 6
 
 
 def test_unusable_arguments_are_refused_at_once() -> None:

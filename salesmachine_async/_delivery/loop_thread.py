@@ -1,0 +1,69 @@
+"""An event loop in a thread of its own, for callers that have none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+__all__ = ["LoopThread"]
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """
+    A thread that runs an event loop.
+
+    Not anyio's blocking portal: that waits for the loop before it returns a future, and again when it is stopped, both
+    without a bound. A hook that holds the loop would hold the end of the process.
+    """
+
+    def __init__(self) -> None:
+        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        # A daemon: the interpreter waits for all other threads before it runs what ends this one.
+        self._thread = threading.Thread(target=_serve, args=(ready,), name="salesmachine", daemon=True)
+        self._thread.start()
+        self._loop, self._stopping = ready.result()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """
+        Begin to run a coroutine.
+
+        Raises:
+            RuntimeError: In the thread itself, where waiting for the result would be waiting for oneself; or it has
+                ended.
+        """
+        try:
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()  # or it would warn that nobody awaited it
+            raise
+
+    def stop(self, timeout: float) -> None:
+        """End the thread, or leave it behind if its loop is held for longer than *timeout* seconds."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout)
+
+
+def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    """Run an event loop until it is told to stop."""
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        ready.set_result((asyncio.get_running_loop(), stopping))
+        await stopping.wait()
+
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(main())
+    except BaseException as exc:
+        if ready.done():
+            raise
+        ready.set_exception(exc)
