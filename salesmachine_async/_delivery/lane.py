@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-from backoff import expo, full_jitter
 
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
@@ -28,6 +26,7 @@ from salesmachine_async._core.retry import (
 )
 from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._delivery.backoff import Backoff
 from salesmachine_async._delivery.gate import Gate
 from salesmachine_async._delivery.hooks import Hooks, told_safely
 from salesmachine_async._delivery.transport import Transport
@@ -105,7 +104,7 @@ class Lane:
         self._hurry = asyncio.Event()
         self._hurry_timer: asyncio.TimerHandle | None = None
         self._last_attempt = float("-inf")
-        self._ceilings = self._fresh_ceilings()
+        self._backoff = Backoff(around.retry)
 
     async def run(self) -> None:
         """Deliver until cancelled. What is in flight then goes back to the front of the queue."""
@@ -143,7 +142,7 @@ class Lane:
 
     def hurry_now(self) -> None:
         """Cut a backoff short and begin a fresh one: there is little time left."""
-        self._ceilings = self._fresh_ceilings()
+        self._backoff = Backoff(self._around.retry)
         self._hurry.set()
 
     def cancel_timers(self) -> None:
@@ -227,7 +226,7 @@ class Lane:
             around.log("unparked", logging.WARNING, "the server no longer refuses: sending is not parked any more")
         match decision:
             case Deliver():
-                self._ceilings = self._fresh_ceilings()
+                self._backoff = Backoff(self._around.retry)
                 self._settle(batch)
                 around.hooks.delivered(batch, status=outcome.status, seconds=seconds)
             case Split():
@@ -239,10 +238,9 @@ class Lane:
                 around.hooks.lost(reason, outcome.error, [batch])
             case Pause():
                 self._pause_all(decision, outcome)
-            case Wait(at_most):
+            case Wait():
                 self._log_failure(outcome, "trying again")
-                wait = full_jitter(next(self._ceilings))
-                await self._sleep(wait if at_most is None else min(wait, at_most))
+                await self._sleep(self._backoff.seconds(decision))
             case Park(probe_after):
                 batch.failing_since = None  # a person mends this one; what follows is another trouble
                 await self._park(outcome, probe_after)
@@ -262,10 +260,7 @@ class Lane:
 
     def _pause_all(self, pause: Pause, outcome: Outcome) -> None:
         self._log_failure(outcome, "pausing")
-        jitter = full_jitter(next(self._ceilings))
-        # Behind a Retry-After comes some jitter too, or all agents of a fleet would return in the same instant.
-        wait = max(jitter, pause.at_least + min(jitter, self._around.retry.initial))
-        self._around.gate.pause(wait if pause.at_most is None else min(wait, pause.at_most))
+        self._around.gate.pause(self._backoff.seconds(pause))
         self._around.on_progress()
 
     async def _gate_open(self) -> None:
@@ -294,12 +289,6 @@ class Lane:
 
     def _log_failure(self, outcome: Outcome, verb: str) -> None:
         self._around.log(f"failing-{outcome.verdict.value}", logging.WARNING, "%s; %s", outcome.error, verb)
-
-    def _fresh_ceilings(self) -> Generator[float, None, None]:
-        retry = self._around.retry
-        ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
-        next(ceilings)  # backoff's generators yield once before the first number
-        return ceilings
 
 
 async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> Outcome:

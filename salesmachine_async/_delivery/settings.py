@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from ipaddress import ip_address
 from typing import Final
 
@@ -95,6 +96,21 @@ def check_proxy(proxy: object) -> URL:
     if url.scheme not in ("http", "https") or not url.host or url.port is None:
         raise ConfigError("proxy must be a URL as http://host:port")
     return url
+
+
+def check_ssl_context(ssl_context: object) -> ssl.SSLContext | bool:
+    """
+    Return what aiohttp is to be told: the context, or for None that it verifies by the default one.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if ssl_context is None:
+        return True
+    if not isinstance(ssl_context, ssl.SSLContext):
+        # To aiohttp False would mean: do not verify.
+        raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
+    return ssl_context
 
 
 def _is_loopback(host: str) -> bool:

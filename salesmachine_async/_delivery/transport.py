@@ -18,9 +18,15 @@ from aiohttp.client_proto import ResponseHandler
 from salesmachine_async._core.batch import Batch, Endpoint
 from salesmachine_async._core.wire import Outcome, Verdict, outcome
 from salesmachine_async._delivery.resolver import DaemonResolver
-from salesmachine_async._delivery.settings import check_base_url, check_credentials, check_proxy, from_environment
+from salesmachine_async._delivery.settings import (
+    check_base_url,
+    check_credentials,
+    check_proxy,
+    check_ssl_context,
+    from_environment,
+)
 from salesmachine_async._version import __version__
-from salesmachine_async.errors import CertificateRejected, ConfigError, ConnectionFailed, RequestTimeout
+from salesmachine_async.errors import CertificateRejected, ConnectionFailed, RequestTimeout
 from salesmachine_async.policy import Timeouts
 
 __all__ = ["HttpTransport", "Transport"]
@@ -89,11 +95,8 @@ class HttpTransport:
         self._urls = {endpoint: self._base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
         self._timeouts = timeouts or Timeouts()
-        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):  # pyright: ignore[reportUnnecessaryIsInstance]
-            # To aiohttp False would mean: do not verify.
-            raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
         self._proxy = None if proxy is None else check_proxy(proxy)
-        self._ssl = ssl_context if ssl_context is not None else True
+        self._ssl = check_ssl_context(ssl_context)
         # Made in the running loop at the first request; it belongs to that loop.
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
-from backoff import expo, full_jitter
 from yarl import URL
 
 from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, Situation, Wait, decide
 from salesmachine_async._core.wire import Outcome, Verdict, outcome
+from salesmachine_async._delivery.backoff import Backoff
 from salesmachine_async._delivery.transport import begin_attempt, failure, open_session, read_some
 from salesmachine_async.access.wire import Answer, Call, parsed
 from salesmachine_async.errors import (
@@ -95,7 +95,7 @@ class Caller:
             AgentClosed: The client was closed.
             WrongLoop: The client is in use in another event loop.
         """
-        loop, ceilings = asyncio.get_running_loop(), self._ceilings()
+        loop, backoff = asyncio.get_running_loop(), Backoff(self._settings.retry)
         failing_since: float | None = None
         sent = at_once = 0
         while True:
@@ -116,7 +116,7 @@ class Caller:
             if isinstance(decision, Deliver):
                 data = parsed(tried.outcome.status or 0, tried.body)
                 return Answer(status=tried.outcome.status or 0, headers=tried.headers, data=data)
-            wait = self._wait(decision, call, tried.outcome, ceilings)
+            wait = _wait(decision, call, tried.outcome, backoff)
             at_once = at_once + 1 if isinstance(decision, RetryNow) else 0
             await asyncio.sleep(wait)
 
@@ -126,25 +126,6 @@ class Caller:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    def _wait(self, decision: Decision, call: Call, result: Outcome, ceilings: Generator[float, None, None]) -> float:
-        """Return how long to wait before the next attempt; raises if there is none."""
-        error = result.error
-        assert error is not None
-        # Whether a call that failed was carried out is not known; only a 429 says that it was not.
-        if call.repeatable or isinstance(error, RateLimited):
-            match decision:
-                case RetryNow():
-                    return 0.0
-                case Wait(at_most):
-                    return _at_most(full_jitter(next(ceilings)), at_most)
-                case Pause(at_least, at_most):
-                    # As the lanes do: behind a Retry-After comes some jitter too.
-                    jitter = full_jitter(next(ceilings))
-                    return _at_most(max(jitter, at_least + min(jitter, self._settings.retry.initial)), at_most)
-                case _:
-                    pass
-        raise _explained(error, call)
 
     async def _attempt(self, call: Call) -> _Try:
         session, turns = self._open()
@@ -195,12 +176,6 @@ class Caller:
             raise WrongLoop("the client is in use in another event loop: make one for each loop")
         return self._session, self._turns
 
-    def _ceilings(self) -> Generator[float, None, None]:
-        retry = self._settings.retry
-        ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
-        next(ceilings)  # backoff's generators yield once before the first number
-        return ceilings
-
 
 class _TooLarge(Exception):
     """The body of an answer has no end."""
@@ -227,8 +202,17 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _at_most(seconds: float, most: float | None) -> float:
-    return seconds if most is None else min(seconds, most)
+def _wait(decision: Decision, call: Call, result: Outcome, backoff: Backoff) -> float:
+    """Return how long to wait before the next attempt; raises if there is none."""
+    error = result.error
+    assert error is not None
+    # Whether a call that failed was carried out is not known; only a 429 says that it was not.
+    if call.repeatable or isinstance(error, RateLimited):
+        if isinstance(decision, RetryNow):
+            return 0.0
+        if isinstance(decision, Wait | Pause):
+            return backoff.seconds(decision)
+    raise _explained(error, call)
 
 
 def _explained(error: DeliveryError, call: Call) -> DeliveryError:

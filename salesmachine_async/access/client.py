@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from salesmachine_async._delivery.settings import check_base_url, check_credentials, check_proxy, from_environment
+from salesmachine_async._delivery.settings import (
+    check_base_url,
+    check_credentials,
+    check_proxy,
+    check_ssl_context,
+    from_environment,
+)
 from salesmachine_async.access.calls import Caller, Settings
 from salesmachine_async.access.objects import Account, Activity, Contact, Note, Task, User
 from salesmachine_async.access.paths import Paths
@@ -102,7 +108,7 @@ class AccessClient:
                 retry=NO_RETRY if retry is None else retry,
                 timeouts=timeouts or Timeouts(),
                 max_connections=max_connections,
-                ssl_context=_verifying(ssl_context),
+                ssl_context=check_ssl_context(ssl_context),
                 proxy=None if proxy is None else check_proxy(proxy),
             )
         )
@@ -190,15 +196,6 @@ def _settled(token: str | None, tracking_token: str | None, base_url: str | None
         # A token given by hand is never mixed with one of the environment: they may be of different places.
         tracking_token = (variable if from_variables else "") or token
     return token, tracking_token, url
-
-
-def _verifying(ssl_context: object) -> ssl.SSLContext | bool:
-    if ssl_context is None:
-        return True
-    if not isinstance(ssl_context, ssl.SSLContext):
-        # To aiohttp False would mean: do not verify.
-        raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
-    return ssl_context
 
 
 def _checked(headers: Mapping[str, Any] | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from salesmachine_async import (
     Outcome,
     Retry,
 )
-from salesmachine_async._delivery import lane
+from salesmachine_async._delivery import backoff
 from salesmachine_async._delivery.hooks import told_safely
 from tests.carriers import BROKEN, OK, STALE, Carrier, answer
 from tests.virtual import run
@@ -29,7 +29,7 @@ from tests.virtual import run
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait is its ceiling, so that it can be told exactly."""
-    monkeypatch.setattr(lane, "full_jitter", lambda ceiling: ceiling)
+    monkeypatch.setattr(backoff, "full_jitter", lambda ceiling: ceiling)
 
 
 def delays(carrier: Carrier) -> list[float]:

@@ -23,7 +23,7 @@ from salesmachine_async import (
     Retry,
     Verdict,
 )
-from salesmachine_async._delivery import lane
+from salesmachine_async._delivery import backoff
 from tests.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
 from tests.virtual import run
 
@@ -31,7 +31,7 @@ from tests.virtual import run
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait is its ceiling, so that it can be told exactly."""
-    monkeypatch.setattr(lane, "full_jitter", lambda ceiling: ceiling)
+    monkeypatch.setattr(backoff, "full_jitter", lambda ceiling: ceiling)
 
 
 def delays(carrier: Carrier) -> list[float]:
@@ -77,7 +77,7 @@ def test_waits_are_jittered_over_the_whole_range(monkeypatch: pytest.MonkeyPatch
         asked.append(ceiling)
         return ceiling / 4
 
-    monkeypatch.setattr(lane, "full_jitter", quarter)
+    monkeypatch.setattr(backoff, "full_jitter", quarter)
     carrier = Carrier([BROKEN, BROKEN])
     deliver(carrier, "e", retry=Retry(initial=1, cap=10))
     assert asked == [1, 2]

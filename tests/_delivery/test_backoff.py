@@ -1,0 +1,50 @@
+"""The waits between attempts."""
+
+from __future__ import annotations
+
+import pytest
+
+from salesmachine_async import Retry
+from salesmachine_async._core.retry import Pause, Wait
+from salesmachine_async._delivery import backoff as module
+from salesmachine_async._delivery.backoff import Backoff
+
+POLICY = Retry(initial=0.5, cap=30.0)
+
+
+@pytest.fixture
+def longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dice always show the ceiling."""
+    monkeypatch.setattr(module, "full_jitter", lambda ceiling: ceiling)
+
+
+@pytest.mark.usefixtures("longest")
+def test_ceilings_double_up_to_the_cap() -> None:
+    """Of the policy."""
+    backoff = Backoff(POLICY)
+    assert [backoff.seconds(Wait(None)) for _ in range(8)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def test_waits_are_anywhere_below_the_ceiling() -> None:
+    """So that a fleet does not return as one."""
+    waits = [Backoff(POLICY).seconds(Wait(None)) for _ in range(200)]
+    assert all(0 <= wait <= 0.5 for wait in waits)
+    assert min(waits) < 0.1
+    assert max(waits) > 0.4
+
+
+@pytest.mark.usefixtures("longest")
+def test_a_pause_lasts_at_least_as_long_as_asked_and_a_little_more() -> None:
+    """At most the first ceiling more; or as long as the backoff, if that is longer."""
+    backoff = Backoff(POLICY)
+    assert backoff.seconds(Pause(10.0, None)) == 10.5
+    assert backoff.seconds(Pause(10.0, None)) == 10.5
+    assert [backoff.seconds(Pause(0.0, None)) for _ in range(2)] == [2.0, 4.0]
+
+
+@pytest.mark.usefixtures("longest")
+def test_no_wait_outlasts_what_is_left_of_the_budget() -> None:
+    """The last attempt comes at its end."""
+    backoff = Backoff(POLICY)
+    assert backoff.seconds(Wait(0.2)) == 0.2
+    assert backoff.seconds(Pause(0.1, 0.3)) == 0.3
