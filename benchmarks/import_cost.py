@@ -24,7 +24,8 @@ QUESTION: Final = "how long does the import take, and what does it pull in?"
 METHOD: Final = (
     "The class that an application uses, in a new interpreter for every import, in turn with one that imports "
     "nothing and with one that imports aiohttp alone (which any asyncio HTTP client of this kind needs); wall time "
-    "from start to exit, less that of the empty one; medians. Bytecode was compiled before."
+    "from start to exit, less that of the empty one; medians. Bytecode was compiled before. The pytest plug-in is timed "
+    "inside an interpreter that has imported pytest."
 )
 IMPORTS: Final = {
     "salesmachine-python": "from salesmachine.client import Client",
@@ -37,12 +38,23 @@ IMPORTS: Final = {
 }
 # Whole branches that a user of the agent must not pay for.
 FORBIDDEN: Final = ("aiohttp.web", "typer", "rich", "sqlite3", "salesmachine_async.sandbox", "salesmachine_async.cli")
+# What every run of pytest pays for having us installed.
+PLUGIN: Final = (
+    "import time, pytest; start = time.perf_counter(); import salesmachine_async.testing.plugin; "
+    "print((time.perf_counter() - start) * 1000)"
+)
+PLUGIN_MILLISECONDS: Final = 5.0
 
 
 def _seconds(code: str) -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def _plugin_milliseconds() -> float:
+    told = subprocess.run([sys.executable, "-c", PLUGIN], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(told)
 
 
 def _modules(code: str) -> list[str]:
@@ -92,6 +104,9 @@ def ask(options: Options) -> Result:
     ours = modules["salesmachine-async"]
     unwanted = [name for name in ours if any(name == bad or name.startswith(f"{bad}.") for bad in FORBIDDEN)]
     result.bars.append(Bar(f"modules of {', '.join(FORBIDDEN)} pulled in", len(unwanted), 0))
+    plugin = median(_plugin_milliseconds() for _ in range(options.pick(15, 3)))
+    result.bars.append(Bar("the pytest plug-in, beyond pytest", plugin, PLUGIN_MILLISECONDS, unit=" ms"))
+    result.data["plugin_milliseconds"] = plugin
     result.notes.append(
         f"An interpreter that imports nothing took {empty * 1000:.0f} ms. Besides what aiohttp alone pulls in, "
         f"the agent imports {len(set(ours) - set(modules['aiohttp']))} modules"
