@@ -24,8 +24,8 @@ QUESTION: Final = "how long does the import take, and what does it pull in?"
 METHOD: Final = (
     "The class that an application uses, in a new interpreter for every import, in turn with one that imports "
     "nothing and with one that imports aiohttp alone (which any asyncio HTTP client of this kind needs); wall time "
-    "from start to exit, less that of the empty one; medians. Bytecode was compiled before. The pytest plug-in is timed "
-    "inside an interpreter that has imported pytest."
+    "from start to exit, less that of the empty one; medians. Bytecode was compiled before. The pytest plug-in is "
+    "timed inside an interpreter that has imported pytest."
 )
 IMPORTS: Final = {
     "salesmachine-python": "from salesmachine.client import Client",

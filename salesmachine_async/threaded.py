@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async._delivery.transport import Transport
 
-__all__ = ["Options", "ThreadedAgent"]
+__all__ = ["Options", "ThreadedAgent", "close_all", "flush_all"]
 
 T = TypeVar("T")
 
@@ -316,6 +316,16 @@ def close_all() -> None:
         left += report.lost.get(LossReason.CLOSED, 0) + report.pending
     if left:
         warnings.warn(f"{left} messages were not delivered before the process ended", RuntimeWarning, stacklevel=1)
+
+
+def flush_all(timeout: float) -> None:
+    """Wait until all agents with a running thread have delivered what they hold; at most so many seconds."""
+    flushings = [
+        (agent, agent._begin(agent._agent.flush, timeout))  # pyright: ignore[reportPrivateUsage]
+        for agent in list(_running)
+    ]
+    for agent, flushing in flushings:
+        agent._report_within(timeout, flushing)  # pyright: ignore[reportPrivateUsage]
 
 
 def _all_after_fork_in_child() -> None:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import os
 from contextvars import Context
-from typing import Any, Final
-from weakref import WeakSet
+from typing import Final
 
-from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.wire import Outcome
-from salesmachine_async._delivery.settings import TOKEN_VARIABLE
-from salesmachine_async._log import TroubleLog, logger
+from salesmachine_async._log import TroubleLog
 from salesmachine_async.agent import Agent
-from salesmachine_async.errors import ConfigError, ConnectionFailed
+from salesmachine_async.integrations._environment import agent_of_the_environment, stand_in
+from salesmachine_async.tracker import Calls
 
-__all__ = ["Life", "Nowhere", "guard_log", "nothing", "say_off"]
+__all__ = ["Life", "guard_log"]
 
 # Of all integrations: their own failures, which never reach the application.
 guard_log: Final = TroubleLog()
-
-# Those that were started by a request, not by a lifespan: nobody will stop them before the process ends.
-_unattended: WeakSet[Life] = WeakSet()
 
 
 class Life:
@@ -35,89 +27,55 @@ class Life:
             None: one of its own, from the environment. If that is not possible, tracking is off and a log line says so.
     """
 
-    __slots__ = ("__weakref__", "_given", "_loop", "_own")
+    __slots__ = ("_agent", "_given", "_loop")
 
     def __init__(self, agent: Agent | None) -> None:
         self._given = agent
-        self._own: Agent | None = None
+        # Of the lifespan, while one runs; else the given one.
+        self._agent = agent
         # Where the agent was started last; compared, never called.
         self._loop: object = None
 
-    @property
-    def agent(self) -> Agent:
-        """The agent."""
-        if self._given is not None:
-            return self._given
-        if self._own is None:
-            self._own = agent_of_the_environment()
-        return self._own
-
-    async def start(self, *, attended: bool) -> Agent:
-        """
-        Have the agent deliver on the running loop. Logs what goes wrong; never raises.
-
-        Args:
-            attended: Whether `stop` will be called.
-        """
-        agent = self.agent
-        try:
-            loop = asyncio.get_running_loop()
-            if self._loop is not loop:
-                # In a context of its own: the tasks live long and must keep neither a request nor its trace.
-                await loop.create_task(agent.start(), context=Context())
-                self._loop = loop
-                if self._given is None and not attended:
-                    _unattended.add(self)
-        except Exception as exc:  # noqa: BLE001 (the application comes first)
-            guard_log("start", logging.ERROR, "the agent could not be started: %s", exc)
+    async def begin(self) -> Agent:
+        """Start the agent with the application, which `end` will be told the end of. Never raises."""
+        agent = self._agent
+        if agent is None:
+            self._agent = agent = agent_of_the_environment()
+        await self._start(agent)
         return agent
 
-    async def stop(self) -> None:
+    async def serve(self) -> Calls:
+        """
+        Return the agent for a request, and have it deliver. Never raises.
+
+        Where no lifespan runs, each request may come with an event loop that ends with it (test clients): an agent
+        of our own then has a loop of its own.
+        """
+        agent = self._agent
+        if agent is None:
+            return stand_in()
+        await self._start(agent)
+        return agent
+
+    async def end(self) -> None:
         """Deliver what is left within the agent's own deadline; close the agent if it is ours. Never raises."""
-        own, self._own, self._loop = self._own, None, None
-        _unattended.discard(self)
+        agent, self._agent, self._loop = self._agent, self._given, None
         try:
-            if own is not None:
-                await own.aclose()
-            elif self._given is not None:
+            if self._given is not None:
                 seconds = self._given._timeouts.close  # pyright: ignore[reportPrivateUsage]
                 await self._given.flush(seconds)
+            elif agent is not None:
+                await agent.aclose()
         except Exception as exc:  # noqa: BLE001
             guard_log("stop", logging.ERROR, "the agent could not be closed: %s", exc)
 
-
-def agent_of_the_environment() -> Agent:
-    """Return an agent configured by the environment; one that refuses everything if that cannot be, and say so."""
-    try:
-        return Agent()
-    except ConfigError as exc:
-        say_off(exc)
-        return Agent(transport=Nowhere(), before_send=nothing)
-
-
-def say_off(exc: ConfigError) -> None:
-    """Log that nothing is tracked. That there is no token is usual on a developer's machine."""
-    level = logging.ERROR if os.environ.get(TOKEN_VARIABLE) else logging.WARNING
-    logger.log(level, "tracking is off: %s", exc)
-
-
-class Nowhere:
-    """A carrier that carries nothing."""
-
-    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (the protocol)
-        """Fail: nothing is ever queued for it, but somebody may `ping`."""
-        return Outcome.failed(ConnectionFailed("tracking is off"))
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
-def nothing(_message: dict[str, Any]) -> None:
-    """Drop every message, after it was checked as always."""
-
-
-@atexit.register
-def _drain_unattended() -> None:
-    """Deliver what is left where no lifespan did it. Registered after, and so run before, the agent's last warning."""
-    for life in list(_unattended):
-        asyncio.run(life.stop())
+    async def _start(self, agent: Agent) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            if self._loop is loop:
+                return
+            # In a context of its own: the tasks live long and must keep neither a request nor its trace.
+            await loop.create_task(agent.start(), context=Context())
+            self._loop = loop
+        except Exception as exc:  # noqa: BLE001 (the application comes first)
+            guard_log("start", logging.ERROR, "the agent could not be started: %s", exc)

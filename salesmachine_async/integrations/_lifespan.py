@@ -36,7 +36,7 @@ async def run_lifespan(app: ASGIApp, life: Life, scope: Scope, receive: Receive,
                 raise
         await protocol.finish()
     finally:
-        await life.stop()
+        await life.end()
 
 
 class _Protocol:
@@ -53,14 +53,14 @@ class _Protocol:
         self.touched = True
         message = await self._receive()
         if message["type"] == "lifespan.startup":
-            await self._life.start(attended=True)
+            await self._life.begin()
         self._seen.add(message["type"])
         return message
 
     async def send(self, message: Message) -> None:
         self.touched = True
         if message["type"] in LAST:
-            await self._life.stop()
+            await self._life.end()
         self._seen.add(message["type"])
         await self._send(message)
 

@@ -80,9 +80,9 @@ def setup(
     )
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
-        app[AGENT] = await life.start(attended=True)
+        app[AGENT] = await life.begin()
         yield
-        await life.stop()
+        await life.end()
 
     # First, so that the agent starts before everything else and ends after it; the middleware is outermost.
     app.cleanup_ctx.insert(0, lifetime)
@@ -113,7 +113,7 @@ def _middleware(
         if _TRACKER in request:  # set up twice
             return await handler(request)
         request_tracker = RequestTracker(
-            life.agent, contact and partial(contact, request), account and partial(account, request)
+            await life.serve(), contact and partial(contact, request), account and partial(account, request)
         )
         request[_TRACKER] = request_tracker
         token = enter(request_tracker)

@@ -40,8 +40,8 @@ class SalesmachineMiddleware:
     Args:
         app: The application.
         agent: Used as it is: started, flushed at the application's end, never closed. None: one of its own, from the
-            environment, which starts and ends with the application (or, where no lifespan runs, with the first request
-            and the process).
+            environment, which starts and ends with the application; where no lifespan runs, one `ThreadedAgent` for the
+            process, which begins with its first message and ends with the interpreter.
         pageviews: Whether every answered request of an identified contact is a pageview.
         contact: Tells from the scope who it is, for requests in which nobody calls `identify`. Asked late, so that it
             sees what the application's own middleware has put there.
@@ -88,7 +88,7 @@ class SalesmachineMiddleware:
             await self._request(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        agent = await self._life.start(attended=False)
+        agent = await self._life.serve()
         tracker = RequestTracker(
             agent, self._contact and partial(self._contact, scope), self._account and partial(self._account, scope)
         )

@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -31,19 +30,14 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from salesmachine_async._delivery.hooks import told_safely
-from salesmachine_async.errors import ConfigError
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
-from salesmachine_async.integrations._life import Nowhere, guard_log, nothing, say_off
+from salesmachine_async.integrations._environment import stand_in
+from salesmachine_async.integrations._life import guard_log
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.integrations.asgi import KEY
-from salesmachine_async.threaded import ThreadedAgent
 from salesmachine_async.tracker import Calls
 
 __all__ = ["Options", "SalesmachineMiddleware", "current_tracker", "identify"]
-
-# One for the process; made by the first request that is not wrapped.
-_threaded: list[Calls] = []
-_threaded_lock: Final = threading.Lock()
 
 
 class Options(TypedDict, total=False):
@@ -51,8 +45,8 @@ class Options(TypedDict, total=False):
     The setting ``SALESMACHINE``.
 
     Attributes:
-        agent: Where there is no ASGI wrapper: what carries the messages. Default: a `ThreadedAgent` from the
-            environment.
+        agent: Where there is no ASGI wrapper: what carries the messages. Default: one `ThreadedAgent` for the process,
+            from the environment.
         pageviews: Where there is no ASGI wrapper: whether every answered request of an identified contact is a
             pageview; *exclude*, *methods*, *client_ip* and *user_agent* are as of the wrapper.
         contact: Tells from the request who it is; default: the primary key of ``request.user``.
@@ -131,7 +125,7 @@ class SalesmachineMiddleware:
         if isinstance(tracker, RequestTracker):
             tracker.ask_by_default(contact, account)
             return tracker
-        tracker = RequestTracker(self._agent or _threaded_agent(), contact, account)
+        tracker = RequestTracker(self._agent or stand_in(), contact, account)
         tracker.expects_pageview = self._pageviews.wanted(request.method or "")
         return tracker
 
@@ -176,17 +170,6 @@ class _Visit:
             user_agent=request.META.get("HTTP_USER_AGENT"),
         )
         tracker.pageview(params)
-
-
-def _threaded_agent() -> Calls:
-    with _threaded_lock:
-        if not _threaded:
-            try:
-                _threaded.append(ThreadedAgent())
-            except ConfigError as exc:
-                say_off(exc)
-                _threaded.append(ThreadedAgent(transport=Nowhere(), before_send=nothing))
-    return _threaded[0]
 
 
 def _user_of(request: HttpRequest) -> Uid:

@@ -96,11 +96,11 @@ class SalesmachinePlugin(InitPlugin):
         app_config.middleware.insert(0, self._middleware())  # outermost
         # Lifespans begin before all startup hooks, and shutdown hooks end after all lifespans: first and last of all.
         app_config.lifespan.insert(0, self._start)  # pyright: ignore[reportUnknownMemberType]
-        app_config.on_shutdown.append(self._life.stop)
+        app_config.on_shutdown.append(self._life.end)
         app_config.dependencies["salesmachine"] = Provide(current_tracker, sync_to_thread=False)
         return app_config
 
     @asynccontextmanager
     async def _start(self, _app: Litestar) -> AsyncGenerator[None]:
-        await self._life.start(attended=True)
+        await self._life.begin()
         yield

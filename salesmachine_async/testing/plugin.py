@@ -24,9 +24,12 @@ def salesmachine() -> Iterator[Recorder]:
 @pytest.fixture(scope="session")
 def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnusedFunction]
     from salesmachine_async.testing import serve  # noqa: PLC0415
+    from salesmachine_async.threaded import flush_all  # noqa: PLC0415
 
     with serve() as sandbox:
         yield sandbox
+        # What the application of the last test still holds would find nobody here, and hold up the end of the run.
+        flush_all(1.0)
 
 
 @pytest.fixture

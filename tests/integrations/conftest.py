@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from salesmachine_async._log import TroubleLog
-from salesmachine_async.integrations import _life
+from salesmachine_async.integrations import _environment, _life
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import Recorder, Workspace, serve
 
@@ -25,6 +25,15 @@ def workspace(server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for name, value in workspace.environment.items():
         monkeypatch.setenv(name, value)
     return workspace
+
+
+@pytest.fixture(autouse=True)
+def no_stand_in_stays() -> Iterator[None]:
+    """The agent of requests without a lifespan is the process's: here each test has its own."""
+    yield
+    for agent in _environment._stand_ins.values():
+        agent.close(1)
+    _environment._stand_ins.clear()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, Batch, Outcome
+from salesmachine_async import Agent, Batch, Outcome, ThreadedAgent
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.testing import Workspace
 from tests.carriers import Carrier
@@ -186,16 +186,50 @@ async def test_a_cancelled_lifespan_still_drains(workspace: Workspace) -> None:
     assert len(workspace.events()) == 1
 
 
-async def test_without_a_lifespan_the_first_request_starts_the_agent(workspace: Workspace) -> None:
-    """In-process test clients, and servers told to leave it off."""
+async def test_without_a_lifespan_an_agent_with_a_thread_of_its_own_delivers(workspace: Workspace) -> None:
+    """In-process test clients, and servers told to leave it off: it is the same for all, and needs nobody's loop."""
+    app = App()
+    for middleware in (SalesmachineMiddleware(app), SalesmachineMiddleware(app)):
+        await call(middleware, "/")
+    (agent,) = {tracker.agent for tracker in app.trackers}
+    assert isinstance(agent, ThreadedAgent)
+    assert len(await workspace.wait_for_async("/", count=2)) == 2
+
+
+async def test_a_lifespan_after_requests_without_one_has_its_own_agent(workspace: Workspace) -> None:
+    """Tests use the same application in either way."""
+    app = App(polite)
+    middleware = SalesmachineMiddleware(app)
+    await call(middleware, "/before")
+    async with running(middleware):
+        await call(middleware, "/within")
+        assert isinstance(app.trackers[1].agent, Agent)
+    await call(middleware, "/after")
+    assert app.trackers[0].agent is app.trackers[2].agent
+    assert "closed" in repr(app.trackers[1].agent)
+    assert len(await workspace.wait_for_async(count=3)) == 3
+
+
+async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's server must not be told by the agent of another test; what the old one has is delivered."""
     app = App()
     middleware = SalesmachineMiddleware(app)
+    await call(middleware, "/old")
+    monkeypatch.setenv("SALESMACHINE_API_TOKEN", f"{workspace.token}-other")
+    await call(middleware, "/new")
+    assert [event["event_uid"] for event in await workspace.wait_for_async()] == ["/old"]
+    assert app.trackers[0].agent is not app.trackers[1].agent
+
+
+async def test_a_given_agent_without_a_lifespan_is_started_by_the_first_request() -> None:
+    """On the loop of that request."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    middleware = SalesmachineMiddleware(App(), agent)
     await call(middleware, "/")
-    await call(middleware, "/")
-    (agent,) = {tracker.agent for tracker in app.trackers}
     assert "open" in repr(agent)
     await agent.aclose()
-    assert len(workspace.events()) == 2
+    assert carrier.events() == ["/"]
 
 
 async def test_the_agents_tasks_do_not_remember_the_request_that_started_it() -> None:
@@ -226,7 +260,6 @@ async def test_the_scope_does_not_keep_the_tracker(workspace: Workspace) -> None
     await SalesmachineMiddleware(app, contact=lambda scope: "u")(scope, None, send)  # type: ignore[arg-type]
     assert "salesmachine" not in scope
     assert app.trackers[0].track("later")
-    await app.trackers[0].agent.aclose()
 
 
 async def test_mounted_twice_one_agent_lives(workspace: Workspace) -> None:
@@ -237,7 +270,7 @@ async def test_mounted_twice_one_agent_lives(workspace: Workspace) -> None:
     async with running(outer):
         await call(outer, "/")
     assert len(workspace.events()) == 1
-    assert inner._life._own is None
+    assert inner._life._agent is None
 
 
 async def test_without_keys_tracking_is_off_and_says_so(

@@ -13,8 +13,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.test.utils import override_settings
 
-from salesmachine_async import ThreadedAgent
-from salesmachine_async.integrations import django as integration
+from salesmachine_async.integrations import _environment
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
 from salesmachine_async.testing import Recorder, Workspace
 from tests.integrations.django_project import cookie_of
@@ -199,28 +198,21 @@ def test_wsgi_a_failing_pageview_does_not_reach_the_answer(
     assert "an automatic pageview failed: RuntimeError" in caplog.text
 
 
-def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace) -> None:
     """From the environment, made by the first request."""
-    monkeypatch.setattr(integration, "_threaded", [])
     with override_settings(SALESMACHINE={"pageviews": True}):
         wsgi("/sync/7/")
         wsgi("/sync/8/")
-    (agent,) = integration._threaded
-    assert isinstance(agent, ThreadedAgent)
-    assert agent.close().ok
+    assert _environment.stand_in().close().ok
     assert workspace.summary()["pageviews"] == 2
 
 
 def test_wsgi_without_keys_is_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """And says so."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
-    monkeypatch.setattr(integration, "_threaded", [])
     with override_settings(SALESMACHINE={"pageviews": True}):
         assert wsgi("/sync/7/") == ("200", b"ok")
     assert "tracking is off: no API token" in caplog.text
-    (agent,) = integration._threaded
-    assert isinstance(agent, ThreadedAgent)
-    agent.close()
 
 
 def test_a_setting_that_is_a_mistake_is_found_at_the_start() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -26,7 +25,6 @@ def app() -> FastAPI:
     @app.get("/def/{user}")
     def threaded(user: str, sm: Tracker) -> None:
         sm.identify(user)
-        app.state.agent = sm.agent
 
     return app
 
@@ -51,13 +49,30 @@ def test_delivered_with_the_lifespan(app: FastAPI, workspace: Workspace) -> None
     assert [event["contact_uid"] for event in workspace.events()] == [f"u{number}" for number in range(5)]
 
 
+def test_delivered_without_the_lifespan(app: FastAPI, workspace: Workspace) -> None:
+    """As most people write their tests: the client ends its loop with each request, but not what was tracked."""
+    client = TestClient(app)
+    for number in range(5):
+        assert client.get(f"/def/u{number}").status_code == 200
+    assert len(workspace.wait_for("pageview", count=5)) == 5
+    assert workspace.summary()["duplicates"] == 0
+
+
 # The connections of loops that are no more can only be collected, and say so: that is what a lifespan is for.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_without_the_lifespan_one_agent_goes_through_many_loops(app: FastAPI, workspace: Workspace) -> None:
+def test_without_the_lifespan_a_given_agent_goes_through_many_loops(workspace: Workspace) -> None:
     """A loop for each request; nothing is lost on the way, and the end may come in yet another loop."""
+    agent = workspace.agent()
+    app = FastAPI()
+    app.add_middleware(SalesmachineMiddleware, agent=agent)
+
+    @app.get("/{user}")
+    def tracked(user: str, sm: Tracker) -> None:
+        sm.identify(user)
+        sm.track("seen")
+
     for number in range(5):
-        assert TestClient(app).get(f"/def/u{number}").status_code == 200
-    agent: Any = app.state.agent
+        assert TestClient(app).get(f"/u{number}").status_code == 200
     assert asyncio.run(agent.aclose()).delivered == 5
     assert len(workspace.events()) == 5
     # Each once, although a request that ended with its loop was perhaps repeated: with the same ids.

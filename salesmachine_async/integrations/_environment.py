@@ -1,0 +1,82 @@
+"""The agents an application has without making one: configured by the environment, or off where that cannot be."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any, Final
+
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.wire import Outcome
+from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._log import logger
+from salesmachine_async.agent import Agent
+from salesmachine_async.errors import ConfigError, ConnectionFailed
+from salesmachine_async.threaded import ThreadedAgent
+
+__all__ = ["agent_of_the_environment", "stand_in"]
+
+VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
+
+_lock: Final = threading.Lock()
+# The one there is, by the environment it was made in.
+_stand_ins: dict[tuple[str | None, ...], ThreadedAgent] = {}
+
+
+def agent_of_the_environment() -> Agent:
+    """Return a new agent; one that refuses everything if the environment has no usable keys, and say so."""
+    try:
+        return Agent()
+    except ConfigError as exc:
+        _say_off(exc)
+        return Agent(transport=_Nowhere(), before_send=_nothing)
+
+
+def stand_in() -> ThreadedAgent:
+    """
+    Return the one agent of the process for requests around which no event loop is sure to live: without a lifespan.
+
+    In tests the environment changes; then so does the agent.
+    """
+    environment = tuple(map(os.environ.get, VARIABLES))
+    agent = _stand_ins.get(environment)
+    if agent is None:
+        with _lock:
+            agent = _stand_ins.get(environment) or _replaced(environment)
+    return agent
+
+
+def _replaced(environment: tuple[str | None, ...]) -> ThreadedAgent:
+    for old in _stand_ins.values():
+        # Not waited for: a request is being answered. What is left of it by the exit is waited for there.
+        threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
+    _stand_ins.clear()
+    try:
+        agent = ThreadedAgent()
+    except ConfigError as exc:
+        _say_off(exc)
+        agent = ThreadedAgent(transport=_Nowhere(), before_send=_nothing)
+    _stand_ins[environment] = agent
+    return agent
+
+
+def _say_off(exc: ConfigError) -> None:
+    """Log that nothing is tracked. That there is no token is usual on a developer's machine."""
+    level = logging.ERROR if os.environ.get(TOKEN_VARIABLE) else logging.WARNING
+    logger.log(level, "tracking is off: %s", exc)
+
+
+class _Nowhere:
+    """A carrier that carries nothing."""
+
+    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (the protocol)
+        """Fail: nothing is ever queued for it, but somebody may `ping`."""
+        return Outcome.failed(ConnectionFailed("tracking is off"))
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def _nothing(_message: dict[str, Any]) -> None:
+    """Drop every message, after it was checked as always."""
