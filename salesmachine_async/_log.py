@@ -43,7 +43,7 @@ class TroubleLog:
             level: As of `logging`.
             message: With ``%s`` for *args*. Never a payload, a token or a secret.
             args: For the message.
-            loud: Whether it must be seen even where logging is not configured: messages are lost.
+            loud: Whether it must be seen even where logging is not configured: messages are lost, or none are sent.
 
         The record has the attributes ``trouble`` (the kind) and ``suppressed``, for structured logging.
         """

@@ -283,6 +283,7 @@ class Lane:
                 "sending is parked, messages are kept: %s. Trying again every %g s",
                 outcome.error,
                 probe_after,
+                loud=True,  # most web servers configure no logging but their own, and a wrong key must not be a riddle
             )
             around.on_progress()
         await asyncio.sleep(probe_after)

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
+from inspect import iscoroutine
 from typing import Final, cast
 
+from salesmachine_async._delivery.hooks import told_safely
 from salesmachine_async.integrations._life import guard_log
 from salesmachine_async.tracker import Calls, Tracker
 
@@ -110,14 +112,12 @@ def _asked(what: str, ask: Callable[[], Uid]) -> Uid:
     try:
         uid = cast("object", ask())
     except Exception as exc:  # noqa: BLE001 (it is the user's code, and the response comes first)
-        guard_log(what, logging.ERROR, "the %s callable raised %s", what, type(exc).__name__)
+        guard_log(what, logging.ERROR, "the %s callable raised %s", what, told_safely(exc), loud=True)
         return None
     if uid is None or isinstance(uid, str | int):
-        return uid
-    close = getattr(uid, "close", None)  # an un-awaited coroutine would warn
-    if callable(close):
-        close()
-    guard_log(
-        what, logging.ERROR, "the %s callable must return a str, an int or None, not %s", what, type(uid).__name__
-    )
+        return None if uid == "" else uid  # many a session has that for nobody
+    if iscoroutine(uid):
+        uid.close()  # or it would warn that nobody awaited it
+    kind = type(uid).__name__
+    guard_log(what, logging.ERROR, "the %s callable must return a str, an int or None, not %s", what, kind, loud=True)
     return None

@@ -10,12 +10,12 @@ from typing import Any, Final
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.wire import Outcome
 from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
-from salesmachine_async._log import logger
+from salesmachine_async._log import say_loudly
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
 from salesmachine_async.threaded import ThreadedAgent
 
-__all__ = ["agent_of_the_environment", "stand_in"]
+__all__ = ["agent_of_the_environment", "nothing", "stand_in"]
 
 VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
 
@@ -30,7 +30,7 @@ def agent_of_the_environment() -> Agent:
         return Agent()
     except ConfigError as exc:
         _say_off(exc)
-        return Agent(transport=_Nowhere(), before_send=_nothing)
+        return Agent(transport=_Nowhere(), before_send=nothing)
 
 
 def stand_in() -> ThreadedAgent:
@@ -56,15 +56,19 @@ def _replaced(environment: tuple[str | None, ...]) -> ThreadedAgent:
         agent = ThreadedAgent()
     except ConfigError as exc:
         _say_off(exc)
-        agent = ThreadedAgent(transport=_Nowhere(), before_send=_nothing)
+        agent = ThreadedAgent(transport=_Nowhere(), before_send=nothing)
     _stand_ins[environment] = agent
     return agent
 
 
 def _say_off(exc: ConfigError) -> None:
-    """Log that nothing is tracked. That there is no token is usual on a developer's machine."""
+    """
+    Log that nothing is tracked. That there is no token is usual on a developer's machine.
+
+    Loudly: web servers configure no logging but their own, and who forgot the keys would wonder.
+    """
     level = logging.ERROR if os.environ.get(TOKEN_VARIABLE) else logging.WARNING
-    logger.log(level, "tracking is off: %s", exc)
+    say_loudly(level, "tracking is off: %s", exc)
 
 
 class _Nowhere:
@@ -78,5 +82,5 @@ class _Nowhere:
         """Do nothing."""
 
 
-def _nothing(_message: dict[str, Any]) -> None:
+def nothing(_message: dict[str, Any]) -> None:
     """Drop every message, after it was checked as always."""

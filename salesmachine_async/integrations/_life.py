@@ -78,4 +78,4 @@ class Life:
             await loop.create_task(agent.start(), context=Context())
             self._loop = loop
         except Exception as exc:  # noqa: BLE001 (the application comes first)
-            guard_log("start", logging.ERROR, "the agent could not be started: %s", exc)
+            guard_log("start", logging.ERROR, "the agent could not be started: %s", exc, loud=True)

@@ -55,16 +55,17 @@ class Pattern:
         """Whether *message* is what is expected."""
         return kind_of(message) == self._kind and not self._differences(message)
 
-    def explain(self, messages: Iterable[Mapping[str, Any]], *, where: str = "") -> str:
-        """Say that there is none, and show the nearest misses and what there is instead."""
+    def explain(self, messages: Iterable[Mapping[str, Any]], headline: str = "") -> str:
+        """Say that there is none (or *headline*), and show the nearest misses and what there is instead."""
         there = list(messages)
-        lines = [f"no {self}{where}; there {_number(len(there), 'message')} in all."]
+        lines = [f"{headline or f'no {self}'}; {_number(len(there))}"]
         # Of equals the latest: tests look at what they have just done.
         near = sorted(
             ((self._differences(message), message) for message in reversed(there) if kind_of(message) == self._kind),
             key=lambda each: len(each[0]),
         )
-        for differences, message in near[:NEAREST]:
+        misses = [(differences, message) for differences, message in near if differences]
+        for differences, message in misses[:NEAREST]:
             lines += ["", f"  {_title(message)}, but:"]
             for each in differences:
                 lines.append(f"    - {each.path}: {each.wanted!r}")
@@ -130,5 +131,7 @@ def _shown(found: object) -> str:
     return "(missing)" if found is _MISSING else repr(found)
 
 
-def _number(count: int, what: str) -> str:
-    return f"is 1 {what}" if count == 1 else f"are {count or 'no'} {what}s"
+def _number(count: int) -> str:
+    if not count:
+        return "no message at all was tracked."
+    return "1 message was tracked in all." if count == 1 else f"{count} messages were tracked in all."

@@ -9,6 +9,7 @@ from typing import Any
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async.agent import Agent
+from salesmachine_async.integrations._environment import nothing
 from salesmachine_async.policy import Batching, Invalid, QueueLimits
 from salesmachine_async.report import Report
 from salesmachine_async.testing._matching import Pattern
@@ -60,7 +61,8 @@ class Recorder(Agent):
             batching=agent._batching,
             queue=agent._queue,
             on_invalid=agent._on_invalid,
-            before_send=agent._before_send,
+            # An application made before the capture may have found no keys: it is on all the same.
+            before_send=None if agent._before_send is nothing else agent._before_send,
         )
         shadow._recorded, shadow._collecting = self._recorded, self._collecting
         return shadow

@@ -13,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 
 from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
+from salesmachine_async.agent import _agents as agents  # pyright: ignore[reportPrivateUsage]
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing._matching import Pattern
 from salesmachine_async.threaded import ThreadedAgent
@@ -195,12 +196,21 @@ class _Search:
         __tracebackhide__ = True
         if len(self._found) >= self._count:
             return self._found
-        if self._count == 1:
-            raise AssertionError(self._pattern.explain(self._seen, where=f" within {self._timeout:g} s"))
-        raise AssertionError(
-            f"only {len(self._found)} of {self._count} within {self._timeout:g} s: "
-            + self._pattern.explain(self._seen, where=" but these")
-        )
+        headline = f"no {self._pattern} within {self._timeout:g} s"
+        if self._count > 1:
+            headline = f"only {len(self._found)} of {self._count} within {self._timeout:g} s: {self._pattern}"
+        raise AssertionError(self._pattern.explain(self._seen, headline) + _said_of_agents())
+
+
+def _said_of_agents() -> str:
+    """Tell of what is still on its way, which is the usual reason that a message is missing."""
+    held = sum(stats.queued + stats.in_flight for stats in (agent.stats() for agent in list(agents)))
+    if not held:
+        return ""
+    return (
+        f"\n\nAgents of this process still hold {held} messages. Does the event loop run that they were started on? "
+        "Do they send here?"
+    )
 
 
 def _flat(faults: Iterable[Fault | int | Iterable[Fault | int]]) -> Iterator[Fault]:

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from salesmachine_async.testing import Recorder, Workspace
 
 
+FIXTURES = ("salesmachine", "salesmachine_sandbox")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Set our fixtures up before all others: a client that starts the application must find the environment changed."""
+    names: list[str] = getattr(item, "fixturenames", [])
+    for name in FIXTURES:
+        if name in names:
+            names.remove(name)
+            names.insert(0, name)
+
+
 @pytest.fixture
 def salesmachine() -> Iterator[Recorder]:
     """Record in memory what all agents of this process are told; no network is reached."""

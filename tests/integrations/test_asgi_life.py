@@ -294,6 +294,29 @@ async def test_without_keys_tracking_is_off_and_says_so(
     assert "SALESMACHINE_API_TOKEN" in record.message
 
 
+async def test_missing_keys_are_told_where_nobody_has_configured_logging(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As under uvicorn, which configures its own loggers only; the NullHandler of a library would swallow it."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+    monkeypatch.setattr(logging.getLogger("salesmachine_async"), "parent", None)
+    async with running(SalesmachineMiddleware(App(polite))):
+        pass
+    assert capfd.readouterr().err == "tracking is off: no API token: pass token= or set SALESMACHINE_API_TOKEN\n"
+
+
+async def test_an_empty_token_turns_tracking_off(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The switch for an environment that has the keys otherwise."""
+    monkeypatch.setenv("SALESMACHINE_API_TOKEN", "")
+    middleware = SalesmachineMiddleware(App(polite))
+    async with running(middleware):
+        assert (await call(middleware, "/")).status == 200
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert workspace.requests() == []
+
+
 async def test_unusable_keys_are_an_error_in_the_log_and_no_more(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,6 +126,16 @@ async def test_the_contact_is_asked_after_the_application_has_set_it(recorder: R
     recorder.assert_tracked("pageview", contact_uid=42, account_uid="7")
 
 
+async def test_an_empty_uid_is_nobody(recorder: Recorder) -> None:
+    """Many a session has that for an anonymous visitor; it must not become an error of the handler that tracks."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert current_tracker().track("seen") is False
+        await answering(uid=None)(scope, receive, send)
+
+    assert await pageviews(recorder, app, contact=lambda scope: "") == []
+
+
 async def test_identify_comes_before_what_the_callables_say(recorder: Recorder) -> None:
     """Also when it says: nobody."""
     assert len(await pageviews(recorder, contact=lambda scope: "other", account=lambda scope: "team")) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async import Agent, AgentClosed, Invalid, InvalidMessage, ThreadedAgent
-from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identify
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.integrations.opentelemetry import UntracedTransport
 from salesmachine_async.testing import Recorder, capture
 from tests.carriers import Carrier
@@ -115,6 +115,23 @@ async def test_an_application_with_the_middleware_needs_no_keys(monkeypatch: pyt
             await call(middleware)
     recorder.assert_tracked("pageview", contact_uid="u")
     assert "SALESMACHINE_API_TOKEN" not in os.environ
+
+
+async def test_an_application_that_found_no_keys_is_captured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was started before the test."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise ValueError
+        identify("u")
+        current_tracker().track("e")
+
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        with capture() as recorder:
+            await call(middleware)
+    recorder.assert_tracked("e", contact_uid="u")
 
 
 def test_a_recorder_of_ones_own_stays_ones_own() -> None:

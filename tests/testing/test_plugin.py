@@ -57,6 +57,27 @@ def test_sandbox(salesmachine_sandbox: Workspace, number):
     assert len(salesmachine_sandbox.wait_for("ordered")) == 1
     assert len(salesmachine_sandbox.events()) == 1
 
+class App:
+    def __init__(self):
+        self.agent = Agent(retry=Retry(initial=0.001))
+        self.url = os.environ["SALESMACHINE_API_URL"]
+
+@pytest.fixture
+def app():  # asked for before ours
+    return App()
+
+@pytest.fixture(scope="session")
+def long_lived_app():
+    return App()
+
+def test_our_fixtures_come_first(app, long_lived_app, salesmachine_sandbox):
+    assert app.url == long_lived_app.url == salesmachine_sandbox.url
+
+def test_our_recorder_comes_first(app, salesmachine):
+    assert app.url.endswith("invalid")
+    app.agent.track("u", "e")
+    salesmachine.assert_tracked("e")
+
 def test_failure(salesmachine):
     agent.track("u", "ordered", {"order": "9"})
     salesmachine.assert_tracked("ordered", order=9)
@@ -79,7 +100,7 @@ def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
     options = ["-q", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]
     command = [sys.executable, "-m", "pytest", *options, *(f"-p{name}" for name in plugins), str(tmp_path)]
     ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-    assert "1 failed, 7 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "1 failed, 9 passed" in ended.stdout, ended.stdout + ended.stderr
     assert "E       AssertionError: no event with event_uid='ordered', params.order=9" in ended.stdout
     assert "E           + params.order: '9'" in ended.stdout
     assert "def assert_tracked" not in ended.stdout

@@ -168,7 +168,7 @@ def test_a_failure_shows_the_nearest_misses_and_all_messages(recorder: Recorder)
     recorder.track("u", "order_created", {"order": "9"})
     recorder.track("v", "order_created", {"order": 8})
     assert failure(recorder, "order_created", contact_uid="u", order=9).splitlines() == [
-        "no event with event_uid='order_created', contact_uid='u', params.order=9; there are 3 messages in all.",
+        "no event with event_uid='order_created', contact_uid='u', params.order=9; 3 messages were tracked in all.",
         "",
         "  event with event_uid='order_created', contact_uid='u', but:",
         "    - params.order: 9",
@@ -189,7 +189,7 @@ def test_a_failure_shows_the_nearest_misses_and_all_messages(recorder: Recorder)
 
 def test_a_failure_without_any_message_says_so(recorder: Recorder) -> None:
     """In one line."""
-    assert failure(recorder) == "no event; there are no messages in all."
+    assert failure(recorder) == "no event; no message at all was tracked."
 
 
 def test_a_failure_names_what_is_missing_deep_inside(recorder: Recorder) -> None:
@@ -197,7 +197,7 @@ def test_a_failure_names_what_is_missing_deep_inside(recorder: Recorder) -> None
     recorder.track("u", "e", {"plan": {"name": "pro"}})
     text = failure(recorder, "e", plan={"seats": 5})
     assert "    - params.plan.seats: 5\n    + params.plan.seats: (missing)" in text
-    assert "there is 1 message in all" in text
+    assert "; 1 message was tracked in all." in text
 
 
 def test_a_failure_is_bounded(recorder: Recorder) -> None:

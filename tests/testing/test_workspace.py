@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -65,7 +66,9 @@ def test_what_does_not_come_is_shown_with_the_nearest(workspace: Workspace) -> N
     with pytest.raises(AssertionError) as caught:
         workspace.wait_for("ordered", timeout=0, order=9)
     text = str(caught.value)
-    assert text.startswith("no event with event_uid='ordered', params.order=9 within 0 s; there is 1 message in all.")
+    assert text.startswith(
+        "no event with event_uid='ordered', params.order=9 within 0 s; 1 message was tracked in all."
+    )
     assert "    - params.order: 9\n    + params.order: '9'" in text
 
 
@@ -74,14 +77,14 @@ def test_too_few_are_counted(workspace: Workspace) -> None:
     with workspace.threaded_agent() as agent:
         agent.track("u", "ordered")
     with pytest.raises(
-        AssertionError, match=r"^only 1 of 2 within 0.01 s: no event with event_uid='ordered' but these"
+        AssertionError, match=r"^only 1 of 2 within 0.01 s: event with event_uid='ordered'; 1 message was"
     ):
         workspace.wait_for("ordered", count=2, timeout=0.01)
 
 
 async def test_the_asynchronous_wait_fails_alike(workspace: Workspace) -> None:
     """With nothing at all."""
-    with pytest.raises(AssertionError, match=r"^no event with event_uid='e' within 0.02 s; there are no messages"):
+    with pytest.raises(AssertionError, match=r"^no event with event_uid='e' within 0.02 s; no message at all"):
         await workspace.wait_for_async("e", timeout=0.02)
 
 
@@ -102,3 +105,16 @@ async def test_workspaces_do_not_see_each_other(server: Sandbox) -> None:
     assert other.summary()["accepted"] == 3
     other.reset()
     assert other.events() == []
+
+
+def test_a_failure_tells_of_what_agents_still_hold(workspace: Workspace) -> None:
+    """The usual reasons: an agent whose event loop has ended, or that sends elsewhere."""
+    agent = workspace.agent()
+    with pytest.raises(AssertionError) as caught:
+        workspace.wait_for("e", timeout=0)
+    assert "still hold" not in str(caught.value)
+    agent.track("u", "e")
+    with pytest.raises(AssertionError, match="Agents of this process still hold 1 messages"):
+        workspace.wait_for("e", timeout=0)
+    asyncio.run(agent.aclose())
+    assert workspace.wait_for("e")
