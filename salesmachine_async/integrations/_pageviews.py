@@ -64,9 +64,9 @@ class Pageviews:
             excluded=re.compile("|".join(map(translate, exclude))) if exclude else None,
         )
 
-    def wanted(self, method: str) -> bool:
+    def wanted(self, method: object) -> bool:
         """Whether a request with *method* may become a pageview."""
-        return self.enabled and method in self.methods
+        return self.enabled and isinstance(method, str) and method in self.methods
 
     def excludes(self, route: str, path: str) -> bool:
         """Whether one of the patterns fits the route's template or the path."""

@@ -61,10 +61,9 @@ def _name_of(endpoint: Any) -> str | None:
     """Return the handler's name, for routers that note nothing else. Better than the path, which may hold anything."""
     while isinstance(endpoint, partial):
         endpoint = endpoint.func  # pyright: ignore
-    if endpoint is None:
-        return None
-    named: Any = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)  # pyright: ignore
-    return f"{named.__module__}.{named.__qualname__}"
+    # An object is no handler but an application that was mounted, and that noted nothing: static files, or a 404.
+    name = _text(getattr(endpoint, "__qualname__", None))  # pyright: ignore
+    return name and f"{endpoint.__module__}.{name}"  # pyright: ignore
 
 
 def _text(value: object) -> str | None:

@@ -29,6 +29,8 @@ __all__ = ["SalesmachineMiddleware", "current_tracker", "identify"]
 
 # In the scope: the request's tracker. Also tells an inner middleware that an outer one is at work.
 KEY: Final = "salesmachine"
+# What ends an answer, unless it says that there is more.
+LAST: Final = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 
 
 class SalesmachineMiddleware:
@@ -140,12 +142,11 @@ class _Visit:
 
     async def _send(self, message: Message) -> None:
         await self._forward(message)
-        kind = message["type"]
-        if kind == "http.response.start":
-            with suppress(Exception):
+        with suppress(Exception):  # a message that breaks the protocol is the server's affair
+            if message["type"] == "http.response.start":
                 self._status = int(message["status"])
-        elif kind == "http.response.pathsend" or (kind == "http.response.body" and not message.get("more_body")):
-            self._end(aborted=False)
+            elif message["type"] in LAST and not message.get("more_body") and not self._over:
+                self._end(aborted=False)
 
     def _end(self, *, aborted: bool) -> None:
         """Track the pageview, unless it is none. Whatever goes wrong goes to the log."""

@@ -82,6 +82,32 @@ async def test_a_file_sent_by_path_is_an_answer(recorder: Recorder) -> None:
     assert "aborted" not in recorder.assert_tracked("pageview")["params"]
 
 
+async def test_a_file_sent_by_descriptor_is_an_answer(recorder: Recorder) -> None:
+    """The zero-copy extension stands for the body as well."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed(scope)
+        await send(START)
+        await send({"type": "http.response.zerocopysend", "file": 3, "more_body": True})
+        await send({"type": "http.response.zerocopysend", "file": 3})
+
+    await call(wrapped(app, recorder))
+    assert "aborted" not in recorder.assert_tracked("pageview")["params"]
+
+
+async def test_an_answer_that_goes_on_after_its_end_is_one_pageview(recorder: Recorder) -> None:
+    """Servers drop what comes after a disconnect without a word."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed(scope)
+        await send(START)
+        await send({"type": "http.response.body"})
+        await send({"type": "http.response.body"})
+
+    await call(wrapped(app, recorder))
+    assert len(recorder.messages) == 1
+
+
 async def test_an_exception_before_the_answer_is_a_500_and_passes_untouched(recorder: Recorder) -> None:
     """The same exception, not wrapped; its text is nowhere in the pageview."""
     boom = RuntimeError("secret")
@@ -167,6 +193,35 @@ async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) 
     answer = await websocket(wrapped(app, recorder), "/")
     assert answer.kinds == ["websocket.accept"]
     assert [message["event_uid"] for message in recorder.messages] == ["said"]
+
+
+@pytest.mark.parametrize("kind", ["websocket.close", "websocket.http.response.start"])
+async def test_a_handshake_that_is_denied_passes_as_it_is(recorder: Recorder, kind: str) -> None:
+    """In either way that ASGI knows; it is no pageview either."""
+    messages: list[dict[str, Any]] = [{"type": kind, "code": 1008, "status": 403, "headers": []}]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed(scope)
+        for message in messages:
+            await send(message)
+
+    answer = await websocket(wrapped(app, recorder, contact=lambda scope: "u"), "/")
+    assert all(got is sent for got, sent in zip(answer.messages, messages, strict=True))
+    assert recorder.messages == []
+
+
+async def test_a_websocket_that_breaks_off_raises_what_it_raised(recorder: Recorder) -> None:
+    """And its tracker is gone from the context."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed(scope)
+        await send({"type": "websocket.accept"})
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        await websocket(wrapped(app, recorder), "/")
+    with pytest.raises(LookupError):
+        current_tracker()
 
 
 async def test_unknown_kinds_of_scopes_pass_through(recorder: Recorder) -> None:
@@ -284,7 +339,7 @@ async def test_a_closed_agent_answers_all_the_same(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    "message", [{"type": "http.response.start"}, {"type": "http.response.start", "status": "strange"}]
+    "message", [{"type": "http.response.start"}, {"type": "http.response.start", "status": "strange"}, {}, {"type": []}]
 )
 async def test_messages_that_break_the_protocol_are_the_servers_affair(
     recorder: Recorder, message: dict[str, Any]
@@ -297,3 +352,70 @@ async def test_messages_that_break_the_protocol_are_the_servers_affair(
 
     assert (await call(wrapped(app, recorder))).messages == [message]
     recorder.assert_tracked("pageview", status=500)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"method": None},
+        {"method": ["GET"]},
+        {"path": None},
+        {"headers": None},
+        {"headers": [("user-agent", "text")]},
+        {"headers": [b"broken"]},
+        {"headers": [(b"user-agent", None)]},
+        {"client": 7},
+        {"client": ()},
+        {"root_path": 7, "app_root_path": 7},
+        {"route": 7, "endpoint": 7, "fastapi": 7, "path_params": 7, "path_template": 7},
+    ],
+    ids=str,
+)
+async def test_a_strange_scope_is_the_applications_affair(recorder: Recorder, strange: dict[str, Any]) -> None:
+    """Whatever a server, or a middleware outside, has put there: the answer is whole."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        identify("u")
+        await send(START)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    tracked = wrapped(app, recorder, client_ip=True, user_agent=True, exclude=["/x"])
+
+    async def outside(scope: Any, receive: Any, send: Any) -> None:
+        await tracked({**scope, **strange}, receive, send)
+
+    answer = await call(outside)
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+async def test_an_application_that_breaks_the_scope_is_answered_all_the_same(recorder: Recorder) -> None:
+    """Emptied, or with an object in it that raises at every look."""
+
+    class Hostile:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        identify("u")
+        hostile = scope["path"] == "/hostile"
+        scope.clear()
+        if hostile:
+            scope.update(route=Hostile(), endpoint=Hostile(), fastapi=Hostile(), method="GET")
+        await send(START)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    for path in ("/emptied", "/hostile"):
+        assert (await call(wrapped(app, recorder), path)).body == b"ok"
+
+
+@pytest.mark.parametrize("uid", ["\x00\x1b[31m", "a\nb", "\ud800", " " * 50, "u" * 100_000, -1, True])
+async def test_a_strange_uid_does_not_reach_the_answer(recorder: Recorder, uid: Any) -> None:
+    """Recorded if it can be sent; else a line in the log."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["route"] = Route()
+        await send(START)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    answer = await call(wrapped(app, recorder, contact=lambda scope: uid, account=lambda scope: uid))
+    assert (answer.status, answer.body) == (200, b"ok")

@@ -71,10 +71,11 @@ async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorde
     assert "acme" not in message["params"]["visit_url"]
 
 
-async def test_files_of_a_mount_are_named_by_what_serves_them(recorder: Recorder) -> None:
-    """One name for all; a path would be one name for each."""
-    assert (await call(make(recorder), "/static/driver.py")).status == 200
-    recorder.assert_tracked("pageview", visit_url="starlette.staticfiles.StaticFiles")
+@pytest.mark.parametrize(("path", "status"), [("/static/driver.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404)])
+async def test_what_a_mount_answers_without_a_route_is_no_pageview(recorder: Recorder, path: str, status: int) -> None:
+    """Neither files nor what a scanner tries: nothing tells the one from the other."""
+    assert (await call(make(recorder), path)).status == status
+    assert recorder.messages == []
 
 
 async def test_a_wrong_path_is_no_pageview(recorder: Recorder) -> None:
