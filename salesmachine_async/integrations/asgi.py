@@ -100,8 +100,8 @@ class SalesmachineMiddleware:
         try:
             if scope["type"] == "http" and self._pageviews.wanted(scope.get("method", "")):
                 tracker.expects_pageview = True
-                visit = _Visit(self._pageviews, tracker, scope, send)
-                await visit.run(self.app, receive)
+                visit = _Visit(self._pageviews, tracker, scope, receive, send)
+                await visit.run(self.app)
             else:
                 await self.app(scope, receive, send)
         finally:
@@ -113,22 +113,37 @@ class SalesmachineMiddleware:
 class _Visit:
     """One request that is to become a pageview."""
 
-    __slots__ = ("_failed", "_forward", "_over", "_pageviews", "_scope", "_started", "_status", "_tracker")
+    __slots__ = (
+        "_failed",
+        "_fetch",
+        "_forward",
+        "_gone",
+        "_over",
+        "_pageviews",
+        "_scope",
+        "_started",
+        "_status",
+        "_tracker",
+    )
 
-    def __init__(self, pageviews: Pageviews, tracker: RequestTracker, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, pageviews: Pageviews, tracker: RequestTracker, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._pageviews = pageviews
         self._tracker = tracker
         self._scope = scope
+        self._fetch = receive
         self._forward = send
         self._started = perf_counter()
         self._status: int | None = None
         self._failed = False
+        self._gone = False
         self._over = False
 
-    async def run(self, app: ASGIApp, receive: Receive) -> None:
+    async def run(self, app: ASGIApp) -> None:
         """Run the application."""
         try:
-            await app(self._scope, receive, self._send)
+            await app(self._scope, self._receive, self._send)
         except Exception:
             self._failed = True
             raise
@@ -140,13 +155,19 @@ class _Visit:
             if not self._over:
                 self._end(aborted=not self._failed or self._status is not None)
 
+    async def _receive(self) -> Message:
+        message = await self._fetch()
+        with suppress(Exception):
+            self._gone = self._gone or message["type"] == "http.disconnect"
+        return message
+
     async def _send(self, message: Message) -> None:
         await self._forward(message)
         with suppress(Exception):  # a message that breaks the protocol is the server's affair
             if message["type"] == "http.response.start":
                 self._status = int(message["status"])
             elif message["type"] in LAST and not message.get("more_body") and not self._over:
-                self._end(aborted=False)
+                self._end(aborted=self._gone)  # some middleware ends an answer nobody waits for as if it were whole
 
     def _end(self, *, aborted: bool) -> None:
         """Track the pageview, unless it is none. Whatever goes wrong goes to the log."""

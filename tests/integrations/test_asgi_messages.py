@@ -182,6 +182,28 @@ async def test_a_client_that_goes_in_the_middle_is_aborted(recorder: Recorder) -
     recorder.assert_tracked("pageview", status=200, aborted=True)
 
 
+async def test_an_answer_ended_for_a_client_that_is_gone_is_aborted(recorder: Recorder) -> None:
+    """As Starlette's BaseHTTPMiddleware does: told of the disconnect, it ends the stream as if that were all."""
+    gone = {"type": "http.disconnect"}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed(scope)
+        await send(START)
+        assert await receive() is gone
+        await send({"type": "http.response.body"})
+        assert await receive() is gone  # after the end it is nothing special
+
+    async def receive() -> Any:
+        return gone
+
+    async def send(message: Any) -> None:
+        pass
+
+    await wrapped(app, recorder)(http_scope(), receive, send)
+    assert len(recorder.messages) == 1
+    recorder.assert_tracked("pageview", status=200, aborted=True)
+
+
 async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) -> None:
     """Context for both kinds of connection."""
 

@@ -1,0 +1,142 @@
+"""The README's quickstarts are what the examples say, and its tests pass as they stand there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.process import ROOT
+
+README = (ROOT / "README.md").read_text()
+# By heading: whose code it shows.
+QUICKSTARTS = {
+    "FastAPI": "fastapi_app",
+    "Starlette, or any ASGI application": "starlette_app",
+    "Litestar": "litestar_app",
+    "Django": "django_app",
+    "aiohttp": "aiohttp_app",
+    "Without an event loop": "script",
+}
+
+
+def block(heading: str) -> str:
+    """Return the first Python block below a heading."""
+    (section,) = re.findall(rf"^##+ {re.escape(heading)}\n(.*?)(?=^## |^### |\Z)", README, re.DOTALL | re.MULTILINE)
+    found = re.search(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert found is not None, heading
+    return found[1]
+
+
+class Said:
+    """What a module says: its statements at any depth, without docstrings and comments, and its keyword arguments."""
+
+    def __init__(self, source: str) -> None:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
+                del node.body[0]
+        self.statements = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)}
+        self.imports = {name for node in ast.walk(tree) for name in imported(node)}
+        self.keywords = {
+            each.arg: each.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for each in node.keywords
+            if each.arg
+        }
+
+    def has(self, statement: ast.stmt) -> bool:
+        """Whether a statement stands here; a setting may stand here as a keyword argument, for its like in a module."""
+        if names := set(imported(statement)):
+            return names <= self.imports
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            value = self.keywords.get(statement.targets[0].id)
+            if value is not None and fits(statement.value, value):
+                return True
+        if ast.unparse(statement) in self.statements:
+            return True
+        # What stands in a function of the README stands in the same function here, which may do more.
+        if isinstance(statement, ast.FunctionDef):
+            return all(map(self.has, statement.body)) and any(
+                text.startswith(ast.unparse(statement).splitlines()[0]) for text in self.statements
+            )
+        return False
+
+
+def imported(node: ast.AST) -> Iterator[tuple[str, str, str | None]]:
+    """List what an import brings: from where, what, as what."""
+    if isinstance(node, ast.ImportFrom):
+        yield from ((node.module or "", each.name, each.asname) for each in node.names)
+    elif isinstance(node, ast.Import):
+        yield from ((each.name, "", each.asname) for each in node.names)
+
+
+def fits(shown: ast.expr, there: ast.expr) -> bool:
+    """Whether two values are the same; a list that begins with ``...`` is the end of the other."""
+    if isinstance(shown, ast.List) and isinstance(there, ast.List) and ast.unparse(shown).startswith("[...,"):
+        rest = [ast.unparse(each) for each in shown.elts[1:]]
+        return rest == [ast.unparse(each) for each in there.elts][-len(rest) :]
+    return ast.unparse(shown) == ast.unparse(there)
+
+
+@pytest.mark.parametrize(("heading", "example"), QUICKSTARTS.items())
+def test_a_quickstart_is_copied_from_an_example(heading: str, example: str) -> None:
+    """Each of its statements; the example itself is run by another test."""
+    said = Said((ROOT / "examples" / f"{example}.py").read_text())
+    missing = [ast.unparse(node) for node in ast.parse(block(heading)).body if not said.has(node)]
+    assert missing == []
+
+
+def test_drift_would_be_noticed() -> None:
+    """By the test above: another name, argument, option, import or setting."""
+    said = Said((ROOT / "examples" / "fastapi_app.py").read_text() + 'configure(MIDDLEWARE=["a", "b"], X={"y": True})')
+    for same in ("from fastapi import FastAPI", 'MIDDLEWARE = [..., "b"]', 'X = {"y": True}', "app = FastAPI()"):
+        assert said.has(ast.parse(same).body[0]), same
+    for other in (
+        "from fastapi import Fast",
+        "from starlette import FastAPI",
+        'MIDDLEWARE = [..., "a"]',
+        'X = {"y": False}',
+        "app = FastAPI(debug=True)",
+        "async def health() -> str:\n    return 'bad'",
+        "def order(sm):\n    pass",
+    ):
+        assert not said.has(ast.parse(other).body[0]), other
+
+
+CONFTEST = """
+import pytest
+from fastapi.testclient import TestClient
+from examples.fastapi_app import app
+
+@pytest.fixture
+def client():
+    {}
+"""
+
+
+@pytest.mark.parametrize("client", ["return TestClient(app)", "with TestClient(app) as client:\n        yield client"])
+def test_the_tests_of_the_readme_pass(tmp_path: Path, client: str) -> None:
+    """Word for word, with the client of FastAPI's own tutorial and with one that runs the lifespan."""
+    (tmp_path / "test_readme.py").write_text(block("In your tests"))
+    (tmp_path / "conftest.py").write_text(CONFTEST.format(client))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "salesmachine_async.testing.plugin", str(tmp_path)],
+        cwd=tmp_path,
+        # The plug-in is named: it may or may not be installed where this runs.
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.stdout.splitlines()[-1].startswith("2 passed"), ended.stdout + ended.stderr
+    assert ended.stderr == ""
