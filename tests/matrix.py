@@ -31,7 +31,7 @@ STARLETTE: Final = (
 LITESTAR: Final = ("tests/integrations/test_litestar.py", "tests/examples/test_web_apps.py", "-k", "litestar")
 DJANGO: Final = ("tests/integrations/test_django.py", "tests/examples/test_web_apps.py", "-k", "django")
 AIOHTTP: Final = ("tests/integrations/test_aiohttp.py", "tests/examples/test_web_apps.py", "-k", "aiohttp")
-ASGI: Final = ("tests/integrations/test_asgi_messages.py", "tests/integrations/test_asgi_life.py")
+ASGI: Final = tuple(f"tests/integrations/test_asgi_{name}.py" for name in ("messages", "life", "rules", "hostile"))
 
 # By name: what is installed, what is run. Beside each old release stands why.
 MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {

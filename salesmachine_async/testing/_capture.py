@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from salesmachine_async._core.batch import Batch, Endpoint
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async.access.calls import Caller
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import AgentClosed, ConnectionFailed
 from salesmachine_async.report import Report, Stats
@@ -22,6 +23,7 @@ from salesmachine_async.testing._recorder import Recorder
 __all__ = ["capture"]
 
 CALLS: Final = ("contact", "account", "track", "alias")
+SAID: Final = "nothing is sent while a test captures"
 # For agents that the application makes meanwhile. Were one of them used afterwards, it would reach nobody.
 ENVIRONMENT: Final = {
     TOKEN_VARIABLE: "captured",
@@ -39,7 +41,11 @@ def capture() -> Generator[Recorder]:
     """
     recorder = Recorder()
     shadows = _Shadows(recorder)
-    with patch.dict(os.environ, ENVIRONMENT), patch.object(HttpTransport, "send", _send_nothing):
+    with (
+        patch.dict(os.environ, ENVIRONMENT),
+        patch.object(HttpTransport, "send", _send_nothing),
+        patch.object(Caller, "make", _ask_nothing),
+    ):
         patches: list[Any] = [patch.object(Agent, name, shadows.divert(getattr(Agent, name))) for name in CALLS]
         patches += [
             patch.object(Agent, "stats", shadows.stats(Agent.stats)),
@@ -109,8 +115,13 @@ def _is_closed(agent: Agent) -> bool:
     return False
 
 
+async def _ask_nothing(*_: Any, **__: Any) -> NoReturn:
+    """Stand in for the Access API, whose answers cannot be made up."""
+    raise ConnectionFailed(SAID)
+
+
 async def _send_nothing(_transport: HttpTransport, batch: Batch) -> Outcome:
     """Stand in for the network: it is there, but what was queued before is kept."""
     if batch.endpoint is Endpoint.PING:
         return Outcome(verdict=Verdict.DELIVERED, status=200)
-    return Outcome.failed(ConnectionFailed("nothing is sent while a test captures"))
+    return Outcome.failed(ConnectionFailed(SAID))

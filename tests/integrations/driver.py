@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from salesmachine_async import Agent
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identify
+
 
 @dataclass
 class Answer:
@@ -116,3 +119,20 @@ async def running(app: Any) -> AsyncIterator[None]:
     yield
     assert await lifespan.say("shutdown") == "lifespan.shutdown.complete"
     await lifespan.task
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+class Route:
+    path_format = "/things/{thing}"
+
+
+def wrapped(app: Any, agent: Agent, **options: Any) -> SalesmachineMiddleware:
+    return SalesmachineMiddleware(app, agent, **{"pageviews": True, **options})
+
+
+def routed(scope: Any) -> None:
+    """Do as a router does: note the route in the scope; and identify somebody."""
+    scope["route"] = Route()
+    identify("u")

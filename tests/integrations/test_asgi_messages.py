@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, AgentClosed, Invalid
-from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
+from salesmachine_async.integrations.asgi import current_tracker
 from salesmachine_async.testing import Recorder
-from tests.carriers import Carrier
-from tests.integrations.driver import call, http_scope, websocket
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-class Route:
-    path_format = "/things/{thing}"
-
-
-def wrapped(app: Any, agent: Agent, **options: Any) -> SalesmachineMiddleware:
-    return SalesmachineMiddleware(app, agent, **{"pageviews": True, **options})
-
-
-def routed(scope: Any) -> None:
-    """Do as a router does: note the route in the scope."""
-    scope["route"] = Route()
-    identify("u")
+from tests.integrations.driver import START, Route, call, http_scope, routed, websocket, wrapped
 
 
 async def test_every_message_passes_as_it_is_and_at_once(recorder: Recorder) -> None:
@@ -70,26 +51,20 @@ async def test_the_pageview_comes_with_the_last_piece_not_with_the_end_of_backgr
     assert [message["event_uid"] for message in recorder.messages] == ["pageview", "afterwards"]
 
 
-async def test_a_file_sent_by_path_is_an_answer(recorder: Recorder) -> None:
-    """Servers with the pathsend extension get one message in place of the body."""
+@pytest.mark.parametrize(
+    "file",
+    [
+        [{"type": "http.response.pathsend", "path": "/tmp/file"}],
+        [{"type": "http.response.zerocopysend", "file": 3, "more_body": True}, {"type": "http.response.zerocopysend"}],
+    ],
+)
+async def test_a_file_in_place_of_the_body_is_an_answer(recorder: Recorder, file: list[dict[str, Any]]) -> None:
+    """Two extensions of ASGI: by its path, or by its descriptor in pieces."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         routed(scope)
-        await send(START)
-        await send({"type": "http.response.pathsend", "path": "/tmp/file"})
-
-    await call(wrapped(app, recorder))
-    assert "aborted" not in recorder.assert_tracked("pageview")["params"]
-
-
-async def test_a_file_sent_by_descriptor_is_an_answer(recorder: Recorder) -> None:
-    """The zero-copy extension stands for the body as well."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        routed(scope)
-        await send(START)
-        await send({"type": "http.response.zerocopysend", "file": 3, "more_body": True})
-        await send({"type": "http.response.zerocopysend", "file": 3})
+        for message in (START, *file):
+            await send(message)
 
     await call(wrapped(app, recorder))
     assert "aborted" not in recorder.assert_tracked("pageview")["params"]
@@ -285,159 +260,3 @@ async def test_routers_write_into_the_scope_of_the_server(recorder: Recorder) ->
     scope = http_scope()
     await wrapped(app, recorder)(scope, None, None)  # type: ignore[arg-type]
     assert isinstance(scope["route"], Route)
-
-
-class Broken(Recorder):
-    """Whose every call raises."""
-
-    def pageview(self, *args: Any, **kwargs: Any) -> bool:
-        raise RuntimeError("broken")
-
-    async def start(self) -> None:
-        raise RuntimeError("broken")
-
-
-async def test_our_own_failures_do_not_reach_the_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """An agent that raises at everything: the answer is whole, the log has a line for each kind."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        routed(scope)
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    answer = await call(wrapped(app, Broken()))
-    assert (answer.status, answer.body) == (200, b"ok")
-    assert "the agent could not be started: broken" in caplog.text
-    assert "an automatic pageview failed: RuntimeError" in caplog.text
-
-
-async def test_callables_that_raise_or_return_nonsense_are_only_logged(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Also a coroutine, which nobody awaits: it is closed, so it does not even warn."""
-
-    async def asynchronous(scope: Any) -> str:
-        return "u"
-
-    def failing(scope: Any) -> str:
-        raise KeyError("private")
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["route"] = Route()
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    for contact in (asynchronous, failing, lambda scope: 1.5):
-        assert (await call(wrapped(app, recorder, contact=contact))).body == b"ok"
-    assert recorder.messages == []
-    assert "must return a str, an int or None, not coroutine" in caplog.text
-    assert "private" not in caplog.text
-
-
-async def test_a_closed_agent_answers_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    """An agent given to the middleware and closed too early refuses its messages, not the requests."""
-    agent = Agent(transport=Carrier(), on_invalid=Invalid.REPORT)
-    await agent.aclose()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        routed(scope)
-        assert current_tracker().track("late") is False
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    with caplog.at_level(logging.WARNING):
-        assert (await call(wrapped(app, agent))).body == b"ok"
-    strict = Agent(transport=Carrier())
-    await strict.aclose()
-
-    async def careful(scope: Any, receive: Any, send: Any) -> None:
-        routed(scope)
-        with pytest.raises(AgentClosed):
-            current_tracker().track("late")
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    assert (await call(wrapped(careful, strict))).body == b"ok"
-
-
-@pytest.mark.parametrize(
-    "message", [{"type": "http.response.start"}, {"type": "http.response.start", "status": "strange"}, {}, {"type": []}]
-)
-async def test_messages_that_break_the_protocol_are_the_servers_affair(
-    recorder: Recorder, message: dict[str, Any]
-) -> None:
-    """They pass as well; the pageview knows no better than 500."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        routed(scope)
-        await send(message)
-
-    assert (await call(wrapped(app, recorder))).messages == [message]
-    recorder.assert_tracked("pageview", status=500)
-
-
-@pytest.mark.parametrize(
-    "strange",
-    [
-        {"method": None},
-        {"method": ["GET"]},
-        {"path": None},
-        {"headers": None},
-        {"headers": [("user-agent", "text")]},
-        {"headers": [b"broken"]},
-        {"headers": [(b"user-agent", None)]},
-        {"client": 7},
-        {"client": ()},
-        {"root_path": 7, "app_root_path": 7},
-        {"route": 7, "endpoint": 7, "fastapi": 7, "path_params": 7, "path_template": 7},
-    ],
-    ids=str,
-)
-async def test_a_strange_scope_is_the_applications_affair(recorder: Recorder, strange: dict[str, Any]) -> None:
-    """Whatever a server, or a middleware outside, has put there: the answer is whole."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        identify("u")
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    tracked = wrapped(app, recorder, client_ip=True, user_agent=True, exclude=["/x"])
-
-    async def outside(scope: Any, receive: Any, send: Any) -> None:
-        await tracked({**scope, **strange}, receive, send)
-
-    answer = await call(outside)
-    assert (answer.status, answer.body) == (200, b"ok")
-
-
-async def test_an_application_that_breaks_the_scope_is_answered_all_the_same(recorder: Recorder) -> None:
-    """Emptied, or with an object in it that raises at every look."""
-
-    class Hostile:
-        def __getattr__(self, name: str) -> Any:
-            raise RuntimeError(name)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        identify("u")
-        hostile = scope["path"] == "/hostile"
-        scope.clear()
-        if hostile:
-            scope.update(route=Hostile(), endpoint=Hostile(), fastapi=Hostile(), method="GET")
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    for path in ("/emptied", "/hostile"):
-        assert (await call(wrapped(app, recorder), path)).body == b"ok"
-
-
-@pytest.mark.parametrize("uid", ["\x00\x1b[31m", "a\nb", "\ud800", " " * 50, "u" * 100_000, -1, True])
-async def test_a_strange_uid_does_not_reach_the_answer(recorder: Recorder, uid: Any) -> None:
-    """Recorded if it can be sent; else a line in the log."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["route"] = Route()
-        await send(START)
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    answer = await call(wrapped(app, recorder, contact=lambda scope: uid, account=lambda scope: uid))
-    assert (answer.status, answer.body) == (200, b"ok")

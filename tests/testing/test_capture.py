@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, AgentClosed, Invalid, InvalidMessage, ThreadedAgent
+from salesmachine_async import Agent, AgentClosed, ConnectionFailed, Invalid, InvalidMessage, ThreadedAgent
+from salesmachine_async.access import AccessClient
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.integrations.opentelemetry import UntracedTransport
 from salesmachine_async.testing import Recorder, capture
@@ -132,6 +133,16 @@ async def test_an_application_that_found_no_keys_is_captured_all_the_same(monkey
         with capture() as recorder:
             await call(middleware)
     recorder.assert_tracked("e", contact_uid="u")
+
+
+async def test_the_access_client_reaches_no_socket_either(url: str) -> None:
+    """What it reads cannot be made up; that is said at once."""
+    async with AccessClient("t", base_url=url) as api:
+        with capture():
+            with pytest.raises(ConnectionFailed, match="nothing is sent while a test captures"):
+                await api.contacts.get("u")
+            with pytest.raises(ConnectionFailed):
+                await api.events.create("u", "e")
 
 
 def test_a_recorder_of_ones_own_stays_ones_own() -> None:
