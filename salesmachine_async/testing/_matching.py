@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Final, TypeGuard
 
 import orjson
@@ -16,6 +17,8 @@ __all__ = ["Pattern"]
 # How many near misses, and how many messages, a failure shows.
 NEAREST: Final = 3
 SHOWN: Final = 20
+# Characters that are looked at to tell which of two texts is nearer.
+MAX_COMPARED: Final = 200
 
 _MISSING: Final = object()
 
@@ -59,13 +62,7 @@ class Pattern:
         """Say that there is none (or *headline*), and show the nearest misses and what there is instead."""
         there = list(messages)
         lines = [f"{headline or f'no {self}'}; {_number(len(there))}"]
-        # Of equals the latest: tests look at what they have just done.
-        near = sorted(
-            ((self._differences(message), message) for message in reversed(there) if kind_of(message) == self._kind),
-            key=lambda each: len(each[0]),
-        )
-        misses = [(differences, message) for differences, message in near if differences]
-        for differences, message in misses[:NEAREST]:
+        for differences, message in self._nearest(there):
             lines += ["", f"  {_title(message)}, but:"]
             for each in differences:
                 lines.append(f"    - {each.path}: {each.wanted!r}")
@@ -76,6 +73,17 @@ class Pattern:
             lines += [f"  {_title(message)} {message.get('params', '')}" for message in shown]
         return "\n".join(lines)
 
+    def _nearest(self, there: list[Mapping[str, Any]]) -> list[tuple[list[_Difference], Mapping[str, Any]]]:
+        # Of equals the latest: tests look at what they have just done.
+        misses = [
+            (differences, message)
+            for message in reversed(there)
+            if kind_of(message) == self._kind and (differences := self._differences(message))
+        ]
+        misses.sort(key=lambda each: len(each[0]))
+        # A slip of the pen is nearer than another word. Comparing texts is slow: only of the best.
+        return sorted(misses[:SHOWN], key=lambda each: (len(each[0]), -_likeness(each[0])))[:NEAREST]
+
     def _differences(self, message: Mapping[str, Any]) -> list[_Difference]:
         found = [
             _Difference(name, uid, message.get(name, _MISSING))
@@ -83,6 +91,13 @@ class Pattern:
             if message.get(name) != uid
         ]
         return found + list(_compare("params", self._params, message.get("params", {})))
+
+
+def _likeness(differences: list[_Difference]) -> float:
+    return sum(
+        SequenceMatcher(None, str(each.wanted)[:MAX_COMPARED], str(each.found)[:MAX_COMPARED]).ratio()
+        for each in differences
+    )
 
 
 def kind_of(message: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from anyio.from_thread import start_blocking_portal
 
 from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
-from salesmachine_async.agent import _agents as agents  # pyright: ignore[reportPrivateUsage]
 from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.testing._agents import hurry, told_of_held
 from salesmachine_async.testing._matching import Pattern
 from salesmachine_async.threaded import ThreadedAgent
 
@@ -86,6 +86,8 @@ class Workspace:
     ) -> list[Event]:
         """
         Wait until so many events that fit have arrived, and return them, oldest first.
+
+        The agents of this process send at once what they hold: a test need not sit out `Batching.linger`.
 
         It blocks; in a coroutine use `wait_for_async`, or an agent on the same event loop could not send meanwhile.
 
@@ -162,6 +164,7 @@ class Workspace:
         count: int,
         timeout: float,
     ) -> _Search:
+        hurry()
         pattern = Pattern("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
         return _Search(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
 
@@ -199,18 +202,7 @@ class _Search:
         headline = f"no {self._pattern} within {self._timeout:g} s"
         if self._count > 1:
             headline = f"only {len(self._found)} of {self._count} within {self._timeout:g} s: {self._pattern}"
-        raise AssertionError(self._pattern.explain(self._seen, headline) + _said_of_agents())
-
-
-def _said_of_agents() -> str:
-    """Tell of what is still on its way, which is the usual reason that a message is missing."""
-    held = sum(stats.queued + stats.in_flight for stats in (agent.stats() for agent in list(agents)))
-    if not held:
-        return ""
-    return (
-        f"\n\nAgents of this process still hold {held} messages. Does the event loop run that they were started on? "
-        "Do they send here?"
-    )
+        raise AssertionError(self._pattern.explain(self._seen, headline) + told_of_held())
 
 
 def _flat(faults: Iterable[Fault | int | Iterable[Fault | int]]) -> Iterator[Fault]:

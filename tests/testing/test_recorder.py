@@ -187,6 +187,16 @@ def test_a_failure_shows_the_nearest_misses_and_all_messages(recorder: Recorder)
     ]
 
 
+def test_a_slip_of_the_pen_is_the_nearest_miss() -> None:
+    """Also when something else came later."""
+    recorder = Recorder()
+    recorder.track("u", "order_created")
+    recorder.pageview("u")
+    with pytest.raises(AssertionError) as caught:
+        recorder.assert_tracked("order_creatd")
+    assert str(caught.value).splitlines()[2] == "  event with event_uid='order_created', contact_uid='u', but:"
+
+
 def test_a_failure_without_any_message_says_so(recorder: Recorder) -> None:
     """In one line."""
     assert failure(recorder) == "no event; no message at all was tracked."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from salesmachine_async import Retry
+from salesmachine_async import Batching, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import Workspace, serve
 
@@ -114,7 +115,27 @@ def test_a_failure_tells_of_what_agents_still_hold(workspace: Workspace) -> None
         workspace.wait_for("e", timeout=0)
     assert "still hold" not in str(caught.value)
     agent.track("u", "e")
-    with pytest.raises(AssertionError, match="Agents of this process still hold 1 messages"):
+    with pytest.raises(AssertionError, match="Agents of this process still hold 1 message"):
         workspace.wait_for("e", timeout=0)
     asyncio.run(agent.aclose())
     assert workspace.wait_for("e")
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_waiting_does_not_sit_out_the_linger(workspace: Workspace, threaded: bool) -> None:
+    """Of an agent with a thread, and of one on somebody's running loop."""
+    options: Any = {"batching": Batching(linger=3600)}
+    if threaded:
+        with workspace.threaded_agent(**options) as agent:
+            agent.track("u", "e")
+            assert workspace.wait_for("e", timeout=20)
+        return
+
+    async def main() -> None:
+        async with workspace.agent(**options) as agent:
+            agent.track("u", "e")
+            assert await workspace.wait_for_async("e", timeout=20)
+            agent.track("u", "f")
+            assert await asyncio.to_thread(workspace.wait_for, "f", timeout=20)
+
+    asyncio.run(main())
