@@ -226,7 +226,7 @@ class ThreadedAgent:
     def _report_within(self, seconds: float, reporting: Future[Report]) -> Report:
         """Wait for a report that the agent gives after at most *seconds*, unless something holds its loop."""
         try:
-            return reporting.result(max(0.0, seconds) + GRACE_SECONDS)
+            return reporting.result(min(max(0.0, seconds) + GRACE_SECONDS, threading.TIMEOUT_MAX))
         except TimeoutError:
             stats = self._agent.stats()
             left = stats.queued + stats.in_flight

@@ -136,6 +136,14 @@ def test_flush_with_a_timeout_reports_what_is_pending() -> None:
     assert agent.close(0).lost == {LossReason.CLOSED: 1}
 
 
+def test_a_timeout_may_be_infinite() -> None:
+    """As for the agent; the locks of the standard library know no such time."""
+    agent = ThreadedAgent(transport=Carrier())
+    agent.track("u", "e")
+    assert agent.flush(float("inf")).ok
+    assert agent.close(float("inf")).ok
+
+
 def test_close_at_a_dead_host_ends_by_its_deadline(caplog: pytest.LogCaptureFixture) -> None:
     """With a report, and a line in the log."""
     lost: list[int] = []

@@ -19,7 +19,6 @@ __all__ = ["agent_of_the_environment", "nothing", "stand_in"]
 
 VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
 
-_lock: Final = threading.Lock()
 # The one there is, by the environment it was made in.
 _stand_ins: dict[tuple[str | None, ...], ThreadedAgent] = {}
 
@@ -41,24 +40,22 @@ def stand_in() -> ThreadedAgent:
     """
     environment = tuple(map(os.environ.get, VARIABLES))
     agent = _stand_ins.get(environment)
-    if agent is None:
-        with _lock:
-            agent = _stand_ins.get(environment) or _replaced(environment)
-    return agent
+    return _made(environment) if agent is None else agent
 
 
-def _replaced(environment: tuple[str | None, ...]) -> ThreadedAgent:
-    for old in _stand_ins.values():
-        # Not waited for: a request is being answered. What is left of it by the exit is waited for there.
-        threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
-    _stand_ins.clear()
+def _made(environment: tuple[str | None, ...]) -> ThreadedAgent:
+    for other in list(_stand_ins):
+        old = _stand_ins.pop(other, None)
+        if old is not None:
+            # Not waited for: a request is being answered. What is left of it by the exit is waited for there.
+            threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
     try:
         agent = ThreadedAgent()
     except ConfigError as exc:
         _say_off(exc)
         agent = ThreadedAgent(transport=_Nowhere(), before_send=nothing)
-    _stand_ins[environment] = agent
-    return agent
+    # Without a lock, which a fork could leave locked. Of two made at once one is kept; the other has no thread yet.
+    return _stand_ins.setdefault(environment, agent)
 
 
 def _say_off(exc: ConfigError) -> None:
