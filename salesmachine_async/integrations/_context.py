@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -111,7 +112,7 @@ def leave(token: Token[Tracker | None]) -> None:
 def _asked(what: str, ask: Callable[[], Uid]) -> Uid:
     try:
         uid = cast("object", ask())
-    except Exception as exc:  # noqa: BLE001 (it is the user's code, and the response comes first)
+    except (Exception, CancelledError) as exc:  # noqa: BLE001 (the user's code; nothing is awaited here)
         guard_log(what, logging.ERROR, "the %s callable raised %s", what, told_safely(exc), loud=True)
         return None
     if uid is None or isinstance(uid, str | int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -49,12 +50,15 @@ async def test_callables_that_raise_or_return_nonsense_are_only_logged(
     def failing(scope: Any) -> str:
         raise KeyError("private")
 
+    def cancelled(scope: Any) -> str:
+        raise asyncio.CancelledError
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["route"] = Route()
         await send(START)
         await send({"type": "http.response.body", "body": b"ok"})
 
-    for contact in (asynchronous, failing, lambda scope: 1.5):
+    for contact in (asynchronous, failing, cancelled, lambda scope: 1.5):
         assert (await call(wrapped(app, recorder, contact=contact))).body == b"ok"
     assert recorder.messages == []
     assert "must return a str, an int or None, not coroutine" in caplog.text

@@ -139,3 +139,18 @@ def test_waiting_does_not_sit_out_the_linger(workspace: Workspace, threaded: boo
             assert await asyncio.to_thread(workspace.wait_for, "f", timeout=20)
 
     asyncio.run(main())
+
+
+async def test_a_loop_that_closes_meanwhile_does_not_disturb_the_wait(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to send any more."""
+
+    def closed(*_: object) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    async with workspace.agent() as agent:
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", closed)
+        with pytest.raises(AssertionError, match="no message at all"):
+            workspace.wait_for("e", timeout=0)
+        assert agent.track("u", "e")
