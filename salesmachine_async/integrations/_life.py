@@ -9,6 +9,7 @@ from typing import Final
 
 from salesmachine_async._log import TroubleLog
 from salesmachine_async.agent import Agent
+from salesmachine_async.errors import WrongLoop
 from salesmachine_async.integrations._environment import agent_of_the_environment, stand_in
 from salesmachine_async.tracker import Calls
 
@@ -77,5 +78,7 @@ class Life:
             # In a context of its own: the tasks live long and must keep neither a request nor its trace.
             await loop.create_task(agent.start(), context=Context())
             self._loop = loop
+        except WrongLoop:
+            pass  # it delivers there what is tracked here
         except Exception as exc:  # noqa: BLE001 (the application comes first)
             guard_log("start", logging.ERROR, "the agent could not be started: %s", exc, loud=True)

@@ -221,6 +221,19 @@ async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkey
     assert app.trackers[0].agent is not app.trackers[1].agent
 
 
+async def test_requests_on_another_loop_than_the_lifespans_are_no_trouble(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent delivers where it was started; there is nothing to complain of."""
+    app = App(polite)
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        await asyncio.to_thread(asyncio.run, call(middleware, "/elsewhere"))
+        await call(middleware, "/here")
+    assert [event["event_uid"] for event in workspace.events()] == ["/elsewhere", "/here"]
+    assert caplog.records == []
+
+
 async def test_a_given_agent_without_a_lifespan_is_started_by_the_first_request() -> None:
     """On the loop of that request."""
     carrier = Carrier()
