@@ -51,7 +51,9 @@ async def start(
     sandbox_url: str, source: str, *options: str, arguments: tuple[str, ...] = (), dev: bool = True
 ) -> Script:
     """Run a script; it finds `asyncio`, `os`, `sys`, `Agent` and friends, and the sandbox in its environment."""
-    prelude = "import asyncio, os, signal, sys, threading, time\nfrom salesmachine_async import *\n"
+    prelude = "import asyncio, logging, os, signal, sys, threading, time\nfrom salesmachine_async import *\n"
+    # In -X dev asyncio warns of every step that a busy machine makes slow; what it says of errors is still seen.
+    prelude += 'logging.getLogger("asyncio").setLevel(logging.ERROR)\n'
     environment = {
         # Not measured: what coverage does in a forked child may hang on a lock of a thread that is not there.
         **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
@@ -154,7 +156,8 @@ async def test_a_script_that_loses_messages_says_so_unless_told_not_to(sandbox: 
         asyncio.run(main())
         """
     loud = await (await start(sandbox.url, source)).end()
-    assert loud[2].startswith("lost 1 messages (closed): the connection failed")
+    # Why, it can say only if the first attempt has failed by the deadline.
+    assert loud[2].startswith("lost 1 messages (closed)")
     silent = await (await start(sandbox.url, source, arguments=("silent",))).end()
     assert silent == (0, "", "")
 
