@@ -230,7 +230,7 @@ class Attempt:
 
 
 # Of the current task. aiohttp's own way to tell, its tracing, costs 20 µs a request, a tenth of it.
-_attempt: Final[ContextVar[Attempt | None]] = ContextVar("salesmachine_attempt", default=None)
+_attempt: Final[ContextVar[Attempt]] = ContextVar("salesmachine_attempt")
 
 
 def begin_attempt() -> Attempt:
@@ -275,8 +275,7 @@ class _Connector(aiohttp.TCPConnector):
             if connection.protocol is None or not connection.protocol.should_close:
                 break
             connection.close()
-        if (attempt := _attempt.get()) is not None:
-            attempt.reused = connection is not None
+        _attempt.get().reused = connection is not None
         return connection
 
     def __del__(self, *args: Any, **kwargs: Any) -> None:

@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,10 @@ def accumulator(
         QueueLimits(max_messages=queue, max_bytes=queue_bytes, overflow=overflow),
         lanes,
     )
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as KeyboardInterrupt."""
 
 
 def add_all(it: Accumulator, *which: int, uid: str = "a", size: int = 0) -> list[int]:
@@ -1015,9 +1020,11 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
         it.add("h", line(number, "h"))
         handled += 1
         # Armed anew each time: on a busy machine an interval shorter than this would nest without end.
-        signal.setitimer(signal.ITIMER_REAL, 0.000_05)
+        if going:
+            signal.setitimer(signal.ITIMER_REAL, 0.000_05)
 
     main = 0
+    going = True
     arrived: list[dict[str, Any]] = []
     before = signal.signal(signal.SIGALRM, handler)
     timer = signal.setitimer(signal.ITIMER_REAL, 0.000_2)
@@ -1029,8 +1036,9 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
                 it.settle(taken)
                 arrived += taken.messages()
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        going = False
         signal.setitimer(signal.ITIMER_REAL, *timer)
+        time.sleep(0)  # what came before runs here, with its own handler
         signal.signal(signal.SIGALRM, before)
     for taken in drained(it):
         arrived += taken.messages()
@@ -1040,6 +1048,36 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
     assert [message["n"] for message in arrived if message["u"] == "m"] == list(range(1, main + 1))
     # A handler may be interrupted by the next signal, before it tracks.
     assert sorted(message["n"] for message in arrived if message["u"] == "h") == list(range(1, handled + 1))
+
+
+def test_a_handler_that_raises_while_the_lock_is_awaited() -> None:
+    """The call ends without the message and without the lock, which another thread holds and gives back."""
+    it = accumulator(batch=2)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with it._lock:
+            held.set()
+            release.wait(20)
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
+    before = signal.signal(signal.SIGALRM, handler)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Interrupted):
+            add_all(it, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, before)
+        release.set()
+        holder.join()
+    add_all(it, 2)
+    assert numbers(*drained(it)) == [2]
 
 
 def test_a_finaliser_that_tracks() -> None:
@@ -1229,10 +1267,6 @@ def test_a_call_inside_a_call_loses_nothing(name: str, times: int) -> None:
         assert set(inside) <= set(found), point
         assert (counts.queued, counts.queued_bytes, counts.in_flight) == (0, 0, 0), point
         inside.clear()
-
-
-class Interrupted(BaseException):
-    """What a signal handler raises, as KeyboardInterrupt."""
 
 
 @pytest.mark.parametrize("name", ["opens", "short", "seals", "last", "refused", "alias", "seal_open", "counts", "fill"])

@@ -154,6 +154,14 @@ def test_both_ways_write_the_same_bytes() -> None:
     assert short.record("contact", "contact_uid", "1", CONTACT) == long.encode(message)
 
 
+def test_a_composed_message_takes_odd_values_as_a_call_does() -> None:
+    """What the long way has composed is encoded like what came the short way."""
+    it, params = encoder(), {"price": Decimal("42.50"), "items": [{"on": date(2026, 11, 22)}]}
+    short = it.event("1", "e", params)
+    assert params_of(it.encode(composed(it, params=params))) == params_of(short)
+    assert params_of(short) == {"price": "42.50", "items": [{"on": "2026-11-22"}]}
+
+
 def test_alias_has_its_two_documented_keys() -> None:
     """An alias has no params, no time and, by default, no id."""
     it = encoder()
