@@ -9,6 +9,7 @@ from salesmachine_async.cli import ping
 from salesmachine_async.cli.completion import command as completion
 from salesmachine_async.cli.demo import command as demo
 from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Sections
+from salesmachine_async.cli.importing import command as importing
 from salesmachine_async.cli.read import deleting, getting, listing, requesting
 from salesmachine_async.cli.sandbox import command as sandbox
 from salesmachine_async.cli.sandbox import execution
@@ -51,6 +52,7 @@ app.command("account", rich_help_panel=SEND)(account.command)
 app.command("track", rich_help_panel=SEND)(track.command)
 app.command("pageview", rich_help_panel=SEND)(pageview.command)
 app.command("alias", rich_help_panel=SEND)(alias.command)
+app.command("import", rich_help_panel=SEND, epilog=importing.EPILOG)(importing.command)
 
 app.command("list", rich_help_panel=READ)(listing.command)
 app.command("get", rich_help_panel=READ)(getting.command)

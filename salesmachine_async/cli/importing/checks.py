@@ -1,0 +1,137 @@
+"""What can be known to be wrong before anything is sent is found here."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from salesmachine_async.cli.importing import checkpoint
+from salesmachine_async.cli.importing.current import options_of
+from salesmachine_async.cli.importing.mapping import Shape
+from salesmachine_async.cli.importing.plan import Plan
+from salesmachine_async.cli.importing.reader import Input, Reading, preview
+from salesmachine_async.cli.importing.rejects import Rejects
+from salesmachine_async.cli.importing.source import STDIN, DamagedInput, InputProblem
+from salesmachine_async.cli.importing.values import CONVERTERS
+
+_CSV = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_NDJSON = (".ndjson", ".jsonl", ".json", ".smrejects")
+_MAPPED = "messageId"
+
+
+def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str]) -> Shape:
+    """
+    Read the options that say how rows become messages.
+
+    Raises:
+        InputProblem: One of them says nothing that can be done.
+    """
+    converters: dict[str, str] = {}
+    for each in types:
+        for one in each.split(","):
+            column, equals, name = one.rpartition("=")
+            if name not in CONVERTERS:
+                raise InputProblem(f'--types {each}: "{name}" is none of {", ".join(CONVERTERS)}')
+            converters[column if equals else "*"] = name
+    names = dict(_pair("--map", each) for each in maps)
+    constants = dict(_pair("--set", each) for each in sets)
+    if "event_uid" in constants and kind not in (None, "event"):
+        raise InputProblem(f"--set event_uid says events, but --type says {kind}")
+    return Shape(kind=kind, names=names, constants=constants, types=converters)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputProblem(f"{option} {text}: write it as NAME={'NAME' if option == '--map' else 'VALUE'}")
+    return name, value
+
+
+def make_inputs(files: Sequence[Path], form: str | None, delimiter: str | None) -> tuple[Input, ...]:
+    """
+    Look at the files and tell what they are.
+
+    Raises:
+        InputProblem: One of them cannot be imported.
+    """
+    seen: set[Path] = set()
+    for file in files:
+        if file != STDIN and file.resolve() in seen:
+            raise InputProblem(f"{file} is named twice")
+        if file == STDIN and STDIN in seen:
+            raise InputProblem("stdin (-) is named twice")
+        seen.add(file if file == STDIN else file.resolve())
+    if delimiter == "\\t":
+        delimiter = "\t"
+    return tuple(_input(file, form, delimiter) for file in files)
+
+
+def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
+    suffix = file.with_suffix("").suffix if file.suffix.lower() == ".gz" else file.suffix
+    suffix = suffix.lower()
+    if file != STDIN:
+        try:
+            mode = file.stat().st_mode
+        except OSError as error:
+            raise InputProblem(f"cannot read {file}: {error.strerror}") from None
+        if stat.S_ISDIR(mode):
+            raise InputProblem(f"{file} is a directory; name the files in it")
+        if form is None and suffix not in _CSV and suffix not in _NDJSON:
+            raise InputProblem(f"the name of {file} does not say what it is; use --format ndjson or --format csv")
+    csv = form == "csv" if form is not None else suffix in _CSV
+    return Input(path=file, csv=csv, delimiter=delimiter or _CSV.get(suffix, ","))
+
+
+def check(plan: Plan, *, restart: bool) -> Rejects | None:
+    """
+    Look at everything that the import is going to read and write; returns where rejected rows go.
+
+    Raises:
+        InputProblem: Something is not as it must be.
+    """
+    for what in plan.inputs:
+        _check_input(what, plan.reading)
+    found = [_check_checkpoint(plan, number, restart=restart) for number in range(len(plan.inputs))]
+    if plan.rejects is None:
+        return None
+    if any(what.path != STDIN and plan.rejects.exists() and plan.rejects.samefile(what.path) for what in plan.inputs):
+        raise InputProblem(f"{plan.rejects} is read from: the rejected rows must go to another file")
+    # Of several inputs the last one that was begun knows how long the file is.
+    kept = [each.rejects_bytes for each in found if each is not None and each.rejects == str(plan.rejects)]
+    return Rejects(plan.rejects, max(kept) if kept else None)
+
+
+def _check_input(what: Input, reading: Reading) -> None:
+    if what.path == STDIN or not what.path.is_file():
+        return  # a pipe is read once
+    try:
+        preview(what, reading)
+    except DamagedInput as damaged:
+        raise InputProblem(str(damaged)) from None
+
+
+def _check_checkpoint(plan: Plan, number: int, *, restart: bool) -> checkpoint.Checkpoint | None:
+    path, name = plan.checkpoints[number], plan.inputs[number].name
+    if path is None or plan.dry_run:
+        return None
+    checkpoint.check_writable(path)
+    if restart:
+        path.unlink(missing_ok=True)
+        return None
+    found = checkpoint.load(path)
+    if found is None:
+        return None
+    rows = f"{found.settled.rows:,} rows of {name}"
+    if not plan.resume:
+        raise InputProblem(
+            f"{rows} are imported already, says {path}: go on with --resume, or begin again with --restart"
+        )
+    if found.options != options_of(plan, number):
+        raise InputProblem(f"{rows} were imported with other options; use the same, or begin again with --restart")
+    if found.url != (plan.base_url or ""):
+        raise InputProblem(
+            f"{rows} went to {found.url or 'the default server'}, not to {plan.base_url or 'the default server'}; "
+            "set SALESMACHINE_API_URL as it was, or begin again with --restart"
+        )
+    return found

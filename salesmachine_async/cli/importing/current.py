@@ -1,0 +1,160 @@
+"""The input that is being imported: its rows, its checkpoint, what is known of it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from salesmachine_async.cli.importing import checkpoint
+from salesmachine_async.cli.importing.checkpoint import Checkpoint
+from salesmachine_async.cli.importing.ledger import Ledger
+from salesmachine_async.cli.importing.plan import SHOWN, InputResult, Plan, Results
+from salesmachine_async.cli.importing.progress import Meter, Moment
+from salesmachine_async.cli.importing.reader import Opened, Piece
+from salesmachine_async.cli.importing.rejects import Rejects
+from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.source import InputProblem
+
+
+class Current:
+    """
+    One input from its opening to its end.
+
+    Args:
+        plan: What is to be done.
+        number: Which of its inputs.
+        results: Where to note what came of it.
+        rejects: Where its rejected rows go.
+
+    Attributes:
+        name: What it is called.
+        opened: What is read.
+        ledger: Its rows.
+        skip_to: Where its checkpoint ends; 0 without one.
+
+    Raises:
+        InputProblem: It cannot be imported.
+        DamagedInput: It breaks off in its header.
+    """
+
+    def __init__(self, plan: Plan, number: int, results: Results, rejects: Rejects | None) -> None:
+        what = plan.inputs[number]
+        self.name = what.name
+        self._results = results
+        self._rejects = rejects
+        self._path = plan.checkpoints[number]
+        self._options = options_of(plan, number)
+        self._url = plan.base_url or ""
+        self._resumed = checkpoint.load(self._path) if plan.resume and self._path is not None else None
+        self.skip_to = self._resumed.settled.end if self._resumed else 0
+        self.opened = Opened(what, plan.reading)
+        self.ledger = Ledger(plan.lanes, self._rejected)
+        self._result = InputResult(name=what.name)
+        self._saved = -1
+        self._synced_bytes = 0
+        # Where the reader is in the unzipped text.
+        self._read_to = 0
+        results.inputs.append(self._result)
+
+    def skip(self, piece: Piece) -> None:
+        """Pass over rows of an earlier run."""
+        self.ledger.skip(piece.rows)
+
+    def take_over(self) -> None:
+        """
+        Add what an earlier run has done, when its rows are passed over; does nothing the second time.
+
+        Raises:
+            InputProblem: They are not the ones it has seen.
+        """
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            return
+        if not self.ledger.resume(resumed.settled):
+            raise InputProblem(
+                f"{self.name} has changed before line {resumed.settled.line}, up to where it was imported: it cannot "
+                "be gone on with; --restart imports it from its beginning"
+            )
+        self._result.resumed = self._saved = resumed.settled.rows
+        self._result.delivered, self._result.rejected = resumed.settled.delivered, resumed.settled.rejected
+
+    def reading(self, piece: Piece) -> None:
+        """Note how far the reader is."""
+        self._read_to = piece.rows[-1].end
+
+    def save(self) -> None:
+        """
+        Settle what can be, and write the checkpoint if there is something new in it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.ledger.settle()
+        settled = self.ledger.snapshot()
+        if self._resumed is not None or settled.rows == self._saved:
+            return
+        self._result.delivered, self._result.rejected = settled.delivered, settled.rejected
+        # First the rejected rows, then the checkpoint that says they are there.
+        rejects_bytes = self._rejects.sync() if self._rejects else 0
+        self._saved = settled.rows
+        if self._path is None or not settled.rows:
+            return
+        checkpoint.save(
+            self._path,
+            Checkpoint(
+                settled=settled,
+                options=self._options,
+                url=self._url,
+                rejects=str(self._rejects.path) if self._rejects else "",
+                rejects_bytes=rejects_bytes,
+            ),
+        )
+        self._result.checkpoint = self._path
+
+    def finish(self) -> None:
+        """Note that all of it is answered for."""
+        self.save()
+        self._result.done = True
+
+    def moment(self, meter: Meter, note: str) -> Moment:
+        """Show it as it is now."""
+        ledger, source = self.ledger, self.opened.source
+        share = None
+        if source.size:
+            share = min(1.0, source.position / source.size)
+            if self._read_to and self._resumed is None:
+                # What is read ahead is not done yet.
+                share *= ledger.settled.end / self._read_to
+        passing = self._resumed is not None
+        rate, left = meter.read(ledger.answered, share)
+        return Moment(
+            name=self.name,
+            rows=ledger.answered,
+            delivered=ledger.answered - ledger.rejected,
+            rejected=ledger.rejected,
+            waiting=ledger.held,
+            rate=rate,
+            share=share,
+            seconds_left=None if passing else left,
+            note="reading again what was imported before" if passing else note,
+        )
+
+    def _rejected(self, row: Row, reason: str) -> None:
+        if len(self._results.shown) < SHOWN:
+            self._results.shown.append((self.name, row.line, reason))
+        if self._rejects:
+            self._rejects.add(self.name, row, self.opened.record(row), reason)
+
+
+def options_of(plan: Plan, number: int) -> str:
+    """Digest how an input is read, for its checkpoint."""
+    return plan.reading.digest(plan.inputs[number]).hex()
+
+
+def clean_up(plan: Plan, results: Results) -> None:
+    """Remove the checkpoints of an import that is done."""
+    for path in plan.checkpoints:
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+    for each in results.inputs:
+        each.checkpoint = None

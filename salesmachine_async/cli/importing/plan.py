@@ -1,0 +1,139 @@
+"""What an import is to do, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from salesmachine_async.cli import exits
+from salesmachine_async.cli.importing.reader import Input, Reading
+
+# Rejected rows that are shown; all of them are in the file of --rejects.
+SHOWN = 10
+
+
+class Ending(Enum):
+    """How an import ended."""
+
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    UNUSABLE = "unusable"
+    FAILED = "failed"
+
+
+STATUS = {
+    Ending.INTERRUPTED: exits.INTERRUPTED,
+    Ending.REFUSED: exits.REFUSED,
+    Ending.UNAVAILABLE: exits.UNAVAILABLE,
+    Ending.UNUSABLE: exits.USAGE,
+    Ending.FAILED: exits.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    What an import is to do.
+
+    Attributes:
+        inputs: In this order.
+        reading: How to read them.
+        token: As of the agent.
+        secret: As of the agent.
+        base_url: As of the agent.
+        batch: Messages in a request, at most.
+        lanes: Requests at once.
+        rate: Rows a second at most; None: as fast as the server takes them.
+        give_up_after: Seconds without an answer.
+        dry_run: Whether to send nothing.
+        checkpoints: For each input where its checkpoint is; None: it has none.
+        resume: Whether to go on where the checkpoints say.
+        rejects: Where the rejected rows go; None: nowhere.
+    """
+
+    inputs: tuple[Input, ...]
+    reading: Reading
+    token: str = field(repr=False)
+    secret: str = field(repr=False)
+    base_url: str | None
+    batch: int
+    lanes: int
+    rate: float | None
+    give_up_after: float
+    dry_run: bool
+    checkpoints: tuple[Path | None, ...]
+    resume: bool
+    rejects: Path | None
+
+
+@dataclass(slots=True, kw_only=True)
+class InputResult:
+    """
+    What came of one input, the runs before this one included.
+
+    Attributes:
+        name: Which.
+        delivered: Rows the server has taken.
+        rejected: Rows that will never arrive.
+        resumed: Those of both that an earlier run had settled.
+        checkpoint: Where it can be gone on from; None: it is done, or cannot.
+        done: Whether all of it is answered for.
+    """
+
+    name: str
+    delivered: int = 0
+    rejected: int = 0
+    resumed: int = 0
+    checkpoint: Path | None = None
+    done: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Results:
+    """
+    What an import came to.
+
+    Attributes:
+        dry_run: Whether nothing was sent: "delivered" then means that it could be.
+        inputs: Those that were begun.
+        ending: How it ended.
+        error: Why, unless it is done.
+        unanswered: Rows that were sent and have no answer; `--resume` sends them again, with the same ids.
+        seconds: How long it took.
+        retries: Requests that were repeated.
+        rejects: The file of the rejected rows; None without one.
+        shown: The first rejected rows of this run: input, line, reason.
+    """
+
+    dry_run: bool
+    inputs: list[InputResult] = field(default_factory=list[InputResult])
+    ending: Ending = Ending.DONE
+    error: str = ""
+    unanswered: int = 0
+    seconds: float = 0.0
+    retries: int = 0
+    rejects: Path | None = None
+    shown: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
+
+    @property
+    def delivered(self) -> int:
+        """Rows the server has taken."""
+        return sum(each.delivered for each in self.inputs)
+
+    @property
+    def rejected(self) -> int:
+        """Rows that will never arrive."""
+        return sum(each.rejected for each in self.inputs)
+
+    @property
+    def resumed(self) -> int:
+        """Rows that an earlier run had settled."""
+        return sum(each.resumed for each in self.inputs)
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return STATUS.get(self.ending, exits.SOME_REJECTED if self.rejected else exits.DONE)

@@ -1,0 +1,113 @@
+"""What an import came to, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from salesmachine_async.cli.importing.plan import Ending, Results
+from salesmachine_async.cli.importing.progress import duration
+
+_HEADLINES = {
+    Ending.DONE: ("Done", "bold green"),
+    Ending.INTERRUPTED: ("Interrupted", "bold yellow"),
+    Ending.REFUSED: ("Stopped: the server refuses", "bold red"),
+    Ending.UNAVAILABLE: ("Stopped: the server does not answer", "bold red"),
+    Ending.UNUSABLE: ("Stopped", "bold red"),
+    Ending.FAILED: ("Failed", "bold red"),
+}
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Make the object of ``--json``."""
+    return {
+        "status": results.ending.value,
+        "exit": results.status,
+        "error": results.error or None,
+        "dry_run": results.dry_run,
+        "rows": results.delivered + results.rejected,
+        "delivered": results.delivered,
+        "rejected": results.rejected,
+        "resumed": results.resumed,
+        "unanswered": results.unanswered,
+        "retries": results.retries,
+        "seconds": round(results.seconds, 3),
+        "rows_per_second": round(_rate(results)),
+        "rejects": str(results.rejects) if results.rejects else None,
+        "files": [
+            {
+                "file": each.name,
+                "rows": each.delivered + each.rejected,
+                "delivered": each.delivered,
+                "rejected": each.rejected,
+                "resumed": each.resumed,
+                "done": each.done,
+                "checkpoint": str(each.checkpoint) if each.checkpoint else None,
+            }
+            for each in results.inputs
+        ],
+    }
+
+
+def show(results: Results, console: Console) -> None:
+    """Show it to a person."""
+    headline, style = _HEADLINES[results.ending]
+    if results.rejected and results.ending is Ending.DONE:
+        headline, style = "Done, but for the rejected rows", "bold yellow"
+    rows = results.delivered + results.rejected - results.resumed
+    text = Text.assemble(
+        (headline, style),
+        f": {rows:,} rows in {duration(results.seconds)}, {_rate(results):,.0f} rows/s",
+    )
+    console.print(text, soft_wrap=True)
+    if results.error:
+        console.print(Text(f"  {results.error}", "red"), soft_wrap=True)
+    for line in _counts(results):
+        console.print(line, soft_wrap=True)
+    for line in _rejected(results):
+        console.print(line, soft_wrap=True)
+    for each in results.inputs:
+        if each.checkpoint is not None:
+            told = f"  Go on with the same command and --resume: {each.checkpoint} says where."
+            console.print(Text(told, "bold"), soft_wrap=True)
+            break
+
+
+def _counts(results: Results) -> list[Text]:
+    verb = "can be sent" if results.dry_run else "delivered"
+    lines = [Text.assemble("  ", (f"{results.delivered:>11,}", "bold green"), f"  {verb}")]
+    if results.rejected:
+        lines.append(Text.assemble("  ", (f"{results.rejected:>11,}", "bold red"), "  rejected"))
+    if results.unanswered:
+        told = "  sent, but not answered for: --resume sends them again, with the same ids"
+        lines.append(Text.assemble("  ", (f"{results.unanswered:>11,}", "bold yellow"), told))
+    if results.resumed:
+        lines.append(Text(f"  {results.resumed:>11,}  of them in an earlier run", "dim"))
+    if results.retries:
+        lines.append(Text(f"  {results.retries:>11,}  requests were repeated", "dim"))
+    return lines
+
+
+def _rejected(results: Results) -> list[Text]:
+    several = len(results.inputs) > 1
+    lines = [
+        Text.assemble("  ", (f"{name + ', ' if several else ''}line {line}", "bold"), f" {reason}")
+        for name, line, reason in results.shown
+    ]
+    left = results.rejected - len(results.shown)
+    if results.shown and left > 0:
+        lines.append(Text(f"  and {left:,} more", "dim"))
+    if results.rejected and results.rejects:
+        lines.append(
+            Text(f"  All of them are in {results.rejects}: mend their rows there, and import it with the same options.")
+        )
+    elif results.rejected:
+        lines.append(Text("  Use --rejects FILE to have all of them in a file that can be mended and imported."))
+    return lines
+
+
+def _rate(results: Results) -> float:
+    rows = results.delivered + results.rejected - results.resumed
+    return rows / results.seconds if results.seconds else 0.0

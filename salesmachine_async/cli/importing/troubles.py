@@ -1,0 +1,38 @@
+"""Hears what the agent says in its log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Generator
+
+# The agent's own logger; `TroubleLog` gives each record its kind as `trouble`.
+_LOGGER = "salesmachine_async"
+
+
+@contextlib.contextmanager
+def hear_troubles(parked: Callable[[], None], say: Callable[[str], None]) -> Generator[None]:
+    """
+    Listen to the agent until the block ends.
+
+    Args:
+        parked: Called when the server refuses for a reason that no row is to blame for.
+        say: Told of all else that a person should know. Losses are not: their rows are rejected, or not answered.
+    """
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kind = str(getattr(record, "trouble", ""))
+            if kind == "parked":
+                parked()
+            elif not kind.startswith("lost"):
+                say(record.getMessage())
+
+    logger, listener = logging.getLogger(_LOGGER), Listener(logging.WARNING)
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = propagate
