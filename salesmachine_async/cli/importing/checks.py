@@ -8,16 +8,15 @@ from pathlib import Path
 
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.current import options_of
-from salesmachine_async.cli.importing.mapping import Shape
 from salesmachine_async.cli.importing.plan import Plan
 from salesmachine_async.cli.importing.reader import Input, Reading, preview
 from salesmachine_async.cli.importing.rejects import Rejects
+from salesmachine_async.cli.importing.shape import Shape
 from salesmachine_async.cli.importing.source import STDIN, DamagedInput, InputProblem
 from salesmachine_async.cli.importing.values import CONVERTERS
 
 _CSV = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_NDJSON = (".ndjson", ".jsonl", ".json", ".smrejects")
-_MAPPED = "messageId"
+_NDJSON = (".ndjson", ".jsonl", ".json")
 
 
 def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str]) -> Shape:

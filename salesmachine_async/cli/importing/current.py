@@ -9,7 +9,7 @@ from salesmachine_async.cli.importing.checkpoint import Checkpoint
 from salesmachine_async.cli.importing.ledger import Ledger
 from salesmachine_async.cli.importing.plan import SHOWN, InputResult, Plan, Results
 from salesmachine_async.cli.importing.progress import Meter, Moment
-from salesmachine_async.cli.importing.reader import Opened, Piece
+from salesmachine_async.cli.importing.reader import Piece, Reader
 from salesmachine_async.cli.importing.rejects import Rejects
 from salesmachine_async.cli.importing.rows import Row
 from salesmachine_async.cli.importing.source import InputProblem
@@ -27,13 +27,12 @@ class Current:
 
     Attributes:
         name: What it is called.
-        opened: What is read.
+        reader: What reads it.
         ledger: Its rows.
         skip_to: Where its checkpoint ends; 0 without one.
 
     Raises:
-        InputProblem: It cannot be imported.
-        DamagedInput: It breaks off in its header.
+        InputProblem: Its checkpoint cannot be read.
     """
 
     def __init__(self, plan: Plan, number: int, results: Results, rejects: Rejects | None) -> None:
@@ -46,7 +45,7 @@ class Current:
         self._url = plan.base_url or ""
         self._resumed = checkpoint.load(self._path) if plan.resume and self._path is not None else None
         self.skip_to = self._resumed.settled.end if self._resumed else 0
-        self.opened = Opened(what, plan.reading)
+        self.reader = Reader(what, plan.reading)
         self.ledger = Ledger(plan.lanes, self._rejected)
         self._result = InputResult(name=what.name)
         self._saved = -1
@@ -76,6 +75,11 @@ class Current:
             )
         self._result.resumed = self._saved = resumed.settled.rows
         self._result.delivered, self._result.rejected = resumed.settled.delivered, resumed.settled.rejected
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file was another at its end than at its beginning."""
+        return self.reader.opened is not None and self.reader.opened.source.changed
 
     def reading(self, piece: Piece) -> None:
         """Note how far the reader is."""
@@ -117,10 +121,10 @@ class Current:
 
     def moment(self, meter: Meter, note: str) -> Moment:
         """Show it as it is now."""
-        ledger, source = self.ledger, self.opened.source
+        ledger, opened = self.ledger, self.reader.opened
         share = None
-        if source.size:
-            share = min(1.0, source.position / source.size)
+        if opened is not None and opened.source.size:
+            share = min(1.0, opened.source.position / opened.source.size)
             if self._read_to and self._resumed is None:
                 # What is read ahead is not done yet.
                 share *= ledger.settled.end / self._read_to
@@ -141,8 +145,8 @@ class Current:
     def _rejected(self, row: Row, reason: str) -> None:
         if len(self._results.shown) < SHOWN:
             self._results.shown.append((self.name, row.line, reason))
-        if self._rejects:
-            self._rejects.add(self.name, row, self.opened.record(row), reason)
+        if self._rejects and self.reader.opened:
+            self._rejects.add(self.name, row, self.reader.opened.record(row), reason)
 
 
 def options_of(plan: Plan, number: int) -> str:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 import orjson
 
+from salesmachine_async.cli.importing.header import check_header
 from salesmachine_async.cli.importing.rows import Row, not_utf8
-from salesmachine_async.cli.importing.source import InputProblem
+from salesmachine_async.cli.importing.shape import UIDS, Shape
 from salesmachine_async.cli.importing.values import CONVERTERS, BadValue, moment
 
-# What each kind of row must name besides its params.
-UIDS: dict[str, tuple[str, ...]] = {
-    "contact": ("contact_uid",),
-    "account": ("account_uid",),
-    "event": ("contact_uid", "event_uid"),
-    "pageview": ("contact_uid",),
-    "alias": ("contact_uid", "alias"),
-}
 _IDS = ("messageId", "message_id")
 _COMMON = frozenset({"method", "created_at", "archived", *_IDS})
 # What a line of the wire, or of the sandbox's export, may hold at its top, by its method. An exported event says there
@@ -60,24 +52,6 @@ class BadRow(ValueError):
     """A row is no message; says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """
-    How rows become messages: what the user said about them.
-
-    Attributes:
-        kind: What all rows are (``--type``); None: each says so itself.
-        names: What columns are called: from the input's name to ours; "" leaves the column out (``--map``).
-        constants: What rows have besides, where they have none of that name (``--set``).
-        types: How the texts of a column are read (``--types``), by our name; ``*`` stands for all others.
-    """
-
-    kind: str | None = None
-    names: Mapping[str, str] = field(default_factory=dict[str, str])
-    constants: Mapping[str, str] = field(default_factory=dict[str, str])
-    types: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
 class Mapper:
     """
     Makes calls of the rows of one input.
@@ -101,7 +75,7 @@ class Mapper:
         }
         self._others = self._converters.pop("*", None)
         if header:
-            _check_header(name, header, shape)
+            check_header(name, header, shape)
 
     def record(self, row: Row) -> dict[str, Any]:
         """
@@ -149,16 +123,15 @@ class Mapper:
 
     def _wire(self, data: dict[str, Any], row: Row) -> Call:
         method = data.get("method")
-        if method not in UIDS:
+        if not isinstance(method, str) or method not in UIDS:
             raise BadRow(_no_method(data))
         if not data.keys() <= _WIRE[method]:
             unknown = min(data.keys() - _WIRE[method])
             raise BadRow(f'has "{unknown}" beside its params; put it into "params", or use --type for flat rows')
-        params: Any = data.get("params")
-        if params is None:
-            params = {}
-        elif not isinstance(params, dict):
+        found: Any = data.get("params")
+        if found is not None and not isinstance(found, dict):
             raise BadRow("params must be an object")
+        params = cast("dict[str, Any]", found or {})
         if data.get("archived"):
             raise BadRow("is archived, and the tracking API cannot archive")
         if self._converters or self._others:
@@ -168,18 +141,20 @@ class Mapper:
         return _call(method, data, params, row)
 
     def _flat(self, data: dict[str, Any], row: Row) -> Call:
-        method = data.get("method") if self._kind is None else self._kind
-        if method not in UIDS:
-            raise BadRow(_no_method(data))
         said = data.get("method")
-        if said == method:
-            del data["method"]
-        elif said in UIDS:
-            raise BadRow(f'has the method "{said}", but --type says {method}')
+        method = said if self._kind is None else self._kind
+        if not isinstance(method, str) or method not in UIDS:
+            raise BadRow(_no_method(data))
         params = dict(data)
-        if isinstance(params.get("params"), dict):
+        if said == method:
+            del params["method"]
+        elif isinstance(said, str) and said in UIDS:
+            raise BadRow(f'has the method "{said}", but --type says {method}')
+        nested: Any = params.get("params", "")
+        if nested is None or isinstance(nested, dict):
             # Half of the wire's form: what stands beside the params wins over what stands in them.
-            params = {**params.pop("params"), **params}
+            del params["params"]
+            params = {**cast("dict[str, Any]", nested or {}), **params}
         for name in (*UIDS[method], "created_at", *_IDS):
             params.pop(name, None)
         if method == "alias" and params:
@@ -274,35 +249,3 @@ def _no_method(data: dict[str, Any]) -> str:
     if isinstance(data.get("object"), str):
         return f"is a {data['object']} of the v2 API, which the tracking API cannot make"
     return NO_METHOD
-
-
-def _check_header(name: str, header: list[str], shape: Shape) -> None:
-    ours = [column for each in header if (column := shape.names.get(each, each))]
-    there = f"it has: {', '.join(header)}"
-    if len(header) == 1 and (hint := _other_delimiter(header[0])):
-        raise InputProblem(f"{name} has a single column, {header[0]}; are they separated by {hint}? Use --delimiter")
-    if "" in header:
-        raise InputProblem(f"{name}: column {header.index('') + 1} of the header has no name")
-    if twice := _twice(header) or _twice(ours):
-        raise InputProblem(f'{name} has two columns for "{twice}"; {there}')
-    if missing := [column for column in shape.names if column not in header]:
-        raise InputProblem(f'{name} has no column "{missing[0]}" to --map; {there}')
-    known = {*ours, *shape.constants}
-    if missing := [column for column in shape.types if column != "*" and column not in known]:
-        raise InputProblem(f'{name} has no column "{missing[0]}" for --types; {there}')
-    if shape.kind is None and "method" not in known:
-        raise InputProblem(f"{name}: say what its rows are with --type contact, account, event, pageview or alias")
-    if shape.kind is not None and (missing := [uid for uid in UIDS[shape.kind] if uid not in known]):
-        say = f"--map COLUMN={missing[0]}" + (", or give all the same with --set" if missing[0] == "event_uid" else "")
-        raise InputProblem(f'{name} has no column "{missing[0]}"; say which one it is with {say}; {there}')
-
-
-def _other_delimiter(column: str) -> str | None:
-    return next(
-        (told for sign, told in ((";", "';'"), ("\t", "a tab"), ("|", "'|'"), (",", "','")) if sign in column), None
-    )
-
-
-def _twice(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]

@@ -91,7 +91,15 @@ class Meter:
 
 
 class Quiet:
-    """Shows nothing."""
+    """
+    Shows nothing unless it is asked for.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def __enter__(self) -> Self:
         """Enter; there is nothing to prepare."""
@@ -104,6 +112,10 @@ class Quiet:
 
     def say(self, text: str, style: str = "") -> None:
         """Tell what happened."""
+
+    def answer(self, text: str) -> None:
+        """Tell what somebody has asked for."""
+        self._console.print(Text(text), soft_wrap=True)
 
     def update(self, moment: Moment) -> None:
         """Show how it is getting on; called several times a second."""
@@ -119,7 +131,7 @@ class Lines(Quiet):
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
+        super().__init__(console)
         self._clock = clock
         self._next = clock() + LINE_SECONDS
 
@@ -208,5 +220,5 @@ def duration(seconds: float) -> str:
 def make_progress(console: Console, *, quiet: bool) -> Quiet:
     """Choose what fits *console*."""
     if quiet:
-        return Quiet()
+        return Quiet(console)
     return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines(console)

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper, Shape
+from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper
 from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, NdjsonRows, Row
+from salesmachine_async.cli.importing.shape import Shape
 from salesmachine_async.cli.importing.source import InputProblem, Source
 
 # Pieces read ahead: enough to keep the sender busy while the disk answers.
@@ -172,24 +174,53 @@ def preview(what: Input, reading: Reading) -> None:
         opened.source.close()
 
 
-async def read(opened: Opened, skip_to: int) -> AsyncGenerator[Piece]:
+class Reader:
     """
-    Give the pieces of an input as its thread reads them; as `Opened.pieces`. Closes the input, however it ends.
+    Reads one input in a thread.
 
-    The thread is a daemon: one that waits for a silent pipe must not hold up the end of the process.
+    Args:
+        what: Which.
+        reading: How.
+
+    Attributes:
+        opened: What is read; None until it is opened, for which a named pipe may have to wait.
     """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
-    room = threading.Semaphore(AHEAD)
-    over = threading.Event()
 
-    def hand_over(piece: Piece | BaseException | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(arrived.put_nowait, piece)
+    def __init__(self, what: Input, reading: Reading) -> None:
+        self.opened: Opened | None = None
+        self._what = what
+        self._reading = reading
 
-    def work() -> None:
+    async def pieces(self, skip_to: int) -> AsyncGenerator[Piece]:
+        """
+        Give the pieces as the thread reads them; as `Opened.pieces`. Closes the input, however it ends.
+
+        The thread is a daemon: one that waits for a silent pipe must not hold up the end of the process.
+        """
+        arrived: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
+        room, over = threading.Semaphore(AHEAD), threading.Event()
+        work = partial(self._work, skip_to, partial(_hand_over, asyncio.get_running_loop(), arrived), room, over)
+        threading.Thread(target=work, name="salesmachine-import-reader", daemon=True).start()
         try:
-            for piece in opened.pieces(skip_to):
+            while (piece := await arrived.get()) is not None:
+                room.release()
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            over.set()
+            room.release()
+
+    def _work(
+        self,
+        skip_to: int,
+        hand_over: Callable[[Piece | BaseException | None], None],
+        room: threading.Semaphore,
+        over: threading.Event,
+    ) -> None:
+        try:
+            self.opened = Opened(self._what, self._reading)
+            for piece in self.opened.pieces(skip_to):
                 room.acquire()
                 if over.is_set():
                     return
@@ -198,15 +229,14 @@ async def read(opened: Opened, skip_to: int) -> AsyncGenerator[Piece]:
         except BaseException as error:  # noqa: BLE001 (raised again by who reads)
             hand_over(error)
         finally:
-            opened.source.close()
+            if self.opened is not None:
+                self.opened.source.close()
 
-    threading.Thread(target=work, name="salesmachine-import-reader", daemon=True).start()
-    try:
-        while (piece := await arrived.get()) is not None:
-            room.release()
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-    finally:
-        over.set()
-        room.release()
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop,
+    arrived: asyncio.Queue[Piece | BaseException | None],
+    piece: Piece | BaseException | None,
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        loop.call_soon_threadsafe(arrived.put_nowait, piece)

@@ -43,7 +43,7 @@ class Rejects:
     def add(self, name: str, row: Row, record: dict[str, Any] | None, reason: str) -> None:
         """Note one row."""
         text = row.text.decode(errors="backslashreplace")
-        line = dict(zip(REJECT_KEYS, (name, row.line, reason, text), strict=False))
+        line: dict[str, Any] = dict(zip(REJECT_KEYS, (name, row.line, reason, text), strict=False))
         if record is not None:
             line["row"] = record
         self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

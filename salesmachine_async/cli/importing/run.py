@@ -9,11 +9,12 @@ from typing import Any
 
 from salesmachine_async import Agent, Batching, Delivery, Loss, LossReason, QueueLimits, Retry, Timeouts
 from salesmachine_async.cli import exits
+from salesmachine_async.cli.importing.asked import asked_for_status
 from salesmachine_async.cli.importing.current import Current, clean_up
 from salesmachine_async.cli.importing.ledger import Disagreement
 from salesmachine_async.cli.importing.plan import Ending, Plan, Results
 from salesmachine_async.cli.importing.progress import Meter, Quiet
-from salesmachine_async.cli.importing.reader import Piece, read
+from salesmachine_async.cli.importing.reader import Piece
 from salesmachine_async.cli.importing.rejects import Rejects
 from salesmachine_async.cli.importing.sending import Nowhere, track
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem
@@ -83,8 +84,13 @@ class Conductor:
         """Import all; returns what came of it, however it ended."""
         begun = time.monotonic()
         results = self._results
-        with hear_troubles(self._note_parked, self._say), stop_requested(until_eof=False) as stop:
+        with (
+            hear_troubles(self._note_parked, self._say),
+            stop_requested(until_eof=False) as stop,
+            asked_for_status(lambda: self._progress.answer(self.status())),
+        ):
             try:
+                await self._agent.start()
                 await self._until_the_end(stop)
             except _Stop as reason:
                 results.ending, results.error = reason.ending, str(reason)
@@ -160,7 +166,7 @@ class Conductor:
 
     async def _feed(self, current: Current) -> None:
         due = 0.0  # when --rate allows the next piece
-        pieces = read(current.opened, current.skip_to)
+        pieces = current.reader.pieces(current.skip_to)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 current.reading(piece)
@@ -178,7 +184,7 @@ class Conductor:
                     due = max(due, now) + len(piece.rows) / self._plan.rate
                     await asyncio.sleep(due - now)
             current.take_over()
-            if current.opened.source.changed:
+            if current.changed:
                 self._say(f"{current.name} changed while it was read: what was imported may be half of each")
 
     async def _offer(self, current: Current, piece: Piece) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ _MILLISECONDS_FROM = 100_000_000_000
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 # What JSON itself would call a number; 15 digits are exact in any receiver. No leading zero, no plus.
 _SAFE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,14})?", re.ASCII)
+MAX_DIGITS = 300
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _AUTO_TRUTHS = {"true": True, "false": False}
 
@@ -54,9 +56,12 @@ def _epoch(seconds: float) -> datetime:
 def _number(text: str) -> int | float:
     text = text.strip()
     found = _NUMBER.fullmatch(text)
-    if not found:
-        raise BadValue(f"{_shown(text)} is not a number like 1234.5")
-    return float(text) if found[1] or found[2] else int(text)
+    # Nobody means a number of more digits, and Python itself reads no more than 4,300.
+    if found and len(text) <= MAX_DIGITS:
+        number = float(text) if found[1] or found[2] else int(text)
+        if isfinite(number):
+            return number
+    raise BadValue(f"{_shown(text)} is not a number like 1234.5")
 
 
 def _integer(text: str) -> int:
@@ -82,7 +87,7 @@ def _json(text: str) -> Any:
 
 def guess(text: str) -> Any:
     """Make a number or a truth of a text that cannot mean anything else, and changes nothing by it."""
-    if _SAFE_NUMBER.fullmatch(text):
+    if len(text) <= 16 and _SAFE_NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
     return _AUTO_TRUTHS.get(text.casefold(), text)
 

@@ -1,0 +1,494 @@
+"""`salesmachine import` as a whole: the real command, in real processes, into a real sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import json
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.cli.process import Ended, end, run, start
+
+
+def keys(sandbox: Sandbox, token: str = "token") -> dict[str, str]:
+    return {"SALESMACHINE_API_URL": sandbox.url, "SALESMACHINE_API_TOKEN": token}
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def events(count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"method": "event", "contact_uid": f"c{number % 50}", "event_uid": "e", "params": {"n": number}}
+        for number in range(first, first + count)
+    ]
+
+
+async def refuse_after(sandbox: Sandbox, batches: int, status: int) -> None:
+    spared = Fault(path="/v1/batch", times=batches)
+    await asyncio.to_thread(sandbox.faults, [spared, Fault(path="/v1/batch", status=status, times=None)])
+
+
+async def numbers(sandbox: Sandbox) -> list[int]:
+    found = await asyncio.to_thread(sandbox.events, limit=100_000)
+    return sorted(event["params"]["n"] for event in found)
+
+
+async def import_json(*arguments: object, **env: str) -> tuple[Ended, dict[str, Any]]:
+    ended = await run("import", "--json", *map(str, arguments), **env)
+    assert ended.out.count("\n") == 1, ended
+    return ended, json.loads(ended.out)
+
+
+async def test_csv_with_mistakes(tmp_path: Path) -> None:
+    """What is good arrives as it was written; what is not is kept with its line and why, to be mended and imported."""
+    people = tmp_path / "people.csv"
+    with people.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "full name", "phone", "mrr", "signed up"])
+        out.writerow(["1", "Ann, the one", "0612345678", "9.5", "2026-01-31T12:00:00Z"])
+        out.writerow(["", "Nobody", "", "", ""])
+        out.writerow(["3", "two\nlines", "", "lots", ""])
+        out.writerow(["4", 'say "hi"', "+33", "1", "2026-02-01"])
+    rejects = tmp_path / "rejects.ndjson"
+    options: tuple[str, ...] = (
+        "--type",
+        "contact",
+        "--map",
+        "id=contact_uid",
+        "--map",
+        "full name=name",
+        "--types",
+        "mrr=number",
+    )
+    options += ("--map", "signed up=created_at", "--rejects", str(rejects))
+    async with Sandbox() as sandbox:
+        ended = await run("import", str(people), *options, **keys(sandbox))
+        assert ended.status == 3, ended
+        assert "2  delivered" in ended.out
+        assert "line 3 contact_uid is missing" in ended.out
+        assert "line 4 mrr: 'lots' is not a number like 1234.5" in ended.out
+        assert f"All of them are in {rejects}" in ended.out
+        assert ended.err == ""
+        assert sandbox.contact("1")["params"] == {"name": "Ann, the one", "phone": "0612345678", "mrr": 9.5}
+        assert sandbox.contact("1")["created_at"] == "2026-01-31T12:00:00.000Z"
+        assert sandbox.contact("4")["params"] == {"name": 'say "hi"', "phone": "+33", "mrr": 1}
+        lines = [json.loads(line) for line in rejects.read_text().splitlines()]
+        assert lines[0] == {
+            "file": str(people),
+            "line": 3,
+            "reason": "contact_uid is missing",
+            "text": ",Nobody,,,",
+            "row": {"full name": "Nobody"},
+        }
+        assert (lines[1]["line"], lines[1]["text"]) == (4, '3,"two\nlines",,lots,')
+        # Mended, with the same options.
+        lines[0]["row"]["id"] = "2"
+        lines[1]["row"]["mrr"] = "77"
+        mended = write(tmp_path / "mended.ndjson", lines)
+        ended = await run("import", str(mended), *options, **keys(sandbox))
+        assert ended.status == 0, ended
+        assert sandbox.contact("2")["params"] == {"name": "Nobody"}
+        assert sandbox.contact("3")["params"] == {"name": "two\nlines", "mrr": 77}
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mended.ndjson", "people.csv", "rejects.ndjson"]
+
+
+async def test_several_files_and_forms(tmp_path: Path) -> None:
+    """Plain and zipped, lanes, aliases in their place: all of it arrives, in the order of each contact."""
+    first = write(
+        tmp_path / "a.ndjson.gz",
+        [
+            {"method": "account", "account_uid": "9", "params": {"name": "Tesla"}},
+            {"method": "contact", "contact_uid": "1", "params": {"email": "a@b.c", "account_uid": "9"}},
+            {"method": "alias", "contact_uid": "1", "alias": "one"},
+            {"method": "event", "contact_uid": "one", "event_uid": "login"},
+            {"method": "contact", "contact_uid": "1", "params": {"email": "new@b.c"}},
+        ],
+    )
+    second = write(tmp_path / "b.jsonl", events(2000))
+    async with Sandbox() as sandbox:
+        ended, told = await import_json(first, second, "--lanes", "4", "--batch", "100", **keys(sandbox))
+        assert ended.status == 0, ended
+        assert (told["rows"], told["delivered"], told["rejected"], told["unanswered"]) == (2005, 2005, 0, 0)
+        assert [each["delivered"] for each in told["files"]] == [5, 2000]
+        assert all(each["done"] and each["checkpoint"] is None for each in told["files"])
+        assert sandbox.contact("one")["params"] == {"email": "new@b.c", "account_uid": "9"}
+        assert sandbox.contact("one")["uids"] == ["1", "one"]
+        summary = sandbox.summary()
+        assert (summary["events"], summary["duplicates"]) == (2001, 0)
+        # The same again: the ids are the same, so nothing is counted twice.
+        ended, told = await import_json(first, second, **keys(sandbox))
+        assert (ended.status, told["delivered"]) == (0, 2005)
+        assert (sandbox.summary()["events"], sandbox.summary()["duplicates"]) == (2001, 2004)  # an alias has no id
+        ids = [event["message_id"] for event in sandbox.events(limit=100_000)]
+        assert len(set(ids)) == 2001
+
+
+async def test_what_the_sandbox_exports_comes_back(tmp_path: Path) -> None:
+    """An export imported elsewhere makes the same contacts, accounts and events; v2 objects are rejected by name."""
+    rows: list[dict[str, Any]] = [
+        {"method": "account", "account_uid": "9", "params": {"name": "Tesla"}, "created_at": "2020-01-01T00:00:00Z"},
+        {"method": "contact", "contact_uid": "1", "params": {"account_uid": "9"}, "created_at": "2020-01-01T00:00:00Z"},
+        {"method": "alias", "contact_uid": "1", "alias": "one"},
+        *({**event, "created_at": "2026-01-31T12:00:00.123Z"} for event in events(20)),
+    ]
+    async with Sandbox() as there, Sandbox(seed=()) as here:
+        assert (await run("import", str(write(tmp_path / "a.ndjson", rows)), **keys(there))).status == 0
+        process = await start("import", "-", **keys(here))
+        exported = b"".join(there.export("token"))
+        out, err = await process.communicate(exported)
+        assert process.returncode == 3, (out, err)
+        assert b"of the v2 API, which the tracking API cannot make" in out
+        for ours, theirs in zip(here.contacts(), there.contacts(), strict=True):
+            assert ours == {**theirs, "updated_at": ours["updated_at"]}
+        assert here.accounts() == there.accounts()
+        volatile = {"seq": 0, "received_at": ""}
+        arrived, sent = ([{**event, **volatile} for event in each.events(limit=100)] for each in (here, there))
+        assert arrived == sent
+
+
+async def test_rows_that_the_server_refuses(tmp_path: Path) -> None:
+    """The one guilty row of a batch is found, named by its line, and the others arrive; in any lane."""
+    rows = events(300)
+    for guilty in (17, 18, 250):
+        rows[guilty]["params"] = {"account_uid": ["no", "uid"]}
+    rejects = tmp_path / "r.ndjson"
+    for lanes in ("1", "3"):
+        async with Sandbox() as sandbox:
+            file = write(tmp_path / "a.ndjson", rows)
+            ended, told = await import_json(file, "--rejects", rejects, "--lanes", lanes, **keys(sandbox))
+            assert ended.status == 3, ended
+            assert (told["delivered"], told["rejected"]) == (297, 3)
+            lines = [json.loads(line) for line in rejects.read_text().splitlines()]
+            assert [line["line"] for line in lines] == [18, 19, 251]
+            assert all(line["reason"].startswith("the server refused it: ") for line in lines)
+            assert [line["row"] for line in lines] == [rows[17], rows[18], rows[250]]
+            assert sandbox.summary()["events"] == 297
+
+
+async def test_dry_run(tmp_path: Path) -> None:
+    """It finds what would be rejected, sends nothing, needs no key, and leaves no checkpoint."""
+    rows: list[dict[str, Any]] = [
+        *events(1000),
+        {"method": "event"},
+        {"method": "contact", "contact_uid": "x" * 600_000},
+    ]
+    file, rejects = write(tmp_path / "a.ndjson", rows), tmp_path / "r.ndjson"
+    ended, told = await import_json(file, "--dry-run", "--rejects", rejects)
+    assert ended.status == 3, ended
+    assert (told["dry_run"], told["delivered"], told["rejected"]) == (True, 1000, 2)
+    reasons = [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
+    assert reasons[0] == "contact_uid is missing"
+    assert reasons[1].startswith("message: is 600")
+    assert not (tmp_path / "a.ndjson.smckpt").exists()
+    text = await run("import", str(file), "--dry-run")
+    assert "1,000  can be sent" in text.out
+    assert "Use --rejects FILE" in text.out
+
+
+async def test_stdin(tmp_path: Path) -> None:
+    """A pipe that dawdles is imported as it comes; with --format it may be CSV; a named pipe is one too."""
+    async with Sandbox() as sandbox:
+        process = await start("import", "-", "--format", "csv", "--type", "contact", "--json", **keys(sandbox))
+        assert process.stdin is not None
+        process.stdin.write(b"contact_uid,name\n1,Ann\n2,B")
+        await process.stdin.drain()
+        while not await asyncio.to_thread(sandbox.contacts):
+            await asyncio.sleep(0.05)
+        assert [each["contact_uid"] for each in sandbox.contacts()] == ["1"]
+        out, _ = await process.communicate(b"ob\n")
+        told = json.loads(out)
+        assert (process.returncode, told["delivered"], told["files"][0]["file"]) == (0, 2, "stdin")
+        pipe = tmp_path / "pipe.ndjson"
+        os.mkfifo(pipe)
+        process = await start("import", str(pipe), **keys(sandbox))
+        await asyncio.to_thread(write, pipe, events(10))
+        ended = await end(process)
+        assert (ended.status, await numbers(sandbox)) == (0, list(range(10)))
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+async def test_empty_inputs(tmp_path: Path) -> None:
+    """Nothing is nothing, and that is fine."""
+    async with Sandbox() as sandbox:
+        for name, text in (("a.ndjson", ""), ("b.csv", ""), ("c.csv", "contact_uid\n"), ("d.ndjson", "\n\n")):
+            (tmp_path / name).write_text(text)
+            ended, told = await import_json(tmp_path / name, "--type", "contact", **keys(sandbox))
+            assert (ended.status, told["rows"]) == (0, 0), ended
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["good.ndjson", "missing.ndjson"], "cannot read missing.ndjson: No such file or directory"),
+        (["good.ndjson", "."], ". is a directory; name the files in it"),
+        (["good.ndjson", "./good.ndjson"], "good.ndjson is named twice"),
+        (["-", "-"], "stdin (-) is named twice"),
+        (["good.ndjson", "what.txt"], "what.txt does not say what it is; use --format"),
+        (["good.ndjson", "array.json"], "array.json is a JSON array; make it one object a line: jq -c '.[]'"),
+        (["good.ndjson", "flat.ndjson"], 'flat.ndjson: its first row has no "method"; say what the rows are with'),
+        (["good.ndjson", "cut.ndjson.gz"], "cut.ndjson.gz breaks off in the middle of its gzip data"),
+        (["good.ndjson", "wide.csv", "--type", "contact"], "is UTF-16"),
+        (["good.ndjson", "people.csv", "--type", "contact"], 'people.csv has no column "contact_uid"'),
+        (["good.ndjson", "--rejects", "good.ndjson"], "good.ndjson is read from"),
+        (["good.ndjson", "--rejects", "people.csv"], "people.csv exists and is no file of rejected rows"),
+        (["good.ndjson", "--resume", "--restart"], "contradict each other"),
+        (["good.ndjson", "people.csv", "--checkpoint", "c"], "--checkpoint is for one file"),
+        (["good.ndjson", "--map", "x"], "--map x: write it as NAME=NAME"),
+        (["-", "--credentials", "-"], "stdin cannot be both"),
+        (["good.ndjson", "--checkpoint", "no/where"], "cannot keep a checkpoint in no/where"),
+    ],
+)
+async def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 2, one line that says what to do, and nothing is sent: not even what comes first and is good."""
+    monkeypatch.chdir(tmp_path)
+    write(Path("good.ndjson"), events(3))
+    Path("what.txt").write_text("hello")
+    Path("array.json").write_text('[{"method": "event"}]')
+    write(Path("flat.ndjson"), [{"contact_uid": "1"}])
+    Path("cut.ndjson.gz").write_bytes(gzip.compress(b"{}\n")[:12])
+    Path("wide.csv").write_text("a,b\n", encoding="utf-16")
+    Path("people.csv").write_text("id,name\n1,Ann\n")
+    async with Sandbox() as sandbox:
+        ended = await run("import", *arguments, **keys(sandbox))
+        assert ended.status == 2, ended
+        assert ended.out == ""
+        assert ended.err.startswith("Error: ")
+        assert len(ended.err.splitlines()) == 1
+        assert why in ended.err
+        assert sandbox.summary()["requests"] == {}
+    assert not list(tmp_path.glob("*.smckpt*"))
+
+
+async def test_the_key_is_refused(tmp_path: Path) -> None:
+    """A wrong key is told at once, with status 4, and nothing is left behind; without any it is 2."""
+    file = write(tmp_path / "a.ndjson", events(10))
+    async with Sandbox(tokens=["good"]) as sandbox:
+        ended = await run("import", str(file), **keys(sandbox, "bad"))
+        assert ended.status == 4, ended
+        assert "Stopped: the server refuses" in ended.out
+        assert "check SALESMACHINE_API_TOKEN and SALESMACHINE_API_SECRET" in ended.out
+        assert "bad" not in ended.out + ended.err
+        assert (await run("import", str(file), SALESMACHINE_API_URL=sandbox.url)).status == 2
+    assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_the_key_is_revoked_in_the_middle(tmp_path: Path) -> None:
+    """The import stops with 4 rather than to hang, keeps its checkpoint, and --resume delivers the rest, once."""
+    file = write(tmp_path / "a.ndjson", events(3000))
+    async with Sandbox() as sandbox:
+        await refuse_after(sandbox, 10, 401)
+        ended, told = await import_json(file, "--batch", "100", **keys(sandbox))
+        assert ended.status == 4, ended
+        assert (told["status"], told["delivered"]) == ("refused", 1000)
+        assert told["unanswered"] > 0
+        assert told["files"][0]["checkpoint"] == f"{file}.smckpt"
+        assert ended.err.startswith("Error: the server answered 401")
+        await asyncio.to_thread(sandbox.faults, [])
+        # Without --resume nothing happens by mistake.
+        ended = await run("import", str(file), "--batch", "100", **keys(sandbox))
+        assert ended.status == 2
+        assert "1,000 rows of" in ended.err
+        assert "go on with --resume, or begin again with --restart" in " ".join(ended.err.split())
+        ended, told = await import_json(file, "--resume", **keys(sandbox))
+        assert ended.status == 0, ended
+        assert (told["rows"], told["delivered"], told["resumed"]) == (3000, 3000, 1000)
+        assert await numbers(sandbox) == list(range(3000))
+        assert sandbox.summary()["duplicates"] == 0
+    assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_the_server_is_not_there(tmp_path: Path) -> None:
+    """It is tried again until --give-up-after, then the status is 5; when it comes back in time all is well."""
+    file = write(tmp_path / "a.ndjson", events(10))
+    async with Sandbox() as sandbox:
+        env = keys(sandbox)
+    ended = await run("import", str(file), "--give-up-after", "0.5", **env)
+    assert ended.status == 5, ended
+    assert "Stopped: the server does not answer" in ended.out
+    assert "no answer for 0.5 s: the connection failed" in ended.out
+    assert "trying again for 0.5 s" in ended.err
+    async with Sandbox() as sandbox:
+        await asyncio.to_thread(sandbox.faults, [Fault(status=503, times=4), Fault(drop="after")])
+        ended, told = await import_json(file, **keys(sandbox))
+        assert (ended.status, told["delivered"]) == (0, 10), ended
+        assert told["retries"] > 0
+        assert await numbers(sandbox) == list(range(10))
+
+
+async def interrupted(sandbox: Sandbox, file: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """Start an import, and wait until some of it has arrived."""
+    process = await start("import", str(file), "--batch", "50", *arguments, **keys(sandbox))
+    while sandbox.summary()["events"] < 200:
+        await asyncio.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """It stops reading, delivers what was read, and says how to go on; --resume sends exactly the rest."""
+    file = write(tmp_path / "a.ndjson", events(30_000))
+    async with Sandbox() as sandbox:
+        await asyncio.to_thread(sandbox.faults, [Fault(latency=0.01, times=None)])
+        process = await interrupted(sandbox, file, "--rate", "5000")
+        process.send_signal(number)
+        ended = await end(process)
+        assert ended.status == 130, ended
+        assert "Interrupted: delivering what was read; once more stops at once." in ended.err
+        assert f"--resume: {file}.smckpt says where" in " ".join(ended.out.split())
+        assert "not answered" not in ended.out
+        arrived = await numbers(sandbox)
+        assert arrived == list(range(len(arrived)))
+        assert len(arrived) < 30_000
+        kept = json.loads((tmp_path / "a.ndjson.smckpt").read_text())["settled"]
+        assert (kept["line"], kept["delivered"]) == (len(arrived), len(arrived))
+        await asyncio.to_thread(sandbox.faults, [])
+        ended, told = await import_json(file, "--resume", **keys(sandbox))
+        assert ended.status == 0, ended
+        assert (told["delivered"], told["resumed"]) == (30_000, len(arrived))
+        assert await numbers(sandbox) == list(range(30_000))
+        assert sandbox.summary()["duplicates"] == 0
+
+
+async def test_interrupted_twice(tmp_path: Path) -> None:
+    """The second Ctrl-C stops at once; rows without an answer are told of, and sent again with the same ids."""
+    file = write(tmp_path / "a.ndjson", events(3000))
+    async with Sandbox() as sandbox:
+        await asyncio.to_thread(
+            sandbox.faults, [Fault(path="/v1/batch", times=5), Fault(path="/v1/batch", latency=60, times=None)]
+        )
+        process = await interrupted(sandbox, file)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert b"Interrupted" in await process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(5):
+            ended = await end(process)
+        assert ended.status == 130, ended
+        assert "sent, but not answered for" in ended.out
+        await asyncio.to_thread(sandbox.faults, [])
+        ended, told = await import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, told["delivered"], told["resumed"]) == (0, 3000, 250), ended
+        assert await numbers(sandbox) == list(range(3000))
+
+
+async def test_a_silent_pipe_can_be_interrupted(tmp_path: Path) -> None:
+    """Waiting for stdin does not hold up the end."""
+    async with Sandbox() as sandbox:
+        process = await start("import", "-", **keys(sandbox))
+        assert process.stdin is not None
+        process.stdin.write(b"".join(json.dumps(row).encode() + b"\n" for row in events(10)))
+        await process.stdin.drain()
+        while sandbox.summary()["events"] < 10:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(5):
+            assert await process.wait() == 130
+        await end(process)
+
+
+async def test_resume_refuses_what_is_not_the_same(tmp_path: Path) -> None:
+    """A changed beginning, other options, another server: status 2, and the checkpoint stays; --restart begins anew."""
+    file = write(tmp_path / "a.ndjson", events(3000))
+    kept = tmp_path / "a.ndjson.smckpt"
+    async with Sandbox() as sandbox, Sandbox() as other:
+        await refuse_after(sandbox, 10, 401)
+        assert (await run("import", str(file), "--batch", "100", **keys(sandbox))).status == 4
+        await asyncio.to_thread(sandbox.faults, [])
+        ended = await run("import", str(file), "--resume", "--types", "auto", **keys(sandbox))
+        assert (ended.status, "with other options" in ended.err) == (2, True), ended
+        ended = await run("import", str(file), "--resume", **keys(other))
+        assert (ended.status, f"went to {sandbox.url}, not to {other.url}" in ended.err) == (2, True), ended
+        # What comes behind may change: it is mended, or it grows.
+        rows = events(3001)
+        rows[1500]["params"]["mended"] = True
+        write(file, rows)
+        text = file.read_text()
+        for changed in (text.replace('"n": 5}', '"n": 6}', 1), "\n" + text, text[: len(text) // 10]):
+            file.write_text(changed)
+            ended = await run("import", str(file), "--resume", **keys(sandbox))
+            assert ended.status == 2, ended
+            assert "has changed before line 1000" in ended.out
+            assert json.loads(kept.read_text())["settled"]["delivered"] == 1000
+        assert sandbox.summary()["events"] == 1000
+        file.write_text(text)
+        ended, told = await import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, told["delivered"]) == (0, 3001), ended
+        assert await numbers(sandbox) == list(range(3001))
+        assert not kept.exists()
+        kept.write_text("{}")
+        assert (await run("import", str(file), "--restart", **keys(sandbox))).status == 0
+        assert not kept.exists()
+
+
+async def test_resume_with_several_files_and_rejects(tmp_path: Path) -> None:
+    """Files that are done are not sent again; the file of rejected rows goes on where it was."""
+    bad = {"method": "event", "contact_uid": "", "event_uid": "e"}
+    files = [
+        write(tmp_path / f"{name}.ndjson.gz", [*events(1000, 1000 * index), bad]) for index, name in enumerate("abc")
+    ]
+    rejects = tmp_path / "r.ndjson"
+    arguments = (*files, "--batch", "100", "--rejects", rejects)
+    async with Sandbox() as sandbox:
+        await refuse_after(sandbox, 15, 403)
+        ended, told = await import_json(*arguments, **keys(sandbox))
+        assert (ended.status, told["delivered"], told["rejected"]) == (4, 1500, 1), ended
+        with rejects.open("a") as file:
+            file.write("what a killed import had written after its last checkpoint\n")
+        await asyncio.to_thread(sandbox.faults, [])
+        ended, told = await import_json(*arguments, "--resume", **keys(sandbox))
+        assert (ended.status, told["delivered"], told["rejected"], told["resumed"]) == (3, 3000, 3, 1501), ended
+        assert await numbers(sandbox) == list(range(3000))
+        assert sandbox.summary()["duplicates"] == 0
+        lines = [json.loads(line) for line in rejects.read_text().splitlines()]
+        assert [(Path(line["file"]).name, line["line"]) for line in lines] == [(f"{n}.ndjson.gz", 1001) for n in "abc"]
+    assert not list(tmp_path.glob("*.smckpt"))
+
+
+async def test_a_zipped_file_that_breaks_off(tmp_path: Path) -> None:
+    """What can be read arrives, the status is 1, and with the whole file --resume goes on."""
+    whole = write(
+        tmp_path / "whole.ndjson.gz", [{**event, "messageId": os.urandom(12).hex()} for event in events(9000)]
+    )
+    file = tmp_path / "a.ndjson.gz"
+    file.write_bytes(whole.read_bytes()[:-20_000])
+    async with Sandbox() as sandbox:
+        ended, told = await import_json(file, **keys(sandbox))
+        assert ended.status == 1, ended
+        assert "breaks off in the middle of its gzip data" in told["error"]
+        arrived = await numbers(sandbox)
+        assert arrived == list(range(told["delivered"]))
+        assert 0 < len(arrived) < 9000
+        file.write_bytes(whole.read_bytes())
+        ended, told = await import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, told["delivered"]) == (0, 9000), ended
+        assert await numbers(sandbox) == list(range(9000))
+
+
+async def test_how_it_is_getting_on(tmp_path: Path) -> None:
+    """SIGUSR1 is answered by a line on stderr; --quiet says nothing else; the rows per second are held."""
+    file = write(tmp_path / "a.ndjson", events(400))
+    async with Sandbox() as sandbox:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        process = await start("import", str(file), "--quiet", "--rate", "400", **keys(sandbox))
+        while sandbox.summary()["events"] < 50:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGUSR1)
+        ended = await end(process)
+        assert loop.time() - begun >= 0.8
+        assert (ended.status, ended.out) == (0, "")
+        assert ended.err.startswith(f"{file}: ")
+        assert " rows/s, 0 rejected, " in ended.err
+        assert len(ended.err.splitlines()) == 1

@@ -1,0 +1,221 @@
+"""The ledger settles rows in order, whatever the order of the answers, and the checkpoint says exactly that."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from salesmachine_async import Batch, Batching, QueueLimits
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async.cli.importing import checkpoint
+from salesmachine_async.cli.importing.checkpoint import Checkpoint
+from salesmachine_async.cli.importing.ledger import Disagreement, Ledger, Settled
+from salesmachine_async.cli.importing.rejects import Rejects
+from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.source import InputProblem
+
+
+def row(number: int) -> Row:
+    return Row(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
+
+
+def batch(*ids: str, lane: int = 0) -> Batch:
+    return Batch.of_lines([orjson.dumps({"messageId": each}) for each in ids], lane=lane)
+
+
+class Driver:
+    """A ledger, and lanes as the agent has them."""
+
+    def __init__(self, lanes: int = 1) -> None:
+        self.rejected: list[tuple[int, str]] = []
+        self.ledger = Ledger(lanes, lambda row, reason: self.rejected.append((row.line, reason)))
+        self.lanes: list[deque[tuple[int, str]]] = [deque() for _ in range(lanes)]
+        self.number = 0
+        self.answers: dict[int, bool] = {}
+
+    def read(self, kinds: list[int | None]) -> None:
+        """Open a block: for each row its contact, or None for one that is no message."""
+        block = self.ledger.open([row(self.number + index + 1) for index in range(len(kinds))])
+        for index, contact in enumerate(kinds):
+            self.number += 1
+            if contact is None:
+                self.ledger.reject(block, index, "bad")
+                self.answers[self.number] = False
+            else:
+                self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
+                self.lanes[hash(str(contact)) % len(self.lanes)].append((self.number, f"id-{self.number}"))
+
+    def answer(self, lane: int, count: int, *, refused: bool = False) -> None:
+        taken = [self.lanes[lane].popleft() for _ in range(min(count, len(self.lanes[lane])))]
+        if taken:
+            self.ledger.answer(batch(*(each for _, each in taken), lane=lane), "refused" if refused else None)
+            self.answers.update(dict.fromkeys((number for number, _ in taken), not refused))
+
+    def check(self) -> None:
+        """Settle, and compare with what a child would do with a list."""
+        ledger = self.ledger
+        ledger.settle()
+        upto = 0
+        while upto + 1 in self.answers:
+            upto += 1
+        said = [self.answers[number] for number in range(1, upto + 1)]
+        assert (ledger.settled.line, ledger.settled.end) == (upto, upto * 10)
+        assert (ledger.settled.delivered, ledger.settled.rejected) == (sum(said), upto - sum(said))
+        assert [line for line, _ in self.rejected] == [number for number in range(1, upto + 1) if not said[number - 1]]
+        assert (ledger.held, ledger.held_bytes) == (self.number - upto, 9 * (self.number - upto))
+        assert ledger.answered == len(self.answers)
+        assert ledger.rejected == sum(not each for each in self.answers.values())
+        assert ledger.pending == sum(map(len, self.lanes))
+        fresh = Ledger(1, lambda row, reason: None)
+        if upto:
+            fresh.skip([row(number) for number in range(1, upto + 1)])
+        assert fresh.resume(ledger.snapshot())
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.lists(st.one_of(st.none(), st.integers(0, 9)), min_size=1, max_size=8)),
+        st.tuples(st.just("answer"), st.tuples(st.integers(0, 3), st.integers(1, 9), st.booleans())),
+    ),
+    max_size=40,
+)
+
+
+@given(steps, st.integers(1, 4))
+@settings(max_examples=150)
+def test_any_order_of_answers(moves: list[tuple[str, object]], lanes: int) -> None:
+    """Always: settled is all up to the first row without an answer, counted right, rejects in the order of the file."""
+    driver = Driver(lanes)
+    for what, how in moves:
+        if what == "read":
+            assert isinstance(how, list)
+            driver.read(how)
+        else:
+            assert isinstance(how, tuple)
+            lane, count, refused = how
+            driver.answer(lane % lanes, 1 if refused else count, refused=refused)
+        driver.check()
+
+
+def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
+    """The rule is the agent's, written down twice: here it is held to be the same."""
+    rng = random.Random(1)
+    for lanes in (1, 2, 7, 256):
+        accumulator = Accumulator(Batching(), QueueLimits(), lanes)
+        for _ in range(200):
+            uid = str(rng.getrandbits(64))
+            ledger = Ledger(lanes, lambda row, reason: None)
+            ledger.note_sent(ledger.open([row(1)]), 0, uid, "m")
+            ledger.answer(batch("m", lane=accumulator.stream_of(uid).index))
+            assert ledger.pending == 0
+
+
+def test_answers_for_other_rows_are_noticed() -> None:
+    """A count that is out of step ends the import: nothing it says afterwards could be trusted."""
+    driver = Driver()
+    driver.read([1, 2, 3])
+    with pytest.raises(Disagreement, match="another row"):
+        driver.ledger.answer(batch("id-2"))
+    driver = Driver()
+    driver.read([1])
+    with pytest.raises(Disagreement, match="more rows"):
+        driver.ledger.answer(batch("id-1", "id-2"))
+
+
+def test_a_changed_beginning_is_noticed() -> None:
+    """Another row, a row more or less: what is passed over must be what was settled."""
+    before = Driver()
+    before.read([1, 1, 1])
+    before.answer(0, 3)
+    before.check()
+    settled = before.ledger.snapshot()
+    for numbers in ([1, 2], [1, 2, 4], [1, 3, 2], [1, 2, 3, 4]):
+        ledger = Ledger(1, lambda row, reason: None)
+        ledger.skip([row(number) for number in numbers])
+        assert not ledger.resume(settled)
+    assert not Ledger(1, lambda row, reason: None).resume(settled)
+
+
+SETTLED = Settled(end=70, line=7, delivered=5, rejected=2, chain="c0ffee")
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """All of it, in one replacement: no half file, no other file is left."""
+    path = checkpoint.beside(tmp_path / "people.csv.gz")
+    assert path.name == "people.csv.gz.smckpt"
+    assert checkpoint.load(path) is None
+    for rows in (5, 6):
+        kept = Checkpoint(
+            settled=Settled(end=70, line=7, delivered=rows, rejected=2, chain="c0ffee"),
+            options="o",
+            url="u",
+            rejects="r",
+            rejects_bytes=9,
+        )
+        checkpoint.save(path, kept)
+        assert checkpoint.load(path) == kept
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is no checkpoint"),
+        ("[]", "is no checkpoint"),
+        ('{"version": 1}', "is no checkpoint"),
+        ('{"version": 2}', "another version"),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
+    """It is neither used nor overwritten."""
+    path = tmp_path / "x.smckpt"
+    path.write_text(text)
+    with pytest.raises(InputProblem, match=why):
+        checkpoint.load(path)
+    with pytest.raises(InputProblem, match="cannot read"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is known before anything is sent, and nothing is left of the attempt."""
+    checkpoint.check_writable(tmp_path / "x.smckpt")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputProblem, match=r"cannot keep a checkpoint .*--no-checkpoint"):
+        checkpoint.check_writable(tmp_path / "missing" / "x.smckpt")
+
+
+def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None:
+    """What a killed import noted after its last checkpoint is cut off: it comes again."""
+    path = tmp_path / "r.ndjson"
+    rejects = Rejects(path)
+    rejects.add("f", row(1), {"a": 1}, "one")
+    kept = rejects.sync()
+    rejects.add("f", row(2), None, "two")
+    rejects.close()
+    rejects = Rejects(path, kept)
+    rejects.add("f", row(3), None, "three")
+    rejects.close()
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert [line["reason"] for line in lines] == ["one", "three"]
+    assert lines[0] == {"file": "f", "line": 1, "reason": "one", "text": "x" * 9, "row": {"a": 1}}
+
+
+def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    """--rejects people.csv by mistake costs nothing; a file of rejected rows is begun anew."""
+    precious = tmp_path / "people.csv"
+    for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
+        precious.write_text(text)
+        with pytest.raises(InputProblem, match="exists and is no file of rejected rows"):
+            Rejects(precious)
+        assert precious.read_text() == text
+    precious.write_text('{"file": "f", "line": 1, "reason": "r", "text": "t"}\n')
+    Rejects(precious).close()
+    assert precious.read_text() == ""
+    with pytest.raises(InputProblem, match="cannot write the rejected rows"):
+        Rejects(tmp_path)
