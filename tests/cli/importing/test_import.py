@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from salesmachine_async.cli.app import app
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.process import Ended, end, run, start
 
@@ -250,7 +252,7 @@ async def test_empty_inputs(tmp_path: Path) -> None:
         (["good.ndjson", "--checkpoint", "no/where"], "cannot keep a checkpoint in no/where"),
     ],
 )
-async def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 2, one line that says what to do, and nothing is sent: not even what comes first and is good."""
     monkeypatch.chdir(tmp_path)
     write(Path("good.ndjson"), events(3))
@@ -260,14 +262,15 @@ async def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monk
     Path("cut.ndjson.gz").write_bytes(gzip.compress(b"{}\n")[:12])
     Path("wide.csv").write_text("a,b\n", encoding="utf-16")
     Path("people.csv").write_text("id,name\n1,Ann\n")
-    async with Sandbox() as sandbox:
-        ended = await run("import", *arguments, **keys(sandbox))
-        assert ended.status == 2, ended
-        assert ended.out == ""
-        assert ended.err.startswith("Error: ")
-        assert len(ended.err.splitlines()) == 1
-        assert why in ended.err
-        assert sandbox.summary()["requests"] == {}
+    # Nobody listens there: whatever is sent makes it another status.
+    monkeypatch.setenv("SALESMACHINE_API_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SALESMACHINE_API_TOKEN", "token")
+    result = CliRunner().invoke(app, ["import", *arguments])
+    assert result.exit_code == 2, result
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert why in result.stderr
     assert not list(tmp_path.glob("*.smckpt*"))
 
 

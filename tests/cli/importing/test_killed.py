@@ -1,0 +1,97 @@
+"""An import that is killed, over and over, at any moment, and resumed: nothing is missing, nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.cli.process import end, environment, start
+
+ROWS = 6000
+# Each is a row that no server would take, so that rejected rows are counted through all kills too.
+BAD = range(100, ROWS, 997)
+
+
+@pytest.mark.parametrize(("seed", "lanes"), [(1, 1), (2, 4)])
+async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, lanes: int) -> None:
+    """
+    SIGKILL at random moments, while the server errs, drops connections and loses answers.
+
+    At the end every row has arrived, what came twice came with the same messageId, and the counts and the file of
+    rejected rows are those of an import that was never killed.
+    """
+    rng = random.Random(seed)
+    file, rejects = tmp_path / "a.ndjson", tmp_path / "r.ndjson"
+    with file.open("w") as out:
+        for number in range(ROWS):
+            uid = "" if number in BAD else f"c{number % 40}"
+            row = {"method": "event", "contact_uid": uid, "event_uid": "e", "params": {"n": number}}
+            out.write(json.dumps(row) + "\n")
+    faults = [
+        Fault(latency=0.02, probability=0.7, times=None, seed=seed, path="/v1/batch"),
+        Fault(status=500, probability=0.05, times=None, seed=seed + 1, path="/v1/batch"),
+        Fault(drop="after", probability=0.05, times=None, seed=seed + 2, path="/v1/batch"),
+    ]
+    options = ("--batch", "40", "--lanes", str(lanes), "--rate", "20000", "--rejects", str(rejects), "--json")
+    kills = 0
+    async with Sandbox() as sandbox:
+        await asyncio.to_thread(sandbox.faults, faults)
+        env = {"SALESMACHINE_API_URL": sandbox.url, "SALESMACHINE_API_TOKEN": "token"}
+        while True:
+            before = sandbox.summary()["accepted"]
+            process = await start("import", str(file), "--resume", *options, **env)
+            if kills < 5:
+                # At some moment of its work, which begins whenever the machine lets it.
+                wanted = min(before + rng.randrange(1, 900), ROWS - len(BAD) - 1)
+                while sandbox.summary()["accepted"] < wanted and process.returncode is None:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(rng.random() * 0.3)
+                process.kill()
+                kills += 1
+            ended = await end(process)
+            if ended.status != -9:
+                break
+        summary = sandbox.summary()
+        arrived = await asyncio.to_thread(sandbox.events, limit=ROWS)
+    told = json.loads(ended.out)
+    assert ended.status == 3, ended
+    assert (told["rows"], told["delivered"], told["rejected"]) == (ROWS, ROWS - len(BAD), len(BAD))
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [number + 1 for number in BAD]
+    assert sorted(event["params"]["n"] for event in arrived) == [n for n in range(ROWS) if n not in BAD]
+    assert len({event["message_id"] for event in arrived}) == summary["events"] == ROWS - len(BAD)
+    assert kills == 5
+    # Some did come twice, or this would have tested nothing.
+    assert summary["duplicates"] > 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.ndjson", "r.ndjson"]
+
+
+def peak_kib(file: Path) -> int:
+    """Import *file* without a server, in a process of its own; returns the most memory it ever held."""
+    code = (
+        "import resource, sys; from salesmachine_async.cli import main\n"
+        f"sys.argv = ['salesmachine', 'import', {str(file)!r}, '--dry-run', '--quiet']\n"
+        "try: main()\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=50
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(resource, "getrusage") or sys.platform != "linux", reason="ru_maxrss in KiB")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Five times the rows, 30 MB more of them, need no more memory, but for the allocator's own noise."""
+    line = json.dumps({"method": "event", "contact_uid": "1", "event_uid": "e", "params": {"text": "x" * 150}}) + "\n"
+    small, large = tmp_path / "small.ndjson", tmp_path / "large.ndjson"
+    small.write_text(line * 30_000)
+    large.write_text(line * 150_000)
+    assert peak_kib(large) - peak_kib(small) < 8 * 1024
