@@ -33,6 +33,7 @@ QUESTIONS: Final = (
     "outage",
     "shutdown",
     "import_cost",
+    "import_rate",
 )
 # Takes a while under valgrind; `.ci/run` asks it.
 THOROUGH: Final = ("guard",)

@@ -140,6 +140,7 @@ class Current:
             share=share,
             seconds_left=None if passing else left,
             note="reading again what was imported before" if passing else note,
+            verb="good" if self._results.dry_run else "delivered",
         )
 
     def _rejected(self, row: Row, reason: str) -> None:

@@ -36,6 +36,7 @@ class Moment:
         share: How much of the file is done, from 0 to 1; None for a pipe.
         seconds_left: How long the rest will take; None when nobody can know.
         note: What holds it up; empty when nothing does.
+        verb: What has become of those that were delivered.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Moment:
     share: float | None
     seconds_left: float | None
     note: str = ""
+    verb: str = "delivered"
 
     def told(self) -> str:
         """Tell it in one line."""
@@ -198,7 +200,7 @@ def panel(moment: Moment) -> Group:
         (f"{moment.rows:,}", "bold"),
         f" rows  {moment.rate:,.0f} rows/s  ",
         (f"{moment.delivered:,}", "bold green"),
-        " delivered  ",
+        f" {moment.verb}  ",
         (f"{moment.rejected:,}", "bold red" if moment.rejected else "bold green"),
         " rejected  ",
         f"{moment.waiting:,} waiting",

@@ -19,8 +19,9 @@ from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, NdjsonRow
 from salesmachine_async.cli.importing.shape import Shape
 from salesmachine_async.cli.importing.source import InputProblem, Source
 
-# Pieces read ahead: enough to keep the sender busy while the disk answers.
-AHEAD = 4
+# Pieces read ahead. One, because the thread and the event loop take the interpreter from each other: with four, each
+# request waited several times for a turn (5 ms, sys.getswitchinterval), and the rate was half.
+AHEAD = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,15 +150,22 @@ class CsvRows:
         if isinstance(line, Overlong):
             return _overlong_row(feed.line, feed.end, line, self._salt)
         text = line.rstrip(b"\r\n")
-        if problem == "unexpected end of data":
-            problem = "opens a cell with a quotation mark that nothing closes"
-        return Row(feed.line, feed.end, text, self._digest(text), None, feed.problem or f"is not CSV: {problem}")
+        return Row(feed.line, feed.end, text, self._digest(text), None, feed.problem or _explain(problem))
 
     def _digest(self, text: bytes) -> bytes:
         return hashlib.blake2b(text, digest_size=DIGEST_BYTES, salt=self._salt).digest()
 
     def _new_reader(self) -> Iterator[list[str]]:
         return csv.reader(self._feed, delimiter=self._delimiter, strict=True)
+
+
+def _explain(problem: str) -> str:
+    """Tell what csv means, where people meet it."""
+    if "expected after" in problem:
+        return "has something behind a closing quotation mark, or a quotation mark too many"
+    if problem == "unexpected end of data":
+        return "has a quotation mark that nothing closes"
+    return f"is not CSV: {problem}"
 
 
 class _Unusable(Exception):
@@ -218,7 +225,7 @@ class _Feed:
         if isinstance(line, Overlong):
             raise _Unusable(TOO_LONG)
         if self._taken_bytes > MAX_ROW_BYTES:
-            raise _Unusable("a quotation mark that nothing closes for a whole mebibyte")
+            raise _Unusable("unexpected end of data")
         if b"\0" in line:
             self.problem = "holds a NUL byte"
         try:

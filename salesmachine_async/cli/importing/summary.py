@@ -54,8 +54,10 @@ def as_json(results: Results) -> dict[str, Any]:
 def show(results: Results, console: Console) -> None:
     """Show it to a person."""
     headline, style = _HEADLINES[results.ending]
-    if results.rejected and results.ending is Ending.DONE:
-        headline, style = "Done, but for the rejected rows", "bold yellow"
+    if results.ending is Ending.DONE:
+        headline = "Checked, nothing was sent" if results.dry_run else headline
+        if results.rejected:
+            headline, style = f"{headline}, but there are rejected rows", "bold yellow"
     rows = results.delivered + results.rejected - results.resumed
     text = Text.assemble(
         (headline, style),

@@ -17,7 +17,8 @@ def hear_troubles(parked: Callable[[], None], say: Callable[[str], None]) -> Gen
 
     Args:
         parked: Called when the server refuses for a reason that no row is to blame for.
-        say: Told of all else that a person should know. Losses are not: their rows are rejected, or not answered.
+        say: Told of all else that a person should know. Losses are not: their rows are rejected, or not answered. Nor
+            are requests that failed: the latest of them is in every `Moment`.
     """
 
     class Listener(logging.Handler):
@@ -25,7 +26,7 @@ def hear_troubles(parked: Callable[[], None], say: Callable[[str], None]) -> Gen
             kind = str(getattr(record, "trouble", ""))
             if kind == "parked":
                 parked()
-            elif not kind.startswith("lost"):
+            elif not kind.startswith(("lost", "failing")):
                 say(record.getMessage())
 
     logger, listener = logging.getLogger(_LOGGER), Listener(logging.WARNING)
