@@ -63,6 +63,8 @@ def make_inputs(files: Sequence[Path], form: str | None, delimiter: str | None) 
         seen.add(file if file == STDIN else file.resolve())
     if delimiter == "\\t":
         delimiter = "\t"
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise InputProblem("--delimiter must be one character, and no quotation mark; \\t is a tab")
     return tuple(_input(file, form, delimiter) for file in files)
 
 

@@ -1,7 +1,7 @@
 """``salesmachine import``: parse, check, then one call."""
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from salesmachine_async.cli.importing.plan import Plan, Results
 
 
-class Format(Enum):
+class Format(StrEnum):
     """What an input is made of."""
 
     NDJSON = "ndjson"
     CSV = "csv"
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What its rows are."""
 
     CONTACT = "contact"

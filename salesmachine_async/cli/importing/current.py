@@ -49,7 +49,11 @@ class Current:
         self.ledger = Ledger(plan.lanes, self._rejected)
         self._result = InputResult(name=what.name)
         self._saved = -1
-        self._synced_bytes = 0
+        if self._resumed:
+            before = self._resumed.settled
+            self._result.delivered, self._result.rejected = before.delivered, before.rejected
+            self._result.resumed = self._saved = before.rows
+            self._result.checkpoint = self._path
         # Where the reader is in the unzipped text.
         self._read_to = 0
         results.inputs.append(self._result)
@@ -73,8 +77,6 @@ class Current:
                 f"{self.name} has changed before line {resumed.settled.line}, up to where it was imported: it cannot "
                 "be gone on with; --restart imports it from its beginning"
             )
-        self._result.resumed = self._saved = resumed.settled.rows
-        self._result.delivered, self._result.rejected = resumed.settled.delivered, resumed.settled.rejected
 
     @property
     def changed(self) -> bool:

@@ -160,6 +160,7 @@ class Bar(Lines):
         super().__init__(console)
         # No thread that redraws: frames come from the event loop, when there is something new.
         self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._next_frame = 0.0
 
     def __enter__(self) -> Self:
         """Take over the bottom of the terminal."""
@@ -174,8 +175,9 @@ class Bar(Lines):
 
     def update(self, moment: Moment) -> None:
         """Draw it, if the last frame is old enough."""
-        if self._clock() >= self._next - LINE_SECONDS + FRAME_SECONDS:
-            self._next = self._clock() + LINE_SECONDS
+        now = self._clock()
+        if now >= self._next_frame:
+            self._next_frame = now + FRAME_SECONDS
             self._live.update(panel(moment), refresh=True)
 
 

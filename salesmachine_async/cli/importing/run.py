@@ -63,6 +63,8 @@ class Conductor:
         # What stops the import, set where nothing may be raised: in hooks and log handlers.
         self._parked = False
         self._broken: Exception | None = None
+        # The agent's own `last_error` is gone as soon as another lane succeeds.
+        self._failed: DeliveryError | None = None
         # Set when rows are settled: the reader may have waited for that.
         self._room = asyncio.Event()
         self._agent = Agent(
@@ -85,7 +87,7 @@ class Conductor:
         begun = time.monotonic()
         results = self._results
         with (
-            hear_troubles(self._note_parked, self._say),
+            hear_troubles(self._note_parked, self._note_failed, self._say),
             stop_requested(until_eof=False) as stop,
             asked_for_status(lambda: self._progress.answer(self.status())),
         ):
@@ -223,7 +225,8 @@ class Conductor:
             if now - saved >= SAVE_SECONDS:
                 current.save()
                 saved = time.monotonic()
-            self._progress.update(current.moment(self._meter, self._note()))
+            error = self._agent.stats().last_error
+            self._progress.update(current.moment(self._meter, str(error) if error else ""))
 
     # What hooks and handlers call.
 
@@ -251,21 +254,20 @@ class Conductor:
     def _note_parked(self) -> None:
         self._parked = True
 
+    def _note_failed(self, error: DeliveryError) -> None:
+        self._failed = error
+
     def _say(self, text: str) -> None:
         self._progress.say(text[0].upper() + text[1:], "yellow")
 
     # The end.
-
-    def _note(self) -> str:
-        stats = self._agent.stats()
-        return str(stats.last_error) if stats.last_error and not self._parked else ""
 
     def _raise_broken(self) -> None:
         if self._broken is not None:
             raise self._broken
 
     def _stopped_by_server(self) -> _Stop:
-        error = self._agent.stats().last_error
+        error = self._agent.stats().last_error or self._failed
         refused = error is not None and exits.status_of(error) == exits.REFUSED
         if error is None or not self._parked:
             told = f"no answer for {self._plan.give_up_after:g} s" + (f": {_told(error)}" if error else "")

@@ -6,19 +6,23 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator
 
+from salesmachine_async.errors import DeliveryError
+
 # The agent's own logger; `TroubleLog` gives each record its kind as `trouble`.
 _LOGGER = "salesmachine_async"
 
 
 @contextlib.contextmanager
-def hear_troubles(parked: Callable[[], None], say: Callable[[str], None]) -> Generator[None]:
+def hear_troubles(
+    parked: Callable[[], None], failed: Callable[[DeliveryError], None], say: Callable[[str], None]
+) -> Generator[None]:
     """
     Listen to the agent until the block ends.
 
     Args:
         parked: Called when the server refuses for a reason that no row is to blame for.
-        say: Told of all else that a person should know. Losses are not: their rows are rejected, or not answered. Nor
-            are requests that failed: the latest of them is in every `Moment`.
+        failed: Told of errors of requests that are tried again; of each kind one a minute.
+        say: Told of all else that a person should know. Losses are not: their rows are rejected, or not answered.
     """
 
     class Listener(logging.Handler):
@@ -26,7 +30,11 @@ def hear_troubles(parked: Callable[[], None], say: Callable[[str], None]) -> Gen
             kind = str(getattr(record, "trouble", ""))
             if kind == "parked":
                 parked()
-            elif not kind.startswith(("lost", "failing")):
+            elif kind.startswith("failing"):
+                for argument in record.args or ():
+                    if isinstance(argument, DeliveryError):
+                        failed(argument)
+            elif not kind.startswith("lost"):
                 say(record.getMessage())
 
     logger, listener = logging.getLogger(_LOGGER), Listener(logging.WARNING)

@@ -221,13 +221,45 @@ async def test_stdin(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [pipe]
 
 
+async def test_stdin_goes_on_from_a_checkpoint_that_was_named(tmp_path: Path) -> None:
+    """Fed the same from its beginning, it passes over what was answered for."""
+    kept = tmp_path / "kept"
+    text = b"".join(json.dumps(row).encode() + b"\n" for row in events(3000))
+    async with Sandbox() as sandbox:
+        await refuse_after(sandbox, 10, 401)
+        statuses = []
+        for _ in range(2):
+            process = await start(
+                "import", "-", "--checkpoint", str(kept), "--resume", "--batch", "100", **keys(sandbox)
+            )
+            await process.communicate(text)
+            statuses.append((process.returncode, kept.exists()))
+            await asyncio.to_thread(sandbox.faults, [])
+        assert statuses == [(4, True), (0, False)]
+        assert await numbers(sandbox) == list(range(3000))
+        assert sandbox.summary()["duplicates"] == 0
+
+
+async def test_interrupted_while_it_passes_over(tmp_path: Path) -> None:
+    """The checkpoint stays as it was, and the end still says how to go on."""
+    file = write(tmp_path / "a.ndjson", events(3000))
+    async with Sandbox() as sandbox:
+        await refuse_after(sandbox, 10, 401)
+        assert (await run("import", str(file), "--batch", "100", **keys(sandbox))).status == 4
+        before = (tmp_path / "a.ndjson.smckpt").read_text()
+        ended, told = await import_json(file, "--resume", "--batch", "100", **keys(sandbox))
+        assert (ended.status, told["delivered"], told["resumed"]) == (4, 1000, 1000), ended
+        assert (tmp_path / "a.ndjson.smckpt").read_text() == before
+
+
 async def test_empty_inputs(tmp_path: Path) -> None:
     """Nothing is nothing, and that is fine."""
-    async with Sandbox() as sandbox:
-        for name, text in (("a.ndjson", ""), ("b.csv", ""), ("c.csv", "contact_uid\n"), ("d.ndjson", "\n\n")):
-            (tmp_path / name).write_text(text)
-            ended, told = await import_json(tmp_path / name, "--type", "contact", **keys(sandbox))
-            assert (ended.status, told["rows"]) == (0, 0), ended
+    names = {"a.ndjson": "", "b.csv": "", "c.csv": "contact_uid\n", "d.ndjson": "\n\n"}
+    for name, text in names.items():
+        (tmp_path / name).write_text(text)
+    ended, told = await import_json(*(tmp_path / name for name in names), "--type", "contact", "--dry-run")
+    assert (ended.status, told["rows"]) == (0, 0), ended
+    assert all(each["done"] for each in told["files"])
 
 
 @pytest.mark.parametrize(
@@ -248,6 +280,7 @@ async def test_empty_inputs(tmp_path: Path) -> None:
         (["good.ndjson", "--resume", "--restart"], "contradict each other"),
         (["good.ndjson", "people.csv", "--checkpoint", "c"], "--checkpoint is for one file"),
         (["good.ndjson", "--map", "x"], "--map x: write it as NAME=NAME"),
+        (["people.csv", "--delimiter", ";;"], "--delimiter must be one character"),
         (["-", "--credentials", "-"], "stdin cannot be both"),
         (["good.ndjson", "--checkpoint", "no/where"], "cannot keep a checkpoint in no/where"),
     ],

@@ -1,0 +1,124 @@
+"""The conductor in this process, where its bounds can be made small and its agent be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from salesmachine_async import Batch, Outcome, Verdict
+from salesmachine_async.cli.importing import run, sending
+from salesmachine_async.cli.importing.checks import make_inputs, make_shape
+from salesmachine_async.cli.importing.plan import Ending, Plan, Results
+from salesmachine_async.cli.importing.progress import Quiet
+from salesmachine_async.cli.importing.reader import Reading
+from salesmachine_async.errors import ServerFailure
+
+
+class Carrier:
+    """Takes everything, and keeps the numbers of the rows."""
+
+    numbers: list[int]
+
+    def __init__(self) -> None:
+        type(self).numbers = []
+
+    async def send(self, batch: Batch) -> Outcome:
+        await asyncio.sleep(0.001)
+        self.numbers.extend(message["params"]["n"] for message in batch.messages())
+        return Outcome(verdict=Verdict.DELIVERED)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def conduct(file: Path, **different: Any) -> Results:
+    plan = {
+        "inputs": make_inputs([file], None, None),
+        "reading": Reading(shape=make_shape(None, [], [], [])),
+        "token": "token",
+        "secret": "",
+        "base_url": None,
+        "batch": 100,
+        "lanes": 2,
+        "rate": None,
+        "give_up_after": 300.0,
+        "dry_run": True,
+        "checkpoints": (None,),
+        "resume": False,
+        "rejects": None,
+        **different,
+    }
+    return await run.Conductor(Plan(**plan), Quiet(Console(file=io.StringIO())), None).run()
+
+
+def numbered(path: Path, count: int) -> Path:
+    row = {"method": "event", "contact_uid": "", "event_uid": "e", "params": {"text": "x" * 400}}
+    with path.open("w") as file:
+        for number in range(count):
+            row |= {"contact_uid": f"c{number % 7}", "params": {"n": number, "text": "x" * 400}}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that the agent has no room for are offered again until it has."""
+    monkeypatch.setattr(run, "MAX_HELD_BYTES", 520_000)
+    monkeypatch.setattr(run, "Nowhere", Carrier)
+    refused = 0
+    real = sending.track
+
+    def track(*arguments: Any) -> bool:
+        nonlocal refused
+        accepted = real(*arguments)
+        refused += not accepted
+        return accepted
+
+    monkeypatch.setattr(run, "track", track)
+    results = await conduct(numbered(tmp_path / "a.ndjson", 10_000))
+    assert (results.ending, results.delivered, results.unanswered) == (Ending.DONE, 10_000, 0)
+    assert sorted(Carrier.numbers) == list(range(10_000))
+    # Or this would have tested nothing.
+    assert refused > 0
+
+
+async def test_the_reader_waits_for_the_first_row_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one lane is stuck, the others do not run ahead of it without bound."""
+    monkeypatch.setattr(run, "MAX_HELD_ROWS", 1000)
+    most = 0
+
+    class Stuck(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            nonlocal most
+            if batch.lane == 0:
+                return Outcome.failed(ServerFailure("broken", status=500))
+            most = max(most, len(self.numbers))
+            return await super().send(batch)
+
+    monkeypatch.setattr(run, "Nowhere", Stuck)
+    results = await conduct(numbered(tmp_path / "a.ndjson", 20_000), give_up_after=1.0, lanes=2)
+    assert results.ending is Ending.UNAVAILABLE
+    assert "broken" in results.error
+    assert most < 3000
+    assert results.delivered < 1000
+
+
+async def test_an_answer_for_other_rows_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours in the order of answers is not counted away: the import fails."""
+    real = sending.track
+
+    def track(agent: Any, call: Any) -> bool:
+        return real(agent, call._replace(message_id="another"))
+
+    monkeypatch.setattr(run, "track", track)
+    results = await conduct(numbered(tmp_path / "a.ndjson", 1000))
+    assert results.ending is Ending.FAILED
+    assert "answered for another row" in results.error
+    assert results.status == 1
