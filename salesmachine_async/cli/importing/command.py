@@ -1,5 +1,7 @@
 """``salesmachine import``: parse, check, then one call."""
 
+import contextlib
+import io
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +11,7 @@ import typer
 
 from salesmachine_async.cli.credentials import CredentialsFile, load
 from salesmachine_async.cli.exits import USAGE
-from salesmachine_async.cli.terminal import err, fail, out
+from salesmachine_async.cli.terminal import emit, err, fail, out
 
 if TYPE_CHECKING:
     from salesmachine_async.cli.importing.plan import Plan, Results
@@ -211,9 +213,16 @@ def _run(plan: "Plan", *, restart: bool, quiet: bool) -> "Results":
 def _tell(results: "Results", *, as_json: bool, quiet: bool) -> None:
     from salesmachine_async.cli.importing import summary  # noqa: PLC0415
 
-    if as_json:
-        typer.echo(json.dumps(summary.as_json(results)))
-    elif not quiet:
-        summary.show(results, out())
+    # Whoever has stopped to read stdout still gets the status of the import, not that of the writing.
+    with contextlib.suppress(typer.Exit):
+        if as_json:
+            emit(json.dumps(summary.as_json(results)))
+        elif not quiet:
+            console = out()
+            # Its colours are those of stdout; what is written goes there by `emit`, which copes with its end.
+            console.file = shown = io.StringIO()
+            summary.show(results, console)
+            emit(shown.getvalue().rstrip("\n"))
     if results.error and (quiet or as_json):
-        err().print(f"Error: {results.error}", markup=False, soft_wrap=True)
+        with contextlib.suppress(typer.Exit):
+            fail(results.error)

@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from salesmachine_async.cli.terminal import harmless
+
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 10.0
 # The rate is that of the last seconds: what the server does now, not what it did before an outage.
@@ -117,7 +119,7 @@ class Quiet:
 
     def answer(self, text: str) -> None:
         """Tell what somebody has asked for."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(harmless(text)), soft_wrap=True)
 
     def update(self, moment: Moment) -> None:
         """Show how it is getting on; called several times a second."""
@@ -139,7 +141,7 @@ class Lines(Quiet):
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
-        self._console.print(Text(text, style), soft_wrap=True)
+        self._console.print(Text(harmless(text), style), soft_wrap=True)
 
     def update(self, moment: Moment) -> None:
         """Write a line, if the last one is old enough."""
@@ -197,7 +199,7 @@ def panel(moment: Moment) -> Group:
         finished_style="cyan",
     )
     left = "" if moment.seconds_left is None else f"{duration(moment.seconds_left)} left"
-    top.add_row(Text(moment.name, "bold"), bar, f"{moment.share:>4.0%}  {left}" if known else "")
+    top.add_row(Text(harmless(moment.name), "bold"), bar, f"{moment.share:>4.0%}  {left}" if known else "")
     counts = Text.assemble(
         (f"{moment.rows:,}", "bold"),
         f" rows  {moment.rate:,.0f} rows/s  ",
@@ -207,7 +209,7 @@ def panel(moment: Moment) -> Group:
         " rejected  ",
         f"{moment.waiting:,} waiting",
     )
-    return Group(top, counts, *([Text(moment.note, "yellow")] if moment.note else []))
+    return Group(top, counts, *([Text(harmless(moment.note), "yellow")] if moment.note else []))
 
 
 def duration(seconds: float) -> str:

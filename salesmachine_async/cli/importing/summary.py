@@ -9,6 +9,7 @@ from rich.text import Text
 
 from salesmachine_async.cli.importing.plan import Ending, Results
 from salesmachine_async.cli.importing.progress import duration
+from salesmachine_async.cli.terminal import harmless
 
 _HEADLINES = {
     Ending.DONE: ("Done", "bold green"),
@@ -65,7 +66,7 @@ def show(results: Results, console: Console) -> None:
     )
     console.print(text, soft_wrap=True)
     if results.error:
-        console.print(Text(f"  {results.error}", "red"), soft_wrap=True)
+        console.print(Text(f"  {harmless(results.error)}", "red"), soft_wrap=True)
     for line in _counts(results):
         console.print(line, soft_wrap=True)
     for line in _rejected(results):
@@ -95,7 +96,7 @@ def _counts(results: Results) -> list[Text]:
 def _rejected(results: Results) -> list[Text]:
     several = len(results.inputs) > 1
     lines = [
-        Text.assemble("  ", (f"{name + ', ' if several else ''}line {line}", "bold"), f" {reason}")
+        Text.assemble("  ", (harmless(f"{name + ', ' if several else ''}line {line}"), "bold"), f" {harmless(reason)}")
         for name, line, reason in results.shown
     ]
     left = results.rejected - len(results.shown)

@@ -8,6 +8,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 
 from salesmachine_async.cli.app import app
 from salesmachine_async.sandbox import Fault, Sandbox
-from tests.cli.process import Ended, end, run, start
+from tests.cli.process import Ended, end, environment, run, start
 
 
 def keys(sandbox: Sandbox, token: str = "token") -> dict[str, str]:
@@ -197,6 +199,33 @@ async def test_dry_run(tmp_path: Path) -> None:
     text = await run("import", str(file), "--dry-run")
     assert "1,000  can be sent" in text.out
     assert "Use --rejects FILE" in text.out
+
+
+def test_stdout_that_takes_nothing(tmp_path: Path) -> None:
+    """The status stays that of the import: it is done, whoever wants to read of it or not."""
+    file = write(tmp_path / "a.ndjson", [*events(3), {"method": "event"}])
+    command = [sys.executable, "-m", "salesmachine_async", "import", str(file), "--dry-run"]
+
+    def stderr(stdout: Any, *option: str) -> tuple[int, bytes]:
+        ended = subprocess.run(
+            [*command, *option], stdout=stdout, stderr=subprocess.PIPE, env=environment(), check=False, timeout=30
+        )
+        return ended.returncode, ended.stderr
+
+    for option in ((), ("--json",)):
+        with Path("/dev/full").open("wb") as full:
+            ended = subprocess.run(
+                [*command, *option], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+            )
+        assert ended.returncode == 3
+        assert ended.stderr == b"Error: cannot write to stdout: No space left on device\n"
+        reader, writer = os.pipe()
+        os.close(reader)
+        ended = subprocess.run(
+            [*command, *option], stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+        os.close(writer)
+        assert (ended.returncode, ended.stderr) == (3, b"")
 
 
 async def test_stdin(tmp_path: Path) -> None:

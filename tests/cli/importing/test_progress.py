@@ -179,6 +179,20 @@ def test_the_end_for_people() -> None:
     assert shown(results(dry_run=True)).startswith("Checked, nothing was sent, but there are rejected rows: 13 rows")
 
 
+def test_nothing_of_the_files_steers_the_terminal() -> None:
+    """Names, rows and what a server says may be anybody's."""
+    evil = "\x1b[2J\u202e"
+    text = shown(results(ending=Ending.FAILED, error=evil, shown=[(evil, 1, evil)]))
+    screen, out = console()
+    lines = Lines(screen)
+    lines.say(evil)
+    lines.answer(evil)
+    text += out.getvalue()
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count("\\x1b[2J\\u202e") == 5
+
+
 def test_the_end_for_programs() -> None:
     """One object with all counts; the status is a contract."""
     told = as_json(results(ending=Ending.REFUSED, error="401"))
