@@ -14,7 +14,7 @@ from salesmachine_async.sandbox.answers import NOTHING, ApiError, answer, error
 from salesmachine_async.sandbox.asking import read_body
 from salesmachine_async.sandbox.auth import require_local
 from salesmachine_async.sandbox.breakage import BREAK, SLOW, break_off, spoil, trickle
-from salesmachine_async.sandbox.journal import Visit
+from salesmachine_async.sandbox.journal import Visit, head_lines
 from salesmachine_async.sandbox.messages import count_items
 from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT, State, now
 
@@ -49,7 +49,8 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     if control.is_control(request):
         return await handler(request)
     state = request.app[STATE]
-    visit = request[VISIT] = Visit(request.method, request.path, now())
+    head = head_lines(request.raw_headers)
+    visit = request[VISIT] = Visit(request.method, request.path, now(), headers=head)
     with suppress(ApiError):
         visit.workspace = tracking.identify(request, state)
     response: web.StreamResponse | None = None

@@ -51,7 +51,9 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/accounts", _accounts)
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
     router.add_get(f"{PREFIX}/events", _events)
+    router.add_get(f"{PREFIX}/changes", _changes)
     router.add_get(f"{PREFIX}/requests", _requests)
+    router.add_get(PREFIX + r"/requests/{id:\d{1,18}}", _request)
     router.add_get(f"{PREFIX}/rejected", _rejected)
     router.add_get(f"{PREFIX}/stream", stream)
     router.add_get(f"{PREFIX}/export", export_lines)
@@ -87,9 +89,14 @@ async def _summary(request: web.Request) -> web.Response:
 
 
 async def _contacts(request: web.Request) -> web.Response:
-    query = read_query(request, "limit", "after", "q")
-    limit = read_limit(query)
-    rows = _inspection(request).contacts(one(request), query.get("after", ""), limit, text=query.get("q"))
+    query = read_query(request, "uid", "limit", "after", "order", "q")
+    if "uid" in query:
+        found = _inspection(request).contact_alone(one(request), query["uid"])
+        return answer({"contacts": [] if found is None else [found], "next": None})
+    limit, newest_first = read_limit(query), _newest_first(query)
+    rows = _inspection(request).contacts(
+        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    )
     return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
 
 
@@ -102,9 +109,14 @@ async def _contact(request: web.Request) -> web.Response:
 
 
 async def _accounts(request: web.Request) -> web.Response:
-    query = read_query(request, "limit", "after", "q")
-    limit = read_limit(query)
-    rows = _inspection(request).accounts(one(request), query.get("after", ""), limit, text=query.get("q"))
+    query = read_query(request, "uid", "limit", "after", "order", "q")
+    if "uid" in query:
+        found = _inspection(request).account(one(request), query["uid"])
+        return answer({"accounts": [] if found is None else [found], "next": None})
+    limit, newest_first = read_limit(query), _newest_first(query)
+    rows = _inspection(request).accounts(
+        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    )
     return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
 
 
@@ -126,15 +138,38 @@ async def _events(request: web.Request) -> web.Response:
     return answer({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
 
+async def _changes(request: web.Request) -> web.Response:
+    query = read_query(request, "contact_uid", "account_uid", "limit")
+    found = _inspection(request).changes(
+        one(request),
+        contact_uid=query.get("contact_uid"),
+        account_uid=query.get("account_uid"),
+        limit=read_limit(query),
+    )
+    return answer({"changes": found})
+
+
+async def _request(request: web.Request) -> web.Response:
+    read_query(request)
+    found = _inspection(request).request(asked(request), int(request.match_info["id"]))
+    if found is None:
+        raise ApiError(404, "no such request in the log")
+    return answer(found)
+
+
 async def _requests(request: web.Request) -> web.Response:
-    limit, after, newest_first = _part(read_query(request, "limit", "after", "order"))
-    rows = request.app[STATE].journal.requests(asked(request), after, limit, newest_first=newest_first)
+    query = read_query(request, "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
+    journal = request.app[STATE].journal
+    rows = journal.requests(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
     return answer({"requests": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
 
 async def _rejected(request: web.Request) -> web.Response:
-    limit, after, newest_first = _part(read_query(request, "limit", "after", "order"))
-    rows = request.app[STATE].journal.rejected(asked(request), after, limit, newest_first=newest_first)
+    query = read_query(request, "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
+    journal = request.app[STATE].journal
+    rows = journal.rejected(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
     return answer({"rejected": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
 
@@ -226,7 +261,11 @@ def _inspection(request: web.Request) -> Inspection:
 def _part(query: dict[str, str]) -> tuple[int, int, bool]:
     """Read which part of a long list is wanted: how many, behind which, and whether the newest come first."""
     after = read_number(query, "after", 0, MAX_CURSOR, 0)
-    return read_limit(query), after, read_choice(query, "order", "asc", "desc") == "desc"
+    return read_limit(query), after, _newest_first(query)
+
+
+def _newest_first(query: dict[str, str]) -> bool:
+    return read_choice(query, "order", "asc", "desc") == "desc"
 
 
 def _parse_faults(data: Any) -> Sequence[Fault]:

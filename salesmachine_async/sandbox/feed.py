@@ -13,7 +13,7 @@ import orjson
 from salesmachine_async.sandbox.journal import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
     from salesmachine_async.sandbox.messages import Message
 
@@ -110,6 +110,20 @@ class Feed:
                 for place, message in enumerate(arrival.messages, arrival.first):
                     if place > number:
                         yield _item(place, arrival, message)
+
+    def changes(
+        self, workspace: str, contact_uids: Collection[str], account_uid: str | None
+    ) -> Iterator[dict[str, Any]]:
+        """List what is no event and touched one of these contacts, or this account; the latest first."""
+        for arrival in reversed(tuple(self._kept)):
+            if arrival.workspace != workspace:
+                continue
+            for place in range(arrival.last, arrival.first - 1, -1):
+                message = arrival.messages[place - arrival.first]
+                kind, contact, account, name, *_ = message
+                touched = contact in contact_uids or (kind == "alias" and name in contact_uids)
+                if kind != "event" and (touched or account == account_uid):
+                    yield _item(place, arrival, message)
 
     def latest(self, number: int, workspace: str | None, most: int) -> tuple[list[dict[str, Any]], int]:
         """List as `after` does, but only the latest *most*; also tell how many were left out."""

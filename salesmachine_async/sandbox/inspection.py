@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.state import State
     from salesmachine_async.sandbox.store import EventRow, Row
-    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Summary, Workspace
+    from salesmachine_async.sandbox.views import (
+        Account,
+        Contact,
+        ContactDetail,
+        Event,
+        RequestDetail,
+        Summary,
+        Workspace,
+    )
 
 # SQLite's own word for no limit.
 EVERYTHING = -1
@@ -77,30 +86,59 @@ class Inspection:
             return found
 
     def contacts(
-        self, name: str | None, after: str = "", limit: int = EVERYTHING, *, text: str | None = None
+        self,
+        name: str | None,
+        after: str = "",
+        limit: int = EVERYTHING,
+        *,
+        text: str | None = None,
+        newest_first: bool = False,
     ) -> list[Contact]:
-        """List contacts by uid, from the one after *after*; only those that hold *text*."""
+        """
+        List contacts by uid, from the one after *after*; only those that hold *text*.
+
+        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        """
         with self._store.reading():
             workspace = self.find(name)
-            return self._contact_views(workspace, self._store.list_contacts(workspace, after, limit, text))
+            rows = self._store.list_contacts(workspace, after, limit, text, newest_first=newest_first)
+            return self._contact_views(workspace, rows)
 
     def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetail | None:
         """Show the contact that *uid* means, with its first *limit* events."""
         with self._store.reading():
-            workspace = self.find(name)
-            own_uid = self._own_uid(workspace, uid)
-            views = self._contact_views(workspace, self._store.contacts(workspace, [own_uid]))
-            if not views:
+            found = self.contact_alone(name, uid)
+            if found is None:
                 return None
-            return {**views[0], "events": _events(self._store.events(workspace, 0, limit, contact=own_uid))}
+            events = self._store.events(self.find(name), 0, limit, contact=found["contact_uid"])
+            return {**found, "events": _events(events)}
 
-    def accounts(
-        self, name: str | None, after: str = "", limit: int = EVERYTHING, *, text: str | None = None
-    ) -> list[Account]:
-        """List accounts by uid, from the one after *after*; only those that hold *text*."""
+    def contact_alone(self, name: str | None, uid: str) -> Contact | None:
+        """Show the contact that *uid* means, without its events."""
         with self._store.reading():
             workspace = self.find(name)
-            return self._account_views(workspace, self._store.list_accounts(workspace, after, limit, text))
+            rows = self._store.contacts(workspace, [self._own_uid(workspace, uid)])
+            views = self._contact_views(workspace, rows)
+            return views[0] if views else None
+
+    def accounts(
+        self,
+        name: str | None,
+        after: str = "",
+        limit: int = EVERYTHING,
+        *,
+        text: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Account]:
+        """
+        List accounts by uid, from the one after *after*; only those that hold *text*.
+
+        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        """
+        with self._store.reading():
+            workspace = self.find(name)
+            rows = self._store.list_accounts(workspace, after, limit, text, newest_first=newest_first)
+            return self._account_views(workspace, rows)
 
     def account(self, name: str | None, uid: str) -> Account | None:
         """Show one account."""
@@ -132,6 +170,34 @@ class Inspection:
             filters["contact"] = None if contact_uid is None else self._own_uid(workspace, contact_uid)
             given = {column: value for column, value in filters.items() if value is not None}
             return _events(self._store.events(workspace, after, limit, text=text, newest_first=newest_first, **given))
+
+    def changes(
+        self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """
+        List the calls that changed a contact or an account, newest first, as far as the feed keeps them.
+
+        Its events are not among them: `events` lists those. Any uid of a contact finds all its calls.
+        """
+        with self._store.reading():
+            workspace = self.find(name)
+            uids: set[str] = set()
+            if contact_uid is not None:
+                own_uid = self._own_uid(workspace, contact_uid)
+                uids = {own_uid, *(uid for _, uid in self._store.further_uids(workspace, [own_uid]))}
+        feed = self._state.feed
+        return [] if name is None else list(islice(feed.changes(name, uids, account_uid), limit))
+
+    def request(self, name: str | None, number: int) -> RequestDetail | None:
+        """Show one request, of any workspace when *name* is None; its messages as far as the feed keeps them."""
+        found = self._state.journal.request(name, number)
+        if found is None:
+            return None
+        first, detail = found
+        count = detail["accepted"] if first else 0
+        kept = self._state.feed.after(first - 1, detail["workspace"])
+        detail["messages"] = list(takewhile(lambda item: item["number"] < first + count, kept))
+        return detail
 
     def reset(self, name: str | None) -> None:
         """Forget everything of a workspace: state, log, faults."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from salesmachine_async.sandbox.views import Rejected, Request
+    from salesmachine_async.sandbox.views import Rejected, Request, RequestDetail
 
 DROPPED = "dropped"
 # Refused requests are shown with what was refused in them; they are few, unless something is very wrong.
 MAX_REJECTED = 1000
 MAX_EXCERPT = 1000
+MAX_HEAD = 4000
+# A Referer may be a URL with ?api_token= in it.
+SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"referer"})
 
 
 def iso(milliseconds: int) -> str:
@@ -50,6 +53,8 @@ class Visit:
         status: what was answered; None when nothing was.
         error: what the answer complained of.
         refusal: what was wrong with its body.
+        headers: the lines of its head, without credentials.
+        first: the number in the feed of the first message applied; 0 when there is none.
     """
 
     method: str
@@ -64,6 +69,14 @@ class Visit:
     fault: dict[str, Any] | None = None
     error: str | None = None
     refusal: Refusal | None = None
+    headers: bytes = b""
+    first: int = 0
+
+
+def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Keep headers for the log, small and as bytes: most are never looked at. Of credentials only that they came."""
+    lines = [b"%b: %b" % (name, b"(not kept)" if name.lower() in SECRET else value) for name, value in headers]
+    return b"\n".join(lines)[:MAX_HEAD]
 
 
 class Journal:
@@ -95,22 +108,49 @@ class Journal:
         self._bytes[visit.workspace] += visit.size
 
     def requests(
-        self, workspace: str | None, after: int = 0, limit: int | None = None, *, newest_first: bool = False
+        self,
+        workspace: str | None,
+        after: int = 0,
+        limit: int | None = None,
+        *,
+        newest_first: bool = False,
+        text: str | None = None,
     ) -> list[Request]:
         """
         List the requests kept, oldest first; those of all workspaces when *workspace* is None.
 
-        Newest first, *after* is the number they come before; 0 means the end.
+        Newest first, *after* is the number they come before; 0 means the end. With *text* only those that show it in
+        the method, path, status or error.
         """
         chosen = _chosen(self._latest, workspace, after, newest_first=newest_first)
-        return [_view(number, visit) for number, visit in chosen[:limit]]
+        return [_view(number, visit) for number, visit in islice(_holding(chosen, text), limit)]
 
     def rejected(
-        self, workspace: str | None, after: int = 0, limit: int | None = None, *, newest_first: bool = False
+        self,
+        workspace: str | None,
+        after: int = 0,
+        limit: int | None = None,
+        *,
+        newest_first: bool = False,
+        text: str | None = None,
     ) -> list[Rejected]:
-        """List the requests that were refused for what is in them, as `requests` does."""
+        """List the requests that were refused for what is in them, as `requests` does; *text* may be in the excerpt."""
         chosen = _chosen(self._rejected, workspace, after, newest_first=newest_first)
-        return [_rejected(number, visit) for number, visit in chosen[:limit]]
+        return [_rejected(number, visit) for number, visit in islice(_holding(chosen, text), limit)]
+
+    def request(self, workspace: str | None, number: int) -> tuple[int, RequestDetail] | None:
+        """Find one request; also tell the number of its first message. Its messages are not filled in."""
+        for each, visit in reversed(list(self._latest)):
+            if each == number and workspace in {None, visit.workspace}:
+                index, excerpt = visit.refusal or (None, None)
+                return visit.first, {
+                    **_view(number, visit),
+                    "headers": _pairs(visit.headers),
+                    "index": index,
+                    "excerpt": excerpt,
+                    "messages": [],
+                }
+        return None
 
     def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[Request], int]:
         """List the latest *most* requests after *after*, oldest first; also tell how many were left out."""
@@ -149,6 +189,25 @@ def _chosen(
     if newest_first:
         return [line for line in reversed(mine) if not after or line[0] < after]
     return [line for line in mine if line[0] > after]
+
+
+def _holding(lines: Iterable[tuple[int, Visit]], text: str | None) -> Iterator[tuple[int, Visit]]:
+    """Leave those that show *text*, in whichever case."""
+    if not text:
+        return iter(lines)
+    wanted = text.lower()
+    return (line for line in lines if wanted in _searched(line[1]).lower())
+
+
+def _searched(visit: Visit) -> str:
+    status = DROPPED if visit.status is None else str(visit.status)
+    excerpt = visit.refusal.excerpt if visit.refusal else ""
+    return f"{visit.method} {visit.path} {status} {visit.error or ''} {excerpt}"
+
+
+def _pairs(head: bytes) -> list[tuple[str, str]]:
+    pairs = (line.partition(b": ") for line in head.split(b"\n") if line)
+    return [(name.decode(errors="replace"), value.decode(errors="replace")) for name, _, value in pairs]
 
 
 def _rejected(number: int, visit: Visit) -> Rejected:

@@ -157,13 +157,21 @@ class Store(Database):
 
     # Looking inside
 
-    def list_contacts(self, workspace: int, after: str, limit: int, text: str | None = None) -> list[Row]:
-        """List contacts by uid; only those that hold *text*, in whichever case."""
-        return self._list("contact", workspace, after, limit, text)
+    def list_contacts(
+        self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
+    ) -> list[Row]:
+        """
+        List contacts by uid; only those that hold *text*, in whichever case.
 
-    def list_accounts(self, workspace: int, after: str, limit: int, text: str | None = None) -> list[Row]:
-        """List accounts by uid; only those that hold *text*, in whichever case."""
-        return self._list("account", workspace, after, limit, text)
+        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        """
+        return self._list("contact", workspace, after, limit, text, newest_first=newest_first)
+
+    def list_accounts(
+        self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
+    ) -> list[Row]:
+        """List accounts as `list_contacts` does."""
+        return self._list("account", workspace, after, limit, text, newest_first=newest_first)
 
     def further_uids(self, workspace: int, contacts: Iterable[str]) -> list[tuple[str, str]]:
         """Pair contacts with their further uids."""
@@ -208,9 +216,16 @@ class Store(Database):
         sql = f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {update}"  # noqa: S608
         self.many(sql, ((workspace, *row, received) for row in rows))
 
-    def _list(self, table: str, workspace: int, after: str, limit: int, text: str | None) -> list[Row]:
+    def _list(
+        self, table: str, workspace: int, after: str, limit: int, text: str | None, *, newest_first: bool
+    ) -> list[Row]:
         columns = "uid, params, created_at, updated_at"
         holds = "(?3 IS NULL OR instr(lower(uid || ' ' || params), lower(?3)))"
-        where = f"workspace = ?1 AND uid > ?2 AND {holds}"
-        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY uid LIMIT ?4"  # noqa: S608
+        if newest_first:
+            # The plus keeps SQLite from the index, which would make it sort all rows for each page.
+            before = f"(?2 = '' OR id < (SELECT id FROM {table} WHERE workspace = ?1 AND uid = ?2))"  # noqa: S608
+            where, order = f"+workspace = ?1 AND {before} AND {holds}", "id DESC"
+        else:
+            where, order = f"workspace = ?1 AND uid > ?2 AND {holds}", "uid"
+        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT ?4"  # noqa: S608
         return [Row(*row) for row in self.all(sql, (workspace, after, text, limit))]

@@ -155,6 +155,7 @@ def _receive(request: web.Request, body: bytes, parse: Callable[[Visit], list[Me
         state.store, workspace, messages, visit.received, batches=batches, max_events=state.limits.max_events
     )
     visit.accepted, visit.duplicates = applied.accepted, applied.duplicates
+    visit.first = state.feed.last + 1
     state.feed.add(workspace, visit.received, applied.messages)
 
 

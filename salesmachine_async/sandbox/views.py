@@ -98,6 +98,21 @@ class Request(TypedDict):
     error: str | None
 
 
+class RequestDetail(Request):
+    """
+    One request with what was in it.
+
+    `headers` are pairs as they were sent, without what credentials were in them; of very long ones the beginning.
+    `messages` are those that were applied, as `/_sandbox/wait` shows them, as far as they are kept. `index` and
+    `excerpt` show what was refused in it, as in `Rejected`; both are None when nothing was.
+    """
+
+    headers: list[tuple[str, str]]
+    index: int | None
+    excerpt: str | None
+    messages: list[dict[str, Any]]
+
+
 class Rejected(TypedDict):
     """
     One request that was refused for what is in it.
