@@ -16,6 +16,7 @@ from salesmachine_async.sandbox.auth import require_local
 from salesmachine_async.sandbox.breakage import BREAK, SLOW, break_off, spoil, trickle
 from salesmachine_async.sandbox.journal import Visit, head_lines
 from salesmachine_async.sandbox.messages import count_items
+from salesmachine_async.sandbox.page import routes as page
 from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT, State, now
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def build(state: State) -> web.Application:
     tracking.add_routes(app.router)
     access.add_routes(app.router)
     control.add_routes(app.router)
+    page.add_routes(app.router)
     return app
 
 

@@ -1,0 +1,26 @@
+// The figures at the top.
+
+import { byId, el, setText } from "./dom.js";
+import { number } from "./text.js";
+
+const FIGURES = ["events", "contacts", "accounts", "duplicates", "rejected"];
+
+/** Show a summary. */
+export function showCounters(summary) {
+  for (const name of FIGURES) setText(byId(`figure-${name}`), number(summary[name]));
+  byId("figure-rejected").classList.toggle("bad", summary.rejected > 0);
+  byId("figure-events").title = summary.evicted ? `${number(summary.evicted)} of the oldest were dropped` : "";
+  const requests = Object.entries(summary.requests);
+  setText(byId("figure-requests"), number(requests.reduce((sum, [, count]) => sum + count, 0)));
+  const list = byId("statuses");
+  const chips = requests.map(([status, count]) =>
+    el("li", { class: `chip ${statusClass(status)}` }, el("b", {}, status), ` ${number(count)}`),
+  );
+  list.replaceChildren(...(chips.length ? chips : [el("li", { class: "none" }, "none yet")]));
+}
+
+/** How a status is coloured: good, odd or bad; null is a connection that was dropped. */
+export function statusClass(status) {
+  const first = status === null ? "" : String(status)[0];
+  return { 2: "good", 3: "good", 4: "odd" }[first] ?? "bad";
+}

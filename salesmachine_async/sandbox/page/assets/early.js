@@ -1,0 +1,10 @@
+// Before the first paint, so that a chosen theme does not flash the other one.
+(() => {
+  let theme = null;
+  try {
+    theme = localStorage.getItem("salesmachine-sandbox-theme");
+  } catch {
+    // Storage may be forbidden; the system's theme is then the only one.
+  }
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+})();

@@ -1,0 +1,140 @@
+// The drawer that makes the API fail.
+
+import { get, send } from "./api.js";
+import { byId, el, toast } from "./dom.js";
+import { describe, fillForm, left, PRESETS, readForm } from "./fault-forms.js";
+import { paced } from "./pace.js";
+import { ALL, current } from "./view.js";
+
+const WORKSPACE = "workspace";
+const SERVER = "server";
+
+export class Faults {
+  constructor() {
+    this.dialog = byId("faults-dialog");
+    this.scripts = { [WORKSPACE]: [], [SERVER]: [] };
+    this.limited = false;
+    this.touched = paced(() => this.load(), 500);
+    byId("presets").append(
+      ...PRESETS.map(([name, title, fault], index) => el("button", { type: "button", title, autofocus: index === 0, onclick: () => this.add(fault, name) }, name)),
+    );
+    fillForm(byId("fault-form"));
+    byId("fault-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.add(readForm(event.target), "the fault");
+    });
+    byId("faults-close").addEventListener("click", () => this.dialog.close());
+    byId("faults-clear").addEventListener("click", () => this.clear());
+    byId("limit-switch").addEventListener("click", () => this.switchLimit());
+    for (const id of ["limit-requests", "limit-per"]) byId(id).addEventListener("change", () => this.limited && this.limit());
+    this.dialog.addEventListener("click", (event) => {
+      // The backdrop is part of the dialog; its content is not the dialog itself.
+      if (event.target === this.dialog) this.dialog.close();
+    });
+  }
+
+  show() {
+    this.problem("");
+    const none = !this.hasWorkspace();
+    byId("scope-workspace").disabled = none;
+    byId(none || !byId("scope-server").checked ? (none ? "scope-server" : "scope-workspace") : "scope-server").checked = true;
+    this.dialog.showModal();
+    this.touched();
+  }
+
+  /** Take in an update of the stream: requests that met a fault have used it up. */
+  update(update) {
+    if (this.dialog.open || update.requests_skipped || update.requests.some((request) => request.fault)) this.touched();
+  }
+
+  async load() {
+    const read = async (workspace) => (await get("faults", { workspace })).faults;
+    const [server, own, limit] = await Promise.all([
+      read(""),
+      this.hasWorkspace() ? read(current().workspace) : [],
+      get("rate-limit"),
+    ]);
+    this.scripts = { [WORKSPACE]: own, [SERVER]: server };
+    this.limited = limit.rate_limit !== null;
+    if (limit.rate_limit && !this.dialog.contains(document.activeElement?.closest("input"))) {
+      byId("limit-requests").value = limit.rate_limit.requests;
+      byId("limit-per").value = limit.rate_limit.per;
+    }
+    this.draw();
+  }
+
+  hasWorkspace() {
+    return current().workspace !== "" && current().workspace !== ALL;
+  }
+
+  draw() {
+    const entries = [WORKSPACE, SERVER].flatMap((scope) => this.scripts[scope].map((fault, index) => this.entry(scope, fault, index)));
+    byId("fault-list").replaceChildren(...(entries.length ? entries : [el("li", { class: "faint" }, "None: everything is answered as it should be.")]));
+    byId("faults-clear").disabled = !entries.length;
+    byId("limit-switch").setAttribute("aria-checked", String(this.limited));
+    const badge = byId("faults-badge");
+    badge.hidden = !entries.length && !this.limited;
+    badge.textContent = entries.length ? String(entries.length) : "limit";
+    badge.title = `${entries.length} faults to come${this.limited ? ", and a rate limit" : ""}`;
+  }
+
+  entry(scope, fault, index) {
+    return el(
+      "li",
+      {},
+      el("span", { class: "what" }, describe(fault)),
+      el("span", { class: "faint" }, ` ${left(fault.times)}${scope === SERVER ? ", whole server" : ""}`),
+      el("button", { type: "button", class: "only-icon small", "aria-label": `Remove: ${describe(fault)}`, onclick: () => this.remove(scope, index) }, "✕"),
+    );
+  }
+
+  async add(fault, name) {
+    const scope = byId("scope-server").checked ? SERVER : WORKSPACE;
+    await this.do(async () => {
+      await this.load();
+      await this.put(scope, [...this.scripts[scope], fault]);
+      toast(`To come: ${name}`);
+    });
+  }
+
+  async remove(scope, index) {
+    await this.do(() => this.put(scope, this.scripts[scope].filter((_fault, at) => at !== index)));
+  }
+
+  async clear() {
+    await this.do(async () => {
+      await this.put(SERVER, []);
+      if (this.hasWorkspace()) await this.put(WORKSPACE, []);
+      toast("No faults any more");
+      byId("faults-close").focus();
+    });
+  }
+
+  put(scope, faults) {
+    return send("PUT", "faults", faults, { workspace: scope === SERVER ? "" : current().workspace });
+  }
+
+  switchLimit() {
+    return this.limited ? this.do(() => send("DELETE", "rate-limit")) : this.limit();
+  }
+
+  limit() {
+    const limit = { requests: Number(byId("limit-requests").value), per: Number(byId("limit-per").value) };
+    return this.do(() => send("PUT", "rate-limit", limit));
+  }
+
+  /** Do something, then show what is; or say why it was refused. */
+  async do(work) {
+    this.problem("");
+    try {
+      await work();
+      await this.load();
+    } catch (error) {
+      this.problem(error.message.replace(/^faults\[\d+\]: /, ""));
+    }
+  }
+
+  problem(text) {
+    byId("faults-problem").textContent = text;
+  }
+}

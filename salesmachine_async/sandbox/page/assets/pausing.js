@@ -1,0 +1,63 @@
+// Pausing the view, and how the connection is.
+
+import { byId, setText, toast } from "./dom.js";
+import { clock, counted } from "./text.js";
+
+const NAMES = { connecting: "Connecting", live: "Live", paused: "Paused" };
+
+export class Pausing {
+  /** @param onResume is called when the view goes on. */
+  constructor(onResume) {
+    this.onResume = onResume;
+    this.paused = false;
+    this.state = "connecting";
+    this.since = null;
+    this.messages = 0;
+    this.requests = 0;
+  }
+
+  toggle() {
+    this.paused = !this.paused;
+    this.messages = this.requests = 0;
+    const button = byId("pause");
+    button.setAttribute("aria-pressed", String(this.paused));
+    setText(byId("pause-text"), this.paused ? "Go on" : "Pause");
+    this.draw();
+    toast(this.paused ? "Paused: what arrives is counted, and shown when you go on" : "Live again");
+    if (!this.paused) this.onResume();
+  }
+
+  /** Count an update that is not to be shown now; tells whether it is one. */
+  holds(update) {
+    if (!this.paused) return false;
+    this.messages += update.messages.length + update.messages_skipped;
+    this.requests += update.requests.length + update.requests_skipped;
+    this.draw();
+    return true;
+  }
+
+  /** Note how the connection is. */
+  setState(state) {
+    if (state === this.state) return;
+    // It stays lost until it is live again, however often it is tried.
+    if (state === "lost") this.since ??= new Date().toISOString();
+    if (state === "live") {
+      if (this.since !== null) toast("Connected again");
+      this.since = null;
+    }
+    this.state = state;
+    this.draw();
+  }
+
+  draw() {
+    const lost = this.since !== null;
+    byId("connection").dataset.state = lost ? "lost" : this.paused ? "paused" : this.state;
+    setText(byId("connection-text"), lost ? `Disconnected since ${clock(this.since).slice(0, 8)}` : this.paused ? this.waiting() : NAMES[this.state]);
+    byId("connection").title = lost ? "The page reconnects by itself" : "";
+  }
+
+  waiting() {
+    if (!this.messages && !this.requests) return NAMES.paused;
+    return `${NAMES.paused}: ${counted(this.messages, "message")}, ${counted(this.requests, "request")} waiting`;
+  }
+}

@@ -1,0 +1,103 @@
+"""
+Serving the page.
+
+The files in `assets` are the page as it is: no build, nothing from elsewhere. What the sandbox shows was sent by
+programs under test, so the browser is told to run nothing but these files: no inline script or style, and no way from
+a text to markup or code (Trusted Types).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import web
+
+from salesmachine_async.sandbox.answers import NOTHING, ApiError
+
+PREFIX = "/_sandbox/page"
+ASSETS = Path(__file__).parent / "assets"
+INDEX = "index.html"
+ICON = "icon.svg"
+
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+HEADERS = {
+    # Asked again each time, and then mostly answered 304: another version may listen on the same port tomorrow.
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Asset(NamedTuple):
+    """One file of the page."""
+
+    body: bytes
+    media: str
+    etag: str
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Add the page, its icon and its files."""
+    router.add_get("/", _index)
+    router.add_get("/favicon.ico", _icon)
+    router.add_get(PREFIX + "/{name}", _file)
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """Read the files, once, when somebody looks at the page."""
+    return {path.name: _asset(path) for path in sorted(ASSETS.iterdir()) if path.suffix in TYPES}
+
+
+def _asset(path: Path) -> Asset:
+    body = path.read_bytes()
+    return Asset(body, TYPES[path.suffix], hashlib.blake2b(body, digest_size=8).hexdigest())
+
+
+async def _index(request: web.Request) -> web.Response:
+    return _serve(request, INDEX)
+
+
+async def _icon(request: web.Request) -> web.Response:
+    return _serve(request, ICON)
+
+
+async def _file(request: web.Request) -> web.Response:
+    return _serve(request, request.match_info["name"])
+
+
+def _serve(request: web.Request, name: str) -> web.Response:
+    asset = assets().get(name)
+    if asset is None:
+        raise ApiError(404, NOTHING)
+    response = web.Response(headers=HEADERS)
+    response.etag = asset.etag
+    known = request.if_none_match or ()
+    if any(each.value in (asset.etag, "*") for each in known):
+        response.set_status(304)
+    else:
+        response.body = asset.body
+        response.content_type = asset.media
+        response.charset = "utf-8"
+    return response
