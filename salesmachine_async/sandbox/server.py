@@ -41,6 +41,8 @@ wire_logger.propagate = False
 
 # Requests in progress get this long when the server stops; idle connections are closed at once.
 SHUTDOWN_SECONDS = 0.25
+# Whatever uid was taken in a body must fit into the URL that asks for it, percent-encoded; aiohttp's bound is 8 KiB.
+MAX_URL_BYTES = 2**18
 # An address that means all interfaces cannot be connected to everywhere; the loopback one can.
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
@@ -168,7 +170,11 @@ class Sandbox(Looking):
         )
         self._state = state
         self._runner = runner = web.AppRunner(
-            build(state), access_log=None, logger=wire_logger, shutdown_timeout=SHUTDOWN_SECONDS
+            build(state),
+            access_log=None,
+            logger=wire_logger,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            max_line_size=MAX_URL_BYTES,
         )
         try:
             await runner.setup()

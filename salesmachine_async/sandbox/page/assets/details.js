@@ -51,7 +51,9 @@ export class Details {
       return;
     }
     this.panel.scrollTop = 0;
+    this.panel.setAttribute("aria-busy", "true");
     await this.reload();
+    if (open === this.open) this.panel.setAttribute("aria-busy", "false");
   }
 
   focus() {

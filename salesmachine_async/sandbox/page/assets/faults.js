@@ -14,7 +14,7 @@ export class Faults {
     this.dialog = byId("faults-dialog");
     this.scripts = { [WORKSPACE]: [], [SERVER]: [] };
     this.limited = false;
-    this.touched = paced(() => this.load(), 500);
+    this.touched = paced(() => this.load(), 250);
     byId("presets").append(
       ...PRESETS.map(([name, title, fault], index) => el("button", { type: "button", title, autofocus: index === 0, onclick: () => this.add(fault, name) }, name)),
     );

@@ -117,7 +117,7 @@ function escape(event) {
   const filter = byId("filter");
   if (event.target === filter && filter.value) {
     event.preventDefault();
-    change({ q: "" }, true);
+    rows.clearFilter();
   } else if (event.target === filter) byId("grid").focus();
   else if (current().open) closeDetails();
 }

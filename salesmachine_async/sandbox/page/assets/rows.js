@@ -56,6 +56,13 @@ export class Rows {
     await this.run((list) => list.load());
   }
 
+  clearFilter() {
+    // Also what was typed and not looked for yet.
+    clearTimeout(this.typed);
+    byId("filter").value = "";
+    change({ q: "" }, true);
+  }
+
   /** Stand on the row of what is open, if it is of this tab. */
   mark() {
     const { tab, open } = current();

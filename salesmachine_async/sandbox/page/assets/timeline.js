@@ -21,15 +21,17 @@ export class Timeline {
 
   /** Load the latest; as many as are shown already. */
   async load() {
-    const limit = Math.max(PAGE, this.events.length);
+    const limit = Math.min(Math.max(PAGE, this.events.length), 10_000);
     const [{ events, next }, { changes }] = await Promise.all([
       get("events", { ...this.filter, order: "desc", limit }),
       get("changes", { ...this.filter, limit: 200 }),
     ]);
+    const same = events.length === this.events.length && events[0]?.seq === this.events[0]?.seq && changes[0]?.number === this.changes[0]?.number;
     this.events = events;
     this.next = next;
     this.changes = changes;
-    this.draw();
+    // What somebody unfolded stays so.
+    if (!same || !this.list.children.length) this.draw();
   }
 
   async more() {
