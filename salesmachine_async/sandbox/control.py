@@ -4,6 +4,10 @@ The control endpoints, `/_sandbox/…`: look inside, wait, reset, script faults,
 A request means the workspace of its credentials, or of `?workspace=` with its public name. Without both it means the
 only workspace there is; when there are several, `summary`, `requests`, `rejected`, `wait` and `stream` answer for all
 of them, `faults` mean the whole server, the rest answers 409.
+
+Lists come a page at a time: `limit`, and `after` with the last page's `next`; `order=desc` begins with the newest, `q`
+leaves what holds a text. One record is found by `?uid=`, which takes any uid, or in the path, which not every client
+leaves as it is.
 """
 
 from __future__ import annotations

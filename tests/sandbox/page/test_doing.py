@@ -26,7 +26,7 @@ async def test_pause_and_resume(look: Look, client: Client) -> None:
     await expect(page.locator("#connection-text")).to_have_text("Paused: 3 messages, 1 request waiting")
     await expect(look.rows()).to_have_count(1)
     await look.figure("events", "1")
-    await page.get_by_role("button", name="Go on").click()
+    await page.get_by_role("button", name="Resume").click()
     await expect(look.rows()).to_have_count(4)
     await look.figure("events", "4")
     await expect(page.locator("#connection-text")).to_have_text("Live")

@@ -77,7 +77,8 @@ export class Grid {
   move(steps) {
     if (!this.rows.length) return null;
     const from = this.index();
-    const to = from < 0 ? (steps > 0 ? 0 : this.firstInSight()) : from + steps;
+    const near = from < 0 && Number.isFinite(steps);
+    const to = near ? this.firstInSight() : from + steps;
     return this.choose(Math.min(Math.max(to, 0), this.rows.length - 1), false);
   }
 

@@ -10,7 +10,7 @@ const HELP = [
   [["Enter"], "details"],
   [["Esc"], "close, or clear the filter"],
   [["c"], "copy the details as JSON"],
-  [["p"], "pause and go on"],
+  [["p"], "pause and resume"],
   [["f"], "faults"],
   [["r"], "reset (asks first)"],
   [["w"], "workspace"],

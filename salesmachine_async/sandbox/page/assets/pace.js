@@ -1,10 +1,12 @@
 // Doing something often enough, and no oftener than is cheap.
 
+const MOST_MS = 5000;
+
 /**
  * Makes a function that runs *work* soon, once for many calls; never twice at a time.
  *
  * Between two runs it rests *least* milliseconds, or twenty times as long as the last one took: whatever is asked of
- * the server again and again costs it a twentieth of its time at most.
+ * the server again and again costs it a twentieth of its time, but for what takes it very long.
  */
 export function paced(work, least) {
   let wanted = false;
@@ -20,7 +22,7 @@ export function paced(work, least) {
         // The next update asks again; that the server is gone is shown by the stream.
       }
       const took = performance.now() - begun;
-      await new Promise((done) => setTimeout(done, Math.max(least, 20 * took)));
+      await new Promise((done) => setTimeout(done, Math.max(least, Math.min(20 * took, MOST_MS))));
     }
     busy = false;
   };

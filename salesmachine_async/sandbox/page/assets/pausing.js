@@ -3,6 +3,8 @@
 import { byId, setText, toast } from "./dom.js";
 import { clock, counted } from "./text.js";
 
+const total = (summary) => Object.values(summary?.requests ?? {}).reduce((sum, count) => sum + count, 0);
+
 const NAMES = { connecting: "Connecting", live: "Live", paused: "Paused" };
 
 export class Pausing {
@@ -12,6 +14,7 @@ export class Pausing {
     this.paused = false;
     this.state = "connecting";
     this.since = null;
+    this.summary = null;
     this.messages = 0;
     this.requests = 0;
   }
@@ -21,17 +24,21 @@ export class Pausing {
     this.messages = this.requests = 0;
     const button = byId("pause");
     button.setAttribute("aria-pressed", String(this.paused));
-    setText(byId("pause-text"), this.paused ? "Go on" : "Pause");
+    setText(byId("pause-text"), this.paused ? "Resume" : "Pause");
     this.draw();
-    toast(this.paused ? "Paused: what arrives is counted, and shown when you go on" : "Live again");
+    toast(this.paused ? "Paused: what arrives is counted, and shown when you resume" : "Live again");
     if (!this.paused) this.onResume();
   }
 
   /** Count an update that is not to be shown now; tells whether it is one. */
   holds(update) {
-    if (!this.paused) return false;
-    this.messages += update.messages.length + update.messages_skipped;
-    this.requests += update.requests.length + update.requests_skipped;
+    if (!this.paused) {
+      this.summary = update.summary;
+      return false;
+    }
+    // By the counters, so that what came while the stream was broken counts as well.
+    this.messages = Math.max(0, update.summary.accepted - (this.summary?.accepted ?? 0));
+    this.requests = Math.max(0, total(update.summary) - total(this.summary));
     this.draw();
     return true;
   }
@@ -40,7 +47,10 @@ export class Pausing {
   setState(state) {
     if (state === this.state) return;
     // It stays lost until it is live again, however often it is tried.
-    if (state === "lost") this.since ??= new Date().toISOString();
+    if (state === "lost" && this.since === null) {
+      this.since = new Date().toISOString();
+      toast("The connection is lost; the page reconnects by itself", true);
+    }
     if (state === "live") {
       if (this.since !== null) toast("Connected again");
       this.since = null;

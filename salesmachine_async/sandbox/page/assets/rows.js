@@ -98,17 +98,23 @@ export class Rows {
         if (moved === false) return;
       } catch (error) {
         // Given up for another list, or the server is gone, which the stream tells.
-        if (list === this.list && error.status) this.failed(error);
+        if (list === this.list && error.status) await this.failed(error);
         return;
       }
     }
     if (list === this.list) this.draw();
   }
 
-  failed(error) {
-    // The workspaces have become several meanwhile.
-    if (error.status === 409) this.workspaces.look();
+  async failed(error) {
     setText(byId("shown"), error.message);
+    if (error.status !== 409) return;
+    // The workspaces have become several meanwhile.
+    await this.workspaces.load();
+    if (needsOne(this.workspaces.known)) {
+      this.list.rows = [];
+      this.list.next = null;
+      this.draw();
+    }
   }
 
   /** `60 of 50,000 events`; of requests only the latest are kept, and of what a filter finds nobody knows how many. */

@@ -41,9 +41,9 @@ export class Workspaces {
     const { workspace } = current();
     const shown = this.known.slice(-MOST).reverse();
     if (workspace && workspace !== ALL && !shown.some((each) => each.workspace === workspace)) {
-      shown.unshift(this.known.find((each) => each.workspace === workspace) ?? { workspace, contacts: 0, events: 0 });
+      shown.unshift(this.known.find((each) => each.workspace === workspace) ?? { workspace, events: 0 });
     }
-    const options = shown.map((each) => [each.workspace, `${each.workspace} · ${counted(each.events, "event")}, ${counted(each.contacts, "contact")}`]);
+    const options = shown.map((each) => [each.workspace, `${each.workspace} · ${counted(each.events, "event")}`]);
     if (!workspace) options.unshift(["", "no workspace yet"]);
     options.push([ALL, "all workspaces"]);
     const drawn = JSON.stringify([workspace, options]);
