@@ -56,9 +56,9 @@ async def stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=HEADERS)
     with state.feed.listening() as news:
         view = _View(state, asked(request), request.headers.get("Last-Event-ID", ""))
-        await response.prepare(request)
-        # The client may leave at any time.
+        # The client may leave at any time; a page that is reloaded does so before the answer begins.
         with suppress(ConnectionError):
+            await response.prepare(request)
             await _tell(response, view, news, state)
     return response
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from salesmachine_async.sandbox import Sandbox, stream
 from salesmachine_async.sandbox.auth import workspace_of
@@ -208,3 +209,19 @@ async def test_a_listener_that_leaves_is_forgotten(client: Client, sandbox: Sand
     while feed._listeners:
         await client.contact("1")
         await asyncio.sleep(0.001)
+
+
+async def test_a_listener_that_left_before_the_answer_is_no_bug(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that is reloaded, for one."""
+
+    async def prepare(*_: Any) -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(web.StreamResponse, "prepare", prepare)
+        with pytest.raises(aiohttp.ClientError):
+            await client.session.get(f"{client.url}/_sandbox/stream")
+    assert [record for record in caplog.records if record.name == "salesmachine_async.sandbox"] == []
+    assert await client.get("health") == {"status": "ok"}

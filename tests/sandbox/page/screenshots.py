@@ -57,7 +57,7 @@ async def traffic(sandbox: Sandbox, seconds: float) -> None:
         begun = loop.time()
         while (passed := loop.time() - begun) < seconds:
             if 0.5 < passed / seconds < 0.51:
-                sandbox.faults([Fault(status=503, times=2), Fault(drop="after")], TOKEN)
+                sandbox.faults([Fault(status=503, times=2, retry_after=0.2), Fault(drop="after")], TOKEN)
             for _ in range(round(dice.uniform(0.4, 1) * (6 + 5 * math.sin(passed / 6)))):
                 visit(agent, dice)
             await asyncio.sleep(0.25)

@@ -2,6 +2,7 @@
 
 import { statusClass } from "./counters.js";
 import { el } from "./dom.js";
+import { describe } from "./fault-forms.js";
 import { summarize } from "./json.js";
 import { clock, counted, number, size, visible } from "./text.js";
 
@@ -17,7 +18,7 @@ function status(request) {
 
 /** What came of a request, in few words. */
 export function outcome(request) {
-  if (request.fault) return `fault: ${summarize(request.fault)}`;
+  if (request.fault) return `fault: ${describe(request.fault)}`;
   if (request.error) return visible(request.error, 300);
   if (request.accepted || request.duplicates) {
     const again = request.duplicates ? `, ${counted(request.duplicates, "duplicate")}` : "";

@@ -6,7 +6,8 @@ import { buttons } from "./copying.js";
 import { statusClass } from "./counters.js";
 import { byId, el } from "./dom.js";
 import { entry } from "./entries.js";
-import { parse, summarize, write } from "./json.js";
+import { describe } from "./fault-forms.js";
+import { parse, write } from "./json.js";
 import { paced } from "./pace.js";
 import { clock, counted, number, size, visible } from "./text.js";
 import { Timeline } from "./timeline.js";
@@ -183,7 +184,7 @@ const SHOW = {
     facts([
       ["Status", el("span", { class: `chip ${statusClass(item.status)}` }, el("b", {}, item.status === null ? "dropped" : String(item.status)))],
       ["Error", item.error === null ? null : visible(item.error, 1000)],
-      ["Fault", item.fault === null ? null : el("span", { class: "mono" }, summarize(item.fault, 400))],
+      ["Fault", item.fault === null ? null : describe(item.fault)],
       ["Outcome", item.error || item.fault ? null : outcome(item)],
       ["Messages", `${number(item.items)} sent, ${number(item.accepted)} applied, ${counted(item.duplicates, "duplicate")}`],
       ["Size", size(item.bytes)],
