@@ -50,7 +50,8 @@ export class Timeline {
     ];
     // Of one request the later message comes first; a call before the event it was made for.
     happened.sort((one, other) => compare(other.at, one.at) || compare(other.made, one.made) || (one.event ? 0 : 1) - (other.event ? 0 : 1));
-    this.list.replaceChildren(...happened.map((each) => entry(each.event ? { method: "event", ...each.event } : each.change)));
+    const about = this.filter.contact_uid === undefined;
+    this.list.replaceChildren(...happened.map((each) => entry(each.event ? { method: "event", ...each.event } : each.change, about)));
     if (!happened.length) this.list.append(el("li", { class: "faint" }, "No events, and no calls that are still in memory"));
     this.older.hidden = this.next === null;
     this.element.querySelector("h3").textContent = `Time line (${number(happened.length)}${this.next === null ? "" : "+"})`;
