@@ -38,8 +38,8 @@ function onUpdate(update) {
   details.update(update);
   if (update.reset) reload();
   else if (news) rows.touched();
-  // Woken without news: it was another workspace's, perhaps a new one.
-  if (!news || !current().workspace) workspaces.look();
+  // Whatever happened may have been in another workspace, perhaps a new one.
+  workspaces.look();
 }
 
 function show(next) {

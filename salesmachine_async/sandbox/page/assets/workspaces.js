@@ -14,7 +14,7 @@ export class Workspaces {
     this.select = byId("workspace");
     this.known = [];
     this.drawn = "";
-    this.look = paced(() => this.load(), 1000);
+    this.look = paced(() => this.load(), 1500);
     this.select.addEventListener("change", () => {
       change({ workspace: this.select.value, open: null });
       byId("grid").focus();
