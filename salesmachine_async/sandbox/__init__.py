@@ -1,6 +1,5 @@
 """
-A local Salesmachine: both its APIs on a loopback port, with what it received open to inspection, by
-programs and on a page.
+A local Salesmachine: both its APIs on a loopback port, open to inspection by programs and on a page.
 
 It stands on its own: it shares no code with the agent, so that the two can check each other.
 """
