@@ -175,6 +175,8 @@ async def test_only_with_the_keyboard(look: Look, client: Client) -> None:
     await expect(page.locator("#details-title")).to_be_focused()
     await press("j")
     await expect(name).to_have_text("event-2")
+    await expect(page.locator("#details")).to_have_attribute("aria-busy", "false")
+    await expect(page.locator("#grid")).to_be_focused()
     await press("c")
     await expect(page.locator("#toast")).to_have_text("Copied: JSON")
     await press("Escape")

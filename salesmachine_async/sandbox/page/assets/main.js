@@ -85,6 +85,7 @@ rows.onOpen = openRow;
 
 onChange(async (view, before) => {
   const moved = view.workspace !== before.workspace;
+  const { moving } = rows;
   if (moved) {
     workspaces.draw();
     live.start();
@@ -97,7 +98,7 @@ onChange(async (view, before) => {
     rows.mark();
     await details.show(view.open);
     // Going from row to row leaves the focus on the table.
-    if (view.open && !rows.moving) details.focus();
+    if (view.open && !moving) details.focus();
   }
 });
 
