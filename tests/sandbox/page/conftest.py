@@ -40,12 +40,14 @@ class Look:
         self.page = page
         self.sandbox = sandbox
         self.complaints: list[str] = []
+        # What the browser itself logs of a failed request is no mistake of the page where it is expected.
+        self.expected = "nothing"
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and self.expected not in message.text:
             self.complaints.append(f"console: {message.text}")
 
     async def open(self, view: str = "", *, live: bool = True) -> Page:

@@ -60,13 +60,15 @@ async def test_the_policy_would_tell(look: Look) -> None:
     await page.evaluate("document.body.setAttribute('style', 'color: red')")
     await page.evaluate("const i = new Image(); i.src = 'http://127.0.0.1:9/x'; document.body.append(i)")
     await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
-    told = " ".join(await look.violations())
-    for directive in ("trusted-types", "style-src", "script-src", "img-src", "connect-src"):
-        assert directive in told
+    wanted = {"require-trusted-types-for", "style-src-attr", "script-src-elem", "img-src", "connect-src"}
+    # They are told when the browser gets to it; the time limit of the test ends this.
+    while wanted - {told.partition(" ")[0] for told in await look.violations()}:
+        pass
     assert await page.evaluate("window.__hit") is None
     assert look.complaints != []
+    look.expected = ""
+    await page.goto("about:blank")
     look.complaints.clear()
-    await page.evaluate("window.__violations = []")
 
 
 @pytest.mark.parametrize("width", [1280, 380])
