@@ -1,7 +1,7 @@
 // Which workspace is looked at.
 
 import { get } from "./api.js";
-import { byId, el } from "./dom.js";
+import { byId, el, setText } from "./dom.js";
 import { paced } from "./pace.js";
 import { counted } from "./text.js";
 import { ALL, change, current } from "./view.js";
@@ -13,7 +13,6 @@ export class Workspaces {
   constructor() {
     this.select = byId("workspace");
     this.known = [];
-    this.drawn = "";
     this.look = paced(() => this.load(), 1500);
     this.select.addEventListener("change", () => {
       change({ workspace: this.select.value, open: null });
@@ -46,11 +45,19 @@ export class Workspaces {
     const options = shown.map((each) => [each.workspace, `${each.workspace} · ${counted(each.events, "event")}`]);
     if (!workspace) options.unshift(["", "no workspace yet"]);
     options.push([ALL, "all workspaces"]);
-    const drawn = JSON.stringify([workspace, options]);
-    // An open menu would jump.
-    if (drawn === this.drawn) return;
-    this.drawn = drawn;
-    this.select.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
-    this.select.value = workspace;
+    this.fill(options);
+    if (this.select.value !== workspace) this.select.value = workspace;
+  }
+
+  /** Change only what differs: the menu may be open, and somebody about to choose. */
+  fill(options) {
+    const old = new Map([...this.select.options].map((option) => [option.value, option]));
+    options.forEach(([value, text], at) => {
+      const option = old.get(value) ?? el("option", { value });
+      setText(option, text);
+      if (this.select.options[at] !== option) this.select.insertBefore(option, this.select.options[at] ?? null);
+      old.delete(value);
+    });
+    for (const option of old.values()) option.remove();
   }
 }
