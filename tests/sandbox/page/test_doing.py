@@ -94,9 +94,9 @@ async def test_every_preset_is_taken(look: Look, client: Client) -> None:
     await page.get_by_label("the whole server").check()
     presets = page.locator("#presets button")
     count = await presets.count()
-    for index in range(count):
-        await presets.nth(index).click()
-        await expect(page.locator("#fault-list li")).to_have_count(index + 1)
+    # As fast as anybody clicks: none is lost.
+    await presets.evaluate_all("(buttons) => buttons.forEach((button) => button.click())")
+    await expect(page.locator("#fault-list li")).to_have_count(count)
     await expect(page.locator("#faults-problem")).to_be_hidden()
     assert len(look.sandbox.faults_left()) == count
     assert look.sandbox.faults_left(TOKEN) == []

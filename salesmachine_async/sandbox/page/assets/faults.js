@@ -14,7 +14,9 @@ export class Faults {
     this.dialog = byId("faults-dialog");
     this.scripts = { [WORKSPACE]: [], [SERVER]: [] };
     this.limited = false;
-    this.touched = paced(() => this.load(), 250);
+    // What is done is done one after the other: a script is read, changed and written back.
+    this.last = Promise.resolve();
+    this.touched = paced(() => this.inTurn(() => this.load()), 250);
     byId("presets").append(
       ...PRESETS.map(([name, title, fault], index) => el("button", { type: "button", title, autofocus: index === 0, onclick: () => this.add(fault, name) }, name)),
     );
@@ -47,6 +49,12 @@ export class Faults {
     if (this.dialog.open || update.requests_skipped || update.requests.some((request) => request.fault)) this.touched();
   }
 
+  inTurn(work) {
+    const done = this.last.then(work);
+    this.last = done.catch(() => {});
+    return done;
+  }
+
   async load() {
     const read = async (workspace) => (await get("faults", { workspace })).faults;
     const [server, own, limit] = await Promise.all([
@@ -68,7 +76,7 @@ export class Faults {
   }
 
   draw() {
-    const entries = [WORKSPACE, SERVER].flatMap((scope) => this.scripts[scope].map((fault, index) => this.entry(scope, fault, index)));
+    const entries = [WORKSPACE, SERVER].flatMap((scope) => this.scripts[scope].map((fault) => this.entry(scope, fault)));
     byId("fault-list").replaceChildren(...(entries.length ? entries : [el("li", { class: "faint" }, "None: everything is answered as it should be.")]));
     byId("faults-clear").disabled = !entries.length;
     byId("limit-switch").setAttribute("aria-checked", String(this.limited));
@@ -78,13 +86,13 @@ export class Faults {
     badge.title = `${entries.length} faults to come${this.limited ? ", and a rate limit" : ""}`;
   }
 
-  entry(scope, fault, index) {
+  entry(scope, fault) {
     return el(
       "li",
       {},
       el("span", { class: "what" }, describe(fault)),
       el("span", { class: "faint" }, ` ${left(fault.times)}${scope === SERVER ? ", whole server" : ""}`),
-      el("button", { type: "button", class: "only-icon small", "aria-label": `Remove: ${describe(fault)}`, onclick: () => this.remove(scope, index) }, "✕"),
+      el("button", { type: "button", class: "only-icon small", "aria-label": `Remove: ${describe(fault)}`, onclick: () => this.remove(scope, fault) }, "✕"),
     );
   }
 
@@ -97,8 +105,13 @@ export class Faults {
     });
   }
 
-  async remove(scope, index) {
-    await this.do(() => this.put(scope, this.scripts[scope].filter((_fault, at) => at !== index)));
+  async remove(scope, fault) {
+    await this.do(async () => {
+      await this.load();
+      // Requests may have met it meanwhile, or those before it: only its times and its place differ then.
+      const at = this.scripts[scope].findIndex((each) => describe(each) === describe(fault));
+      if (at >= 0) await this.put(scope, this.scripts[scope].filter((_each, index) => index !== at));
+    });
   }
 
   async clear() {
@@ -127,8 +140,10 @@ export class Faults {
   async do(work) {
     this.problem("");
     try {
-      await work();
-      await this.load();
+      await this.inTurn(async () => {
+        await work();
+        await this.load();
+      });
     } catch (error) {
       this.problem(error.message.replace(/^faults\[\d+\]: /, ""));
     }
