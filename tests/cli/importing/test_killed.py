@@ -15,9 +15,10 @@ import pytest
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.process import end, environment, start
 
-ROWS = 6000
+ROWS = 4000
 # Each is a row that no server would take, so that rejected rows are counted through all kills too.
 BAD = range(100, ROWS, 997)
+KILLS = 4
 
 
 @pytest.mark.parametrize(("seed", "lanes"), [(1, 1), (2, 4)])
@@ -48,9 +49,9 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, la
         while True:
             before = sandbox.summary()["accepted"]
             process = await start("import", str(file), "--resume", *options, **env)
-            if kills < 5:
+            if kills < KILLS:
                 # At some moment of its work, which begins whenever the machine lets it.
-                wanted = before + rng.randrange(1, 500)
+                wanted = before + rng.randrange(1, 600)
                 while sandbox.summary()["accepted"] < wanted and process.returncode is None:
                     await asyncio.sleep(0.005)
                 await asyncio.sleep(rng.random() * 0.1)
@@ -67,7 +68,7 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, la
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [number + 1 for number in BAD]
     assert sorted(event["params"]["n"] for event in arrived) == [n for n in range(ROWS) if n not in BAD]
     assert len({event["message_id"] for event in arrived}) == summary["events"] == ROWS - len(BAD)
-    assert kills == 5
+    assert kills == KILLS
     # Some did come twice, or this would have tested nothing.
     assert summary["duplicates"] > 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.ndjson", "r.ndjson"]
@@ -89,9 +90,9 @@ def peak_kib(file: Path) -> int:
 
 @pytest.mark.skipif(not hasattr(resource, "getrusage") or sys.platform != "linux", reason="ru_maxrss in KiB")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Five times the rows, 30 MB more of them, need no more memory, but for the allocator's own noise."""
+    """Six times the rows, 12 MB more of them, need no more memory, but for the allocator's own noise."""
     line = json.dumps({"method": "event", "contact_uid": "1", "event_uid": "e", "params": {"text": "x" * 150}}) + "\n"
     small, large = tmp_path / "small.ndjson", tmp_path / "large.ndjson"
-    small.write_text(line * 30_000)
-    large.write_text(line * 150_000)
-    assert peak_kib(large) - peak_kib(small) < 8 * 1024
+    small.write_text(line * 10_000)
+    large.write_text(line * 60_000)
+    assert peak_kib(large) - peak_kib(small) < 6 * 1024
