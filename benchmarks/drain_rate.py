@@ -133,6 +133,28 @@ async def _floor(run: Run, messages: int, url: str) -> dict[str, float]:
     return figures
 
 
+def calls_alone(messages: int) -> dict[str, float]:
+    """Measure the calls without delivery: CPU microseconds a message, of the agent and of the floor's encoding."""
+    from benchmarks._agents import roomy_agent
+
+    agent = roomy_agent()
+    track, dumps = agent.track, orjson.dumps
+    figures: dict[str, float] = {}
+    for _ in range(2):  # the second time counts
+        started = time.process_time()
+        for number in range(messages):
+            track(f"{number}", EVENT, numbered(number))
+        figures["agent"] = (time.process_time() - started) / messages * 1e6
+        buffer = bytearray()
+        started = time.process_time()
+        for number in range(messages):
+            buffer += dumps(message(f"{number}", EVENT, numbered(number)))
+            buffer += b","
+        figures["floor"] = (time.process_time() - started) / messages * 1e6
+    asyncio.run(agent.aclose(0))
+    return figures
+
+
 def ask(options: Options) -> Result:
     """Answer."""
     result = Result("drain_rate", QUESTION, METHOD)
@@ -151,9 +173,42 @@ def ask(options: Options) -> Result:
         f"The sink answered {capacity:,.0f} requests of 100 messages a second on one bare socket, "
         f"{capacity * 100:,.0f} messages: that is the most that any client of one connection could reach here."
     )
+    result.notes += _limits(told, _calls_alone(options))
     result.data["runs"] = [{**asdict(run), **figures} for run, figures in told.items()]
     result.data["sink_requests_per_second"] = capacity
     return result
+
+
+def _calls_alone(options: Options) -> dict[str, float]:
+    rounds = []
+    for seed in range(1, options.pick(5, 3) + 1):
+        with Worker("salesmachine-async", seed) as worker:
+            rounds.append(worker.call("drain_rate:calls_alone", messages=options.count(50_000, 20_000)))
+    return {who: median(one[who] for one in rounds) for who in ("agent", "floor")}
+
+
+def _limits(told: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[str]:
+    """Say how near to the bars anything could come that makes a call of its own for each message."""
+    dearer = alone["agent"] - alone["floor"]
+    notes = [
+        f"The calls alone, undelivered: {alone['agent']:.2f} µs of CPU a message, the making of params included; the "
+        f"floor's encoding {alone['floor']:.2f} µs. A client that cost nothing beyond the floor but these "
+        f"{dearer:.2f} µs for what a call promises (checks, id, time stamp, lock, bounds), one after the other as the "
+        "floor does it, would reach, of the floor: "
+        + ", ".join(
+            f"{1e6 / floor / (1e6 / floor + dearer):.2f} at {batch} a batch"
+            for batch in (100, 500)
+            for floor in (told[Run("floor", batch)]["rate"],)
+        )
+        + ". What is above that was won by encoding while a request is under way."
+    ]
+    floor = told[Run("floor")]["rate"]
+    notes += [
+        f"The floor itself delivers {floor / told[Run(peer)]['rate']:.0f} times as fast as {peer}, at 100 a batch."
+        for peer in ("AsyncPosthog", "salesmachine-python")
+        if Run(peer) in told
+    ]
+    return notes
 
 
 def _own_runs(options: Options) -> list[Run]:
