@@ -247,5 +247,6 @@ def _no_method(data: dict[str, Any]) -> str:
     if method is not None:
         return f"method must be one of {', '.join(UIDS)}"
     if isinstance(data.get("object"), str):
-        return f"is a {data['object']} of the v2 API, which the tracking API cannot make"
+        article = "an" if data["object"][:1] in "aeiou" else "a"
+        return f"is {article} {data['object']} of the v2 API, which the tracking API cannot make"
     return NO_METHOD

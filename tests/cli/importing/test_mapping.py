@@ -77,6 +77,7 @@ def test_lines_of_the_export() -> None:
         "is archived, and the tracking API cannot archive"
     )
     assert reason({"object": "task", "type": "call"}) == "is a task of the v2 API, which the tracking API cannot make"
+    assert reason({"object": "activity"}) == "is an activity of the v2 API, which the tracking API cannot make"
 
 
 @pytest.mark.parametrize(
