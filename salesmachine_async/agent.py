@@ -405,7 +405,11 @@ class Agent:
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
     ) -> bool:
         """Take the long way: check and convert argument by argument."""
-        return self._add_message(self._encoder.compose(method, uids, params, created_at, message_id))
+        try:
+            return self._add_message(self._encoder.compose(method, uids, params, created_at, message_id))
+        except InvalidMessage as exc:
+            # The caller's line is what counts: the depths in which the value was found would hide it.
+            raise exc.with_traceback(None) from None
 
     def _add_message(self, message: dict[str, Any] | None, *, alias: bool = False) -> bool:
         if message is not None and self._before_send is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -232,6 +233,9 @@ async def test_bad_arguments_raise_at_the_call_and_name_the_path(call: Callable[
         agent.track("u", "after")
     assert caught.value.path == path
     assert str(caught.value).startswith(f"{path}: ")
+    # Short, so that the caller's line is seen: where the value was found is not told.
+    assert len(traceback.format_tb(caught.value.__traceback__)) <= 8
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert carrier.events() == ["before", "after"]
 
 
