@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
@@ -34,6 +34,9 @@ from salesmachine_async._log import TroubleLog
 from salesmachine_async.errors import ConnectionFailed, DeliveryError
 from salesmachine_async.policy import Retry
 from salesmachine_async.report import LossReason
+
+# Seconds after which an outage is told even where logging is not configured.
+LONG_OUTAGE: Final = 30.0
 
 __all__ = ["Lane", "Surroundings", "Traffic", "send_guarded"]
 
@@ -233,13 +236,13 @@ class Lane:
                 self._split(batch, searching=outcome.verdict is Verdict.REJECTED)
             case GiveUp(reason, pause):
                 if pause is not None:
-                    self._pause_all(pause, outcome)
+                    self._pause_all(batch, pause, outcome)
                 self._settle(batch, reason)
                 around.hooks.lost(reason, outcome.error, [batch])
             case Pause():
-                self._pause_all(decision, outcome)
+                self._pause_all(batch, decision, outcome)
             case Wait():
-                self._log_failure(outcome, "trying again")
+                self._log_failure(batch, outcome, "trying again")
                 await self._sleep(self._backoff.seconds(decision))
             case Park(probe_after):
                 batch.failing_since = None  # a person mends this one; what follows is another trouble
@@ -258,8 +261,8 @@ class Lane:
         self._batch = None
         self._around.accumulator.split(batch, searching=searching)
 
-    def _pause_all(self, pause: Pause, outcome: Outcome) -> None:
-        self._log_failure(outcome, "pausing")
+    def _pause_all(self, batch: Batch, pause: Pause, outcome: Outcome) -> None:
+        self._log_failure(batch, outcome, "pausing")
         self._around.gate.pause(self._backoff.seconds(pause))
         self._around.on_progress()
 
@@ -288,8 +291,15 @@ class Lane:
             around.on_progress()
         await asyncio.sleep(probe_after)
 
-    def _log_failure(self, outcome: Outcome, verb: str) -> None:
-        self._around.log(f"failing-{outcome.verdict.value}", logging.WARNING, "%s; %s", outcome.error, verb)
+    def _log_failure(self, batch: Batch, outcome: Outcome, verb: str) -> None:
+        around = self._around
+        since = batch.failing_since
+        # An address that has never answered is probably a wrong one, and an outage must be seen before messages are
+        # lost by it: also under a web server that configures no logging but its own.
+        silent = outcome.status is None and not around.accumulator.counts().delivered
+        loud = silent or (since is not None and around.clock() - since >= LONG_OUTAGE)
+        kind = f"failing-{outcome.verdict.value}"
+        around.log(kind, logging.WARNING, "%s; %s", outcome.error, verb, loud=loud)
 
 
 async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> Outcome:

@@ -337,7 +337,7 @@ def failure(exc: Exception, *, reused: bool) -> Outcome:
 
 def _description(exc: Exception) -> str:
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return "the host name could not be resolved"
+        return f"the host name {exc.host} could not be resolved"
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {exc.status}"
     if isinstance(exc, aiohttp.ClientResponseError):

@@ -269,7 +269,7 @@ async def test_02_dns(monkeypatch: pytest.MonkeyPatch) -> None:
         async with aclosing(HttpTransport(TOKEN, base_url=url, timeouts=LONG)) as transport:
             outcome = await transport.send(Batch.ping())
         assert (outcome.verdict, type(outcome.error)) == (Verdict.RETRY, ConnectionFailed)
-        assert str(outcome.error) == "the host name could not be resolved"
+        assert str(outcome.error) == "the host name api.localhost could not be resolved"
         agent = Agent(TOKEN, base_url=url, retry=RETRY, timeouts=LONG, batching=Batching(linger=0.005))
         async with watched(agent):
             ids = track(agent, 10)

@@ -83,6 +83,24 @@ def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "parked" in unparked[1]
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "seen"),
+    [
+        ([BROKEN, OK], "broken on purpose; trying again\n"),  # nothing was ever delivered there
+        ([answer(503), OK], ""),
+        ([OK, BROKEN, OK], ""),
+        ([OK, *[BROKEN] * 6, answer(503), OK], "the server answered 503; pausing\n"),  # after 31.5 s
+    ],
+)
+def test_an_address_that_never_answered_and_a_long_outage_are_seen_without_logging(
+    outcomes: list[Any], seen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, where no logging is configured; a hiccup is not."""
+    monkeypatch.setattr("salesmachine_async._log._is_heard", lambda level: False)
+    deliver(Carrier(outcomes), "1", "2", batching=Batching(max_messages=1))
+    assert capsys.readouterr().err == seen
+
+
 def test_a_delivered_batch_leaves_no_line(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing went wrong, nothing is said."""
     with caplog.at_level(logging.DEBUG, logger="salesmachine_async"):
