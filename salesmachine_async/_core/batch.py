@@ -168,7 +168,10 @@ def seal(buffer: bytearray) -> bytes:
     """Copy a bracket and lines; in the copy the last newline is the other bracket."""
     # One copy, of exactly its size: the buffer has grown by eighths and holds up to 12 % of air. No call here, so no
     # signal handler finds the buffer closed. (`bytes(buffer)` is a call.)
-    buffer[-1] = _CLOSE
-    lines = b"" + buffer
-    buffer[-1] = _NEWLINE
+    try:
+        buffer[-1] = _CLOSE
+        lines = b"" + buffer
+    finally:
+        # Also when there is no memory for the copy: more lines may follow.
+        buffer[-1] = _NEWLINE
     return lines

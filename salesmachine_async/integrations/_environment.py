@@ -45,7 +45,8 @@ def stand_in() -> ThreadedAgent:
 
 def _made(environment: tuple[str | None, ...]) -> ThreadedAgent:
     for other in list(_stand_ins):
-        old = _stand_ins.pop(other, None)
+        # Another thread may have made ours since we looked.
+        old = _stand_ins.pop(other, None) if other != environment else None
         if old is not None:
             # Not waited for: a request is being answered. What is left of it by the exit is waited for there.
             threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
+from _thread import interrupt_main
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -1293,6 +1294,43 @@ def test_a_call_broken_off_loses_nothing(name: str) -> None:
         assert len(set(found)) == len(found) == counts.accepted, point
         assert {*range(state.earlier), *([] if flags & REFUSED else [200])} <= set(found), point
         assert (counts.queued, counts.queued_bytes, counts.in_flight) == (0, 0, 0), point
+
+
+@pytest.mark.parametrize("name", ["opens", "short", "seals", "last", "refused", "evicts"])
+def test_two_signals_at_once_leave_the_lock_free(name: str) -> None:
+    """Of two handlers that raise, the second does so at the next point: on the first one's way out."""
+    pair = (signal.SIGUSR1, signal.SIGUSR2)
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    def come_together() -> None:
+        deque(map(interrupt_main, pair), 0)  # one call, so that neither is handled before the other is there
+
+    before = {each: signal.signal(each, handler) for each in pair}
+    try:
+        for point in count(1):
+            state = scene(name)
+            done = False
+            try:
+                try:
+                    done = not interrupted(state.outer, come_together, point)
+                except Interrupted:
+                    time.sleep(0)  # what is still pending comes here
+            except Interrupted:
+                pass
+            if done:
+                assert point > 1
+                return
+            with ThreadPoolExecutor(1) as other:
+                # Not `with` alone: it would wait for ever, as this thread would hold the lock.
+                free = other.submit(state.it._lock.acquire, timeout=5).result()
+                if free:
+                    other.submit(state.it._lock.release).result()
+            assert free, point
+    finally:
+        for each, earlier in before.items():
+            signal.signal(each, earlier)
 
 
 def test_the_stream_of_an_interrupted_call_is_whole() -> None:

@@ -172,6 +172,19 @@ def test_sealing_leaves_no_air() -> None:
     assert type(sealed) is bytes
 
 
+def test_no_memory_to_seal_leaves_the_buffer_open() -> None:
+    """Lines that come later do not stand behind the end of an array."""
+
+    class Full(bytearray):
+        def __radd__(self, other: bytes) -> bytes:
+            raise MemoryError
+
+    buffer = Full(OPEN + b"1\n")
+    with pytest.raises(MemoryError):
+        seal(buffer)
+    assert buffer == OPEN + b"1\n"
+
+
 def test_a_batch_without_particulars_is_of_the_first_lane_and_epoch() -> None:
     """What is made without saying where it belongs belongs to the beginning."""
     it = batch([{"n": 1}])

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -750,6 +751,35 @@ def test_an_interrupt_in_the_conversion_of_a_value_comes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         line_of(encoder(), {"v": Slow()})
+
+
+@pytest.mark.parametrize("call", ["event", "record", "compose"])
+def test_params_that_change_while_an_enum_tells_its_value_are_sent_as_they_were(call: str) -> None:
+    """The value of an Enum is Python code, and so a moment for other threads; orjson would read what is freed."""
+    params: dict[str, Any] = {}
+    kept: list[str] = []
+
+    class Size(Enum):
+        LARGE = 1
+
+        @property
+        def value(self) -> int:
+            params.clear()
+            kept.extend(f"anything else in memory {number}" for number in range(200))
+            return 1
+
+    expected = {"size": 1, **{f"key number {number} of these": f"text {number}" * 4 for number in range(10)}}
+    for _ in range(20):
+        params.update({**expected, "size": Size.LARGE})
+        it = encoder()
+        if call == "compose":
+            message = it.compose("contact", {"contact_uid": "1"}, params, None, None)
+            assert message is not None
+            line = it.encode(message)
+        else:
+            line = (it.event if call == "event" else partial(it.record, "contact"))("contact_uid", "1", params) or b""
+        assert orjson.loads(line)["params"] == expected
+        kept.clear()
 
 
 def test_a_list_that_its_own_items_shorten_does_not_crash() -> None:

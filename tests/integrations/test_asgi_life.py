@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from salesmachine_async import Agent, Batch, Outcome, ThreadedAgent
+from salesmachine_async.integrations import _environment
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.testing import Workspace
 from tests.carriers import Carrier
@@ -219,6 +221,15 @@ async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkey
     await call(middleware, "/new")
     assert [event["event_uid"] for event in await workspace.wait_for_async()] == ["/old"]
     assert app.trackers[0].agent is not app.trackers[1].agent
+
+
+async def test_one_stand_in_for_first_requests_that_come_together(workspace: Workspace) -> None:
+    """Who finds none yet, but makes his a moment after another thread, takes that one, and does not close it."""
+    agent = _environment.stand_in()
+    assert _environment._made(tuple(map(os.environ.get, _environment.VARIABLES))) is agent
+    await asyncio.sleep(0.1)  # in which it would be closed
+    assert agent.track("1", "first")
+    assert await workspace.wait_for_async()
 
 
 async def test_requests_on_another_loop_than_the_lifespans_are_no_trouble(
