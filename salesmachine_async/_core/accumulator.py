@@ -112,9 +112,10 @@ class Accumulator:
         # asked by giving it back: behind any other call a second handler could raise, and the lock be kept for ever.
         try:
             acquire()
-            if len(stream.open) + size <= stream.size_limit and stream.count < stream.count_limit:
-                # No call from here on, so nothing can come between.
+            # No call from here on, so nothing can come between.
+            if size <= stream.room and stream.count < stream.count_limit:
                 stream.open += line
+                stream.room -= size
                 stream.count += 1
                 flags = NOTHING
             else:
@@ -291,7 +292,7 @@ class Accumulator:
 
     def _add_slowly(self, stream: Stream, line: bytes) -> int:
         size = len(line)
-        if stream.granted_full and len(stream.open) + size <= stream.size_limit:
+        if stream.granted_full and size <= stream.room:
             # The usual case: the grant reaches to the end of the batch, and this is its last message.
             stream.open += line
             stream.count += 1
@@ -346,7 +347,7 @@ class Accumulator:
             return False
         if len(self.streams) > 1:
             promised = sum(stream.promised for stream in self.streams)
-            promised_bytes = sum(stream.promised_bytes for stream in self.streams)
+            promised_bytes = sum(stream.room for stream in self.streams)
             if messages - 1 < promised or room - size < promised_bytes:
                 # It fits only in what lanes were granted and have not used.
                 for stream in self.streams:
@@ -379,7 +380,7 @@ class Accumulator:
         missing = self._batch_messages - stream.count
         stream.granted_full = messages >= missing
         stream.count_limit = stream.count + min(missing - 1, messages)
-        stream.size_limit = min(self._batch_bytes, len(stream.open) + size)
+        stream.room = max(0, min(self._batch_bytes - len(stream.open), size))
 
     def _share(self, stream: Stream, messages: int, size: int) -> tuple[int, int]:
         """Return which part of the room this lane may be granted, as others hold grants too."""
@@ -391,7 +392,7 @@ class Accumulator:
         share, share_bytes = messages // lanes, size // lanes
         others = [other for other in self.streams if other is not stream]
         promised = sum(other.promised for other in others)
-        promised_bytes = sum(other.promised_bytes for other in others)
+        promised_bytes = sum(other.room for other in others)
         if messages - promised < share or size - promised_bytes < share_bytes:
             for other in others:
                 other.revoke()
@@ -411,7 +412,7 @@ class Accumulator:
             if stream.open is buffer and stream.count == count:
                 # All at once, as no call comes between.
                 stream.open, stream.count = fresh, 0
-                stream.count_limit = stream.size_limit = 0
+                stream.count_limit = stream.room = 0
                 stream.granted_full = False
                 stream.sealed += (batch,)
                 stream.sealed_messages += count

@@ -16,7 +16,7 @@ class Stream:
         open: The open batch: a bracket, then lines.
         count: Messages in the open batch.
         count_limit: The grant: how many messages the open batch may reach in the short way of a call.
-        size_limit: The grant in bytes.
+        room: What is left of the grant in bytes.
         granted_full: Whether the grant reaches to the batch's last message, which is added the long way.
         order: When the open batch was opened, relative to others.
         sealed: Batches to send, oldest first; their messages and bytes beside it.
@@ -32,16 +32,16 @@ class Stream:
         "index",
         "open",
         "order",
+        "room",
         "sealed",
         "sealed_bytes",
         "sealed_messages",
-        "size_limit",
     )
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.open = bytearray(OPEN)
-        self.count = self.count_limit = self.size_limit = self.order = 0
+        self.count = self.count_limit = self.room = self.order = 0
         self.granted_full = False
         self.sealed: deque[Batch] = deque()
         self.sealed_messages = self.sealed_bytes = 0
@@ -95,12 +95,7 @@ class Stream:
         """How many more messages the grant allows."""
         return max(0, self.count_limit - self.count) + self.granted_full
 
-    @property
-    def promised_bytes(self) -> int:
-        """How many more bytes it allows."""
-        return max(0, self.size_limit - len(self.open))
-
     def revoke(self) -> None:
         """End the grant: the next call goes the long way."""
-        self.count_limit = self.size_limit = 0
+        self.count_limit = self.room = 0
         self.granted_full = False
