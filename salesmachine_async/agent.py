@@ -502,6 +502,9 @@ class Agent:
         if left:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
             say_loudly(logging.ERROR, line, left)
+        else:
+            # aiohttp is going to complain of a session that nobody closed; this says whose it is.
+            say_loudly(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

@@ -705,7 +705,9 @@ async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureF
     await until(lambda: carrier.closed)
     assert lane_tasks() == []
     assert carrier.closed == 1
-    assert caplog.records == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "an agent was not closed. Use `async with` or `await agent.aclose()`"
+    ]
 
 
 def test_an_agent_dropped_after_its_loop_warns() -> None:
