@@ -8,7 +8,7 @@ from salesmachine_async._version import __version__
 from salesmachine_async.cli import ping
 from salesmachine_async.cli.completion import command as completion
 from salesmachine_async.cli.demo import command as demo
-from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Sections
+from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Plain, Sections
 from salesmachine_async.cli.importing import command as importing
 from salesmachine_async.cli.read import deleting, getting, listing, requesting
 from salesmachine_async.cli.sandbox import command as sandbox
@@ -46,25 +46,25 @@ def root(
     """Send to Salesmachine, read from it, or try it on this machine."""
 
 
-app.command("ping", rich_help_panel=SEND)(ping.command)
-app.command("contact", rich_help_panel=SEND)(contact.command)
-app.command("account", rich_help_panel=SEND)(account.command)
-app.command("track", rich_help_panel=SEND)(track.command)
-app.command("pageview", rich_help_panel=SEND)(pageview.command)
-app.command("alias", rich_help_panel=SEND)(alias.command)
-app.command("import", rich_help_panel=SEND, epilog=importing.EPILOG)(importing.command)
+app.command("ping", cls=Plain, rich_help_panel=SEND)(ping.command)
+app.command("contact", cls=Plain, rich_help_panel=SEND)(contact.command)
+app.command("account", cls=Plain, rich_help_panel=SEND)(account.command)
+app.command("track", cls=Plain, rich_help_panel=SEND)(track.command)
+app.command("pageview", cls=Plain, rich_help_panel=SEND)(pageview.command)
+app.command("alias", cls=Plain, rich_help_panel=SEND)(alias.command)
+app.command("import", cls=Plain, rich_help_panel=SEND, epilog=importing.EPILOG)(importing.command)
 
-app.command("list", rich_help_panel=READ)(listing.command)
-app.command("get", rich_help_panel=READ)(getting.command)
-app.command("delete", rich_help_panel=READ)(deleting.command)
-app.command("request", rich_help_panel=READ)(requesting.command)
+app.command("list", cls=Plain, rich_help_panel=READ)(listing.command)
+app.command("get", cls=Plain, rich_help_panel=READ)(getting.command)
+app.command("delete", cls=Plain, rich_help_panel=READ)(deleting.command)
+app.command("request", cls=Plain, rich_help_panel=READ)(requesting.command)
 
 # A group that is a command itself: with options alone it runs a sandbox.
 local = typer.Typer(rich_markup_mode=None, subcommand_metavar="[exec ...]")
 local.callback(invoke_without_command=True)(sandbox.command)
 # Behind the first word all options are the command's own.
-local.command("exec", context_settings={"allow_interspersed_args": False})(execution.command)
+local.command("exec", cls=Plain, context_settings={"allow_interspersed_args": False})(execution.command)
 app.add_typer(local, name="sandbox", rich_help_panel=LOCAL)
-app.command("demo", rich_help_panel=LOCAL)(demo.command)
+app.command("demo", cls=Plain, rich_help_panel=LOCAL)(demo.command)
 
-app.command("completion", rich_help_panel=SET_UP)(completion.command)
+app.command("completion", cls=Plain, rich_help_panel=SET_UP)(completion.command)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from salesmachine_async.cli.mistakes import plainly_told
 
 SEND = "Send"
 READ = "Read and manage"
@@ -25,8 +27,41 @@ Exit status: 0 done, 1 failed, 2 used wrongly, 3 some rows refused (import), 4 r
 """
 
 
+class Plain(TyperCommand):
+    """A command whose help shows arguments as they are typed: no braces, no types of Python."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name the options and arguments in the line of usage."""
+        return ["[OPTIONS]", *(_piece(each) for each in self.get_params(ctx) if each.param_type_name == "argument")]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options."""
+        params = self.get_params(ctx)
+        arguments = [(each.metavar, each.help) for each in params if each.param_type_name == "argument"]
+        options = [each.get_help_record(ctx) for each in params if each.param_type_name == "option"]
+        for heading, rows in (("Arguments", arguments), ("Options", [row for row in options if row])):
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def _piece(argument: Any) -> str:
+    dots = "..." * (argument.nargs != 1)
+    return f"{argument.metavar}{dots}" if argument.required else f"[{argument.metavar}{dots}]"
+
+
 class Sections(TyperGroup):
     """A group that shows its commands by their ``rich_help_panel``, which typer itself does only with rich."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read our own options."""
+        with plainly_told():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read those of a command, and run it."""
+        with plainly_told():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (typer's)
         """Write the commands, section by section."""

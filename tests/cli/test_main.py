@@ -86,6 +86,64 @@ async def test_help_teaches(words: list[str]) -> None:
         assert re.search(r"SALESMACHINE_|--faults", ended.out)
 
 
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+async def test_help_shows_arguments_as_they_are_typed(words: list[str]) -> None:
+    """No braces around them, and no types of Python."""
+    ended = await invoke(*words, "--help")
+    usage = ended.out.splitlines()[0]
+    assert "{" not in usage
+    assert "......" not in usage
+    assert not re.search(r"<(str|int|float|Path|list)\b", ended.out)
+
+
+async def test_usage() -> None:
+    """What is needed stands bare, what is not in brackets."""
+    for words, usage in (
+        (("import",), "import [OPTIONS] FILE..."),
+        (("get",), "get [OPTIONS] WHAT ID"),
+        (("track",), "track [OPTIONS] UID EVENT [NAME=TEXT...]"),
+        (("sandbox", "exec"), "sandbox exec [OPTIONS] CMD..."),
+    ):
+        assert (await invoke(*words, "--help")).out.splitlines()[0].strip() == f"Usage: salesmachine {usage}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("list events", "'WHAT': 'events' is not one of contacts, accounts, notes, activities, tasks, users"),
+        ("get contacts 1", "is not one of contact, account, note, activity, task, user. Did you mean contact?"),
+        ("get activities 1", "Did you mean activity?"),
+        ("list contact", "Did you mean contacts?"),
+        ("delete Notes 1", "Did you mean note?"),
+        ("sandbox --port abc", "'--port': 'abc' is not a whole number"),
+        ("sandbox --port 99999", "'--port': it must be at most 65,535"),
+        ("demo --seconds x", "'--seconds': 'x' is not a number"),
+        ("import --batch 0 a.csv", "'--batch': it must be at least 1"),
+        ("sandbox --prot 1", "No such option: --prot (Possible options: --host, --port)"),
+    ],
+)
+async def test_mistakes_are_told_in_plain_words(words: str, told: str) -> None:
+    """Status 2, and nothing of how the arguments are read."""
+    ended = await invoke(*words.split())
+    assert ended.status == 2
+    assert told in ended.err
+    assert "Value error" not in ended.err
+    assert "Input should" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", ["ping --token abcd", "--token abcd", "list contacts --api-token=abcd", "sandbox --key abcd"]
+)
+@pytest.mark.parametrize("option", ["--token", "--secret", "--key", "--api-token", "--password"])
+async def test_keys_are_never_arguments(words: str, option: str) -> None:
+    """An option that would hold a key says where keys come from, suggests no other, and does not repeat the key."""
+    ended = await invoke(*re.sub(r"--[a-z-]+", option, words, count=1).split())
+    assert ended.status == 2
+    assert f"No such option: {option}. Keys never come as arguments" in ended.err
+    assert "Possible options" not in ended.err
+    assert "abcd" not in ended.err
+
+
 def test_status_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The first page tells what the exit status means, and where keys come from."""
     run_main(monkeypatch, "--help")
@@ -106,7 +164,10 @@ def test_the_missing_extra_is_explained(
     assert run_main(monkeypatch) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "The salesmachine command needs its extra: pip install 'salesmachine-async[cli]'\n"
+    assert captured.err.startswith(
+        "The salesmachine command needs its extra [cli]: pip install 'typer>=0.29' 'rich>=14'"
+    )
+    assert captured.err.count("\n") == 1
 
 
 def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def command(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="NDJSON (.ndjson, .jsonl, .json), CSV (.csv, .tsv), each also with .gz, or - for stdin.",
             show_default=False,
         ),
