@@ -36,9 +36,13 @@ class Plain(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options."""
-        params = self.get_params(ctx)
-        arguments = [(each.metavar, each.help) for each in params if each.param_type_name == "argument"]
-        options = [each.get_help_record(ctx) for each in params if each.param_type_name == "option"]
+        params: list[Any] = list(self.get_params(ctx))
+        arguments: list[tuple[str, str]] = [
+            (each.metavar, each.help) for each in params if each.param_type_name == "argument"
+        ]
+        options: list[tuple[str, str] | None] = [
+            each.get_help_record(ctx) for each in params if each.param_type_name == "option"
+        ]
         for heading, rows in (("Arguments", arguments), ("Options", [row for row in options if row])):
             if rows:
                 with formatter.section(heading):

@@ -53,8 +53,8 @@ def _plain(error: typer.BadParameter) -> str:
 
 def _found(error: typer.BadParameter) -> dict[str, Any] | None:
     """Give what pydantic, which typer reads values with, has found."""
-    errors = getattr(error.__cause__, "errors", None)
-    return errors()[0] if callable(errors) else None  # type: ignore[no-any-return]
+    errors: Any = getattr(error.__cause__, "errors", None)
+    return errors()[0] if callable(errors) else None
 
 
 def _no_choice(value: str, choices: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from salesmachine_async.cli.sandbox.options import (
     AllowHost,
     Db,
     Faults,
+    Port,
     PortFile,
     Rate,
     Seed,
@@ -34,9 +35,7 @@ def command(
     context: typer.Context,
     *,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 takes any free one.")
-    ] = (DEFAULT_PORT),
+    port: Port = DEFAULT_PORT,
     port_file: PortFile = None,
     db: Db = None,
     allow_host: AllowHost = None,
@@ -154,7 +153,7 @@ def _welcome(url: str, db: Path | None) -> None:
         "  [green]export SALESMACHINE_API_TOKEN=sandbox SALESMACHINE_ACCESS_TOKEN=sandbox[/]",
         "",
         f"Watch it live: [bold cyan]{url}/[/]",
-        "See what has arrived (any token is a workspace of its own):",
+        "Every token is a workspace of its own. See what has arrived, with the token you send with:",
         f"  [green]curl -u sandbox: {url}/_sandbox/summary[/]",
         "",
         f"{kept} [bold]Ctrl-C[/] stops it.",

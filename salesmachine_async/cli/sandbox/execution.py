@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salesmachine_async.cli.sandbox.options import Db, Faults, Rate, Seed, Settings, explain, make_sandbox
+from salesmachine_async.cli.sandbox.options import Db, Faults, Port, Rate, Seed, Settings, explain, make_sandbox
 from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ def command(
         typer.Argument(metavar="CMD", help="The command, and behind it its own arguments."),
     ],
     *,
+    port: Port = 0,
     db: Db = None,
     seed: Seed = None,
     faults: Faults = None,
     rate_limit: Rate = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary at the end.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print neither the sandbox's address nor the summary.")
+    ] = False,
 ) -> None:
     """
     Run a command against a sandbox of its own.
@@ -45,14 +48,15 @@ def command(
       salesmachine sandbox exec --faults '503*2' -- python -m shop.worker
       salesmachine sandbox exec -- salesmachine track 123456 user_registration
 
-    stdin, stdout and stderr are the command's; at its end stderr gets one line of
-    what the sandbox has seen. Exits with the status of the command; 128 + N when
-    signal N ended it, 127 when there is no such command.
+    stdin, stdout and stderr are the command's. stderr also gets a line with the
+    address of the sandbox's page, where you can watch, and at the end one with what
+    the sandbox has seen. Exits with the status of the command; 128 + N when signal N
+    ended it, 127 when there is no such command.
     """
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
     import sqlite3  # noqa: PLC0415
 
-    settings = Settings(db=db, seed=seed, faults=faults, rate_limit=rate_limit)
+    settings = Settings(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit)
     try:
         sandbox, script = make_sandbox(settings)
         status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))
@@ -68,6 +72,8 @@ async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequen
 
     async with sandbox:
         sandbox.faults(faults)
+        if not quiet:
+            note(f"Sandbox: {sandbox.url}/")
         # From before it starts: a signal that comes meanwhile is handed on as soon as there is somebody.
         with signals_handed_on() as hand_on:
             try:

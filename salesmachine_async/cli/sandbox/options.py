@@ -20,6 +20,9 @@ DEFAULT_PORT = 8700
 _RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?)?(ms|s|m|))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
+Port = Annotated[
+    int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 takes any free one.")
+]
 PortFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", dir_okay=False, help="Write the port there when ready; removed at the end."),

@@ -41,6 +41,9 @@ async def test_text() -> None:
     assert "export SALESMACHINE_API_URL=http://127.0.0.1:" in ended.out
     assert "SALESMACHINE_API_TOKEN=sandbox" in ended.out
     assert "curl -u sandbox: http://127.0.0.1:" in ended.out
+    assert "Every token is a workspace of its own" in ended.out
+    assert "the token you send with" in ended.out
+    assert "Watch it live: http://127.0.0.1:" in ended.out
     assert "in memory only" in ended.out
     assert "\x1b" not in ended.out
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
     told = json.loads(out)
     assert told["SALESMACHINE_API_URL"].startswith("http://127.0.0.1:")
     assert err.decode() == (
+        f"Sandbox: {told['SALESMACHINE_API_URL']}/\n"
         "own stderr, own stdin\nSandbox: 1 contact, 0 accounts, 0 events, 0 rejected, 1 duplicate; 1 request\n"
     )
 
@@ -66,9 +68,9 @@ async def test_exit_status(code: str, status: int) -> None:
 
 async def test_no_such_command(tmp_path: Path) -> None:
     """As the shell has it: 127, and 126 for what cannot be run."""
-    ended = await run("sandbox", "exec", "--", "no-such-command-here", "--port", "1")
+    ended = await run("sandbox", "exec", "-q", "--", "no-such-command-here", "--port", "1")
     assert ended == (127, "", "Error: there is no command 'no-such-command-here'\n")
-    ended = await run("sandbox", "exec", str(tmp_path))
+    ended = await run("sandbox", "exec", "-q", str(tmp_path))
     assert ended.status == 126
     assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
 
@@ -125,6 +127,20 @@ async def test_grandchildren_do_not_hold_it_up() -> None:
     left = int(ended.out)
     os.kill(left, 0)  # alive
     os.kill(left, signal.SIGKILL)
+
+
+async def test_port() -> None:
+    """With --port it listens there, where somebody can watch; a taken one is refused before anything runs."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = await run("sandbox", "exec", "--port", str(port), *script("print('ran')"))
+        assert (ended.status, ended.out) == (1, "")
+        assert f"port {port} on 127.0.0.1 is taken" in ended.err
+    code = "import os, sys; sys.stderr.write(os.environ['SALESMACHINE_API_URL'] + '\\n')"
+    ended = await run("sandbox", "exec", "--port", str(port), *script(code))
+    assert ended.status == 0
+    url = f"http://127.0.0.1:{port}"
+    assert ended.err.splitlines()[:2] == [f"Sandbox: {url}/", url]
 
 
 async def test_options(tmp_path: Path) -> None:
