@@ -53,8 +53,8 @@ def _plain(error: typer.BadParameter) -> str:
 
 def _found(error: typer.BadParameter) -> dict[str, Any] | None:
     """Give what pydantic, which typer reads values with, has found."""
-    errors: Any = getattr(error.__cause__, "errors", None)
-    return errors()[0] if callable(errors) else None
+    cause: Any = error.__cause__
+    return cause.errors()[0] if hasattr(cause, "errors") else None
 
 
 def _no_choice(value: str, choices: Sequence[str]) -> str:

@@ -81,7 +81,9 @@ def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
         if form is None and suffix not in _CSV and suffix not in _NDJSON:
             raise InputProblem(f"the name of {file} does not say what it is; use --format ndjson or --format csv")
     csv = form == "csv" if form is not None else suffix in _CSV
-    return Input(path=file, csv=csv, delimiter=delimiter or _CSV.get(suffix, ","))
+    return Input(
+        path=file, csv=csv, delimiter=delimiter or _CSV.get(suffix, ","), guessed=form is None and file == STDIN
+    )
 
 
 def check(plan: Plan, *, restart: bool) -> Rejects | None:
@@ -94,13 +96,23 @@ def check(plan: Plan, *, restart: bool) -> Rejects | None:
     for what in plan.inputs:
         _check_input(what, plan.reading)
     found = [_check_checkpoint(plan, number, restart=restart) for number in range(len(plan.inputs))]
+    rejects = _open_rejects(plan, found)
+    if restart:
+        # Not before all is checked: what is refused must leave everything as it was.
+        for path in plan.checkpoints:
+            if path is not None:
+                path.unlink(missing_ok=True)
+    return rejects
+
+
+def _open_rejects(plan: Plan, found: Sequence[checkpoint.Checkpoint | None]) -> Rejects | None:
     if plan.rejects is None:
         return None
     if any(what.path != STDIN and plan.rejects.exists() and plan.rejects.samefile(what.path) for what in plan.inputs):
         raise InputProblem(f"{plan.rejects} is read from: the rejected rows must go to another file")
     # Of several inputs the last one that was begun knows how long the file is.
     kept = [each.rejects_bytes for each in found if each is not None and each.rejects == str(plan.rejects)]
-    return Rejects(plan.rejects, max(kept) if kept else None)
+    return Rejects(plan.rejects, max(kept) if kept else None, add=plan.resume)
 
 
 def _check_input(what: Input, reading: Reading) -> None:
@@ -118,10 +130,9 @@ def _check_checkpoint(plan: Plan, number: int, *, restart: bool) -> checkpoint.C
         return None
     checkpoint.check_writable(path)
     if restart:
-        path.unlink(missing_ok=True)
         return None
     found = checkpoint.load(path)
-    if found is None:
+    if found is None or (found.settled.rows == 0 and not plan.resume):
         return None
     rows = f"{found.settled.rows:,} rows of {name}"
     if not plan.resume:

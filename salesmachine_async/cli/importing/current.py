@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.checkpoint import Checkpoint
-from salesmachine_async.cli.importing.ledger import Ledger
+from salesmachine_async.cli.importing.ledger import Ledger, Settled
 from salesmachine_async.cli.importing.plan import SHOWN, InputResult, Plan, Results
 from salesmachine_async.cli.importing.progress import Meter, Moment
 from salesmachine_async.cli.importing.reader import Piece, Reader
@@ -51,7 +52,7 @@ class Current:
         self._saved = -1
         if self._resumed:
             before = self._resumed.settled
-            self._result.delivered, self._result.rejected = before.delivered, before.rejected
+            self._note(before)
             self._result.resumed = self._saved = before.rows
             self._result.checkpoint = self._path
         # Where the reader is in the unzipped text.
@@ -98,23 +99,25 @@ class Current:
         settled = self.ledger.snapshot()
         if self._resumed is not None or settled.rows == self._saved:
             return
-        self._result.delivered, self._result.rejected = settled.delivered, settled.rejected
+        self._note(settled)
         # First the rejected rows, then the checkpoint that says they are there.
         rejects_bytes = self._rejects.sync() if self._rejects else 0
         self._saved = settled.rows
         if self._path is None or not settled.rows:
             return
-        checkpoint.save(
-            self._path,
-            Checkpoint(
-                settled=settled,
-                options=self._options,
-                url=self._url,
-                rejects=str(self._rejects.path) if self._rejects else "",
-                rejects_bytes=rejects_bytes,
-            ),
-        )
+        self._write(self._path, settled, rejects_bytes)
         self._result.checkpoint = self._path
+
+    def _write(self, path: Path, settled: Settled, rejects_bytes: int) -> None:
+        rejects = str(self._rejects.path) if self._rejects else ""
+        found = Checkpoint(
+            settled=settled, options=self._options, url=self._url, rejects=rejects, rejects_bytes=rejects_bytes
+        )
+        checkpoint.save(path, found)
+
+    def _note(self, settled: Settled) -> None:
+        result = self._result
+        result.delivered, result.rejected, result.skipped = settled.delivered, settled.rejected, settled.skipped
 
     def finish(self) -> None:
         """Note that all of it is answered for."""
@@ -135,7 +138,7 @@ class Current:
         return Moment(
             name=self.name,
             rows=ledger.answered,
-            delivered=ledger.answered - ledger.rejected,
+            delivered=ledger.answered - ledger.rejected - ledger.skipped,
             rejected=ledger.rejected,
             waiting=ledger.held,
             rate=rate,
@@ -149,6 +152,10 @@ class Current:
         if len(self._results.shown) < SHOWN:
             self._results.shown.append((self.name, row.line, reason))
         if self._rejects and self.reader.opened:
+            if self._saved < 0 and self._path is not None:
+                # Whose the file is must be known before it holds anything, or --resume could not go on with it.
+                self._write(self._path, Ledger(1, self._rejected).snapshot(), self._rejects.sync())
+                self._saved = 0
             self._rejects.add(self.name, row, self.reader.opened.record(row), reason)
 
 

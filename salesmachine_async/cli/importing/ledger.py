@@ -19,7 +19,7 @@ import orjson
 from salesmachine_async import Batch
 from salesmachine_async.cli.importing.rows import Row
 
-_OPEN, _DELIVERED, _REJECTED = range(3)
+_OPEN, _DELIVERED, _REJECTED, _SKIPPED = range(4)
 CHAIN_BYTES = 16
 
 
@@ -38,6 +38,7 @@ class Settled:
         delivered: Rows the server has taken.
         rejected: Rows that will never arrive: no messages, or refused by the server.
         chain: A digest of its rows.
+        skipped: Rows that are nothing the tracking API has.
     """
 
     end: int = 0
@@ -45,11 +46,12 @@ class Settled:
     delivered: int = 0
     rejected: int = 0
     chain: str = ""
+    skipped: int = 0
 
     @property
     def rows(self) -> int:
         """How many rows."""
-        return self.delivered + self.rejected
+        return self.delivered + self.rejected + self.skipped
 
 
 class Block:
@@ -96,6 +98,7 @@ class Ledger:
         settled: What is answered for.
         answered: Rows that have an answer, settled or not, those of an earlier run included.
         rejected: Those of them that are rejected.
+        skipped: Those of them that are skipped.
         pending: Rows the agent has accepted and not answered for.
         held: Rows that are not settled.
         held_bytes: Their text.
@@ -107,7 +110,7 @@ class Ledger:
         self._on_rejected = on_rejected
         self._chain = hashlib.blake2b(digest_size=CHAIN_BYTES)
         self.settled = Settled()
-        self.answered = self.rejected = self.pending = self.held = self.held_bytes = 0
+        self.answered = self.rejected = self.skipped = self.pending = self.held = self.held_bytes = 0
 
     def skip(self, rows: Sequence[Row]) -> None:
         """Pass over rows that an earlier import has settled."""
@@ -119,11 +122,11 @@ class Ledger:
         if (self.settled.end, self._chain.hexdigest()) != (settled.end, settled.chain):
             return False
         self.settled = settled
-        self.answered, self.rejected = settled.rows, settled.rejected
+        self.answered, self.rejected, self.skipped = settled.rows, settled.rejected, settled.skipped
         return True
 
     def open(self, rows: Sequence[Row]) -> Block:
-        """Begin to follow rows that were read; each is to be `sent` or `reject`ed."""
+        """Begin to follow rows that were read; each is to be sent, rejected or left out."""
         block = Block(rows)
         self._blocks.append(block)
         self.held += len(rows)
@@ -146,6 +149,12 @@ class Ledger:
         block.reasons[index] = reason
         self.answered += 1
         self.rejected += 1
+
+    def leave_out(self, block: Block, index: int) -> None:
+        """Note that a row is nothing the tracking API has."""
+        block.states[index] = _SKIPPED
+        self.answered += 1
+        self.skipped += 1
 
     def answer(self, batch: Batch, reason: str | None = None) -> None:
         """
@@ -192,6 +201,7 @@ class Ledger:
             self._chain.update(b"".join([row.digest for row in rows]))
             settled.delivered += block.states.count(_DELIVERED, begin, end)
             settled.rejected += block.states.count(_REJECTED, begin, end)
+            settled.skipped += block.states.count(_SKIPPED, begin, end)
             settled.end, settled.line = rows[-1].end, rows[-1].line
             self.held -= len(rows)
             self.held_bytes -= sum(len(row.text) for row in rows)

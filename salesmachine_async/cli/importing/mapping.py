@@ -21,6 +21,8 @@ _WIRE = {
     method: _COMMON | {*uids, *(() if method == "alias" else ("params",)), *(("account_uid",) * ("event_uid" in uids))}
     for method, uids in UIDS.items()
 }
+# What a line of the sandbox's export may say that it is, instead of a method.
+_V2_ONLY = ("user", "note", "activity", "task")
 # The keys of a line of --rejects; the last only where the row could be read.
 REJECT_KEYS = ("file", "line", "reason", "text", "row")
 _REJECTED = frozenset(REJECT_KEYS[:4])
@@ -50,6 +52,10 @@ class Call(NamedTuple):
 
 class BadRow(ValueError):
     """A row is no message; says why."""
+
+
+class OutOfScope(BadRow):
+    """A row is of no kind that the tracking API has, as some lines of an export are: nobody's mistake."""
 
 
 class Mapper:
@@ -99,6 +105,7 @@ class Mapper:
         Make the call of one row.
 
         Raises:
+            OutOfScope: There is none to make, and none was to be expected.
             BadRow: There is none to make.
         """
         data = self.record(row)
@@ -124,7 +131,8 @@ class Mapper:
     def _wire(self, data: dict[str, Any], row: Row) -> Call:
         method = data.get("method")
         if not isinstance(method, str) or method not in UIDS:
-            raise BadRow(_no_method(data))
+            # Not accounts and contacts: these could be sent, had they a method.
+            raise (OutOfScope if method is None and data.get("object") in _V2_ONLY else BadRow)(_no_method(data))
         if not data.keys() <= _WIRE[method]:
             unknown = min(data.keys() - _WIRE[method])
             raise BadRow(f'has "{unknown}" beside its params; put it into "params", or use --type for flat rows')

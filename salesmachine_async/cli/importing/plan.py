@@ -78,7 +78,8 @@ class InputResult:
         name: Which.
         delivered: Rows the server has taken.
         rejected: Rows that will never arrive.
-        resumed: Those of both that an earlier run had settled.
+        skipped: Rows that are nothing the tracking API has.
+        resumed: Those of all three that an earlier run had settled.
         checkpoint: Where it can be gone on from; None: it is done, or cannot.
         done: Whether all of it is answered for.
     """
@@ -86,9 +87,15 @@ class InputResult:
     name: str
     delivered: int = 0
     rejected: int = 0
+    skipped: int = 0
     resumed: int = 0
     checkpoint: Path | None = None
     done: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return self.delivered + self.rejected + self.skipped
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +126,11 @@ class Results:
     shown: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
 
     @property
+    def rows(self) -> int:
+        """Rows that are answered for."""
+        return sum(each.rows for each in self.inputs)
+
+    @property
     def delivered(self) -> int:
         """Rows the server has taken."""
         return sum(each.delivered for each in self.inputs)
@@ -127,6 +139,11 @@ class Results:
     def rejected(self) -> int:
         """Rows that will never arrive."""
         return sum(each.rejected for each in self.inputs)
+
+    @property
+    def skipped(self) -> int:
+        """Rows that are nothing the tracking API has."""
+        return sum(each.skipped for each in self.inputs)
 
     @property
     def resumed(self) -> int:

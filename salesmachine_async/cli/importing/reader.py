@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper
+from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper, OutOfScope
 from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, NdjsonRows, Row
 from salesmachine_async.cli.importing.shape import Shape
 from salesmachine_async.cli.importing.source import InputProblem, Source
@@ -33,11 +33,13 @@ class Input:
         path: The file, or `STDIN`.
         csv: Whether it is CSV, else NDJSON.
         delimiter: Between its cells.
+        guessed: Whether nothing says that it is NDJSON.
     """
 
     path: Path
     csv: bool
     delimiter: str = ","
+    guessed: bool = False
 
     @property
     def name(self) -> str:
@@ -72,11 +74,11 @@ class Piece:
 
     Attributes:
         rows: They.
-        calls: For each its call, or why there is none; empty for rows that were to be passed over.
+        calls: For each its call, why there is none, or None to skip it. Empty for rows of an earlier run.
     """
 
     rows: list[Row]
-    calls: list[Call | str]
+    calls: list[Call | str | None]
 
 
 class Opened:
@@ -145,9 +147,11 @@ class Opened:
                     some = some[passed:]
                 yield Piece(some, [self._call(row) for row in some])
 
-    def _call(self, row: Row) -> Call | str:
+    def _call(self, row: Row) -> Call | str | None:
         try:
             return self._mapper.call(row)
+        except OutOfScope:
+            return None
         except BadRow as error:
             return str(error)
 
@@ -156,6 +160,11 @@ class Opened:
         if row.cells is None and row.text.startswith(b"[") and not self._what.csv:
             raise InputProblem(
                 f"{self._what.name} is a JSON array; make it one object a line: jq -c '.[]' {self._what.name}"
+            )
+        if self._what.guessed and not row.text.startswith(b"{"):
+            raise InputProblem(
+                f"{self._what.name}: its first row is not a JSON object, so this is not NDJSON; "
+                "if it is CSV, add --format csv"
             )
         if self._call(row) == NO_METHOD:
             raise InputProblem(f"{self._what.name}: its first row {NO_METHOD}")

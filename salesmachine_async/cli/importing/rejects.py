@@ -21,18 +21,19 @@ class Rejects:
 
     Args:
         path: The file.
-        keep_bytes: Go on behind so many bytes of it; None begins a new one.
+        keep_bytes: Go on behind so many bytes of it; None: it is of no import that is gone on with.
+        add: Whether to add to it even then.
 
     Raises:
-        InputProblem: It cannot be written, or holds something else.
+        InputProblem: It cannot be written, or holds something that would be lost.
     """
 
-    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, keep_bytes: int | None = None, *, add: bool = False) -> None:
         self.path = path
         try:
             if keep_bytes is None:
-                _check_ours(path)
-            self._file: IO[bytes] = path.open("wb" if keep_bytes is None else "ab")
+                _check_free(path, add=add)
+            self._file: IO[bytes] = path.open("ab")
             # Behind it stands what was noted after the last checkpoint, and will be noted again. A file that is
             # shorter was moved or mended meanwhile: then it is only added to.
             if keep_bytes is not None and self._file.tell() > keep_bytes:
@@ -59,15 +60,22 @@ class Rejects:
         self._file.close()
 
 
-def _check_ours(path: Path) -> None:
-    """Refuse to overwrite what is not a file of rejected rows: it may be the only copy of something."""
+def _check_free(path: Path, *, add: bool) -> None:
+    """Refuse what may be the only copy of something: another file, or rows that somebody has mended."""
     if not path.is_file():
         return
     with path.open("rb") as file:
         first = file.readline(2**22)
+    if not first:
+        return
     try:
-        ours = not first or {*orjson.loads(first)} >= {*REJECT_KEYS[:4]}
+        ours = {*orjson.loads(first)} >= {*REJECT_KEYS[:4]}
     except (ValueError, TypeError):
         ours = False
     if not ours:
         raise InputProblem(f"{path} exists and is no file of rejected rows; name another with --rejects")
+    if not add:
+        raise InputProblem(
+            f"{path} holds the rejected rows of an earlier import, which may have been mended; "
+            "name another file with --rejects, or delete it"
+        )

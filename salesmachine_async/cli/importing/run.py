@@ -194,6 +194,9 @@ class Conductor:
         agent, ledger = self._agent, current.ledger
         block = ledger.open(piece.rows)
         for index, call in enumerate(piece.calls):
+            if call is None:
+                ledger.leave_out(block, index)
+                continue
             if isinstance(call, str):
                 ledger.reject(block, index, call)
                 continue

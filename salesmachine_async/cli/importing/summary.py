@@ -23,14 +23,17 @@ _HEADLINES = {
 
 def as_json(results: Results) -> dict[str, Any]:
     """Make the object of ``--json``."""
+    # Of a dry run nothing was delivered.
+    taken = "sendable" if results.dry_run else "delivered"
     return {
         "status": results.ending.value,
         "exit": results.status,
         "error": results.error or None,
         "dry_run": results.dry_run,
-        "rows": results.delivered + results.rejected,
-        "delivered": results.delivered,
+        "rows": results.rows,
+        taken: results.delivered,
         "rejected": results.rejected,
+        "skipped": results.skipped,
         "resumed": results.resumed,
         "unanswered": results.unanswered,
         "retries": results.retries,
@@ -40,9 +43,10 @@ def as_json(results: Results) -> dict[str, Any]:
         "files": [
             {
                 "file": each.name,
-                "rows": each.delivered + each.rejected,
-                "delivered": each.delivered,
+                "rows": each.rows,
+                taken: each.delivered,
                 "rejected": each.rejected,
+                "skipped": each.skipped,
                 "resumed": each.resumed,
                 "done": each.done,
                 "checkpoint": str(each.checkpoint) if each.checkpoint else None,
@@ -59,7 +63,7 @@ def show(results: Results, console: Console) -> None:
         headline = "Checked, nothing was sent" if results.dry_run else headline
         if results.rejected:
             headline, style = f"{headline}, but there are rejected rows", "bold yellow"
-    rows = results.delivered + results.rejected - results.resumed
+    rows = results.rows - results.resumed
     text = Text.assemble(
         (headline, style),
         f": {rows:,} rows in {duration(results.seconds)}, {_rate(results):,.0f} rows/s",
@@ -83,6 +87,9 @@ def _counts(results: Results) -> list[Text]:
     lines = [Text.assemble("  ", (f"{results.delivered:>11,}", "bold green"), f"  {verb}")]
     if results.rejected:
         lines.append(Text.assemble("  ", (f"{results.rejected:>11,}", "bold red"), "  rejected"))
+    if results.skipped:
+        told = "  skipped: users, notes, activities and tasks, which the tracking API cannot make"
+        lines.append(Text(f"  {results.skipped:>11,}{told}"))
     if results.unanswered:
         told = "  sent, but not answered for: --resume sends them again, with the same ids"
         lines.append(Text.assemble("  ", (f"{results.unanswered:>11,}", "bold yellow"), told))
@@ -112,5 +119,5 @@ def _rejected(results: Results) -> list[Text]:
 
 
 def _rate(results: Results) -> float:
-    rows = results.delivered + results.rejected - results.resumed
+    rows = results.rows - results.resumed
     return rows / results.seconds if results.seconds else 0.0

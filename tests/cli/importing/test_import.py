@@ -101,7 +101,7 @@ async def test_csv_with_mistakes(tmp_path: Path) -> None:
         lines[0]["row"]["id"] = "2"
         lines[1]["row"]["mrr"] = "77"
         mended = write(tmp_path / "mended.ndjson", lines)
-        ended = await run("import", str(mended), *options, **keys(sandbox))
+        ended = await run("import", str(mended), *options[:-2], **keys(sandbox))
         assert ended.status == 0, ended
         assert sandbox.contact("2")["params"] == {"name": "Nobody"}
         assert sandbox.contact("3")["params"] == {"name": "two\nlines", "mrr": 77}
@@ -140,7 +140,7 @@ async def test_several_files_and_forms(tmp_path: Path) -> None:
 
 
 async def test_what_the_sandbox_exports_comes_back(tmp_path: Path) -> None:
-    """An export imported elsewhere makes the same contacts, accounts and events; v2 objects are rejected by name."""
+    """An export imported elsewhere makes the same contacts, accounts and events; v2 objects are skipped."""
     rows: list[dict[str, Any]] = [
         {"method": "account", "account_uid": "9", "params": {"name": "Tesla"}, "created_at": "2020-01-01T00:00:00Z"},
         {"method": "contact", "contact_uid": "1", "params": {"account_uid": "9"}, "created_at": "2020-01-01T00:00:00Z"},
@@ -152,8 +152,17 @@ async def test_what_the_sandbox_exports_comes_back(tmp_path: Path) -> None:
         process = await start("import", "-", **keys(here))
         exported = b"".join(there.export("token"))
         out, err = await process.communicate(exported)
-        assert process.returncode == 3, (out, err)
-        assert b"of the v2 API, which the tracking API cannot make" in out
+        assert process.returncode == 0, (out, err)
+        skipped = sum(b'"object":' in line for line in exported.splitlines())
+        assert skipped
+        assert f"{skipped}  skipped: users, notes, activities and tasks, which the tracking API".encode() in out
+        assert b"rejected" not in out
+        exported_file = tmp_path / "exported.ndjson"
+        exported_file.write_bytes(exported)
+        _, told = await import_json(exported_file, "--dry-run")
+        assert (told["exit"], told["rejected"], told["skipped"]) == (0, 0, skipped)
+        assert told["rows"] == told["sendable"] + skipped == told["files"][0]["rows"]
+        assert told["files"][0]["skipped"] == skipped
         for ours, theirs in zip(here.contacts(), there.contacts(), strict=True):
             assert ours == {**theirs, "updated_at": ours["updated_at"]}
         assert here.accounts() == there.accounts()
@@ -167,8 +176,8 @@ async def test_rows_that_the_server_refuses(tmp_path: Path) -> None:
     rows = events(300)
     for guilty in (17, 18, 250):
         rows[guilty]["params"] = {"account_uid": ["no", "uid"]}
-    rejects = tmp_path / "r.ndjson"
     for lanes in ("1", "3"):
+        rejects = tmp_path / f"r{lanes}.ndjson"
         async with Sandbox() as sandbox:
             file = write(tmp_path / "a.ndjson", rows)
             ended, told = await import_json(file, "--rejects", rejects, "--lanes", lanes, **keys(sandbox))
@@ -181,6 +190,43 @@ async def test_rows_that_the_server_refuses(tmp_path: Path) -> None:
             assert sandbox.summary()["events"] == 297
 
 
+async def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
+    """What an earlier import rejected is somebody's work by now: status 2, and the checkpoint stays too."""
+    file, rejects = write(tmp_path / "a.ndjson", [*events(100), {"method": "event"}, *events(3000)]), tmp_path / "r"
+    async with Sandbox() as sandbox:
+        await refuse_after(sandbox, 3, 403)
+        ended, told = await import_json(file, "--batch", "100", "--rejects", rejects, **keys(sandbox))
+        assert (ended.status, told["rejected"]) == (4, 1), ended
+        kept, checkpoint = rejects.read_bytes(), tmp_path / "a.ndjson.smckpt"
+        assert kept
+        before = checkpoint.read_bytes()
+        ended = await run("import", str(file), "--restart", "--rejects", str(rejects), **keys(sandbox))
+        assert ended.status == 2
+        assert "which may have been mended; name another file" in ended.err
+        assert (rejects.read_bytes(), checkpoint.read_bytes()) == (kept, before)
+        await asyncio.to_thread(sandbox.faults, [])
+        ended, _ = await import_json(file, "--resume", "--rejects", rejects, **keys(sandbox))
+        assert (ended.status, rejects.read_bytes()) == (3, kept)
+        # It is done: there is nothing to go on with, and what is there is only added to.
+        ended, _ = await import_json(file, "--resume", "--rejects", rejects, **keys(sandbox))
+        assert (ended.status, rejects.read_bytes()) == (3, kept * 2)
+
+
+async def test_csv_on_stdin(tmp_path: Path) -> None:
+    """Rows that are no JSON on stdin: one line that says what to do; said to be NDJSON, they are rejected."""
+    people = b"contact_uid,name\n1,Ann\n2,Bob\n"
+    for options, status, told in (
+        ((), 2, "stdin: its first row is not a JSON object, so this is not NDJSON; if it is CSV, add --format csv"),
+        (("--format", "csv"), 0, "2  can be sent"),
+        (("--format", "ndjson"), 3, "line 1 is not JSON"),
+    ):
+        process = await start("import", "-", "--type", "contact", "--dry-run", *options)
+        out, _ = await process.communicate(people)
+        assert process.returncode == status
+        assert told in out.decode()
+        assert ("line 1" in out.decode()) is (status == 3)
+
+
 async def test_dry_run(tmp_path: Path) -> None:
     """It finds what would be rejected, sends nothing, needs no key, and leaves no checkpoint."""
     rows: list[dict[str, Any]] = [
@@ -191,7 +237,9 @@ async def test_dry_run(tmp_path: Path) -> None:
     file, rejects = write(tmp_path / "a.ndjson", rows), tmp_path / "r.ndjson"
     ended, told = await import_json(file, "--dry-run", "--rejects", rejects)
     assert ended.status == 3, ended
-    assert (told["dry_run"], told["delivered"], told["rejected"]) == (True, 1000, 2)
+    assert (told["dry_run"], told["sendable"], told["rejected"]) == (True, 1000, 2)
+    assert "delivered" not in told
+    assert told["files"][0]["sendable"] == 1000
     reasons = [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
     assert reasons[0] == "contact_uid is missing"
     assert reasons[1].startswith("message: is 600")
@@ -306,6 +354,8 @@ async def test_empty_inputs(tmp_path: Path) -> None:
         (["good.ndjson", "people.csv", "--type", "contact"], 'people.csv has no column "contact_uid"'),
         (["good.ndjson", "--rejects", "good.ndjson"], "good.ndjson is read from"),
         (["good.ndjson", "--rejects", "people.csv"], "people.csv exists and is no file of rejected rows"),
+        (["good.ndjson", "--rejects", "mended.ndjson"], "mended.ndjson holds the rejected rows of an earlier import"),
+        (["good.ndjson", "--rejects", "mended.ndjson", "--restart"], "name another file with --rejects, or delete it"),
         (["good.ndjson", "--resume", "--restart"], "contradict each other"),
         (["good.ndjson", "people.csv", "--checkpoint", "c"], "--checkpoint is for one file"),
         (["good.ndjson", "--map", "x"], "--map x: write it as NAME=NAME"),
@@ -324,6 +374,7 @@ def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatc
     Path("cut.ndjson.gz").write_bytes(gzip.compress(b"{}\n")[:12])
     Path("wide.csv").write_text("a,b\n", encoding="utf-16")
     Path("people.csv").write_text("id,name\n1,Ann\n")
+    Path("mended.ndjson").write_text('{"file": "f", "line": 1, "reason": "r", "text": "t", "row": {"mended": 1}}\n')
     # Nobody listens there: whatever is sent makes it another status.
     monkeypatch.setenv("SALESMACHINE_API_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("SALESMACHINE_API_TOKEN", "token")

@@ -207,7 +207,7 @@ def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None
 
 
 def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> None:
-    """--rejects people.csv by mistake costs nothing; a file of rejected rows is begun anew."""
+    """--rejects people.csv by mistake costs nothing; nor are rejected rows lost."""
     precious = tmp_path / "people.csv"
     for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
         precious.write_text(text)
@@ -215,7 +215,12 @@ def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> Non
             Rejects(precious)
         assert precious.read_text() == text
     precious.write_text('{"file": "f", "line": 1, "reason": "r", "text": "t"}\n')
+    text = precious.read_text()
+    with pytest.raises(InputProblem, match="which may have been mended; name another file"):
+        Rejects(precious)
+    Rejects(precious, add=True).close()
+    assert precious.read_text() == text
+    precious.write_text("")
     Rejects(precious).close()
-    assert precious.read_text() == ""
     with pytest.raises(InputProblem, match="cannot write the rejected rows"):
         Rejects(tmp_path)
