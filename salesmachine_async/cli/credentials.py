@@ -30,8 +30,8 @@ CredentialsFile = Annotated[
     typer.Option(
         "--credentials",
         metavar="FILE",
-        help="Read SALESMACHINE_API_TOKEN=… and the like, a line each, from this file (- for stdin) "
-        "before the environment.",
+        help="Read the keys from this file, SALESMACHINE_API_TOKEN=… and so on, one per line (- for stdin). "
+        "It wins over the environment.",
     ),
 ]
 

@@ -14,13 +14,13 @@ SET_UP = "Set up"
 
 # Below the usage of every command; a contract, see `exits`.
 EPILOG = """\
-Keys come from the environment, from a file or from stdin, never from arguments, which others can read:
+Keys come from the environment, from a file or from stdin, never from arguments, which others can see:
 
 \b
   SALESMACHINE_API_TOKEN      the token of v1; also SALESMACHINE_API_SECRET
-  SALESMACHINE_ACCESS_TOKEN   the token of v2, for what reads and manages
+  SALESMACHINE_ACCESS_TOKEN   the token of v2, for reading and managing
   SALESMACHINE_API_URL        another server, such as a sandbox
-  --credentials FILE          the same names, a line each; - is stdin
+  --credentials FILE          the same names, one per line; - is stdin
 
 Exit status: 0 done, 1 failed, 2 used wrongly, 3 some rows refused (import), 4 refused by the server,
 5 server not reached, 130 interrupted. Data goes to stdout, all else to stderr.

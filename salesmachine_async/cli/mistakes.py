@@ -12,7 +12,7 @@ _LIMITS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "
 _TYPES = {"int_parsing": "a whole number", "float_parsing": "a number"}
 _KEY = re.compile(r"token|secret|key|password|credential")
 _NO_KEYS = (
-    "Keys never come as arguments, which others on this machine can read: "
+    "Keys never come as arguments, which others on this machine can see: "
     "set SALESMACHINE_API_TOKEN and the like, or pass --credentials FILE"
 )
 

@@ -1,4 +1,4 @@
-"""``salesmachine ping``: whether the API is there and takes the key."""
+"""``salesmachine ping``: whether the API answers and accepts the key."""
 
 import json
 import time
@@ -21,9 +21,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """
-    Ask whether the API is there and takes the key.
+    Check that the API answers and accepts your key.
 
-    One request, which changes nothing: the first thing to try.
+    A single request that changes nothing: the first thing to try.
 
     \b
       export SALESMACHINE_API_TOKEN=… SALESMACHINE_API_SECRET=…
@@ -46,7 +46,7 @@ def command(
     if error is not None:
         fail(f"{url}: {explained(error, found)} ({seconds * 1000:.0f} ms)", code=status_of(error))
     if not as_json:
-        emit(f"ok: {harmless(url)} takes the key ({seconds * 1000:.0f} ms)")
+        emit(f"ok: {harmless(url)} accepts the key ({seconds * 1000:.0f} ms)")
 
 
 async def _ping(credentials: keys.Credentials, timeout: float) -> tuple[str, float, "DeliveryError | None"]:

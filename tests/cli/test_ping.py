@@ -13,7 +13,7 @@ async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """All is well: one line on stdout with the time it took, status 0."""
     ended = await run("ping", **keys)
     assert (ended.status, ended.err) == (0, "")
-    assert re.fullmatch(rf"ok: {re.escape(sandbox.url)} takes the key \(\d+ ms\)\n", ended.out)
+    assert re.fullmatch(rf"ok: {re.escape(sandbox.url)} accepts the key \(\d+ ms\)\n", ended.out)
 
 
 async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:

@@ -16,8 +16,8 @@ def command(
     """
     Print a script that completes commands and options.
 
-    Their values too, where there is a list of them. The script knows all of it by
-    itself: it starts nothing when Tab is pressed. Print it again after an update.
+    Their values too, where there is a fixed list. The script is complete in itself:
+    nothing is started when Tab is pressed. Print it again after an update.
 
     \b
       salesmachine completion bash > ~/.local/share/bash-completion/completions/salesmachine

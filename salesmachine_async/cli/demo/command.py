@@ -16,7 +16,7 @@ MAX_SECONDS = 60
 
 def command(
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=MAX_SECONDS, help="How long to drive the shop, roughly.")
+        float, typer.Option(metavar="SECONDS", min=1, max=MAX_SECONDS, help="How long to run the shop, roughly.")
     ] = 8,
     url: Annotated[
         str | None,

@@ -44,14 +44,14 @@ Examples:
   zcat old.csv.gz | salesmachine import - --format csv --type event
 \b
 Exit status:
-  0  everything was delivered
+  0  everything was delivered, or skipped
   2  used wrongly; nothing was sent
-  3  everything was answered for, but some rows were rejected
+  3  done, but some rows were rejected
   4  the server refuses the key or the request
   5  the server cannot be reached, or gave no answer for --give-up-after
   1  it went wrong in another way
   130  interrupted
-  After 1, 4, 5 and 130 the same command with --resume goes on.
+  After 1, 4, 5 and 130 the same command with --resume continues.
 """
 
 
@@ -67,30 +67,30 @@ def command(
     *,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="What the files are, if their names do not say; of stdin: ndjson."),
+        typer.Option("--format", help="The format, if the file name does not tell; stdin is ndjson by default."),
     ] = None,
     kind: Annotated[
         Kind | None,
-        typer.Option("--type", help='What the rows are. Without it each says so itself, in its "method".'),
+        typer.Option("--type", help='What the rows are. Without it, each row says so in its "method".'),
     ] = None,
     maps: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="COLUMN=NAME", help="What a column is to be called; COLUMN= leaves it out."),
+        typer.Option("--map", metavar="COLUMN=NAME", help="Rename a column; COLUMN= leaves it out."),
     ] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="What rows have that lack it, e.g. event_uid=signup."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A value for rows that have none, e.g. event_uid=signup."),
     ] = None,
     types: Annotated[
         list[str] | None,
         typer.Option(
             "--types",
             metavar="COLUMN=TYPE,...",
-            help="How texts are read: number, integer, boolean, json, text, or auto. Without a COLUMN it is for all "
-            "others. Default: text, so that 0612345678 stays what it is.",
+            help="How texts are read: number, integer, boolean, json, text, or auto. Without COLUMN= it applies to all "
+            "other columns. Default: text, so that 0612345678 keeps its zero.",
         ),
     ] = None,
-    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="Between the cells of CSV.")] = None,
+    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="What separates the cells of CSV.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, send nothing; needs no key.")
     ] = False,
@@ -99,31 +99,31 @@ def command(
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Write rows that are rejected here, with their line and why. Mended, it can be imported itself.",
+            help="Write rejected rows to this file, each with its line and the reason. Mend them there and import it.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the checkpoint says; from the beginning if there is none.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint; from the beginning if there is none.")
     ] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again, whatever the checkpoint says.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over and ignore the checkpoint.")] = False,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Where the checkpoint is; default: FILE.smckpt."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to keep the checkpoint; default: FILE.smckpt."),
     ] = None,
-    no_checkpoint: Annotated[bool, typer.Option("--no-checkpoint", help="Keep none.")] = False,
-    batch: Annotated[int, typer.Option(metavar="ROWS", min=1, max=10_000, help="Rows in a request, at most.")] = 500,
+    no_checkpoint: Annotated[bool, typer.Option("--no-checkpoint", help="Keep no checkpoint.")] = False,
+    batch: Annotated[int, typer.Option(metavar="ROWS", min=1, max=10_000, help="Rows per request, at most.")] = 500,
     lanes: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=256, help="Requests at once; the order of each contact is kept."),
+        typer.Option(metavar="N", min=1, max=256, help="Requests at a time; each contact's rows stay in order."),
     ] = 1,
     rate: Annotated[
-        float | None, typer.Option(metavar="ROWS", min=0.01, help="Rows a second, at most; default: no limit.")
+        float | None, typer.Option(metavar="ROWS", min=0.01, help="Rows per second, at most; default: no limit.")
     ] = None,
     give_up_after: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Stop when the server has not answered for so long.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Stop after this long without an answer from the server.")
     ] = 300,
     credentials: CredentialsFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what it came to as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
     """
@@ -131,19 +131,20 @@ def command(
 
     A row of NDJSON is a message as the API takes it, {"method": "event",
     "contact_uid": "1", "event_uid": "signup", "params": {...}, "created_at": ...},
-    or, with --type, a flat object. Of a flat row, and of CSV, the columns
+    or, with --type, a flat object. In flat rows, and in CSV, the columns
     contact_uid, account_uid (of an account), event_uid, alias, created_at and
-    message_id are what they say; all others are params. What "salesmachine
-    sandbox" exports can be imported.
+    message_id mean what they say; all others are params. What "salesmachine
+    sandbox" exports can be imported; users, notes, activities and tasks, which the
+    tracking API cannot make, are skipped.
 
     Nothing is dropped: the reader waits for the server. Ctrl-C stops reading,
     delivers what was read and keeps a checkpoint beside the file; a second one
-    stops at once. --resume goes on. Rows under way when the process is killed
-    are sent again then; but a row has the same messageId each time it is
-    imported (made of its text and its line), so that a server that knows
-    messageIds, as the sandbox does, takes it once.
+    stops at once. --resume continues. Rows that were being sent when the process
+    was killed are then sent again. Each has the same messageId every time (made of
+    its text and its line), so a server that checks messageIds, as the sandbox does,
+    counts it once.
 
-    created_at is ISO 8601 or an epoch; a row without one happens now.
+    created_at is ISO 8601 or an epoch; rows without one get the current time.
     """
     from salesmachine_async.cli.importing.checkpoint import beside  # noqa: PLC0415
     from salesmachine_async.cli.importing.checks import make_inputs, make_shape  # noqa: PLC0415 - --help stays quick

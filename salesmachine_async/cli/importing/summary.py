@@ -77,7 +77,7 @@ def show(results: Results, console: Console) -> None:
         console.print(line, soft_wrap=True)
     for each in results.inputs:
         if each.checkpoint is not None:
-            told = f"  Go on with the same command and --resume: {each.checkpoint} says where."
+            told = f"  To continue, run the same command with --resume: {each.checkpoint} says where."
             console.print(Text(told, "bold"), soft_wrap=True)
             break
 
@@ -91,7 +91,7 @@ def _counts(results: Results) -> list[Text]:
         told = "  skipped: users, notes, activities and tasks, which the tracking API cannot make"
         lines.append(Text(f"  {results.skipped:>11,}{told}"))
     if results.unanswered:
-        told = "  sent, but not answered for: --resume sends them again, with the same ids"
+        told = "  sent, but not answered: --resume sends them again, with the same ids"
         lines.append(Text.assemble("  ", (f"{results.unanswered:>11,}", "bold yellow"), told))
     if results.resumed:
         lines.append(Text(f"  {results.resumed:>11,}  of them in an earlier run", "dim"))

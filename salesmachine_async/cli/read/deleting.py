@@ -22,7 +22,7 @@ def command(
     ],
     *,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked: in a script.")
+        bool, typer.Option("--yes", "-y", help="Do not ask. Needed in scripts, where nobody can answer.")
     ] = False,
     credentials: keys.CredentialsFile = None,
     auth: Auth = "basic",
@@ -31,14 +31,14 @@ def command(
     """
     Delete one contact, account or note.
 
-    Asks first on a terminal; elsewhere it wants --yes.
+    Asks first on a terminal; elsewhere it needs --yes.
 
     \b
       salesmachine delete contact 5f0c1a2b3c4d5e6f7a8b9c0d
       salesmachine delete note 5f0c1a2b3c4d5e6f7a8b9c0d --yes
 
     Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 when it is deleted, 1 when the answer
-    was no, 2 used wrongly, 4 refused by the server, or not there, 5 server not
+    was no, 2 used wrongly, 4 refused by the server, or not found, 5 server not
     reached.
     """
     found = keys.load(credentials)

@@ -31,7 +31,7 @@ def command(
         str, typer.Argument(metavar="ID", help="The API's own id, as `salesmachine list` shows it; not your uid.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it in one line, as it does when it is piped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it on one line, as it does in a pipe.")] = False,
     credentials: keys.CredentialsFile = None,
     auth: Auth = "basic",
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -39,14 +39,14 @@ def command(
     """
     Show one contact, account, note, activity, task or user.
 
-    As JSON, whole as the API gives it: indented on a terminal, one line in a pipe.
+    As JSON, exactly as the API gives it: indented on a terminal, one line in a pipe.
 
     \b
       salesmachine get contact 5f0c1a2b3c4d5e6f7a8b9c0d
       salesmachine get account 5f0c1a2b3c4d5e6f7a8b9c0d | jq .data.mrr
 
-    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 when it is there, 2 used wrongly,
-    4 refused by the server, or not there, 5 server not reached.
+    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 when it is found, 2 used wrongly,
+    4 refused by the server, or not found, 5 server not reached.
     """
     found = keys.load(credentials)
     found.need_access_token()

@@ -32,15 +32,15 @@ def command(
         Status | None, typer.Option(help="Only those in this part of the funnel (contacts, accounts).")
     ] = None,
     archived: Annotated[
-        bool | None, typer.Option("--archived/--no-archived", help="Only what is archived, or is not.")
+        bool | None, typer.Option("--archived/--no-archived", help="Only what is archived, or only what is not.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many; default: all.")] = None,
-    offset: Annotated[int | None, typer.Option(metavar="N", min=0, help="Skip so many.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="List at most N; default: all.")] = None,
+    offset: Annotated[int | None, typer.Option(metavar="N", min=0, help="Skip the first N.")] = None,
     order: Annotated[Order | None, typer.Option(help="Oldest or newest first; default: newest.")] = None,
-    sort: Annotated[Sort | None, typer.Option(help="By what.")] = None,
+    sort: Annotated[Sort | None, typer.Option(help="The field to sort by.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
     ndjson: Annotated[
-        bool, typer.Option("--ndjson", help="Print one JSON object a line, as it does when it is piped.")
+        bool, typer.Option("--ndjson", help="Print one JSON object per line, as it does in a pipe.")
     ] = False,
     credentials: keys.CredentialsFile = None,
     auth: Auth = "basic",
@@ -49,15 +49,15 @@ def command(
     """
     List contacts, accounts, notes, activities, tasks or users.
 
-    A table on a terminal; in a pipe or a file one JSON object a line, whole as the
-    API gives it. Pages are read as they are needed, so any number can be listed.
+    A table on a terminal; in a pipe or a file one JSON object per line, exactly as
+    the API gives it. Pages are fetched as they are needed, however many there are.
 
     \b
       salesmachine list contacts --status paying --limit 20
       salesmachine list accounts | jq -r .unique_id | head
       salesmachine list users --json > users.json
 
-    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 also when nothing is found, 2 used
+    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 even if nothing is found, 2 used
     wrongly, 4 refused by the server, 5 server not reached.
     """
     if as_json and ndjson:

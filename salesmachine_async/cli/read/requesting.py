@@ -1,4 +1,4 @@
-"""``salesmachine request``: any authorised call."""
+"""``salesmachine request``: any call, with the key."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,7 +25,7 @@ _SECRET_PARAMS = frozenset({"api_token"})
 
 
 Body = Annotated[
-    str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The body: JSON, a file of it, or stdin.")
+    str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The body: JSON, a file with it, or stdin.")
 ]
 
 
@@ -33,27 +33,27 @@ def command(
     method: Annotated[
         Method, typer.Argument(metavar="METHOD", case_sensitive=False, help="GET, POST, PUT, PATCH, DELETE …")
     ],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Below the base URL, such as /v2/Contacts.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The path below the base URL, such as /v2/Contacts.")],
     *,
     data: Body = None,
     param: Annotated[
-        list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="For the query; can be repeated.")
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="For the query; can be repeated."),
     ] = None,
     header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="Further; can be repeated.")
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="An extra header; can be repeated."),
     ] = None,
     include: Annotated[
-        bool, typer.Option("--include", "-i", help="Print the status and the headers of the answer too.")
+        bool, typer.Option("--include", "-i", help="Also print the status and headers of the answer.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the body in one line, as it does when it is piped.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the body on one line, as it does in a pipe.")] = False,
     credentials: keys.CredentialsFile = None,
     auth: Auth = "basic",
     timeout: Timeout = DEFAULT_TIMEOUT,
 ) -> None:
     """
-    Make any call to the API, authorised.
+    Make any call to the API, with your key.
 
     Paths below /v1/ get the API token, all others the token of v2. The body of the
     answer goes to stdout: indented on a terminal, one line in a pipe.

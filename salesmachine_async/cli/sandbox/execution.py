@@ -24,7 +24,7 @@ _TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
 def command(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="CMD", help="The command, and behind it its own arguments."),
+        typer.Argument(metavar="CMD", help="The command, followed by its own arguments."),
     ],
     *,
     port: Port = 0,

@@ -25,7 +25,7 @@ Port = Annotated[
 ]
 PortFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", dir_okay=False, help="Write the port there when ready; removed at the end."),
+    typer.Option(metavar="FILE", dir_okay=False, help="Write the port to this file when ready; removed at the end."),
 ]
 AllowHost = Annotated[
     list[str] | None,
@@ -38,19 +38,19 @@ Db = Annotated[
 Seed = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="What every workspace begins with: NDJSON, as /_sandbox/export gives and `import` reads."
+        metavar="FILE", help="What every workspace starts with: NDJSON, as /_sandbox/export gives and `import` reads."
     ),
 ]
 Faults = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC",
-        help="What goes wrong, in order: 503*2,latency=200ms*. `salesmachine sandbox --help` tells more.",
+        help="What goes wrong, in order: 503*2,latency=200ms*. `salesmachine sandbox --help` has the details.",
     ),
 ]
 Rate = Annotated[
     str | None,
-    typer.Option("--rate-limit", metavar="N/TIME", help="Answer 429 to what is more than this: 50/1s, 600/m."),
+    typer.Option("--rate-limit", metavar="N/TIME", help="Answer 429 to requests beyond this rate: 50/1s, 600/m."),
 ]
 
 

@@ -11,7 +11,9 @@ Params = Annotated[
 Document = Annotated[
     str | None,
     typer.Option(
-        "--params", metavar="JSON|@FILE|-", help="A JSON object of params, or a file of it, or stdin; NAME=… wins."
+        "--params",
+        metavar="JSON|@FILE|-",
+        help="A JSON object of params, from a file or stdin too; NAME=… wins.",
     ),
 ]
 CreatedAt = Annotated[
@@ -19,12 +21,12 @@ CreatedAt = Annotated[
 ]
 MessageId = Annotated[
     str | None,
-    typer.Option("--message-id", metavar="ID", help="The id of the message, to send the same one again; else minted."),
+    typer.Option("--message-id", metavar="ID", help="Its id, to send the same message again; default: a new one."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what became of it as one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=0.1, max=86_400, help="Try for so long before giving up."),
+    typer.Option("--timeout", metavar="SECONDS", min=0.1, max=86_400, help="How long to keep trying before giving up."),
 ]
 
 DEFAULT_TIMEOUT = 10.0

@@ -167,13 +167,13 @@ def test_the_end_for_people() -> None:
         "  no answer for 300 s",
         "           15  delivered",
         "            2  rejected",
-        "          500  sent, but not answered for: --resume sends them again, with the same ids",
+        "          500  sent, but not answered: --resume sends them again, with the same ids",
         "            4  of them in an earlier run",
         "            3  requests were repeated",
         "  a.csv, line 7 contact_uid is missing",
         "  and 1 more",
         "  Use --rejects FILE to have all of them in a file that can be mended and imported.",
-        "  Go on with the same command and --resume: b.csv.smckpt says where.",
+        "  To continue, run the same command with --resume: b.csv.smckpt says where.",
     ]
     assert "All of them are in r.ndjson: mend their rows there" in shown(results(rejects=Path("r.ndjson")))
     assert shown(results(dry_run=True)).startswith("Checked, nothing was sent, but there are rejected rows: 13 rows")
