@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -20,13 +21,23 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | {"COLUMNS": "80"} | extra
 
 
+def command(*arguments: str) -> tuple[str, ...]:
+    """The command line of `salesmachine …`."""
+    return (sys.executable, "-m", "salesmachine_async", *arguments)
+
+
 async def start(*arguments: str, **extra: str) -> asyncio.subprocess.Process:
     """Start `python -m salesmachine_async …`, with pipes."""
     pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "salesmachine_async", *arguments)
     return await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**extra)
+        *command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**extra)
     )
+
+
+def popen(*arguments: str, **extra: str) -> subprocess.Popen[bytes]:
+    """The same for a test without an event loop, which may then run the next command in itself."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**extra))
 
 
 async def end(process: asyncio.subprocess.Process) -> Ended:

@@ -1,4 +1,4 @@
-"""Runs the real command in a terminal of its own, and the command's code in this process."""
+"""Runs the real command in a terminal of its own."""
 
 import asyncio
 import fcntl
@@ -12,10 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from typer.testing import CliRunner
-
-from salesmachine_async.cli.app import app
-from tests.cli.process import Ended, environment
+from tests.cli.process import environment
 
 DEADLINE = 30.0
 
@@ -63,13 +60,3 @@ def play(command: Sequence[str], keys: Sequence[tuple[str, str]], env: dict[str,
             os.write(ours, press.encode())
     os.close(ours)
     return Shown(process.wait(DEADLINE), written.decode().replace("\r\n", "\n"))
-
-
-async def invoke(*arguments: str, stdin: str = "", **extra: str) -> Ended:
-    """Run the command's code in a thread of this process: quick, where no process is looked at."""
-    ours = {name: None for name in os.environ if name.startswith("SALESMACHINE_")}
-    env: dict[str, str | None] = {**ours, "COLUMNS": "200", **extra}
-    result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments), input=stdin, env=env)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ended(result.exit_code, result.stdout, result.stderr)

@@ -5,8 +5,8 @@ import re
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
+from tests.cli.inside import invoke
 from tests.cli.process import run
-from tests.cli.terminals import invoke
 
 
 async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
@@ -46,7 +46,7 @@ async def test_refused(keys: dict[str, str]) -> None:
 
 async def test_nobody_there() -> None:
     """No server: status 5 at once, one line."""
-    ended = await run("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
+    ended = await invoke("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
     assert ended.status == 5
     assert ended.out == ""
     assert ended.err.startswith("Error: http://127.0.0.1:1: the connection failed (")

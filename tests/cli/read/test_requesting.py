@@ -7,8 +7,8 @@ import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import TOKEN
+from tests.cli.inside import invoke
 from tests.cli.process import run
-from tests.cli.terminals import invoke
 
 
 async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from salesmachine_async.cli.sandbox.command import _is_loopback
 from salesmachine_async.cli.sandbox.options import Settings, explain, rate_of
 from salesmachine_async.sandbox import RateLimit
+from tests.cli.inside import invoke, invoke_here
 from tests.cli.process import end, run, start
-from tests.cli.terminals import invoke
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -61,11 +61,11 @@ async def test_end_of_stdin_is_ignored_unless_asked_for() -> None:
     assert (await end(process)).status == 0
 
 
-async def test_port_taken() -> None:
+def test_port_taken() -> None:
     """A taken port is one clear line and status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = await run("sandbox", "--port", str(port))
+        ended = invoke_here("sandbox", "--port", str(port))
     assert ended.status == 1
     assert ended.out == ""
     assert ended.err == (
@@ -90,11 +90,11 @@ async def test_db(tmp_path: Path) -> None:
     sqlite3.connect(db).close()
 
 
-async def test_unusable_db(tmp_path: Path) -> None:
+def test_unusable_db(tmp_path: Path) -> None:
     """A file that is no sandbox's is left alone, with one clear line and status 1."""
     db = tmp_path / "letter.txt"
     db.write_text("Dear Salesmachine, " * 100)
-    ended = await run("sandbox", "--port", "0", "--until-eof", "--db", str(db))
+    ended = invoke_here("sandbox", "--port", "0", "--db", str(db))
     assert ended.status == 1
     assert ended.err.startswith(f"Error: cannot keep what arrives in {db}: ")
     assert len(ended.err.splitlines()) == 1
@@ -168,9 +168,9 @@ async def test_options_that_cannot_be_used(tmp_path: Path, arguments: list[str],
     assert len(ended.err.splitlines()) == 1
 
 
-async def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
     """Told in one line."""
-    ended = await run("sandbox", "--port", "0", "--until-eof", "--port-file", str(tmp_path / "none" / "port"))
+    ended = invoke_here("sandbox", "--port", "0", "--port-file", str(tmp_path / "none" / "port"))
     assert ended.status == 2
     assert ended.err == f"Error: cannot write the port to {tmp_path / 'none' / 'port'}: No such file or directory\n"
 

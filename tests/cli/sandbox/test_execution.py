@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.inside import invoke, invoke_here
 from tests.cli.process import end, run, start
 from tests.cli.terminals import in_terminal
 
@@ -66,11 +67,11 @@ async def test_exit_status(code: str, status: int) -> None:
     assert ended == (status, "", "")
 
 
-async def test_no_such_command(tmp_path: Path) -> None:
+def test_no_such_command(tmp_path: Path) -> None:
     """As the shell has it: 127, and 126 for what cannot be run."""
-    ended = await run("sandbox", "exec", "-q", "--", "no-such-command-here", "--port", "1")
+    ended = invoke_here("sandbox", "exec", "-q", "--", "no-such-command-here", "--port", "1")
     assert ended == (127, "", "Error: there is no command 'no-such-command-here'\n")
-    ended = await run("sandbox", "exec", "-q", str(tmp_path))
+    ended = invoke_here("sandbox", "exec", "-q", str(tmp_path))
     assert ended.status == 126
     assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
 
@@ -158,5 +159,5 @@ async def test_options(tmp_path: Path) -> None:
     )
     ended = await run("sandbox", "exec", "--seed", str(seed), "--faults", "418", *script(code))
     assert (ended.status, ended.out) == (0, "418\nTrue\n")
-    ended = await run("sandbox", "--faults", "418", "exec", "--", "true")
+    ended = await invoke("sandbox", "--faults", "418", "exec", "--", "true")
     assert ended == (2, "", "Error: put --faults behind exec, if it has it\n")

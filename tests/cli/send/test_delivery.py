@@ -11,8 +11,8 @@ import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
-from tests.cli.process import end, run, start
-from tests.cli.terminals import invoke
+from tests.cli.inside import invoke
+from tests.cli.process import end, start
 
 
 async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:
@@ -86,7 +86,7 @@ async def test_refused_key(keys: dict[str, str]) -> None:
     """A key that is not good: status 4 at once, though --timeout is long; no key is shown."""
     async with Sandbox(tokens=["good"]) as sandbox:
         begun = time.monotonic()
-        ended = await run("contact", "1", "a=b", "--timeout", "60", **keys | {"SALESMACHINE_API_URL": sandbox.url})
+        ended = await invoke("contact", "1", "a=b", "--timeout", "60", **keys | {"SALESMACHINE_API_URL": sandbox.url})
         assert time.monotonic() - begun < 15
     assert ended.status == 4
     assert ended.out == ""
@@ -114,7 +114,7 @@ async def test_nobody_there() -> None:
     """Retries until --timeout, says so, then status 5 with the id to send the same message again."""
     url = "http://127.0.0.1:1"
     begun = time.monotonic()
-    ended = await run("track", "1", "x", "--timeout", "1", SALESMACHINE_API_URL=url, SALESMACHINE_API_TOKEN="t")
+    ended = await invoke("track", "1", "x", "--timeout", "1", SALESMACHINE_API_URL=url, SALESMACHINE_API_TOKEN="t")
     assert 1 <= time.monotonic() - begun < 10
     assert ended.status == 5
     assert ended.out == ""
