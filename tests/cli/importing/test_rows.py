@@ -164,11 +164,11 @@ def test_an_open_quotation_mark_at_the_end() -> None:
 
 def test_an_open_quotation_mark_in_a_large_file() -> None:
     """A mebibyte is searched for the other one, not more."""
-    many = b"".join(b"%d,somebody\n" % number for number in range(200_000))
+    many = b"".join(b"%d,%b\n" % (number, b"somebody" * 15) for number in range(20_000))
     rows = of_csv(b'id,name\n0,"open\n' + many, 65536)
-    assert len(rows) == 200_001
+    assert len(rows) == 20_001
     assert [(row.line, row.problem) for row in rows if row.problem] == [(2, "has a quotation mark that nothing closes")]
-    assert rows[-1].line == 200_002
+    assert rows[-1].line == 20_002
 
 
 def test_bytes_that_are_no_text() -> None:
