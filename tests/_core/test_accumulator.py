@@ -248,12 +248,15 @@ def test_room_that_another_lane_was_granted_is_not_given_twice() -> None:
     assert [bool(each & REFUSED) for each in flags] == [False] * 6 + [True]
 
 
-@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_every_sequence_of_lanes_keeps_the_bound(batch: int) -> None:
     """Whichever of four lanes seven messages go to, in whatever order, six are accepted. (Finding: as above.)"""
     uids = [uid_in_lane(accumulator(lanes=4), lane) for lane in range(4)]
     exceeded = []
     for lanes in product(range(4), repeat=7):
+        # No lane differs from another: those in which they appear in order stand for all.
+        if list(dict.fromkeys(lanes)) != sorted(set(lanes)) or max(lanes) + 1 != len(set(lanes)):
+            continue
         it = accumulator(batch=batch, queue=6, lanes=4)
         for lane in lanes:
             it.add(uids[lane], b"{}\n")
@@ -953,7 +956,7 @@ def switching_often() -> Iterator[None]:
 )
 def test_eight_threads_and_a_lane(lanes: int, queue: int, overflow: Overflow) -> None:
     """Whatever threads do at once, every accepted message has one outcome, and each uid keeps its order."""
-    each = 20_000 if queue == PLENTY else 2_000
+    each = 20_000 if queue == PLENTY else 1_000
     it = accumulator(batch=64, queue=queue, queue_bytes=PLENTY * 100, overflow=overflow, lanes=lanes)
     done = threading.Event()
     delivered: dict[str, list[int]] = {f"u{index}": [] for index in range(8)}

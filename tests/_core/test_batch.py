@@ -15,10 +15,8 @@ from salesmachine_async._core.message import OPTIONS
 from .helpers import strict_loads
 
 HOSTILE = ["\n", "\r\n", "},{", "[", "]", '"', "\\", "\\n", "\u2028", "\x00", "}\n{", '"}],"', "é", "\U0001f600", ""]
-hostile_text = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=5).map("".join)
-hostile_messages = st.lists(
-    st.dictionaries(hostile_text, hostile_text | st.lists(hostile_text, max_size=2), max_size=3), min_size=1, max_size=9
-)
+hostile_text = st.lists(st.sampled_from(HOSTILE) | st.characters(codec="utf-8"), max_size=4).map("".join)
+hostile_messages = st.lists(st.dictionaries(hostile_text, hostile_text, max_size=2), min_size=1, max_size=7)
 
 
 def batch(messages: list[Any], **where: Any) -> Batch:

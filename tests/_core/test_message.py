@@ -1080,21 +1080,21 @@ def shallow(keys: Any, values: Any) -> Any:
     return st.dictionaries(keys, values, max_size=4)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(shallow(any_text, structures(plain_leaves, any_text)))
 def test_params_arrive_as_documented(params: dict[Any, Any]) -> None:
     """Values of documented types are sent as documented, or refused with a path, and nothing else happens."""
     check_fuzzed(params)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(shallow(plain_keys, structures(plain_leaves, plain_keys)))
 def test_params_with_odd_keys_arrive_as_documented(params: dict[Any, Any]) -> None:
     """Keys of documented types are sent as documented, or refused with a path, and nothing else happens."""
     check_fuzzed(params)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(shallow(odd_keys, structures(plain_leaves | odd_leaves, odd_keys)))
 def test_anything_at_all_is_sent_or_refused(params: dict[Any, Any]) -> None:
     """Whatever is passed becomes one line of strict JSON, or InvalidMessage; never another exception."""

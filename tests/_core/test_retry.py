@@ -183,7 +183,8 @@ def refusing(*guilty: int) -> Callable[[list[int]], Outcome]:
     return lambda batch: REFUSED if set(guilty) & set(batch) else FINE
 
 
-@pytest.mark.parametrize("count", range(1, 131))
+# The bound is tight about the powers of two.
+@pytest.mark.parametrize("count", [*range(1, 35), 63, 64, 65, 100, 127, 128, 129])
 def test_one_guilty_message_is_found_within_the_bound(count: int) -> None:
     """Wherever it stands, it alone is lost, the rest arrives in order, for at most 2·log2(n) + 2 requests more."""
     for guilty in range(count):
