@@ -13,6 +13,7 @@ import pytest
 
 from salesmachine_async import Agent, AgentClosed, Batching, QueueLimits, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.testing import serve
 from tests.carriers import Carrier
 
 THREADS = 8
@@ -21,22 +22,8 @@ THREADS = 8
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """A sandbox on a thread and loop of its own, so that it answers while a test's loop is busy."""
-    ready, stop = threading.Event(), threading.Event()
-    box: list[Sandbox] = []
-
-    async def serve() -> None:
-        async with Sandbox() as sandbox:
-            box.append(sandbox)
-            ready.set()
-            while not stop.is_set():
-                await asyncio.sleep(0.02)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    ready.wait(10)
-    yield box[0]
-    stop.set()
-    thread.join(10)
+    with serve() as sandbox:
+        yield sandbox
 
 
 async def in_threads(work: object) -> None:
