@@ -3,7 +3,7 @@
 import { byId, setText } from "./dom.js";
 import { number } from "./text.js";
 
-export const SECONDS = 120;
+const SECONDS = 120;
 const HEIGHT = 40;
 
 const second = (at = Date.now()) => Math.floor(at / 1000);

@@ -6,7 +6,7 @@ import { parse, write } from "./json.js";
 import { program } from "./python.js";
 
 /** What is shown, as the messages that would make it; null when that is not known. */
-export function messagesOf(kind, item) {
+function messagesOf(kind, item) {
   switch (kind) {
     case "event":
       return [{ method: "event", ...item }];
@@ -22,7 +22,7 @@ export function messagesOf(kind, item) {
 }
 
 /** The texts to copy, by name; those that cannot be made are null. */
-export function texts(kind, item, url) {
+function texts(kind, item, url) {
   const messages = messagesOf(kind, item);
   // An alias goes into no batch.
   const aliased = messages?.length > 1 && messages.some((message) => message.method === "alias");
@@ -73,7 +73,7 @@ export function snippet(label, text) {
 }
 
 /** Copy *text*, and say so. */
-export async function copy(text, name) {
+async function copy(text, name) {
   try {
     await put(text);
     toast(`Copied: ${name}`);

@@ -12,7 +12,7 @@ import { paced } from "./pace.js";
 import { clock, counted, number, size, visible } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { tree } from "./tree.js";
-import { change, current } from "./view.js";
+import { change } from "./view.js";
 
 const MANY = 30;
 const NAMES = { event: "Event", contact: "Contact", account: "Account", request: "Request", rejected: "Refused request" };

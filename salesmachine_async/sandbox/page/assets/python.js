@@ -5,7 +5,7 @@ import { Exact, isList, isObject, write } from "./json.js";
 const WIDTH = 100;
 
 /** Write *value* as a Python literal, on one line if it fits, else indented behind *margin*. */
-export function literal(value, margin = "") {
+function literal(value, margin = "") {
   const line = flat(value);
   if (line.length + margin.length <= WIDTH || !(isList(value) || isObject(value))) return line;
   const inner = `${margin}    `;
@@ -36,7 +36,7 @@ function joined(high, low) {
 }
 
 /** Write one call of `agent` for a message. */
-export function call(message) {
+function call(message) {
   const margin = " ".repeat(8);
   const [name, ...uids] = nameAndUids(message);
   const given = uids.map((uid) => literal(uid));

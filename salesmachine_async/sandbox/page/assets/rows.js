@@ -20,11 +20,11 @@ export class Rows {
     this.onOpen = () => {};
     // Set while the keyboard goes from row to row.
     this.moving = false;
-    this.grid = new Grid((row) => this.onOpen(row), () => this.more(), () => this.newer(false));
+    this.grid = new Grid((row) => this.onOpen(row), () => this.more(), () => this.newer());
     this.touched = paced(() => this.refresh(), 400);
     byId("newer").addEventListener("click", () => {
       this.grid.toTop();
-      this.newer(false);
+      this.newer();
     });
     this.typed = 0;
     byId("filter").addEventListener("input", (event) => {
@@ -76,9 +76,10 @@ export class Rows {
     else await this.run((list) => list.refresh());
   }
 
-  newer(waiting) {
+  /** Show the newer rows that were told of. */
+  newer() {
     const button = byId("newer");
-    if (button.hidden || waiting) return;
+    if (button.hidden) return;
     button.hidden = true;
     this.touched();
   }
