@@ -94,7 +94,7 @@ class Tracker:
         account_uid: str | int | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self.agent = agent
+        self.agent: Calls = agent
         self._contact_uid = contact_uid
         self._account_uid = account_uid
         self._params = dict(params or {})

@@ -70,14 +70,15 @@ class Batch:
         self._lines = lines
         # Where the messages begin that `pop_oldest` has left; 1 is behind the bracket.
         self._start = 1
-        self.endpoint = endpoint
-        self.count = count
-        self.lane = lane
-        self.epoch = epoch
-        self.order = order
-        self.attempts = 0
+        self.endpoint: Endpoint = endpoint
+        self.count: int = count
+        self.lane: int = lane
+        self.epoch: int = epoch
+        self.order: int = order
+        self.attempts: int = 0
         self.failing_since: float | None = None
-        self.searching = self.suspected = False
+        self.searching: bool = False
+        self.suspected: bool = False
         self.partner: Batch | None = None
 
     def __repr__(self) -> str:

@@ -79,7 +79,7 @@ class Caller:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: asyncio.Semaphore | None = None
-        self.closed = False
+        self.closed: bool = False
 
     async def make(self, call: Call, *, gone_is_done: bool = False) -> Answer:
         """

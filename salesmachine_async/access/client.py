@@ -114,13 +114,13 @@ class AccessClient:
         )
         self._service = service = Service(self._base, credentials, self._caller)
         paths = paths or Paths()
-        self.contacts = Contacts(service, paths.contacts, Contact)
-        self.accounts = Accounts(service, paths.accounts, Account)
-        self.notes = Notes(service, paths.notes, Note)
-        self.activities = Activities(service, paths.activities, Activity)
-        self.tasks = Tasks(service, paths.tasks, Task)
-        self.users = Users(service, paths.users, User)
-        self.events = Events(service)
+        self.contacts: Contacts = Contacts(service, paths.contacts, Contact)
+        self.accounts: Accounts = Accounts(service, paths.accounts, Account)
+        self.notes: Notes = Notes(service, paths.notes, Note)
+        self.activities: Activities = Activities(service, paths.activities, Activity)
+        self.tasks: Tasks = Tasks(service, paths.tasks, Task)
+        self.users: Users = Users(service, paths.users, User)
+        self.events: Events = Events(service)
 
     def __repr__(self) -> str:
         """Show where to and whether it is closed, never with which token."""

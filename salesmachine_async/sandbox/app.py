@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-logger = logging.getLogger("salesmachine_async.sandbox")
+logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
 # aiohttp's own texts are replaced by these, so that every error is JSON with a sentence in it.
 PROBLEMS = {

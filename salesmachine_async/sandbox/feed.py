@@ -84,8 +84,8 @@ class Feed:
         self._listeners: set[Listener] = set()
         self._boot = secrets.token_hex(4)
         self._resets = 0
-        self.last = 0
-        self.closed = False
+        self.last: int = 0
+        self.closed: bool = False
 
     @property
     def era(self) -> str:

@@ -93,7 +93,7 @@ class Journal:
     def __init__(self, bound: int) -> None:
         self._latest: deque[tuple[int, Visit]] = deque(maxlen=bound)
         self._rejected: deque[tuple[int, Visit]] = deque(maxlen=min(bound, MAX_REJECTED))
-        self.last = 0
+        self.last: int = 0
         self._statuses: Counter[tuple[str | None, str]] = Counter()
         self._bytes: Counter[str | None] = Counter()
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # aiohttp logs the bytes of what is not HTTP, where a token can be, as its access log would show ?api_token=. So the
 # first goes nowhere until a handler is added to it, and the second is off.
-wire_logger = logging.getLogger("salesmachine_async.sandbox.wire")
+wire_logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox.wire")
 wire_logger.addHandler(logging.NullHandler())
 wire_logger.propagate = False
 

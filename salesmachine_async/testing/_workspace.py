@@ -58,9 +58,9 @@ class Workspace:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self.url = sandbox.url
-        self.token = token_hex(16)
-        self.environment = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
+        self.url: str = sandbox.url
+        self.token: str = token_hex(16)
+        self.environment: dict[str, str] = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
 
     def agent(self, **options: Unpack[Options]) -> Agent:
         """Return an agent that sends here."""
