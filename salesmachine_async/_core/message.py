@@ -211,7 +211,8 @@ class Encoder:
         if params is None:
             return {}
         if issubclass(type(params), dict):
-            return dict.copy(cast("dict[Any, Any]", params))  # as in `event`
+            # As in `event`.
+            return dict.copy(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         try:
             if isinstance(params, Mapping):
                 return dict(params)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -348,7 +349,7 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
         params = revised.get("params", {})
         if not isinstance(params, dict):
             raise InvalidMessage("params", f"must be a dict, not {type(params).__qualname__}")
-        result["params"] = dict.copy(cast("dict[str, Any]", params))
+        result["params"] = dict.copy(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     return result
 
 

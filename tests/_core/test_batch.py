@@ -180,7 +180,7 @@ def test_no_memory_to_seal_leaves_the_buffer_open() -> None:
     buffer = Full(OPEN + b"1\n")
     with pytest.raises(MemoryError):
         seal(buffer)
-    assert buffer == OPEN + b"1\n"
+    assert bytes(buffer) == OPEN + b"1\n"
 
 
 def test_a_batch_without_particulars_is_of_the_first_lane_and_epoch() -> None:
