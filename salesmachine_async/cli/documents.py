@@ -4,10 +4,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # Enough of the text before an error to find the place; the rest would be in the way.
 _CONTEXT = 24
+
+# No API takes a longer one; a device has no end.
+_MAX_BYTES = 64 * 2**20
 
 
 class DocumentError(ValueError):
@@ -54,16 +57,24 @@ def parse_document(name: str, text: str) -> Any:
 
 def _stdin(option: str) -> bytes:
     try:
-        return sys.stdin.buffer.read()
+        return _bounded(option, sys.stdin.buffer)
     except OSError as error:
         raise DocumentError(f"cannot read {option} from stdin: {error.strerror}") from None
 
 
 def _file(option: str, file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            return _bounded(f"{option} @{file}", opened)
     except OSError as error:
         raise DocumentError(f"cannot read {option} @{file}: {error.strerror}") from None
+
+
+def _bounded(name: str, file: IO[bytes]) -> bytes:
+    data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise DocumentError(f"{name} is longer than {_MAX_BYTES >> 20} MiB")
+    return data
 
 
 def _explained(error: json.JSONDecodeError) -> str:

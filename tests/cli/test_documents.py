@@ -49,3 +49,12 @@ def test_a_file(tmp_path: object) -> None:
     with open(file, "w") as opened:
         opened.write('{"a": [1, 2.5, null, "\u00e9"]}')
     assert read_document("--params", f"@{file}") == {"a": [1, 2.5, None, "é"]}
+
+
+def test_what_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device, or a pipe that somebody writes into for ever, does not fill the memory."""
+    for value in ("@/dev/zero", "-"):
+        with open("/dev/zero") as endless:
+            monkeypatch.setattr("sys.stdin", endless)
+            with pytest.raises(DocumentError, match=r"--params .*is longer than 64 MiB|--params is longer than 64 MiB"):
+                read_document("--params", value)
