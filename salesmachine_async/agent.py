@@ -19,14 +19,14 @@ from weakref import WeakSet
 
 import orjson
 
-from salesmachine_async._core.accumulator import EVICTED, NOTHING, REFUSED, Accumulator
+from salesmachine_async._core.accumulator import EVICTED, NOTHING, OPENED, REFUSED, SEALED, Accumulator
 from salesmachine_async._core.message import Encoder, encode, lane_uid, revise
 from salesmachine_async._core.values import raise_invalid
 from salesmachine_async._delivery.flusher import Flusher, State
 from salesmachine_async._delivery.hooks import Hooks, told_safely
 from salesmachine_async._delivery.transport import HttpTransport, Transport
 from salesmachine_async._log import Problems, TroubleLog, say_loudly
-from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge
+from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
 from salesmachine_async.tracker import Tracker
@@ -232,9 +232,12 @@ class Agent:
                 add = self._add
                 try:
                     flags = add(contact_uid, line)
+                    return True if flags == NOTHING else self._follow_up(contact_uid, flags)
                 except (AgentClosed, MessageTooLarge) as exc:
                     return self._not_accepted(exc)
-                return True if flags == NOTHING else self._follow_up(contact_uid, flags)
+                except BaseException as exc:
+                    self._broken_off(contact_uid, exc)
+                    raise
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
 
@@ -397,9 +400,17 @@ class Agent:
         """Queue an encoded message."""
         try:
             flags = add(uid, line)
+            return True if flags == NOTHING else self._follow_up(uid, flags)
         except (AgentClosed, MessageTooLarge) as exc:
             return self._not_accepted(exc)
-        return True if flags == NOTHING else self._follow_up(uid, flags)
+        except BaseException as exc:
+            self._broken_off(uid, exc)
+            raise
+
+    def _broken_off(self, uid: object, exc: BaseException) -> None:
+        """Have the loop look: a signal handler has raised, perhaps when the message was queued but not announced."""
+        if not isinstance(exc, QueueFull):
+            self._flusher.notify(self._accumulator.stream_of(uid), OPENED | SEALED)
 
     def _record(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object

@@ -117,3 +117,30 @@ async def test_a_message_of_another_thread_wakes_the_loop() -> None:
         async with asyncio.timeout(5):
             while len(carrier.delivered) < 101:
                 await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("step", ["_add", "_follow_up"])
+@pytest.mark.parametrize("call", ["track", "contact"])
+async def test_what_a_broken_off_call_has_queued_is_sent_within_the_linger(step: str, call: str) -> None:
+    """A time limit (Celery's, say) that raises behind the queue's step leaves no message waiting for the next batch."""
+
+    class Interrupted(Exception):
+        """What a signal handler raises."""
+
+    carrier = Carrier()
+    async with Agent(transport=carrier, batching=Batching(linger=0.01)) as agent:
+        real = getattr(agent, step)
+
+        def broken_off(*arguments: object) -> object:
+            if step == "_add":
+                real(*arguments)
+            raise Interrupted
+
+        setattr(agent, step, broken_off)
+        with pytest.raises(Interrupted):
+            agent.track("1", "e") if call == "track" else agent.contact("1")
+        setattr(agent, step, real)
+        async with asyncio.timeout(5):
+            while not carrier.delivered:
+                await asyncio.sleep(0.01)
+        assert agent.stats().delivered == 1
