@@ -210,10 +210,9 @@ class Encoder:
     def _params(self, params: Any) -> dict[Any, Any]:
         if params is None:
             return {}
-        if issubclass(type(params), dict):
-            # As in `event`.
-            return dict.copy(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         try:
+            if issubclass(type(params), dict):
+                return _stored(params)
             if isinstance(params, Mapping):
                 return dict(params)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         except Exception as exc:  # noqa: BLE001 (the mapping is the user's own code)
@@ -252,6 +251,11 @@ class Encoder:
 
     def _thousand_ids(self) -> tuple[str, Iterator[str]]:
         return f"{self._prefix}{self._thousands()}", iter(_THOUSAND)
+
+
+def _stored(params: dict[Any, Any]) -> dict[Any, Any]:
+    """Copy what a dict holds, as orjson reads it: one of its own kind may tell otherwise, or raise."""
+    return dict(dict.items(params))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def _plain(value: Any) -> Any:
@@ -349,7 +353,7 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
         params = revised.get("params", {})
         if not isinstance(params, dict):
             raise InvalidMessage("params", f"must be a dict, not {type(params).__qualname__}")
-        result["params"] = dict.copy(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        result["params"] = _stored(params)  # pyright: ignore[reportUnknownArgumentType]
     return result
 
 

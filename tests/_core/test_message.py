@@ -753,6 +753,23 @@ def test_an_interrupt_in_the_conversion_of_a_value_comes_through() -> None:
         line_of(encoder(), {"v": Slow()})
 
 
+def test_a_dict_of_its_own_kind_is_read_past_its_methods() -> None:
+    """What orjson does, and a copy must not do otherwise: a lazy dict may raise, or know nothing of what it holds."""
+
+    class Lazy(dict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            raise ZeroDivisionError
+
+        def keys(self) -> Any:
+            raise ZeroDivisionError
+
+    it = encoder()
+    message = it.compose("contact", {"contact_uid": "1"}, Lazy(a=1), None, None)
+    assert message is not None
+    assert orjson.loads(it.encode(message))["params"] == {"a": 1}
+    assert revise(message, {**message, "params": Lazy(b=2)})["params"] == {"b": 2}
+
+
 @pytest.mark.parametrize("call", ["event", "record", "compose"])
 def test_params_that_change_while_an_enum_tells_its_value_are_sent_as_they_were(call: str) -> None:
     """The value of an Enum is Python code, and so a moment for other threads; orjson would read what is freed."""
