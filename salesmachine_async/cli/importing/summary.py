@@ -77,7 +77,7 @@ def show(results: Results, console: Console) -> None:
         console.print(line, soft_wrap=True)
     for each in results.inputs:
         if each.checkpoint is not None:
-            told = f"  To continue, run the same command with --resume: {each.checkpoint} says where."
+            told = harmless(f"  To continue, run the same command with --resume: {each.checkpoint} says where.")
             console.print(Text(told, "bold"), soft_wrap=True)
             break
 
@@ -110,9 +110,8 @@ def _rejected(results: Results) -> list[Text]:
     if results.shown and left > 0:
         lines.append(Text(f"  and {left:,} more", "dim"))
     if results.rejected and results.rejects:
-        lines.append(
-            Text(f"  All of them are in {results.rejects}: mend their rows there, and import it with the same options.")
-        )
+        told = f"  All of them are in {results.rejects}: mend their rows there, and import it with the same options."
+        lines.append(Text(harmless(told)))
     elif results.rejected:
         lines.append(Text("  Use --rejects FILE to have all of them in a file that can be mended and imported."))
     return lines

@@ -182,7 +182,8 @@ def test_the_end_for_people() -> None:
 def test_nothing_of_the_files_steers_the_terminal() -> None:
     """Names, rows and what a server says may be anybody's."""
     evil = "\x1b[2J\u202e"
-    text = shown(results(ending=Ending.FAILED, error=evil, shown=[(evil, 1, evil)]))
+    text = shown(results(ending=Ending.FAILED, error=evil, shown=[(evil, 1, evil)], rejects=Path(evil)))
+    text += shown(results(inputs=[InputResult(name=evil, checkpoint=Path(evil))]))
     screen, out = console()
     lines = Lines(screen)
     lines.say(evil)
@@ -190,7 +191,7 @@ def test_nothing_of_the_files_steers_the_terminal() -> None:
     text += out.getvalue()
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert text.count("\\x1b[2J\\u202e") == 5
+    assert text.count("\\x1b[2J\\u202e") == 7
 
 
 def test_the_end_for_programs() -> None:
