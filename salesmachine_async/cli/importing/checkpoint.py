@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def beside(file: Path) -> Path:
     return file.with_name(file.name + SUFFIX)
 
 
+def replacement(path: Path) -> Path:
+    """Name what becomes the checkpoint *path* when it is whole."""
+    return path.with_name(path.name + ".new")
+
+
 def load(path: Path) -> Checkpoint | None:
     """
     Read a checkpoint; None when there is none.
@@ -52,13 +57,24 @@ def load(path: Path) -> Checkpoint | None:
         found: dict[str, Any] = orjson.loads(path.read_bytes())
         if found.pop("version") != _VERSION:
             raise InputProblem(f"{path} is a checkpoint of another version; delete it to start from the beginning")
-        return Checkpoint(settled=Settled(**found.pop("settled")), **found)
+        settled: dict[str, Any] = found.pop("settled")
+        _check_types(Settled, settled)
+        _check_types(Checkpoint, found)
+        return Checkpoint(settled=Settled(**settled), **found)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputProblem(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputProblem(f"{path} is no checkpoint; delete it, or name another with --checkpoint") from None
+
+
+def _check_types(made: type[Settled | Checkpoint], values: dict[str, Any]) -> None:
+    kinds = {field.name: field.type for field in fields(made)}
+    for name, value in values.items():
+        # Texts and counts; a field that is none of ours is found where it is made.
+        if type(value).__name__ != kinds.get(name, type(value).__name__) or (type(value) is int and value < 0):
+            raise ValueError(name)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -68,7 +84,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    new = path.with_name(path.name + ".new")
+    new = replacement(path)
     with new.open("wb") as file:
         file.write(orjson.dumps({"version": _VERSION, **asdict(checkpoint)}, option=orjson.OPT_INDENT_2))
         file.flush()
@@ -90,7 +106,7 @@ def check_writable(path: Path) -> None:
     Raises:
         InputProblem: It could not.
     """
-    new = path.with_name(path.name + ".new")
+    new = replacement(path)
     try:
         new.open("wb").close()
         new.unlink()

@@ -95,6 +95,7 @@ def check(plan: Plan, *, restart: bool) -> Rejects | None:
     """
     for what in plan.inputs:
         _check_input(what, plan.reading)
+    _check_places(plan)
     found = [_check_checkpoint(plan, number, restart=restart) for number in range(len(plan.inputs))]
     rejects = _open_rejects(plan, found)
     if restart:
@@ -108,11 +109,50 @@ def check(plan: Plan, *, restart: bool) -> Rejects | None:
 def _open_rejects(plan: Plan, found: Sequence[checkpoint.Checkpoint | None]) -> Rejects | None:
     if plan.rejects is None:
         return None
-    if any(what.path != STDIN and plan.rejects.exists() and plan.rejects.samefile(what.path) for what in plan.inputs):
-        raise InputProblem(f"{plan.rejects} is read from: the rejected rows must go to another file")
     # Of several inputs the last one that was begun knows how long the file is.
-    kept = [each.rejects_bytes for each in found if each is not None and each.rejects == str(plan.rejects)]
+    kept = [each.rejects_bytes for each in found if each is not None and _holds_rejects_of(each, plan.rejects)]
     return Rejects(plan.rejects, max(kept) if kept else None, add=plan.resume)
+
+
+def _check_places(plan: Plan) -> None:
+    """Refuse to write where something else is read or written: checkpoints are replaced, and removed at the end."""
+    inputs = [what.path for what in plan.inputs if what.path != STDIN]
+    rejects = plan.rejects
+    for path in plan.checkpoints:
+        for place in () if path is None else (path, checkpoint.replacement(path)):
+            if any(_same(place, each) for each in inputs):
+                raise InputProblem(f"{place} is read from: the checkpoint must be another file")
+            if rejects is not None and _same(place, rejects):
+                raise InputProblem(f"{place} cannot be both the checkpoint and the file of rejected rows")
+    if rejects is None:
+        return
+    if any(_same(rejects, each) for each in inputs):
+        raise InputProblem(f"{rejects} is read from: the rejected rows must go to another file")
+    for what, kept in zip(plan.inputs, plan.checkpoints, strict=True):
+        # Without a checkpoint (--dry-run) it is begun anew, although --resume may count on what is in it.
+        beside = checkpoint.beside(what.path)
+        if kept is None and what.path != STDIN and (found := _unfinished(beside)) and _holds_rejects_of(found, rejects):
+            raise InputProblem(
+                f"{rejects} belongs to an import that is to be gone on with, says {beside}; name another"
+            )
+
+
+def _unfinished(path: Path) -> checkpoint.Checkpoint | None:
+    try:
+        return checkpoint.load(path)
+    except InputProblem:
+        return None
+
+
+def _holds_rejects_of(found: checkpoint.Checkpoint, rejects: Path) -> bool:
+    return bool(found.rejects) and _same(Path(found.rejects), rejects)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there yet
+        return one.resolve() == other.resolve()
 
 
 def _check_input(what: Input, reading: Reading) -> None:

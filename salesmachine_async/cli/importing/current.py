@@ -109,7 +109,8 @@ class Current:
         self._result.checkpoint = self._path
 
     def _write(self, path: Path, settled: Settled, rejects_bytes: int) -> None:
-        rejects = str(self._rejects.path) if self._rejects else ""
+        # Absolute: it may be called otherwise next time, by its whole path or from another directory.
+        rejects = str(self._rejects.path.resolve()) if self._rejects else ""
         found = Checkpoint(
             settled=settled, options=self._options, url=self._url, rejects=rejects, rejects_bytes=rejects_bytes
         )

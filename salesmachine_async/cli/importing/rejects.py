@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -56,8 +57,9 @@ class Rejects:
         return self._file.tell()
 
     def close(self) -> None:
-        """Write what is left."""
-        self._file.close()
+        """Give the file back. What cannot be written was told by `sync`, and is in no checkpoint."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _check_free(path: Path, *, add: bool) -> None:

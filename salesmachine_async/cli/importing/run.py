@@ -9,6 +9,7 @@ from typing import Any
 
 from salesmachine_async import Agent, Batching, Delivery, Loss, LossReason, QueueLimits, Retry, Timeouts
 from salesmachine_async.cli import exits
+from salesmachine_async.cli.credentials import Credentials
 from salesmachine_async.cli.importing.asked import asked_for_status
 from salesmachine_async.cli.importing.current import Current, clean_up
 from salesmachine_async.cli.importing.ledger import Disagreement
@@ -55,6 +56,7 @@ class Conductor:
 
     def __init__(self, plan: Plan, progress: Quiet, rejects: Rejects | None) -> None:
         self._plan = plan
+        self._keys = Credentials(token=plan.token, secret=plan.secret, base_url=plan.base_url, access_token="")
         self._progress = progress
         self._rejects = rejects
         self._results = Results(dry_run=plan.dry_run, rejects=plan.rejects)
@@ -163,7 +165,7 @@ class Conductor:
             await self._agent.ping()
         except DeliveryError as error:
             if exits.status_of(error) == exits.REFUSED:
-                raise _Stop(Ending.REFUSED, _told(error)) from None
+                raise _Stop(Ending.REFUSED, self._told(error)) from None
             self._say(f"{error}; trying again for {self._plan.give_up_after:g} s")
 
     async def _feed(self, current: Current) -> None:
@@ -240,7 +242,7 @@ class Conductor:
         if loss.reason is LossReason.CLOSED:
             return  # no answer at all
         error = loss.error
-        told = (error.server_message or str(error)) if error else loss.reason.value
+        told = (self._words(error) or str(error)) if error else loss.reason.value
         self._answered(loss, f"the server refused it: {told}")
 
     def _answered(self, what: Delivery | Loss, reason: str | None) -> None:
@@ -273,10 +275,18 @@ class Conductor:
         error = self._agent.stats().last_error or self._failed
         refused = error is not None and exits.status_of(error) == exits.REFUSED
         if error is None or not self._parked:
-            told = f"no answer for {self._plan.give_up_after:g} s" + (f": {_told(error)}" if error else "")
+            told = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._told(error)}" if error else "")
         else:
-            told = _told(error)
+            told = self._told(error)
         return _Stop(Ending.REFUSED if refused else Ending.UNAVAILABLE, told)
+
+    def _told(self, error: DeliveryError) -> str:
+        words = self._words(error)
+        return f"{error} ({words})" if words else str(error)
+
+    def _words(self, error: DeliveryError) -> str:
+        """Return what the server said, which may quote the request, without its keys: it is shown, and kept."""
+        return self._keys.hide(error.server_message or "")
 
     def _conclude(self) -> None:
         results, current = self._results, self._current
@@ -296,7 +306,3 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-def _told(error: DeliveryError) -> str:
-    return str(error) + (f" ({error.server_message})" if error.server_message else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import json
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import serve
@@ -228,6 +231,60 @@ def test_csv_on_stdin() -> None:
         assert ("line 1" in out.decode()) is (status == 3)
 
 
+async def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:
+    """Neither the terminal nor the file of rejected rows, which others get to mend, learns it."""
+    token, secret = "tokentokentoken", "secretsecret"
+    both = base64.b64encode(f"{token}:{secret}".encode()).decode()
+
+    refusals = iter((400, 400, 403, 403))
+
+    async def answer(request: web.Request) -> web.Response:
+        status = 200 if request.path == "/v1/ping" else next(refusals)
+        return web.json_response({"error": f"no: {request.headers['Authorization']} {token}:{secret}"}, status=status)
+
+    server = TestServer(web.Application())
+    server.app.router.add_route("*", "/{path:.*}", answer)
+    await server.start_server()
+    env = {"SALESMACHINE_API_URL": str(server.make_url("")), "SALESMACHINE_API_TOKEN": token}
+    file, rejects = write(tmp_path / "a.ndjson", events(1)), tmp_path / "r.ndjson"
+    for status in (3, 4):
+        for option in ((), ("--json",)):
+            rejects.unlink(missing_ok=True)
+            arguments = ("import", str(file), "--rejects", str(rejects), "--restart", *option)
+            ended = await run(*arguments, **env, SALESMACHINE_API_SECRET=secret)
+            assert ended.status == status, ended
+            told = ended.out + ended.err + rejects.read_text()
+            assert "no: Basic [key] [key]" in told
+            assert not any(key in told for key in (token, secret, both))
+    await server.close()
+
+
+def test_rejected_rows_are_kept_until_the_import_is_done(tmp_path: Path) -> None:
+    """Whatever the file is called by --resume; and a --dry-run in between writes elsewhere."""
+    bad = {"method": "event", "contact_uid": "", "event_uid": "e"}
+    file = write(tmp_path / "a.ndjson", [bad, *events(1000), bad])
+    rejects, same = tmp_path / "r.ndjson", tmp_path / "same.ndjson"
+    same.symlink_to(rejects)
+    with serve() as sandbox:
+        refuse_after(sandbox, 5, 403)
+        ended, told = import_json(file, "--batch", "100", "--rejects", os.path.relpath(rejects), **keys(sandbox))
+        assert (ended.status, told["rejected"]) == (4, 1), ended
+        ended = run_import(str(file), "--dry-run", "--rejects", str(rejects))
+        assert (ended.status, "belongs to an import that is to be gone on with" in ended.err) == (2, True), ended
+        sandbox.faults([])
+        ended, told = import_json(file, "--resume", "--rejects", same, **keys(sandbox))
+        assert (ended.status, told["rejected"]) == (3, 2), ended
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [1, 1002]
+
+
+def test_a_full_disk_under_the_rejected_rows(tmp_path: Path) -> None:
+    """It ends the import with a line that says so, and with what it came to."""
+    file = write(tmp_path / "a.ndjson", [{"method": "event"}] * 3)
+    ended, told = import_json(file, "--dry-run", "--rejects", "/dev/full")
+    assert (ended.status, told["error"]) == (1, "[Errno 28] No space left on device"), ended
+    assert "Traceback" not in ended.err
+
+
 def test_dry_run(tmp_path: Path) -> None:
     """It finds what would be rejected, sends nothing, needs no key, and leaves no checkpoint."""
     rows: list[dict[str, Any]] = [
@@ -349,6 +406,11 @@ def test_empty_inputs(tmp_path: Path) -> None:
         (["people.csv", "--delimiter", ";;"], "--delimiter must be one character"),
         (["-", "--credentials", "-"], "stdin cannot be both"),
         (["good.ndjson", "--checkpoint", "no/where"], "cannot keep a checkpoint in no/where"),
+        (["good.ndjson", "--checkpoint", "good.ndjson", "--restart"], "the checkpoint must be another file"),
+        (["good.ndjson", "--checkpoint", "linked.ndjson", "--restart"], "the checkpoint must be another file"),
+        (["people.new", "--format", "csv", "--type", "contact", "--checkpoint", "people"], "must be another file"),
+        (["good.ndjson", "--checkpoint", "c", "--rejects", "./c"], "cannot be both the checkpoint and the file"),
+        (["good.ndjson", "--rejects", "good.ndjson.smckpt"], "cannot be both the checkpoint and the file"),
     ],
 )
 def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,13 +424,16 @@ def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatc
     Path("wide.csv").write_text("a,b\n", encoding="utf-16")
     Path("people.csv").write_text("id,name\n1,Ann\n")
     Path("mended.ndjson").write_text('{"file": "f", "line": 1, "reason": "r", "text": "t", "row": {"mended": 1}}\n')
+    Path("people.new").write_text("contact_uid,name\n1,Ann\n")
+    Path("linked.ndjson").hardlink_to("good.ndjson")
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
     # Nobody listens there: whatever is sent makes it another status.
     ended = run_import(*arguments, SALESMACHINE_API_URL="http://127.0.0.1:9", SALESMACHINE_API_TOKEN="token")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith("Error: ")
     assert len(ended.err.splitlines()) == 1
     assert why in ended.err
-    assert not list(tmp_path.glob("*.smckpt*"))
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
 async def test_the_key_is_refused(tmp_path: Path) -> None:

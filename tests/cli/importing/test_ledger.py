@@ -170,6 +170,11 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("[]", "is no checkpoint"),
         ('{"version": 1}', "is no checkpoint"),
         ('{"version": 2}', "another version"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": "70"}}', "is no checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": -1}}', "is no checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"delivered": null}}', "is no checkpoint"),
+        ('{"version": 1, "options": [], "url": 5, "settled": {}}', "is no checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {}, "rejects_bytes": 1.5}', "is no checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
