@@ -35,16 +35,16 @@ async def in_threads(work: object) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
-    """80,000, through 4 lanes, with faults under way: each message once, each contact in order."""
+async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
+    """Through 4 lanes, with faults under way: each message once, each contact in order."""
     sandbox.faults([Fault(times=20), Fault(status=503, times=3), Fault(times=5), Fault(status=429, retry_after=0.05)])
-    each = 10_000
+    each = 25_000
     async with Agent(
         "threads",
         base_url=sandbox.url,
         lanes=4,
-        batching=Batching(max_messages=200),
-        queue=QueueLimits(max_messages=80_000),
+        batching=Batching(max_messages=500),
+        queue=QueueLimits(max_messages=200_000),
         retry=Retry(initial=0.01, cap=0.1),
     ) as agent:
 
