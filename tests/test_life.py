@@ -22,12 +22,14 @@ from salesmachine_async import (
     Loss,
     LossReason,
     Outcome,
+    Overflow,
     QueueLimits,
     Retry,
     Timeouts,
     WrongLoop,
 )
 from salesmachine_async._core.retry import decide
+from salesmachine_async._core.stream import Stream
 from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
 from tests.virtual import run
 from tests.waiting import until
@@ -767,3 +769,33 @@ def test_the_library_adds_only_a_null_handler() -> None:
     assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
     assert logger.level == logging.NOTSET
     assert logger.propagate
+
+
+async def test_a_batch_in_flight_is_known_wherever_its_lane_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises (SystemExit, say) when the queue has given it away and the lane has not got it."""
+    carrier = Carrier()
+    async with Agent(transport=carrier, batching=Batching(max_messages=3, linger=0.01)) as agent:
+        real = agent._accumulator.take
+
+        def broken_off(stream: Stream) -> Batch | None:
+            if real(stream) is not None:
+                monkeypatch.setattr(agent._accumulator, "take", real)
+                raise ZeroDivisionError
+            return None
+
+        monkeypatch.setattr(agent._accumulator, "take", broken_off)
+        for number in range(5):
+            agent.track("1", "e", {"n": number})
+        report = await agent.flush(5)
+    assert (report.delivered, report.ok) == (5, True)
+    assert [message["params"]["n"] for message in carrier.delivered] == list(range(5))
+
+
+async def test_displaced_messages_that_nobody_was_told_of_are_told_at_the_end() -> None:
+    """A call that displaced them and was broken off before the hook ran."""
+    losses: list[Loss] = []
+    limits = QueueLimits(max_messages=2, overflow=Overflow.DROP_OLDEST)
+    async with Agent(transport=Carrier(), queue=limits, on_lost=losses.append) as agent:
+        for _ in range(3):
+            agent._add("1", b'{"n":1}\n')  # without what follows it
+    assert [(loss.reason, loss.count) for loss in losses] == [(LossReason.QUEUE_FULL, 1)]

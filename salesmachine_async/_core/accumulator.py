@@ -174,18 +174,12 @@ class Accumulator:
     def take(self, stream: Stream) -> Batch | None:
         """Move the oldest sealed batch in flight; None if there is none."""
         with self._lock:
-            if not stream.sealed:
-                return None
-            batch = stream.pop()
-            stream.take_off(batch)
-            return batch
+            return stream.take()
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch from flight to the front of its queue."""
         with self._lock:
-            stream = self.streams[batch.lane]
-            stream.land(batch)
-            stream.push(batch, front=True)
+            self.streams[batch.lane].replace(batch, batch)
 
     def split(self, batch: Batch, *, searching: bool = False) -> None:
         """
@@ -197,16 +191,27 @@ class Accumulator:
         """
         older, newer = batch.search_halves() if searching else batch.halves()
         with self._lock:
-            stream = self.streams[batch.lane]
-            stream.land(batch)
-            stream.push(newer, front=True)
-            stream.push(older, front=True)
+            self.streams[batch.lane].replace(batch, older, newer)
 
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
         with self._lock:
-            self.streams[batch.lane].land(batch)
-            self._count_outcome(batch, reason)
+            stream = self.streams[batch.lane]
+            count, size, following = batch.count, batch.size, self._following(batch)
+            # All at once, as in `_seal`; but for several cuts, between which Python looks for signals.
+            stream.in_flight -= count
+            stream.in_flight_bytes -= size
+            stream.flying = None
+            if reason is None:
+                self._delivered += count
+            else:
+                self._lost[reason] += count
+            for cut in following:
+                cut.pending[stream.index] -= count
+                if reason is None:
+                    cut.delivered += count
+                else:
+                    cut.lost[reason] += count
 
     # The calls of the agent.
 
@@ -256,9 +261,9 @@ class Accumulator:
             batches: list[Batch] = []
             for stream in self.streams:
                 self._seal(stream)
-                while stream.sealed:
-                    batches.append(stream.pop())
-                    self._count_outcome(batches[-1], reason)
+                while (batch := stream.take()) is not None:
+                    batches.append(batch)
+                    self.settle(batch, reason)
             return sorted(batches, key=lambda batch: batch.order)
 
     def fill(self) -> float:
@@ -426,30 +431,36 @@ class Accumulator:
 
     def _evict_oldest(self) -> bool:
         """Lose the oldest message that is not in flight. False if there is none."""
-        try:
-            oldest = min(
-                (stream for stream in self.streams if stream.queued),
-                key=lambda stream: stream.sealed[0].order if stream.sealed else stream.order,
-            )
-            if not oldest.sealed:
-                self._seal(oldest)
-            batch = oldest.pop()
-        except (ValueError, IndexError):  # pragma: no cover (a call in the middle of this one took it)
-            return False
-        if batch.count > 1:
-            message = batch.pop_oldest()
-            oldest.push(batch, front=True)
-        else:
-            message = batch
-        self._evicted.append(message)
-        self._count_outcome(message, LossReason.QUEUE_FULL)
-        return True
+        while True:
+            try:
+                oldest = min(
+                    (stream for stream in self.streams if stream.queued),
+                    key=lambda stream: stream.sealed[0].order if stream.sealed else stream.order,
+                )
+                if not oldest.sealed:
+                    self._seal(oldest)
+                batch = oldest.sealed[0]
+            except (ValueError, IndexError):  # pragma: no cover (a call in the middle of this one took it)
+                return False
+            count = batch.count
+            message = batch.oldest() if count > 1 else batch
+            size, following = message.size, self._following(batch)
+            # Until here nothing has changed, and from here on nothing is called, as in `_seal`.
+            if oldest.sealed and oldest.sealed[0] is batch and batch.count == count:
+                if count > 1:
+                    batch.start += size
+                    batch.count -= 1
+                else:
+                    del oldest.sealed[0]
+                oldest.sealed_messages -= 1
+                oldest.sealed_bytes -= size
+                self._evicted += (message,)
+                self._lost[LossReason.QUEUE_FULL] += 1
+                for cut in following:
+                    cut.pending[oldest.index] -= 1
+                    cut.lost[LossReason.QUEUE_FULL] += 1
+                return True
 
-    def _count_outcome(self, batch: Batch, reason: LossReason | None) -> None:
-        if reason is None:
-            self._delivered += batch.count
-        else:
-            self._lost[reason] += batch.count
-        for cut in self._cuts:
-            if batch.epoch <= cut.epoch:
-                cut.settle(batch.lane, batch.count, reason)
+    def _following(self, batch: Batch) -> list[Cut]:
+        """Return the cuts that *batch* falls under."""
+        return [cut for cut in self._cuts if batch.epoch <= cut.epoch]

@@ -39,12 +39,12 @@ class Batch:
         failing_since: When its first attempt failed, on the lane's clock; None before.
         searching: Whether it is part of a refused batch in which the guilty message is sought.
         suspected: Whether the guilty message must be in it, as its older half was delivered whole.
+        start: Where its messages begin: behind those that were displaced.
         partner: The newer half that is cleared of suspicion when a guilty message is found in this one.
     """
 
     __slots__ = (
         "_lines",
-        "_start",
         "attempts",
         "count",
         "endpoint",
@@ -54,6 +54,7 @@ class Batch:
         "order",
         "partner",
         "searching",
+        "start",
         "suspected",
     )
 
@@ -68,8 +69,8 @@ class Batch:
         order: int = 0,
     ) -> None:
         self._lines = lines
-        # Where the messages begin that `pop_oldest` has left; 1 is behind the bracket.
-        self._start = 1
+        # 1 is behind the bracket.
+        self.start: int = 1
         self.endpoint: Endpoint = endpoint
         self.count: int = count
         self.lane: int = lane
@@ -98,7 +99,7 @@ class Batch:
     @property
     def size(self) -> int:
         """What counts against the bounds, in bytes: each message and one separator. Splitting keeps the sum."""
-        return len(self._lines) - self._start
+        return len(self._lines) - self.start
 
     @property
     def body_size(self) -> int:
@@ -114,9 +115,9 @@ class Batch:
         """
         if self.endpoint is not Endpoint.BATCH:
             return self._lines[1:-1]
-        if self._start == 1:
+        if self.start == 1:
             return self._lines.replace(b"\n", b",")
-        return OPEN + self._lines[self._start :].replace(b"\n", b",")
+        return OPEN + self._lines[self.start :].replace(b"\n", b",")
 
     def messages(self) -> list[dict[str, Any]]:
         """Decode the messages, oldest first."""
@@ -124,15 +125,13 @@ class Batch:
 
     def lines(self) -> list[bytes]:
         """Return the messages as encoded, oldest first, without their newlines."""
-        return self._lines[self._start : -1].split(b"\n") if self.count else []
+        return self._lines[self.start : -1].split(b"\n") if self.count else []
 
-    def pop_oldest(self) -> Batch:
-        """Take the oldest message out, as a batch of its own. This one must hold at least two."""
-        end = self._lines.index(b"\n", self._start)
-        oldest = self._like([self._lines[self._start : end]])
-        self._start = end + 1
-        self.count -= 1
-        return oldest
+    def oldest(self) -> Batch:
+        """Return the oldest message as a batch of its own; it stays in this one."""
+        start = self.start
+        # Of the last one -1, where the bracket stands.
+        return self._like([self._lines[start : self._lines.find(b"\n", start)]])
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split in two, the older half first and, of an odd number, smaller."""

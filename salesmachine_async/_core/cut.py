@@ -20,29 +20,21 @@ class Cut:
         pending: Messages without an outcome then, per lane.
     """
 
-    __slots__ = ("_delivered", "_lost", "_pending", "accepted", "epoch")
+    __slots__ = ("accepted", "delivered", "epoch", "lost", "pending")
 
     def __init__(
         self, epoch: int, *, accepted: int, delivered: int, lost: Counter[LossReason], pending: list[int]
     ) -> None:
         self.epoch = epoch
         self.accepted = accepted
-        self._delivered = delivered
-        self._lost = Counter(dict.fromkeys(LossReason, 0) | lost)
-        self._pending = pending
-
-    def settle(self, lane: int, count: int, reason: LossReason | None) -> None:
-        """Count an outcome: delivered when *reason* is None."""
-        self._pending[lane] -= count
-        if reason is None:
-            self._delivered += count
-        else:
-            self._lost[reason] += count
+        self.delivered = delivered
+        self.lost = Counter(dict.fromkeys(LossReason, 0) | lost)
+        self.pending = pending
 
     def settled(self, but_for_lanes: Collection[int] = ()) -> bool:
         """Whether nothing is pending, except perhaps in those lanes."""
-        return not any(count and lane not in but_for_lanes for lane, count in enumerate(self._pending))
+        return not any(count and lane not in but_for_lanes for lane, count in enumerate(self.pending))
 
     def report(self) -> Report:
         """Return the counts as they are now."""
-        return Report(delivered=self._delivered, lost=+self._lost, pending=sum(self._pending))
+        return Report(delivered=self.delivered, lost=+self.lost, pending=sum(self.pending))

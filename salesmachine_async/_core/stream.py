@@ -21,11 +21,13 @@ class Stream:
         order: When the open batch was opened, relative to others.
         sealed: Batches to send, oldest first; their messages and bytes beside it.
         in_flight: Messages taken by the lane and not settled yet; their bytes beside it.
+        flying: The batch they are in; None when there is none.
     """
 
     __slots__ = (
         "count",
         "count_limit",
+        "flying",
         "granted_full",
         "in_flight",
         "in_flight_bytes",
@@ -46,6 +48,7 @@ class Stream:
         self.sealed: deque[Batch] = deque()
         self.sealed_messages = self.sealed_bytes = 0
         self.in_flight = self.in_flight_bytes = 0
+        self.flying: Batch | None = None
 
     @property
     def queued(self) -> int:
@@ -57,38 +60,33 @@ class Stream:
         """Their bytes, less the open batch's bracket."""
         return self.sealed_bytes + len(self.open) - len(OPEN)
 
-    def push(self, batch: Batch, *, front: bool = False) -> None:
-        """Queue a sealed batch."""
-        # Both first, here and below: `a += b.size` reads *a*, calls, and writes; a call in the middle would be undone.
-        count, size = batch.count, batch.size
-        queue = self.sealed.appendleft if front else self.sealed.append
-        self.sealed_messages += count
-        self.sealed_bytes += size
-        queue(batch)
-
-    def pop(self) -> Batch:
-        """Take the oldest sealed batch."""
-        while True:
+    def take(self) -> Batch | None:
+        """Move the oldest sealed batch in flight, if there is one; all at once, whatever a signal handler raises."""
+        while self.sealed:
             batch = self.sealed[0]
             count, size = batch.count, batch.size
             # Else a call in the middle has displaced it, or its oldest message.
-            if batch is self.sealed[0] and batch.count == count:
+            if self.sealed and self.sealed[0] is batch and batch.count == count:
                 self.sealed_messages -= count
                 self.sealed_bytes -= size
+                self.in_flight += count
+                self.in_flight_bytes += size
+                self.flying = batch
                 del self.sealed[0]
                 return batch
+        return None
 
-    def take_off(self, batch: Batch) -> None:
-        """Count a batch as in flight."""
+    def replace(self, batch: Batch, *parts: Batch) -> None:
+        """Queue in the place of a batch in flight what it was made of, oldest first; at the front, and all at once."""
         count, size = batch.count, batch.size
-        self.in_flight += count
-        self.in_flight_bytes += size
-
-    def land(self, batch: Batch) -> None:
-        """Count a batch as in flight no more."""
-        count, size = batch.count, batch.size
+        parts = parts[::-1]
+        queue = self.sealed.extendleft
         self.in_flight -= count
         self.in_flight_bytes -= size
+        self.flying = None
+        self.sealed_messages += count
+        self.sealed_bytes += size
+        queue(parts)
 
     @property
     def promised(self) -> int:

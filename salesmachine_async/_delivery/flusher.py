@@ -375,6 +375,8 @@ class Flusher:
         self._draining = None
         self.state = State.CLOSED  # before anything is awaited: a flush meanwhile must not start lanes again
         await self._end_lanes()
+        # Displaced by a call that a signal handler broke off before it could tell.
+        self._hooks.lost(LossReason.QUEUE_FULL, None, self._accumulator.take_evicted())
         abandoned = self._accumulator.abandon(LossReason.CLOSED)
         self._progress()
         self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)

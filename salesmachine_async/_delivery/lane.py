@@ -125,15 +125,16 @@ class Lane:
 
     def recover(self) -> None:
         """Return what is in flight to the queue: nobody is going to send it any more."""
-        batch, self._batch = self._batch, None
+        # The stream knows it too, should a signal handler have raised before it was noted here.
+        batch, self._batch = self._batch or (None if self._retired else self.stream.flying), None
         self.sending = False
         if batch is not None:
             self._around.accumulator.put_back(batch)
 
     def retire(self) -> None:
         """Recover, and take no other batch, should the task live on."""
-        self._retired = True
         self.recover()
+        self._retired = True
         with suppress(RuntimeError):  # its loop is closed
             self.sealed.set()
 

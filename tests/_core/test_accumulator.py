@@ -1273,7 +1273,7 @@ def test_a_call_inside_a_call_loses_nothing(name: str, times: int) -> None:
         inside.clear()
 
 
-@pytest.mark.parametrize("name", ["opens", "short", "seals", "last", "refused", "alias", "seal_open", "counts", "fill"])
+@pytest.mark.parametrize("name", [name for name in SCENES if name != "abandon"])
 def test_a_call_broken_off_loses_nothing(name: str) -> None:
     """Wherever a signal handler raises, the lock is free, earlier messages are found again once, and the law holds."""
 
@@ -1289,9 +1289,14 @@ def test_a_call_broken_off_loses_nothing(name: str) -> None:
         except Interrupted:
             pass
         it = state.it
+        (stream,) = it.streams
+        # As a lane does that is ended by it.
+        if stream.flying is not None:
+            it.put_back(stream.flying)
         with ThreadPoolExecutor(1) as other:
             flags = other.submit(add_all, it, 200, size=60).result()[0]
-        found = numbers(*drained(it))
+        settled = state.taken if name == "settle" and it.counts().delivered else []
+        found = numbers(*it.take_evicted(), *settled, *drained(it))
         counts = it.counts()
         assert law_holds(counts), point
         assert len(set(found)) == len(found) == counts.accepted, point

