@@ -140,9 +140,9 @@ def command(
     Nothing is dropped: the reader waits for the server. Ctrl-C stops reading,
     delivers what was read and keeps a checkpoint beside the file; a second one
     stops at once. --resume continues. Rows that were being sent when the process
-    was killed are then sent again. Each has the same messageId every time (made of
-    its text and its line), so a server that checks messageIds, as the sandbox does,
-    counts it once.
+    was killed are then sent again. Each has the same messageId every time (made
+    of its text, line and file name), so a server that checks messageIds, as the
+    sandbox does, counts it once.
 
     created_at is ISO 8601 or an epoch; rows without one get the current time.
     """

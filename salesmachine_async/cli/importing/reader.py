@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
@@ -61,10 +62,19 @@ class Reading:
     piece: int = 500
 
     def digest(self, what: Input) -> bytes:
-        """Digest all that makes the same text another message."""
+        """Digest the options that make the same text another message."""
         shape = self.shape
         told = [shape.kind, dict(shape.names), dict(shape.constants), dict(shape.types), what.csv and what.delimiter]
         return hashlib.blake2b(orjson.dumps(told, option=orjson.OPT_SORT_KEYS), digest_size=SALT_BYTES).digest()
+
+    def salt(self, what: Input) -> bytes:
+        """
+        Digest all that makes the same text on the same line another message: the options, and the file's name.
+
+        Without the name, the same visit on the first line of Monday's and of Tuesday's file would be one.
+        """
+        name = os.fsencode(Path(what.path).name.removesuffix(".gz"))
+        return hashlib.blake2b(self.digest(what) + name, digest_size=SALT_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class Opened:
     def __init__(self, what: Input, reading: Reading) -> None:
         self.source = Source(what.path)
         try:
-            salt = reading.digest(what)
+            salt = reading.salt(what)
             self._rows: CsvRows | NdjsonRows
             if what.csv:
                 self._rows = CsvRows(self.source.chunks(), salt, what.delimiter, what.name)

@@ -193,6 +193,19 @@ def test_rows_that_the_server_refuses(tmp_path: Path) -> None:
             assert sandbox.summary()["events"] == 297
 
 
+def test_the_same_row_of_two_files_is_two_messages(tmp_path: Path) -> None:
+    """On the same line of Monday's and of Tuesday's file; the same file imported again, also packed, is the same."""
+    monday, tuesday = (write(tmp_path / f"{day}.ndjson", events(2)) for day in ("mon", "tue"))
+    packed = tmp_path / "packed" / "mon.ndjson.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(monday.read_bytes()))
+    with serve() as sandbox:
+        for file, arrived, doubled in ((monday, 2, 0), (tuesday, 4, 0), (monday, 4, 2), (packed, 4, 4)):
+            assert import_json(file, **keys(sandbox))[0].status == 0
+            summary = sandbox.summary()
+            assert (summary["events"], summary["duplicates"]) == (arrived, doubled)
+
+
 def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
     """What an earlier import rejected is somebody's work by now: status 2, and the checkpoint stays too."""
     file, rejects = write(tmp_path / "a.ndjson", [{"object": "note"}, *events(99), {}, *events(3000)]), tmp_path / "r"
