@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 BIN := $(VENV)/bin
 COVERAGE := $(BIN)/python -m coverage
+# One more than there are cores: many tests wait for another process.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
 .PHONY: help demo test test-matrix lint bench bench-other clean
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(COVERAGE) erase
-	$(COVERAGE) run -m pytest -n auto --dist loadfile
+	$(COVERAGE) run -m pytest -n $(WORKERS) --dist worksteal
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=95
 	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100
