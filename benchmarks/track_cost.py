@@ -194,6 +194,19 @@ def ask(options: Options) -> Result:
     return result
 
 
+def _made_of(floor: float) -> str:
+    """Say what the promises of a call cost by themselves."""
+    with Worker("salesmachine-async", 1) as worker:
+        parts: dict[str, float] = worker.call("_parts:parts")
+    whole = sum(parts.values())
+    return (
+        "What a call does beside the floor, each part by itself in a loop, in ns: "
+        + ", ".join(f"{name} {cost:.0f}" for name, cost in parts.items())
+        + f"; together {whole:.0f}, which with the floor is {(floor + whole) / floor:.2f} x. The rest are the bounds, "
+        "the time stamp, the sealing of every hundredth message, and caches that are less warm than in a loop."
+    )
+
+
 def _ask_agent(options: Options, sink: Sink, result: Result) -> None:
     """Measure the agent and the floor."""
     messages = options.count(60_000, 9000)
@@ -214,6 +227,7 @@ def _ask_agent(options: Options, sink: Sink, result: Result) -> None:
         f"{len(orjson.dumps(message('100000', EVENT, SMALL))) + 1} bytes, of the large: "
         f"{len(orjson.dumps(message('100000', EVENT, PARAMS['large']))) + 1}."
     )
+    result.notes.append(_made_of(first["floor"]))
     result.bars.append(Bar("track(), small params, from the loop, over the floor", first["ratio"], 2.5, unit=" x"))
     result.bars.append(
         Bar("track(), 2 KB params, from the loop, over the floor", rows[CASES[4]]["ratio"], 2.5, unit=" x")

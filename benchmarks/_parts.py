@@ -1,0 +1,71 @@
+"""What a call is made of: the price of each of its promises by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from benchmarks._messages import EVENT, SMALL
+
+CALLS: Final = 20_000
+ROUNDS: Final = 7
+
+
+def parts() -> dict[str, float]:
+    """Return nanoseconds of CPU time for each part, less those of an empty function; the least of some rounds."""
+    lock = threading.RLock()
+    acquire, release = lock.acquire, lock.release
+    numbers = iter(range(10**9))
+    names = ["100000001"] * 2
+
+    def locked() -> None:
+        try:
+            acquire()
+        except BaseException:
+            release()
+            raise
+        release()
+
+    def checked(contact_uid: Any = "1", event_uid: Any = EVENT, params: Any = SMALL) -> bool:
+        return (
+            type(contact_uid) is not str
+            or type(event_uid) is not str
+            or not contact_uid
+            or not event_uid
+            or (type(params) is not dict and params is not None)
+        )
+
+    def with_keywords(_uid: str, _event: str, _params: Any = None, *, _at: Any = None, _id: Any = None) -> None:
+        pass
+
+    def two_functions() -> None:
+        _empty()
+        _empty()
+
+    timed: dict[str, Callable[[], object]] = {
+        "the call's keyword-only arguments": lambda: with_keywords("1", EVENT, SMALL),
+        "checking the arguments": checked,
+        "a copy of the params": SMALL.copy,
+        "the clock": time.time,
+        "an id": lambda: names[0] + names[1] if next(numbers) else None,
+        "the lock": locked,
+        "two functions more": two_functions,
+    }
+    nothing = _least(_empty)
+    return {name: max(0.0, _least(part) - nothing) for name, part in timed.items()}
+
+
+def _empty() -> None:
+    pass
+
+
+def _least(part: Callable[[], object]) -> float:
+    rounds: list[float] = []
+    for _ in range(ROUNDS):
+        started = time.thread_time_ns()
+        for _ in range(CALLS):
+            part()
+        rounds.append((time.thread_time_ns() - started) / CALLS)
+    return min(rounds)
