@@ -117,6 +117,7 @@ async def test_a_message_of_another_thread_wakes_the_loop() -> None:
         async with asyncio.timeout(5):
             while len(carrier.delivered) < 101:
                 await asyncio.sleep(0.005)
+        assert agent.stats().delivered == 101
 
 
 @pytest.mark.parametrize("step", ["_add", "_follow_up"])

@@ -609,6 +609,7 @@ async def test_close_without_a_request_does_nothing() -> None:
     transport = HttpTransport(TOKEN, SECRET)
     await transport.aclose()
     await transport.aclose()
+    assert transport._session is None
 
 
 @pytest.fixture

@@ -9,10 +9,13 @@ import warnings
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from salesmachine_async import (
     AgentClosed,
+    CertificateRejected,
     ConfigError,
     ConnectionFailed,
     RateLimited,
@@ -235,11 +238,27 @@ async def test_redirects_are_not_followed() -> None:
         assert len(server.seen) == 1
 
 
-async def test_a_context_of_ones_own(sandbox: Sandbox) -> None:
-    """An SSL context can be given, for a private certificate authority."""
-    context = ssl.create_default_context()
-    async with AccessClient(TOKEN, base_url=sandbox.url, ssl_context=context) as api:
-        await api.ping()
+async def test_a_context_of_ones_own() -> None:
+    """An SSL context can be given, for a private certificate authority; without it, its certificate is refused."""
+    authority, ours = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(ours)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(theirs)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"status": "success"})
+
+    application = web.Application()
+    application.router.add_post("/v1/ping", answer)
+    server = TestServer(application, host="localhost", scheme="https")
+    await server.start_server(ssl=theirs)
+    async with server:
+        url = f"https://localhost:{server.port}"
+        async with AccessClient(TOKEN, base_url=url, ssl_context=ours) as api:
+            await api.ping()
+        async with AccessClient(TOKEN, base_url=url, retry=None) as api:
+            with pytest.raises(CertificateRejected):
+                await api.ping()
 
 
 async def test_calls_go_through_a_proxy() -> None:

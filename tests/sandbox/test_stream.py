@@ -209,6 +209,7 @@ async def test_a_listener_that_leaves_is_forgotten(client: Client, sandbox: Sand
     while feed._listeners:
         await client.contact("1")
         await asyncio.sleep(0.001)
+    assert sandbox.summary()["contacts"] == 1
 
 
 async def test_a_listener_that_left_before_the_answer_is_no_bug(

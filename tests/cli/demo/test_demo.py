@@ -171,5 +171,6 @@ async def test_killed() -> None:
     process, pids = await driving()
     os.kill(process.pid, signal.SIGKILL)
     await end(process)
+    assert pids
     while any(map(alive, pids)):  # bounded by the test's time-out
         await asyncio.sleep(0.01)
