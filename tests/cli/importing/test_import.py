@@ -562,12 +562,14 @@ def test_interrupted_twice(tmp_path: Path) -> None:
         assert b"Interrupted" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         # Long before the answer to what is under way, and before the ten seconds that the first one would wait.
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=9)
         assert process.returncode == 130, (out, err)
         assert b"sent, but not answered" in out
         sandbox.faults([])
         ended, told = import_json(file, "--resume", **keys(sandbox))
-        assert (ended.status, told["delivered"], told["resumed"]) == (0, 3000, 250), ended
+        assert (ended.status, told["delivered"]) == (0, 3000), ended
+        # Five batches were taken; the answer to the last may have been under way still.
+        assert told["resumed"] in (200, 250)
         assert numbers(sandbox) == list(range(3000))
 
 
