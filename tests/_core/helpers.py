@@ -1,15 +1,20 @@
-"""What several of these tests need: strict JSON, lines of a known size, a crash-proof place to run a snippet."""
+"""What several of these tests need: strict JSON, lines of a known size, interruptions, a crash-proof place to run."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import count
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 from salesmachine_async._core.accumulator import Accumulator, Counts
 from salesmachine_async._core.batch import Batch
+from salesmachine_async.policy import Batching, Overflow, QueueLimits
+
+PLENTY: Final = 10**6
 
 
 def strict_loads(text: bytes | str) -> Any:
@@ -48,6 +53,60 @@ def numbers(*batches: Batch) -> list[int]:
 def law_holds(counts: Counts) -> bool:
     """Every accepted message is delivered, lost, queued or in flight; none is two of these."""
     return counts.accepted == counts.delivered + counts.lost.total() + counts.queued + counts.in_flight
+
+
+def accumulator(
+    batch: int = 100,
+    batch_bytes: int = PLENTY,
+    queue: int = PLENTY,
+    queue_bytes: int = 10 * PLENTY,
+    overflow: Overflow = Overflow.DROP_NEWEST,
+    lanes: int = 1,
+) -> Accumulator:
+    """Return one with roomy bounds, but for those that are given."""
+    return Accumulator(
+        Batching(max_messages=batch, max_bytes=batch_bytes),
+        QueueLimits(max_messages=queue, max_bytes=queue_bytes, overflow=overflow),
+        lanes,
+    )
+
+
+def add_all(it: Accumulator, *which: int, uid: str = "a", size: int = 0) -> list[int]:
+    """Add messages of these numbers; returns the flags of each."""
+    return [it.add(uid, line(number, uid, size)) for number in which]
+
+
+def interrupted(outer: Callable[[], object], inner: Callable[[], object], point: int) -> bool:
+    """Run *outer*, and *inner* in the middle of it, at the so-manieth point; returns whether there was such a point."""
+
+    def at_its_point(now: int) -> None:
+        if now == point:
+            inner()
+
+    return interrupted_always(outer, at_its_point) >= point
+
+
+def interrupted_always(outer: Callable[[], object], inner: Callable[[int], object]) -> int:
+    """
+    Run *outer*, and *inner* with its number at every point where CPython looks for signals and other threads.
+
+    That is where a Python function begins, and where a built-in one has returned. Returns how many there were.
+    """
+    passed = 0
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal passed
+        if event in ("call", "c_return"):
+            passed += 1
+            inner(passed)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        outer()
+    finally:
+        sys.setprofile(before)
+    return passed
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -33,36 +33,14 @@ from salesmachine_async._core.accumulator import (
 from salesmachine_async._core.batch import Batch, Endpoint
 from salesmachine_async._core.stream import Stream
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
-from salesmachine_async.policy import Batching, Overflow, QueueLimits
+from salesmachine_async.policy import Overflow
 from salesmachine_async.report import LossReason, Report
 
-from .helpers import law_holds, line, numbers, uid_in_lane
-
-PLENTY = 10**6
-
-
-def accumulator(
-    batch: int = 100,
-    batch_bytes: int = PLENTY,
-    queue: int = PLENTY,
-    queue_bytes: int = 10 * PLENTY,
-    overflow: Overflow = Overflow.DROP_NEWEST,
-    lanes: int = 1,
-) -> Accumulator:
-    return Accumulator(
-        Batching(max_messages=batch, max_bytes=batch_bytes),
-        QueueLimits(max_messages=queue, max_bytes=queue_bytes, overflow=overflow),
-        lanes,
-    )
+from .helpers import PLENTY, accumulator, add_all, interrupted, law_holds, line, numbers, uid_in_lane
 
 
 class Interrupted(BaseException):
     """What a signal handler raises, as KeyboardInterrupt."""
-
-
-def add_all(it: Accumulator, *which: int, uid: str = "a", size: int = 0) -> list[int]:
-    """Add messages of these numbers; returns the flags of each."""
-    return [it.add(uid, line(number, uid, size)) for number in which]
 
 
 def take(it: Accumulator, lane: int = 0) -> Batch:
@@ -950,6 +928,14 @@ def switching_often() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+@pytest.fixture(params=["with the GIL", "without the GIL"])
+def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make accumulators as they are on builds with and without the GIL."""
+    enabled = request.param == "with the GIL"
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
+
+
+@pytest.mark.usefixtures("gil")
 @pytest.mark.parametrize(
     ("lanes", "queue", "overflow"),
     [(1, PLENTY, Overflow.DROP_NEWEST), (3, PLENTY, Overflow.DROP_NEWEST), (2, 50, Overflow.DROP_OLDEST)],
@@ -1119,31 +1105,6 @@ def test_a_finaliser_that_tracks() -> None:
 
 
 # The same, exhaustively: an inner call at every point where Python could run one.
-
-
-def interrupted(outer: Callable[[], object], inner: Callable[[], object], point: int) -> bool:
-    """
-    Run *outer*, and *inner* in the middle of it, at the so-manieth point where CPython looks for signals.
-
-    That is where a Python function begins, and where a built-in one has returned. Returns whether there was such a
-    point.
-    """
-    passed = 0
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal passed
-        if event in ("call", "c_return"):
-            passed += 1
-            if passed == point:
-                inner()
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        outer()
-    finally:
-        sys.setprofile(before)
-    return passed >= point
 
 
 @dataclass

@@ -1,0 +1,190 @@
+"""The short way of a call, without the lock: what other threads do meanwhile, wherever CPython lets them."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import count, product
+from typing import Final
+
+import pytest
+
+from salesmachine_async._core.accumulator import NOTHING, REFUSED, Accumulator
+from salesmachine_async._core.batch import Batch
+from salesmachine_async.policy import Overflow
+
+from .helpers import accumulator, add_all, interrupted_always, law_holds, line, numbers, uid_in_lane
+
+# Where the interpreter looks whether it is another thread's turn, and what may run code of any kind.
+SWITCHING: Final = (
+    "CALL",
+    "PRECALL",
+    "RESUME",
+    "JUMP_BACKWARD",
+    "POP_JUMP_BACKWARD",
+    "SEND",
+    "YIELD",
+    "FOR_",
+    "LOAD_GLOBAL",
+)
+
+BATCH: Final = 4
+QUEUE: Final = 14
+SIZE: Final = 64
+
+
+def test_a_call_within_the_grant_is_one_step() -> None:
+    """In the bytecode nothing between the look at the grant and the last count lets another thread in."""
+    steps = [(each.opname, each.argval) for each in dis.get_instructions(Accumulator.add)]
+    first = min(at for at, (_, value) in enumerate(steps) if value == "room")
+    last = max(at for at, step in enumerate(steps) if step == ("STORE_ATTR", "count"))
+    between = {name for name, _ in steps[first:last]}
+    assert {"LOAD_ATTR", "STORE_ATTR", "COMPARE_OP", "BINARY_OP"} <= between
+    assert [name for name in between if name.startswith(SWITCHING)] == []
+
+
+def test_without_a_gil_every_call_takes_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way is one step only where one thread at a time runs Python."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    it = accumulator()
+    add_all(it, 1)
+    with ThreadPoolExecutor(1) as other:
+        with it._lock:
+            adding = other.submit(add_all, it, 2)
+            assert not wait([adding], timeout=0.1).done
+        assert adding.result(20) == [NOTHING]
+
+
+def test_with_a_gil_a_call_within_the_grant_takes_no_lock() -> None:
+    """Nor does it wait for one that another thread holds."""
+    it = accumulator()
+    add_all(it, 1)
+    with ThreadPoolExecutor(1) as other, it._lock:
+        assert other.submit(add_all, it, 2).result(20) == [NOTHING]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    An accumulator with room for QUEUE messages of SIZE bytes, and a call that holds the lock.
+
+    Args:
+        name: Which call; it may add the messages from 100 on.
+        lanes: How many.
+        overflow: The policy.
+        held: How many messages it holds.
+        first: So many of them go to the last lanes, one to each, and the rest to the first lane; or else in turns.
+    """
+
+    name: str
+    lanes: int
+    overflow: Overflow
+    held: int
+    first: int = 0
+
+    def run(self, point: int, *, nested: bool = False) -> tuple[bool, int]:
+        """
+        Play it with other threads in the middle, at the so-manieth point; then look whether all is well.
+
+        Args:
+            point: Which.
+            nested: Whether a signal handler tracks at this point, the long way if need be. Other threads then come
+                at each later point. It, or the message it interrupts, may exceed a bound by itself.
+
+        Returns whether there was such a point, and how many messages other threads added meanwhile.
+        """
+        it = accumulator(BATCH, BATCH * SIZE + 1, QUEUE, QUEUE * SIZE, self.overflow, self.lanes)
+        uids = [uid_in_lane(it, lane) for lane in range(self.lanes)]
+        for number in range(self.held):
+            lane = number % self.lanes if not self.first else self.lanes - 1 - number if number < self.first else 0
+            assert not it.add(uids[lane], line(number, size=SIZE)) & REFUSED
+        taken: list[Batch] = []
+        accepted: list[int] = []
+
+        def meanwhile(now: int) -> None:
+            if nested and now == point and it.add(uids[-1], line(101, size=SIZE)) != REFUSED:
+                accepted.append(101)
+            if (now > point) if nested else (now == point):
+                accepted.extend(use_up_grants(it, uids, 1000 * now))
+
+        met = interrupted_always(lambda: self.call(it, uids[0], accepted, taken), meanwhile) >= point
+        added = len(accepted)
+        accepted += use_up_grants(it, uids, 200)
+        counts = it.counts()
+        assert law_holds(counts)
+        assert counts.queued + counts.in_flight <= QUEUE + nested
+        assert counts.queued_bytes + sum(batch.size for batch in taken) <= (QUEUE + 2 * nested) * SIZE
+        batches = [*it.take_evicted(), *taken, *everything(it)]
+        assert all(batch.count == len(batch.messages()) <= BATCH for batch in batches)
+        assert all(batch.size <= (BATCH + 2 * nested) * SIZE for batch in batches)
+        assert sorted(numbers(*batches)) == sorted([*range(self.held), *accepted])
+        return met, added
+
+    def call(self, it: Accumulator, uid: str, accepted: list[int], taken: list[Batch]) -> None:
+        match self.name:
+            case "add" | "add a large one" | "alias":
+                add = it.add_alias if self.name == "alias" else it.add
+                size = 2 * SIZE if self.name == "add a large one" else SIZE
+                if not add(uid, line(100, size=size)) & REFUSED:
+                    accepted.append(100)
+            case "take":
+                taken += [batch for batch in [it.take(it.streams[0])] if batch is not None]
+            case "counts":
+                assert law_holds(it.counts())
+            case _:
+                actions: dict[str, Callable[[], object]] = {
+                    "seal": lambda: it.seal_open(it.streams[0]),
+                    "cut": it.cut,
+                    "fill": it.fill,
+                }
+                actions[self.name]()
+
+
+def use_up_grants(it: Accumulator, uids: list[str], start: int) -> list[int]:
+    """Do what other threads can do without the lock: add as many messages as all lanes are granted."""
+    added: list[int] = []
+    for stream, uid in zip(it.streams, uids, strict=True):
+        while stream.room >= SIZE and stream.count < stream.count_limit:
+            added.append(start + len(added))
+            assert it.add(uid, line(added[-1], size=SIZE)) == NOTHING
+    return added
+
+
+def everything(it: Accumulator) -> list[Batch]:
+    """Seal and take all that is queued."""
+    batches: list[Batch] = []
+    for stream in it.streams:
+        it.seal_open(stream)
+        while (batch := it.take(stream)) is not None:
+            batches.append(batch)
+            it.settle(batch)
+    return batches
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("name", ["add", "add a large one", "alias", "cut", "seal", "take", "counts", "fill"])
+def test_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
+    """Wherever others use up what is granted, each message is found once, and no bound is exceeded."""
+    added = 0
+    for held, first in product(range(QUEUE + 1), range(lanes)):
+        for point in count(1):
+            met, others = Scene(name, lanes, overflow, held, first).run(point)
+            added += others
+            if not met:
+                break
+    assert added
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("name", ["add", "add a large one", "alias", "cut", "seal", "take", "fill"])
+def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
+    """It may exceed a bound by one message and no more, whatever others add meanwhile; and nothing is lost."""
+    for held in range(QUEUE + 1):
+        for point in count(1):
+            if not Scene(name, lanes, overflow, held).run(point, nested=True)[0]:
+                break
