@@ -131,6 +131,7 @@ class Agent:
         self._encode_event = _no_short_way if self._before_send else self._encoder.event
         self._encode_record = _no_short_way if self._before_send else self._encoder.record
         self._add = self._accumulator.add
+        self._stream = self._accumulator.unlocked
 
     def __repr__(self) -> str:
         """Show the live state: ``<Agent [open | 12 queued, 3412 bytes | 1 in flight]>``."""
@@ -225,19 +226,19 @@ class Agent:
         """
         if created_at is None and message_id is None:
             # Bound to a name first: calling an attribute of the instance looks the name up in the class too, which
-            # CPython 3.11 does not specialise (25 ns each, here and in the rooms below).
+            # CPython 3.11 does not specialise (25 ns).
             encode_event = self._encode_event
             line = encode_event(contact_uid, event_uid, params)
             if line is not None:
-                add = self._add
-                try:
-                    flags = add(contact_uid, line)
-                    return True if flags == NOTHING else self._follow_up(contact_uid, flags)
-                except (AgentClosed, MessageTooLarge) as exc:
-                    return self._not_accepted(exc)
-                except BaseException as exc:
-                    self._broken_off(contact_uid, exc)
-                    raise
+                # The short way of `Accumulator.add`, as it stands there: another call would cost 55 ns.
+                stream = self._stream
+                size = len(line)
+                if stream is not None and size <= stream.room and stream.count < stream.count_limit:
+                    stream.open += line
+                    stream.room -= size
+                    stream.count += 1
+                    return True
+                return self._accept(contact_uid, line, self._add)
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
 

@@ -68,19 +68,23 @@ class Accumulator:
 
     Attributes:
         streams: One per lane.
+        unlocked: The only one, if there is but one, to which calls may add within the grant without the lock, in the
+            same statements as `add`. None where they must not.
         no_eviction: Threads (by `threading.get_ident`) whose calls must not displace older messages: those
             that are running an ``on_lost`` hook for displaced ones, or that hook would never end.
     """
 
     def __init__(self, batching: Batching, limits: QueueLimits, lanes: int = 1) -> None:
         self._lock = RLock()
-        if not _gil_enabled():
-            self.add = self.add_locked  # type: ignore[method-assign]
         self._batch_messages = min(batching.max_messages, limits.max_messages)
         self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
         self._limits = limits
         self.streams = tuple(Stream(index) for index in range(lanes))
         self._only = self.streams[0] if lanes == 1 else None
+        self.unlocked = self._only
+        if not _gil_enabled():
+            self.unlocked = None
+            self.add = self.add_locked  # type: ignore[method-assign]
         self.no_eviction: set[int] = set()
         self._closed = False
         self._epoch = 0
