@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,18 +14,8 @@ ROUNDS: Final = 7
 
 def parts() -> dict[str, float]:
     """Return nanoseconds of CPU time for each part, less those of an empty function; the least of some rounds."""
-    lock = threading.RLock()
-    acquire, release = lock.acquire, lock.release
     numbers = iter(range(10**9))
     names = ["100000001"] * 2
-
-    def locked() -> None:
-        try:
-            acquire()
-        except BaseException:
-            release()
-            raise
-        release()
 
     def checked(contact_uid: Any = "1", event_uid: Any = EVENT, params: Any = SMALL) -> bool:
         return (
@@ -40,18 +29,13 @@ def parts() -> dict[str, float]:
     def with_keywords(_uid: str, _event: str, _params: Any = None, *, _at: Any = None, _id: Any = None) -> None:
         pass
 
-    def two_functions() -> None:
-        _empty()
-        _empty()
-
     timed: dict[str, Callable[[], object]] = {
-        "the call's keyword-only arguments": lambda: with_keywords("1", EVENT, SMALL),
+        "a function with keyword-only arguments": lambda: with_keywords("1", EVENT, SMALL),
         "checking the arguments": checked,
         "a copy of the params": SMALL.copy,
         "the clock": time.time,
         "an id": lambda: names[0] + names[1] if next(numbers) else None,
-        "the lock": locked,
-        "two functions more": two_functions,
+        "one function more": lambda: _empty(),
     }
     nothing = _least(_empty)
     return {name: max(0.0, _least(part) - nothing) for name, part in timed.items()}

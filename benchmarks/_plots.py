@@ -81,7 +81,7 @@ def _web_latency(result: Result) -> Picture | None:
     costs = result.data.get("costs")
     if not costs:
         return None
-    bars = {name: max(cost["cpu"], 0.0) for name, cost in costs.items() if name != "nobody"}
+    bars = {name: max(cost["cpu"], 0.0) for name, cost in costs.items() if name != "no tracking"}
     return "What tracking every request costs a FastAPI application", "% more CPU per request, less is better", bars
 
 

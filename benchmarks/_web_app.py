@@ -19,19 +19,23 @@ import orjson
 from benchmarks._contestants import CONTESTANTS, Contestant, SalesmachineAsync
 from benchmarks._floor import message
 
-POSTED: Final = 100
 PAGE: Final = {"items": [{"sku": f"A-{number}", "name": f"Article {number}", "price": 9.9} for number in range(5)]}
 
 
 class BareClient:
     """
-    The floor of tracking in an asyncio application: encode, keep, and post every hundred with a bare aiohttp session.
+    The floor of tracking in an asyncio application: encode, keep, and post by the hundred with a bare aiohttp session.
 
     One post at a time, in order; no bounds, no thread safety, no linger, no retry.
+
+    Args:
+        url: The sink's.
+        batch: Messages in a post.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, batch: int) -> None:
         self._url = f"{url}/v1/batch"
+        self._batch = batch
         self._buffer = bytearray(b"[")
         self._count = 0
         self._full: list[bytes] = []
@@ -43,7 +47,7 @@ class BareClient:
         self._buffer += orjson.dumps(message(contact_uid, event_uid, params))
         self._buffer += b","
         self._count += 1
-        if self._count == POSTED:
+        if self._count == self._batch:
             self._seal()
 
     async def flush(self) -> None:
@@ -98,9 +102,9 @@ class Shop:
         return tracked
 
 
-async def serve(who: str, sink: str) -> None:
+async def serve(who: str, batch: int, sink: str) -> None:
     """Serve until standard input ends, then deliver what is left and tell how many requests were answered."""
-    contestant = await _opened(who, sink)
+    contestant = await _opened(who, batch, sink)
     shop = Shop(contestant.track if contestant is not None else None)
     uvicorn = importlib.import_module("uvicorn")
     server = uvicorn.Server(uvicorn.Config(shop.app, log_level="error", access_log=False, lifespan="off"))
@@ -117,13 +121,13 @@ async def serve(who: str, sink: str) -> None:
     print(json.dumps({"served": shop.served}), flush=True)
 
 
-async def _opened(who: str, sink: str) -> Contestant | BareClient | None:
+async def _opened(who: str, batch: int, sink: str) -> Contestant | BareClient | None:
     if who == "nobody":
         return None
     if who == "floor":
-        return BareClient(sink)
+        return BareClient(sink, batch)
     contestant = CONTESTANTS[who]()
-    contestant.open(sink)
+    contestant.open(sink, batch)
     if isinstance(contestant, SalesmachineAsync):
         await contestant.agent.start()
     return contestant
@@ -133,11 +137,12 @@ def run() -> None:
     """Read the arguments; run on uvloop if it is there, as `uvicorn` by itself does."""
     arguments = argparse.ArgumentParser(description="The web application of web_latency; prints its port.")
     arguments.add_argument("who")
+    arguments.add_argument("batch", type=int)
     arguments.add_argument("sink")
     parsed = arguments.parse_args()
     factory = importlib.import_module("uvloop").new_event_loop if importlib.util.find_spec("uvloop") else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(parsed.who, parsed.sink))
+        runner.run(serve(parsed.who, parsed.batch, parsed.sink))
 
 
 if __name__ == "__main__":

@@ -190,21 +190,20 @@ def _calls_alone(options: Options) -> dict[str, float]:
 def _limits(told: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[str]:
     """Say how near to the bars anything could come that makes a call of its own for each message."""
     dearer = alone["agent"] - alone["floor"]
+    floors = {batch: told[Run("floor", batch)]["rate"] for batch in (100, 500)}
+    shares = {batch: 1e6 / floor / (1e6 / floor + dearer) for batch, floor in floors.items()}
     notes = [
         f"The calls alone, undelivered: {alone['agent']:.2f} µs of CPU a message, the making of params included; the "
         f"floor's encoding {alone['floor']:.2f} µs. A client that cost nothing beyond the floor but these "
-        f"{dearer:.2f} µs for what a call promises (checks, id, time stamp, lock, bounds), one after the other as the "
-        "floor does it, would reach, of the floor: "
-        + ", ".join(
-            f"{1e6 / floor / (1e6 / floor + dearer):.2f} at {batch} a batch"
-            for batch in (100, 500)
-            for floor in (told[Run("floor", batch)]["rate"],)
-        )
+        f"{dearer:.2f} µs for what a call promises (checks, a copy of the params, id, time stamp, bounds), one after "
+        "the other as the floor does it, would reach, of the floor: "
+        + ", ".join(f"{share:.2f} at {batch} a batch" for batch, share in shares.items())
         + ". What is above that was won by encoding while a request is under way."
     ]
-    floor = told[Run("floor")]["rate"]
+    floor = floors[100]
     notes += [
-        f"The floor itself delivers {floor / told[Run(peer)]['rate']:.0f} times as fast as {peer}, at 100 a batch."
+        f"At 100 a batch the floor itself delivers {floor / told[Run(peer)]['rate']:.0f} times as fast as {peer}, and "
+        f"that share of it {shares[100] * floor / told[Run(peer)]['rate']:.0f} times."
         for peer in ("AsyncPosthog", "salesmachine-python")
         if Run(peer) in told
     ]

@@ -41,10 +41,10 @@ CALLS: Final = 2000
 # The bounds: what a section may cost over its floor. A seventh or so above what was measured on CPython 3.11 to 3.13
 # when they were set (in the comment). Memory addresses still move it by a few percent.
 SECTIONS: Final[dict[str, tuple[str, float]]] = {
-    "track, small": ("floor, small", 2.25),  # 1.83 to 1.99
-    "track, 2 KB": ("floor, 2 KB", 2.0),  # 1.68 to 1.74
-    "track, a Decimal": ("floor, small", 6.5),  # 5.55 to 5.72; it is safe against what the hook may do meanwhile
-    "contact, small": ("floor, contact", 2.55),  # 2.19 to 2.25
+    "track, small": ("floor, small", 2.05),  # 1.69 to 1.78
+    "track, 2 KB": ("floor, 2 KB", 2.05),  # 1.68 to 1.82
+    "track, a Decimal": ("floor, small", 6.3),  # 5.43 to 5.53; it is safe against what the hook may do meanwhile
+    "contact, small": ("floor, contact", 2.45),  # 2.09 to 2.13
 }
 # A batch of a hundred is a handful of blocks.
 BLOCKS_PER_CALL: Final = 0.15

@@ -1,13 +1,15 @@
-"""What all tests need: a Hypothesis profile, and aioresponses mended for the aiohttp of today."""
+"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, builds without a GIL."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
 import aioresponses.core
+import pytest
 from hypothesis import settings
 
 # The machines that run the tests are busy: how long an example takes says nothing.
@@ -28,3 +30,10 @@ aioresponses.core.ClientResponse = MockedResponse  # type: ignore[attr-defined]
 # A shell starts background jobs with SIGINT ignored, and so are then all processes under test that must hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["with the GIL", "without the GIL"])
+def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make accumulators as they are on builds with and without the GIL."""
+    enabled = request.param == "with the GIL"
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)

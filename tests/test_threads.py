@@ -14,6 +14,7 @@ import pytest
 from salesmachine_async import Agent, AgentClosed, Batching, QueueLimits, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import serve
+from tests._core.helpers import switches, switching_often
 from tests.carriers import Carrier
 
 THREADS = 8
@@ -68,11 +69,18 @@ async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: S
         assert seen == list(range(int(contact[-1]), each, 10))
 
 
-async def test_threads_track_while_the_loop_flushes_drains_and_closes() -> None:
+def test_a_call_within_the_grant_is_one_step() -> None:
+    """As that of the accumulator, of which it is a copy."""
+    assert switches(Agent.track, "room", "count") == []
+
+
+@pytest.mark.usefixtures("gil")
+@pytest.mark.parametrize("lanes", [1, 3])
+async def test_threads_track_while_the_loop_flushes_drains_and_closes(lanes: int) -> None:
     """Calls go on until the close; then they raise AgentClosed; what was accepted is what was delivered."""
     carrier = Carrier()
     limits = QueueLimits(max_messages=3000)
-    agent = Agent(transport=carrier, lanes=3, queue=limits, batching=Batching(max_messages=7, linger=0.001))
+    agent = Agent(transport=carrier, lanes=lanes, queue=limits, batching=Batching(max_messages=7, linger=0.001))
     await agent.start()
     accepted = [0] * THREADS
     closed = [False] * THREADS
@@ -80,7 +88,7 @@ async def test_threads_track_while_the_loop_flushes_drains_and_closes() -> None:
     def work(index: int) -> None:
         try:
             while True:
-                if agent.track(f"u{index}", "e"):
+                if agent.track(f"u{index}", "e", {"n": accepted[index]}):
                     accepted[index] += 1
                 else:
                     time.sleep(0.001)
@@ -88,21 +96,26 @@ async def test_threads_track_while_the_loop_flushes_drains_and_closes() -> None:
             closed[index] = True
 
     threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for _ in range(20):
-        await agent.flush(timeout=0.01)
-        with suppress(TimeoutError):  # the threads do not hold back, so the low-water mark may never be reached
-            await asyncio.wait_for(agent.drain(), 0.01)
-        stats = agent.stats()
-        assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
-    report = await agent.aclose(timeout=30)
-    for thread in threads:
-        await asyncio.to_thread(thread.join)
+    with switching_often():
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            await agent.flush(timeout=0.01)
+            with suppress(TimeoutError):  # the threads do not hold back, so the low-water mark may never be reached
+                await asyncio.wait_for(agent.drain(), 0.01)
+            stats = agent.stats()
+            assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
+            assert stats.queued + stats.in_flight <= 3000
+        report = await agent.aclose(timeout=30)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
     assert all(closed)
     assert report.ok
     assert report.delivered == sum(accepted) == agent.stats().accepted == len(carrier.delivered)
     assert len({message["messageId"] for message in carrier.delivered}) == report.delivered
+    for index in range(THREADS):
+        seen = [message["params"]["n"] for message in carrier.delivered if message["contact_uid"] == f"u{index}"]
+        assert seen == list(range(accepted[index]))
 
 
 async def test_a_message_of_another_thread_wakes_the_loop() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from types import FrameType
 from typing import Any, Final
@@ -107,6 +109,31 @@ def interrupted_always(outer: Callable[[], object], inner: Callable[[int], objec
     finally:
         sys.setprofile(before)
     return passed
+
+
+# Where the interpreter looks whether it is another thread's turn, and what may run code of any kind.
+_SWITCHING: Final = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "SEND", "YIELD", "FOR_")
+
+
+def switches(function: Callable[..., object], first: str, last: str) -> list[str]:
+    """Return at which instructions CPython may switch threads between the first look at an attribute and a store."""
+    steps = [(each.opname, each.argval) for each in dis.get_instructions(function)]
+    start = min(at for at, (_, value) in enumerate(steps) if value == first)
+    end = max(at for at, step in enumerate(steps) if step == ("STORE_ATTR", last))
+    between = [name for name, _ in steps[start:end]]
+    assert {"LOAD_ATTR", "STORE_ATTR", "COMPARE_OP", "BINARY_OP"} <= set(between)
+    return [name for name in between if name.startswith(_SWITCHING)]
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Let threads alternate as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 import threading
 import time
 from _thread import interrupt_main
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, product
 from types import FrameType
@@ -36,7 +35,7 @@ from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Overflow
 from salesmachine_async.report import LossReason, Report
 
-from .helpers import PLENTY, accumulator, add_all, interrupted, law_holds, line, numbers, uid_in_lane
+from .helpers import PLENTY, accumulator, add_all, interrupted, law_holds, line, numbers, switching_often, uid_in_lane
 
 
 class Interrupted(BaseException):
@@ -915,24 +914,6 @@ TestOperations.settings = settings(
 
 
 # Threads.
-
-
-@contextmanager
-def switching_often() -> Iterator[None]:
-    """Let threads alternate as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-@pytest.fixture(params=["with the GIL", "without the GIL"])
-def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make accumulators as they are on builds with and without the GIL."""
-    enabled = request.param == "with the GIL"
-    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
 
 
 @pytest.mark.usefixtures("gil")

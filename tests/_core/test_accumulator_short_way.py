@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,20 +15,7 @@ from salesmachine_async._core.accumulator import NOTHING, REFUSED, Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.policy import Overflow
 
-from .helpers import accumulator, add_all, interrupted_always, law_holds, line, numbers, uid_in_lane
-
-# Where the interpreter looks whether it is another thread's turn, and what may run code of any kind.
-SWITCHING: Final = (
-    "CALL",
-    "PRECALL",
-    "RESUME",
-    "JUMP_BACKWARD",
-    "POP_JUMP_BACKWARD",
-    "SEND",
-    "YIELD",
-    "FOR_",
-    "LOAD_GLOBAL",
-)
+from .helpers import accumulator, add_all, interrupted_always, law_holds, line, numbers, switches, uid_in_lane
 
 BATCH: Final = 4
 QUEUE: Final = 14
@@ -38,12 +24,7 @@ SIZE: Final = 64
 
 def test_a_call_within_the_grant_is_one_step() -> None:
     """In the bytecode nothing between the look at the grant and the last count lets another thread in."""
-    steps = [(each.opname, each.argval) for each in dis.get_instructions(Accumulator.add)]
-    first = min(at for at, (_, value) in enumerate(steps) if value == "room")
-    last = max(at for at, step in enumerate(steps) if step == ("STORE_ATTR", "count"))
-    between = {name for name, _ in steps[first:last]}
-    assert {"LOAD_ATTR", "STORE_ATTR", "COMPARE_OP", "BINARY_OP"} <= between
-    assert [name for name in between if name.startswith(SWITCHING)] == []
+    assert switches(Accumulator.add, "room", "count") == []
 
 
 def test_without_a_gil_every_call_takes_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
