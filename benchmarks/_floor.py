@@ -2,7 +2,7 @@
 The floor: the least that a tracking call can do in Python and still keep the message.
 
 A plain function that takes the arguments of the call, builds the message's dict (timestamp and id given), encodes it
-once and appends the bytes to a bytearray, which keeps them. No lock, no check, no bound, no clock, no id, no batch.
+once and appends the bytes to a bytearray, which keeps them. No check, no bound, no clock, no id, no batch.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Agent:
         )
         strict = self._on_invalid is Invalid.RAISE
         self._encoder = Encoder(str(uuid.uuid4())[:24], time.time, raise_invalid if strict else self._problems)
-        # The two steps of a call, bound once. With a hook on the messages there is no short way.
+        # The steps of a call, bound once. With a hook on the messages there is no short way of encoding.
         self._encode_event = _no_short_way if self._before_send else self._encoder.event
         self._encode_record = _no_short_way if self._before_send else self._encoder.record
         self._add = self._accumulator.add

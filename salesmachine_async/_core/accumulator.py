@@ -6,12 +6,14 @@ many messages and bytes; a call within the grant appends, counts, and is done. W
 the bounds of the whole queue, overflow, a closed agent) happens when a grant ends. Grants never add up to more than
 the room there is, so the bounds hold exactly.
 
-Everything here may be called from any thread. CPython lets another thread, a signal handler or a finaliser run only
-where code calls something, a function begins or a loop goes round: what does none of these is one step. A call
-within the grant is such a step, and needs no lock. All else happens under the lock, and revokes the grant before it
-reckons with the open batch; what it reads of other lanes, whose grants stand, it reads so that it errs on the safe
-side. (Where there is no GIL, every call takes the lock. With the GIL, a debugger that runs Python code between two
-lines of `Accumulator.add` could let another thread in there.)
+Everything here may be called from any thread. CPython lets another thread or a signal handler run only where code
+calls something, a function begins or a loop goes round; a finaliser also where the last reference to its object goes
+or, up to 3.11, a container is made. What does none of these is one step. A call within the grant is such a step, and
+needs no lock; it stands in `Accumulator.add`, and once more in `Agent.track`. All else happens under the lock, and
+ends the grant before it relies on what is in the open batch; what it reads of other lanes, whose grants stand, it
+reads so that it errs on the safe side. (Where there is no GIL, every call takes the lock. With the GIL, what runs
+Python code between two lines of such a step, a debugger or a tracer written in Python, could let another thread in
+there, and the batch be miscounted.)
 
 The lock is re-entrant, because a signal handler or a finaliser may track a message in the middle of a call that is
 tracking one. Counters are changed in statements that call nothing, so such a nested message is never lost; it, or the
@@ -284,9 +286,9 @@ class Accumulator:
             return 1 - min(messages / self._limits.max_messages, size / self._limits.max_bytes)
 
     def counts(self) -> Counts:
-        """Return all counts, of one and the same moment."""
+        """Return all counts. They add up; `queued_bytes` may include messages of calls that came meanwhile."""
         with self._lock:
-            # Read once, as calls go on meanwhile.
+            # Read once, as calls go on meanwhile, and so for both sides of the sum.
             opened = sum(stream.count for stream in self.streams)
             return Counts(
                 accepted=self._sealed_messages + opened,

@@ -9,7 +9,7 @@ from salesmachine_async._core.batch import OPEN, Batch
 
 class Stream:
     """
-    The queue of one lane. Only the `Accumulator` changes it.
+    The queue of one lane. Only the `Accumulator` changes it; and `Agent.track`, which adds to it within the grant.
 
     Attributes:
         index: Which lane.

@@ -578,7 +578,7 @@ def test_the_lock_is_new_in_a_forked_child() -> None:
 
     class Slow(bytes):
         def __len__(self) -> int:
-            # Called twice with the lock held, and once before.
+            # Called with the lock held.
             if not held.is_set() and threading.current_thread() is other:
                 held.set()
                 release.wait(30)
