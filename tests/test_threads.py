@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -72,6 +73,27 @@ async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: S
 def test_a_call_within_the_grant_is_one_step() -> None:
     """As that of the accumulator, of which it is a copy."""
     assert switches(Agent.track, "room", "count") == []
+
+
+@pytest.mark.usefixtures("gil")
+async def test_only_where_there_is_a_gil_a_call_does_without_the_lock() -> None:
+    """A call within the grant, which has the accumulator to itself: it asks for the lock only if there is no GIL."""
+    agent = Agent(transport=Carrier())
+    agent.track("u", "e")
+    asked = 0
+
+    class Lock:
+        def __enter__(self) -> None:
+            nonlocal asked
+            asked += 1
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    agent._accumulator._lock = Lock()  # type: ignore[assignment]
+    agent.track("u", "e")
+    assert asked == (not sys._is_gil_enabled())  # type: ignore[attr-defined]
+    assert (await agent.aclose()).delivered == 2
 
 
 @pytest.mark.usefixtures("gil")
