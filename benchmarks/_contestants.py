@@ -56,7 +56,7 @@ class SalesmachineAsync(Contestant):
     """This product."""
 
     distribution = "salesmachine-async"
-    settings = "defaults"
+    settings = "defaults, but for a queue that never refuses"
     asynchronous = True
 
     def open(

@@ -79,11 +79,9 @@ def ask(options: Options) -> Result:
         "salesmachine-async": "from salesmachine_async import Agent",
     }
     if options.peers:
-        codes |= {
-            name: statement
-            for name, statement in IMPORTS.items()
-            if name in installed(tuple(IMPORTS), quick=options.quick)[0]
-        }
+        names, missing = installed(tuple(IMPORTS), quick=options.quick)
+        result.notes += missing
+        codes |= {name: IMPORTS[name] for name in names}
     modules = {name: _modules(code) for name, code in codes.items()}
     times: dict[str, list[float]] = {name: [] for name in codes}
     for _ in range(options.pick(15, 3)):

@@ -119,7 +119,9 @@ def ask(options: Options) -> Result:
         for overflow in ("drop_newest", "drop_oldest"):
             with Worker("agent") as worker:
                 _agent(result, worker, sink, seconds, overflow, bound, cap)
-        if options.peers and not options.quick:
+        if options.peers and options.quick:
+            result.notes.append("Quick: peers skipped.")
+        elif options.peers:
             _ask_peers(result, stack, seconds)
     result.tables.insert(0, _agent_table(result))
     result.notes.append(

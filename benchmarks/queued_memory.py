@@ -31,11 +31,11 @@ METHOD: Final = (
     "Every figure from a new process: a client that does not deliver is given messages with different params, which "
     "are dropped by the caller at once. Allocated: what Python's allocators hold more than before (tracemalloc). "
     "Resident: what the process holds more than before, as the system sees it. Both as bytes per message and over the "
-    "bytes on the wire. The floor keeps the same messages in one bytearray."
+    "bytes on the wire. The floor keeps the same messages in one bytearray. Resident memory is told from 20,000 "
+    "messages up: below, it shows the system's pages only."
 )
-# Below this many the resident memory tells only about the system's pages.
 ENOUGH_FOR_RESIDENT: Final = 20_000
-# Told not to deliver, these drop the message; Mixpanel's buffer holds at most fifty.
+# Told not to deliver, these drop the message; Mixpanel's buffer holds at most fifty, as it comes.
 NOT_KEEPING: Final = ("posthog (threads)", "segment", "rudder", "mixpanel")
 
 
@@ -172,7 +172,7 @@ def _ask_peers(options: Options, result: Result) -> None:
     )
     result.notes.append(
         "confluent-kafka keeps its messages outside of Python's allocators: only its resident memory counts. "
-        f"Not compared, because they keep nothing unless they deliver: {', '.join(NOT_KEEPING)}."
+        f"Not compared, because they keep nothing, or next to nothing, unless they deliver: {', '.join(NOT_KEEPING)}."
     )
     result.data["peers"] = told
 

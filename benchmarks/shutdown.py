@@ -84,7 +84,9 @@ def ask(options: Options) -> Result:
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
         _ask_agent(options.pick(3, 1), messages, deadline, sink, stack.enter_context(Worker("agent")), result)
-        if options.peers and not options.quick:
+        if options.peers and options.quick:
+            result.notes.append("Quick: peers skipped.")
+        elif options.peers:
             _ask_peers(sink, deadline, result)
     return result
 
