@@ -34,13 +34,13 @@ from benchmarks._worker import Worker
 
 QUESTION: Final = "how many messages a second get from the call to confirmed delivery, and what does each cost?"
 METHOD: Final = (
-    "Each run makes a client, tracks messages with different params as fast as it can, lets the event loop turn "
-    "after every 100 calls where the client delivers on it (the floor does so too), and waits until everything is "
+    "Each run makes a client, tracks messages with different params as fast as it can, lets the event loop turn after "
+    "every 100 calls where the client delivers on it (the floor: at every request), and waits until everything is "
     "confirmed; the clock and the CPU time of the whole process (all threads) run from the first call to that moment. "
     "The sink counts the different messages. Runs take turns, in a new process each round, each after a short one "
     "that is not measured; the table has medians. The floor builds and encodes the same messages once, joins as many "
-    "as go in a batch and posts them one request after the other with a bare aiohttp session: no limits, no lock, no "
-    "order, no retry."
+    "as go in a batch and posts them one request after the other with a bare aiohttp session: no limits, no ids, no "
+    "retry, nothing for other threads."
 )
 TURN: Final = 100
 # Messages of a run before the measured one, in the same process.
@@ -203,7 +203,7 @@ def _limits(told: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[
     floor = floors[100]
     notes += [
         f"At 100 a batch the floor itself delivers {floor / told[Run(peer)]['rate']:.0f} times as fast as {peer}, and "
-        f"that share of it {shares[100] * floor / told[Run(peer)]['rate']:.0f} times."
+        f"{shares[100]:.2f} of the floor would be {shares[100] * floor / told[Run(peer)]['rate']:.0f} times as fast."
         for peer in ("AsyncPosthog", "salesmachine-python")
         if Run(peer) in told
     ]

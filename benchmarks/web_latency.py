@@ -36,8 +36,8 @@ from benchmarks._worker import ROOT, WorkerFailed
 QUESTION: Final = "what does tracking every request cost a FastAPI application?"
 METHOD: Final = (
     "A FastAPI application (one JSON route, uvloop and httptools if installed) under uvicorn, one process per way "
-    "of tracking, each with a sink of its own; wrk loads one after the other in turn, on as many connections. The "
-    "cost is the median of the ratios to the untracked application in the same turn: of the requests per second, "
+    "of tracking, each with a sink of its own; wrk loads one after the other in turn, always on as many connections. "
+    "The cost is the median of the ratios to the untracked application in the same turn: of the requests per second, "
     "and of the application's own CPU time per request (all its threads, delivery included), which other processes "
     "on the machine disturb less. In the end the number of different messages in the sink must be that of the "
     "requests answered. A hundred messages a batch, which is the agent's default; and a thousand, which suits an "
