@@ -13,9 +13,10 @@ ROUNDS: Final = 7
 
 
 def parts() -> dict[str, float]:
-    """Return nanoseconds of CPU time for each part, less those of an empty function; the least of some rounds."""
+    """Return nanoseconds of CPU time for each part, the least of some rounds."""
     numbers = iter(range(10**9))
     names = ["100000001"] * 2
+    params, clock = SMALL, time.time
 
     def checked(contact_uid: Any = "1", event_uid: Any = EVENT, params: Any = SMALL) -> bool:
         return (
@@ -29,13 +30,13 @@ def parts() -> dict[str, float]:
     def with_keywords(_uid: str, _event: str, _params: Any = None, *, _at: Any = None, _id: Any = None) -> None:
         pass
 
+    # Each in a function, whose own cost is taken off again.
     timed: dict[str, Callable[[], object]] = {
-        # The floor is a function too: the agent's are two.
         "one function more, with keyword-only arguments": lambda: with_keywords("1", EVENT, SMALL),
         "checking the arguments": checked,
-        "a copy of the params": SMALL.copy,
-        "the clock": time.time,
         "an id": lambda: names[0] + names[1] if next(numbers) else None,
+        "a copy of the params": lambda: params.copy(),
+        "the clock": lambda: clock(),
     }
     nothing = _least(_empty)
     return {name: max(0.0, _least(part) - nothing) for name, part in timed.items()}

@@ -167,19 +167,20 @@ def bare_floor(count: int) -> float:
     return (time.thread_time_ns() - start) / count
 
 
-def peer_round(name: str, messages: int) -> float:
-    """In a peer's process: time one round; nanoseconds per call, the median block."""
+def peer_round(name: str, messages: int) -> dict[str, float]:
+    """In a peer's process: time one round; nanoseconds per call, in the median block and of single calls."""
     return asyncio.run(_peer_round(CONTESTANTS[name](), messages))
 
 
-async def _peer_round(contestant: Contestant, messages: int) -> float:
+async def _peer_round(contestant: Contestant, messages: int) -> dict[str, float]:
     warm_heap(messages * LARGE_BYTES)
     contestant.open(None)
     uids = contact_uids(PEER_BLOCK)
     try:
         block_of_tracks(contestant.track, uids, EVENT, SMALL)  # to warm up
         blocks = [block_of_tracks(contestant.track, uids, EVENT, SMALL) for _ in range(messages // PEER_BLOCK)]
-        return median(blocks) / PEER_BLOCK
+        singles = [time for _ in range(2) for time in single_tracks(contestant.track, uids, EVENT, SMALL)]
+        return {"block": median(blocks) / PEER_BLOCK, **spread(singles)}
     finally:
         await closed(contestant)
 
@@ -278,26 +279,32 @@ def _ask_peers(options: Options, result: Result) -> None:
     names, missing = installed(KEEPERS, quick=options.quick)
     result.notes += missing
     messages, rounds = max(PEER_BLOCK, options.count(5000, 2000)), options.pick(7, 3)
-    timed: dict[str, list[float]] = {name: [] for name in ("salesmachine-async", *names)}
+    timed: dict[str, list[dict[str, float]]] = {name: [] for name in ("salesmachine-async", *names)}
     for seed in range(1, rounds + 1):
         for name in timed:
             with Worker(name, seed, KEEP_HEAP) as worker:
                 timed[name].append(worker.call("track_cost:peer_round", name=name, messages=messages))
-    costs = {name: median(times) for name, times in timed.items()}
+    costs = {name: median(heard["block"] for heard in heards) for name, heards in timed.items()}
     agent_ns = costs["salesmachine-async"]
+    timer = timer_cost()
+    spreads = {
+        name: [(median(heard[key] for heard in heards) - timer) / 1000 for key in ("p50", "p99", "max")]
+        for name, heards in timed.items()
+    }
     result.tables.append(
         Table(
             "Beside peers: track with small params, delivery idle",
-            ["client", "settings", "µs per call", "times the agent"],
+            ["client", "settings", "µs per call", "times the agent", "p50, µs", "p99, µs", "max, µs"],
             [
-                [described(name), CONTESTANTS[name].settings, cost / 1000, cost / agent_ns]
+                [described(name), CONTESTANTS[name].settings, cost / 1000, cost / agent_ns, *spreads[name]]
                 for name, cost in sorted(costs.items(), key=lambda item: item[1])
             ],
         )
     )
     result.notes.append(
-        f"Peers: {messages:,} calls a round, {rounds} rounds. Their threads stand still meanwhile: PostHog's with "
-        "threads, Segment and Rudder then even skip their queue, which favours them."
+        f"Peers: {messages:,} calls a round in blocks and {2 * PEER_BLOCK:,} one by one, {rounds} rounds. Their "
+        "threads stand still meanwhile: PostHog's with threads, Segment and Rudder then even skip their queue, which "
+        "favours them."
     )
     for name, times in (("salesmachine-python", 6.0), ("AsyncPosthog", 30.0)):
         if name in costs:

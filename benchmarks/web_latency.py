@@ -158,7 +158,8 @@ def ask(options: Options) -> Result:
     if lacking := _lacking():
         result.notes.append(f"skipped: {lacking}")
         return result
-    ways = [Way(NOBODY), *(Way(who, batch) for batch in (DEFAULT_BATCH, LARGE_BATCH) for who in (FLOOR, AGENT))]
+    batches = (DEFAULT_BATCH,) if options.quick else (DEFAULT_BATCH, LARGE_BATCH)
+    ways = [Way(NOBODY), *(Way(who, batch) for batch in batches for who in (FLOOR, AGENT))]
     if options.peers:
         names, missing = installed(
             ("AsyncPosthog",) if options.quick else ("AsyncPosthog", "segment", "salesmachine-python"),
@@ -176,7 +177,7 @@ def ask(options: Options) -> Result:
                 told[app.way].append(app.load(options.pick(3, 1)))
         for app in apps:
             _account(app, patience=options.pick(300.0, 60.0), result=result)
-    _report(told, result)
+    _report(told, batches, result)
     return result
 
 
@@ -198,7 +199,7 @@ def _account(app: WebApp, patience: float, result: Result) -> None:
         result.data.setdefault("left", {})[str(app.way)] = seconds
 
 
-def _report(told: dict[Way, list[dict[str, float]]], result: Result) -> None:
+def _report(told: dict[Way, list[dict[str, float]]], batches: tuple[int, ...], result: Result) -> None:
     free = told[Way(NOBODY)]
     rows: list[list[str | float | None]] = []
     costs: dict[Way, dict[str, float]] = {}
@@ -220,14 +221,16 @@ def _report(told: dict[Way, list[dict[str, float]]], result: Result) -> None:
         "left to deliver, s",
     ]
     result.tables.append(Table("Every request tracked", columns, [*rows]))
-    for batch in (DEFAULT_BATCH, LARGE_BATCH):
+    for batch in batches:
         cost = costs[Way(AGENT, batch)]
         result.bars.append(Bar(f"throughput lost to the agent, {batch:,} a batch", cost["throughput"], 3.0, unit=" %"))
-    floor, large = costs[Way(FLOOR)], costs[Way(FLOOR, LARGE_BATCH)]
+    floors = ", ".join(
+        f"{costs[Way(FLOOR, batch)]['throughput']:.1f} % of the throughput and {costs[Way(FLOOR, batch)]['cpu']:.1f} % "
+        f"more CPU at {batch:,} a batch"
+        for batch in batches
+    )
     result.notes.append(
-        f"The floor, the least that any client on orjson and aiohttp takes here: {floor['throughput']:.1f} % of the "
-        f"throughput and {floor['cpu']:.1f} % more CPU at {DEFAULT_BATCH} a batch, {large['throughput']:.1f} % and "
-        f"{large['cpu']:.1f} % at {LARGE_BATCH:,}: it is the requests of aiohttp that cost. "
+        f"What the floor takes here, and so any client on orjson and aiohttp: {floors}. "
         f"fastapi {version('fastapi')}, uvicorn {version('uvicorn')}, uvloop {version('uvloop') or 'absent'}, "
         f"httptools {version('httptools') or 'absent'}; {CONNECTIONS} connections; {len(free)} rounds. Left to "
         "deliver: how long flushing took after the load had ended; a client that cannot keep up piles messages up, "
