@@ -91,6 +91,8 @@ class Accumulator:
         self._closed = False
         self._epoch = 0
         self._orders = 0
+        # How many calls have asked to be admitted: what tells a call that another came in the middle of it.
+        self._turn = 0
         # Each with how many follow it.
         self._cuts: dict[Cut, int] = {}
         self._evicted: list[Batch] = []
@@ -336,6 +338,7 @@ class Accumulator:
     def _admit(self, stream: Stream, size: int) -> int:
         """Make room for one message of *size* bytes in the open batch of *stream*, by the policy; end its grant."""
         stream.revoke()
+        self._turn += 1
         if self._closed:
             raise AgentClosed("the agent is closed: it accepts no more messages")
         if size + len(OPEN) > self._batch_bytes:
@@ -387,16 +390,22 @@ class Accumulator:
 
     def _grant(self, stream: Stream) -> None:
         """
-        Let the next calls of this lane, whose grant has ended, go the short way, as far as the room reaches.
+        Let the next calls of this lane go the short way, as far as the room reaches.
 
         The message that fills the batch, by count or by bytes, is left to the long way, which seals it.
         """
+        turn = self._turn
+        stream.revoke()  # what a call in the middle of this one has granted knows nothing of this one's message
         messages, size = self._share(stream) if len(self.streams) > 1 else self._room()
         missing = self._batch_messages - stream.count
-        stream.granted_full = messages >= missing
-        stream.count_limit = stream.count + min(missing - 1, messages)
-        # Last, for without it there is no grant.
-        stream.room = max(0, min(self._batch_bytes - len(stream.open), size))
+        short = min(missing - 1, messages)
+        room = max(0, min(self._batch_bytes - len(stream.open), size))
+        # Else a call in the middle has used of the room, and may have granted it; or has sealed the batch, and the next
+        # one must be opened the long way.
+        if self._turn == turn and stream.count:
+            stream.granted_full = messages >= missing
+            stream.count_limit = stream.count + short
+            stream.room = room
 
     def _share(self, stream: Stream) -> tuple[int, int]:
         """Return which part of the room this lane may be granted, as others hold grants too."""
@@ -424,15 +433,16 @@ class Accumulator:
         while stream.open is buffer:
             count, order, fresh = stream.count, stream.order, bytearray(OPEN)
             batch = Batch(seal(buffer), count, lane=stream.index, epoch=self._epoch, order=order)
-            size = batch.size
+            # Made here: CPython 3.11 may collect garbage, and run finalisers, wherever a tuple or an iterator is made.
+            size, sealed = batch.size, iter((batch,))
             # Until here nothing has changed: what a signal handler raises in the middle leaves the batch open. Whoever
             # tracked in the middle has added to this batch, or has sealed it.
             if stream.open is buffer and stream.count == count:
-                # All at once, as no call comes between.
+                # All at once, as no call comes between; first what may find no memory.
+                stream.sealed += sealed
                 stream.open, stream.count = fresh, 0
                 stream.count_limit = stream.room = 0
                 stream.granted_full = False
-                stream.sealed += (batch,)
                 stream.sealed_messages += count
                 stream.sealed_bytes += size
                 self._sealed_messages += count
@@ -457,7 +467,7 @@ class Accumulator:
                 return False
             count = batch.count
             message = batch.oldest() if count > 1 else batch
-            size, following = message.size, self._following(batch)
+            size, following, evicted = message.size, self._following(batch), (message,)
             # Until here nothing has changed, and from here on nothing is called, as in `_seal`.
             if oldest.sealed and oldest.sealed[0] is batch and batch.count == count:
                 if count > 1:
@@ -467,7 +477,7 @@ class Accumulator:
                     del oldest.sealed[0]
                 oldest.sealed_messages -= 1
                 oldest.sealed_bytes -= size
-                self._evicted += (message,)
+                self._evicted += evicted
                 self._lost[LossReason.QUEUE_FULL] += 1
                 for cut in following:
                     cut.pending[oldest.index] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,11 +12,22 @@ from typing import Final
 
 import pytest
 
-from salesmachine_async._core.accumulator import NOTHING, REFUSED, Accumulator
+from salesmachine_async._core.accumulator import NOTHING, OPENED, REFUSED, Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.policy import Overflow
 
-from .helpers import accumulator, add_all, interrupted_always, law_holds, line, numbers, switches, uid_in_lane
+from .helpers import (
+    PLENTY,
+    accumulator,
+    add_all,
+    interrupted,
+    interrupted_always,
+    law_holds,
+    line,
+    numbers,
+    switches,
+    uid_in_lane,
+)
 
 BATCH: Final = 4
 QUEUE: Final = 14
@@ -169,3 +181,74 @@ def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int,
         for point in count(1):
             if not Scene(name, lanes, overflow, held).run(point, nested=True)[0]:
                 break
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("held", range(0, 11, 2))
+def test_a_signal_handler_in_a_queue_that_only_bytes_bound(held: int, lanes: int) -> None:
+    """What others use of the grant that a handler was given in the middle of a call, the call does not grant again."""
+    for point in count(1):
+        it = accumulator(PLENTY, PLENTY, PLENTY, QUEUE * SIZE, lanes=lanes)
+        uids = [uid_in_lane(it, lane) for lane in range(lanes)]
+        for number in range(held):
+            it.add(uids[number % lanes], line(number, size=SIZE))
+
+        def meanwhile(now: int) -> None:
+            if now == point:  # noqa: B023
+                it.add(uids[-1], line(101, size=SIZE))  # noqa: B023
+            elif now > point:  # noqa: B023
+                use_up_grants(it, uids, 1000 * now)  # noqa: B023
+
+        points = interrupted_always(lambda: it.add(uids[0], line(100, size=SIZE)), meanwhile)  # noqa: B023
+        use_up_grants(it, uids, 200)
+        assert it.counts().queued <= QUEUE + 1, point
+        if points < point:
+            break
+
+
+@pytest.mark.parametrize(("batch", "queue"), [(2, 100), (3, 100), (4, 9), (4, 14)])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_signal_handler_that_seals_leaves_no_grant_for_the_next_batch(batch: int, queue: int, times: int) -> None:
+    """Wherever it comes, the message that opens the next batch says so: else nobody would seal it after its linger."""
+    for held in range(queue if queue < 20 else batch):
+        for point in count(1):
+            it = accumulator(batch, queue=queue)
+            add_all(it, *range(held))
+            if not interrupted(lambda: add_all(it, 100), lambda: add_all(it, *range(200, 200 + times)), point):  # noqa: B023
+                break
+            (stream,) = it.streams
+            if not stream.count:
+                assert add_all(it, 300)[0] & (OPENED | REFUSED), point
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
+def test_a_finaliser_that_tracks_exceeds_a_bound_by_one_message(overflow: Overflow) -> None:
+    """Also where CPython 3.11 collects garbage though nothing is called: wherever it makes a tuple or an iterator."""
+    before = gc.get_threshold()
+    for wait_for in range(1, 40):
+        it = accumulator(8, queue=12, overflow=overflow)
+        add_all(it, *range(7))
+        tracked: list[int] = []
+
+        class Last:
+            def __init__(self) -> None:
+                self.me = self
+
+            def __del__(self) -> None:
+                tracked.append(it.add("a", line(100)))  # noqa: B023
+
+        gc.collect()
+        gc.disable()
+        Last()
+        gc.set_threshold(gc.get_count()[0] + wait_for)
+        try:
+            gc.enable()
+            it.add("a", line(7))
+            gc.disable()
+            add_all(it, *range(8, 20))
+        finally:
+            gc.set_threshold(*before)
+            gc.enable()
+        counts = it.counts()
+        assert law_holds(counts)
+        assert counts.queued <= 12 + 1, wait_for
