@@ -35,5 +35,5 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(params=["with the GIL", "without the GIL"])
 def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make accumulators as they are on builds with and without the GIL."""
-    enabled = request.param == "with the GIL"
-    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
+    if request.param == "without the GIL":
+        monkeypatch.setattr(sys, "version", f"{sys.version} free-threading build")
