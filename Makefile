@@ -41,6 +41,10 @@ $(VENV)/.bench: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[cli]' --group bench
 	@touch $@
 
+$(VENV)/.bench-agent: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[cli]' --group bench-agent
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/salesmachine demo
 
@@ -69,7 +73,7 @@ bench: $(VENV)/.bench
 	done
 	$(BIN)/python -m benchmarks --also benchmarks/results-*.json
 
-bench-other: $(VENV)/.demo
+bench-other: $(VENV)/.bench-agent
 	@echo "benchmarks on Python $(OTHER)"
 	@$(BIN)/python -m benchmarks --json --no-peers > benchmarks/results-$(OTHER).json
 

@@ -19,9 +19,7 @@ from typing import Final
 from benchmarks._cli import options, parser
 from benchmarks._document import write
 from benchmarks._machine import environment
-from benchmarks._measure import MessageMissing
 from benchmarks._result import Result
-from benchmarks._worker import WorkerFailed
 
 QUESTIONS: Final = (
     "track_cost",
@@ -55,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} …", end="", file=sys.stderr, flush=True)
         try:
             results.append(importlib.import_module(f"benchmarks.{name}").ask(options(parsed)))
-        except (MessageMissing, WorkerFailed) as exc:
-            failures.append(f"{name}: {exc}")
+        except Exception as exc:  # noqa: BLE001 (the other questions are asked nevertheless)
+            failures.append(f"{name}: {type(exc).__name__}: {exc}")
         print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
     _print(results, as_json=parsed.json)
     if not parsed.json and not parsed.only and not failures:
