@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -59,7 +60,7 @@ class Look:
     async def violations(self) -> list[str]:
         return list(await self.page.evaluate("window.__violations"))
 
-    def rows(self, text: str | None = None) -> Any:
+    def rows(self, text: str | re.Pattern[str] | None = None) -> Any:
         rows = self.page.locator("#window tr[data-index]")
         return rows if text is None else rows.filter(has_text=text)
 
