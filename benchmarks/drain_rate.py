@@ -181,7 +181,7 @@ def ask(options: Options) -> Result:
 
 def _calls_alone(options: Options) -> dict[str, float]:
     rounds = []
-    for seed in range(1, options.pick(5, 3) + 1):
+    for seed in range(1, options.pick(5, 2) + 1):
         with Worker("salesmachine-async", seed) as worker:
             rounds.append(worker.call("drain_rate:calls_alone", messages=options.count(50_000, 20_000)))
     return {who: median(one[who] for one in rounds) for who in ("agent", "floor")}

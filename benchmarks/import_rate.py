@@ -127,7 +127,7 @@ def ask(options: Options) -> Result:
     """Answer."""
     result = Result("import_rate", QUESTION, METHOD)
     rows, rounds = options.count(200_000, 20_000), options.pick(3, 1)
-    large = options.messages or options.pick(1_000_000, 100_000)
+    large = options.messages or options.pick(1_000_000, 50_000)
     heard: dict[str, list[dict[str, float]]] = {"floor": [], **{label: [] for label, _, _ in SHAPES}}
     with tempfile.TemporaryDirectory() as folder, Sink() as sink:
         for seed in range(1, rounds + 1):
