@@ -223,7 +223,7 @@ def _own_runs(options: Options) -> list[Run]:
 
 def _take_turns(options: Options, runs: list[Run], sink: Sink) -> dict[Run, dict[str, float]]:
     heard: dict[Run, list[dict[str, float]]] = {run: [] for run in runs}
-    for seed in range(1, options.pick(5, 3) + 1):
+    for seed in range(1, options.pick(5, 2) + 1):
         with ExitStack() as stack:
             workers = {who: stack.enter_context(Worker(who, seed)) for who in {run.who for run in runs}}
             for run in runs:
