@@ -28,7 +28,7 @@ class LossReason(Enum):
     CLOSED = "closed"
     """The agent was closed before it could be delivered."""
 
-    # Enum's own is a Python function, in the middle of which a signal handler may run: see `Stream.push`.
+    # Enum's own is a Python function, in the middle of which a signal handler may run: see `_core.accumulator`.
     __hash__ = object.__hash__
 
 

@@ -99,7 +99,7 @@ class Accumulator:
         # Messages that ever left an open batch, and what became of them.
         self._sealed_messages = 0
         self._delivered = 0
-        # Complete from the start: Counter's own default for a missing reason is a call, and see `Stream.push`.
+        # Complete from the start: Counter's own default for a missing reason is a call.
         self._lost: Counter[LossReason] = Counter(dict.fromkeys(LossReason, 0))
         self._refused = 0
 
@@ -132,22 +132,13 @@ class Accumulator:
             stream.room = room
             stream.count = count
             return NOTHING
-        return self.add_locked(uid, line)
+        with self._lock:
+            return self._add_slowly(stream, line)
 
     def add_locked(self, uid: object, line: bytes) -> int:
-        """As `add`, with the lock: the long way, and where there is no GIL the only one."""
+        """As `add`, with the lock from its beginning: where there is no GIL."""
         with self._lock:
-            stream = self._only or self.stream_of(uid)
-            size = len(line)
-            # Another thread may have opened the next batch since the caller looked.
-            room = stream.room - size
-            if room >= 0 and stream.count < stream.count_limit:
-                count = stream.count + 1
-                stream.open += line
-                stream.room = room
-                stream.count = count
-                return NOTHING
-            return self._add_slowly(stream, line)
+            return Accumulator.add(self, uid, line)
 
     def add_alias(self, uid: object, line: bytes) -> int:
         """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
@@ -315,8 +306,9 @@ class Accumulator:
 
     def _add_slowly(self, stream: Stream, line: bytes) -> int:
         size = len(line)
-        if stream.granted_full and size <= stream.room:
-            # The usual case: the grant reaches to the end of the batch, and this is its last message.
+        if stream.granted_full and size <= stream.room and stream.count == stream.count_limit:
+            # The usual case: the grant reaches to the end of the batch, and this is its last message. (Below the limit
+            # another thread has opened the next batch since the caller looked.)
             stream.open += line
             stream.count += 1
             stream.granted_full = False

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from salesmachine_async._core.accumulator import NOTHING, OPENED, REFUSED, Accumulator
+from salesmachine_async._core.accumulator import NOTHING, OPENED, REFUSED, SEALED, Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.policy import Overflow
 
@@ -183,6 +183,7 @@ def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int,
     for held in range(QUEUE + 1):
         for point in count(1):
             if not Scene(name, lanes, overflow, held).run(point, nested=True)[0]:
+                assert point > 1
                 break
 
 
@@ -222,6 +223,19 @@ def test_a_signal_handler_that_seals_leaves_no_grant_for_the_next_batch(batch: i
             (stream,) = it.streams
             if not stream.count:
                 assert add_all(it, 300)[0] & (OPENED | REFUSED), point
+
+
+def test_a_batch_that_another_thread_has_opened_meanwhile_is_not_sealed_before_its_time() -> None:
+    """The call that was to fill a batch, and waited for the lock, adds to the next one."""
+    it = accumulator(4)
+    add_all(it, 0, 1, 2)
+    with ThreadPoolExecutor(1) as other:
+        with it._lock:
+            waiting = other.submit(add_all, it, 100)
+            assert not wait([waiting], timeout=0.1).done
+            assert add_all(it, 200, 201) == [SEALED, OPENED]
+        assert waiting.result(20) == [NOTHING]
+    assert ([batch.count for batch in it.streams[0].sealed], it.streams[0].count) == ([4], 2)
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
