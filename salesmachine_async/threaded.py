@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar
@@ -227,10 +227,11 @@ class ThreadedAgent:
         """Wait for a report that the agent gives after at most *seconds*, unless something holds its loop."""
         try:
             return reporting.result(min(max(0.0, seconds) + GRACE_SECONDS, threading.TIMEOUT_MAX))
-        except TimeoutError:
+        except (TimeoutError, CancelledError) as exc:
             stats = self._agent.stats()
             left = stats.queued + stats.in_flight
-            logger.error("the thread of an agent is held by a hook: %d messages are undelivered", left)
+            what = "is held by a hook" if isinstance(exc, TimeoutError) else "was ended by its transport"
+            logger.error("the thread of an agent %s: %d messages are undelivered", what, left)
             return Report(delivered=stats.delivered, lost=stats.lost, pending=left)
 
     # The thread.
@@ -309,9 +310,8 @@ def _worker_ends(**_: object) -> None:
 
 def close_all() -> None:
     """Close all agents with a running thread, at the same time, and say on stderr what could not be delivered."""
-    closings = [(agent, agent._begin_closing(None)) for agent in list(_running)]  # pyright: ignore[reportPrivateUsage]
     left = 0
-    for agent, closing in closings:
+    for agent, closing in _begin_all(lambda agent: agent._begin_closing(None)):  # pyright: ignore[reportPrivateUsage]
         report = agent._finish_closing(closing, None)  # pyright: ignore[reportPrivateUsage]
         left += report.lost.get(LossReason.CLOSED, 0) + report.pending
     if left:
@@ -320,12 +320,21 @@ def close_all() -> None:
 
 def flush_all(timeout: float) -> None:
     """Wait until all agents with a running thread have delivered what they hold; at most so many seconds."""
-    flushings = [
-        (agent, agent._begin(agent._agent.flush, timeout))  # pyright: ignore[reportPrivateUsage]
-        for agent in list(_running)
-    ]
-    for agent, flushing in flushings:
+    for agent, flushing in _begin_all(
+        lambda agent: agent._begin(agent._agent.flush, timeout)  # pyright: ignore[reportPrivateUsage]
+    ):
         agent._report_within(timeout, flushing)  # pyright: ignore[reportPrivateUsage]
+
+
+def _begin_all(begin: Callable[[ThreadedAgent], Future[Report]]) -> list[tuple[ThreadedAgent, Future[Report]]]:
+    """Begin something with all agents at the same time; one that cannot must not keep it from the others."""
+    begun: list[tuple[ThreadedAgent, Future[Report]]] = []
+    for agent in list(_running):
+        try:
+            begun.append((agent, begin(agent)))
+        except RuntimeError as exc:
+            logger.error("an agent cannot deliver any more, its thread has ended: %s", exc)
+    return begun
 
 
 def _all_after_fork_in_child() -> None:

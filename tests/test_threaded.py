@@ -208,6 +208,41 @@ def test_a_hook_may_track_and_must_not_wait() -> None:
     assert problems
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_in_a_hook_does_not_end_the_thread(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """``sys.exit()`` there would end nothing but the delivery."""
+
+    def hook(_delivery: object) -> None:
+        raise error
+
+    carrier = Carrier([error()])
+    with ThreadedAgent(transport=carrier, on_delivered=hook, retry=Retry(initial=0.01)) as agent:
+        for name in ("first", "second"):
+            agent.track("u", name)
+            assert agent.flush().ok
+    assert carrier.events() == ["first", "second"]
+    assert f"the on_delivered hook raised {error.__name__}" in caplog.text
+    assert f"the transport raised {error.__name__}" in caplog.text
+
+
+def test_a_transport_that_ends_the_thread_while_it_closes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The close says what is left, like any other."""
+
+    class Exiting(Hanging):
+        async def aclose(self) -> None:
+            sys.exit(3)
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    agent = ThreadedAgent(transport=Exiting())
+    agent.track("u", "e")
+    assert agent.close(0).delivered == 0
+    assert "the thread of an agent was ended by its transport" in caplog.text
+
+
 def test_a_hook_that_holds_the_loop_does_not_hold_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -426,10 +461,11 @@ def test_celerys_worker_processes_close_it_at_their_end(monkeypatch: pytest.Monk
 
 def test_a_forked_child_forgets_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing runs that would have to be closed at its exit."""
+    monkeypatch.setattr(module, "_running", set())
     agent = ThreadedAgent(transport=Carrier())
     agent.start()
     thread = agent._thread
-    monkeypatch.setattr(module, "_running", {agent})
+    assert module._running == {agent}
     monkeypatch.setattr(module, "_agents", {agent})
     monkeypatch.setattr(module, "_inherited", [])
     module._all_after_fork_in_child()
@@ -496,6 +532,29 @@ def test_an_exit_at_a_dead_host_ends_in_time_and_says_how_much_was_left() -> Non
     )
     assert time.monotonic() - began < 20
     assert "RuntimeWarning: 3 messages were not delivered before the process ended" in err
+
+
+def test_an_agent_whose_thread_has_ended_does_not_keep_the_others_from_delivering(workspace: Workspace) -> None:
+    """At the exit; what the broken one holds is told."""
+    _, err = run(
+        workspace.url,
+        """
+        async def end():
+            raise SystemExit
+        agents = [ThreadedAgent() for _ in range(9)]
+        for n, agent in enumerate(agents):
+            agent.track("u", n)
+        threading.excepthook = lambda args: None
+        thread = agents[4]._thread
+        thread.submit(agents[4]._agent.flush()).result()
+        thread.submit(end())
+        thread._thread.join()
+        agents[4].track("u", "lost")
+        """,
+        token=workspace.token,
+    )
+    assert sorted(event["event_uid"] for event in workspace.events()) == [str(n) for n in range(9)]
+    assert "1 messages are lost" in err
 
 
 def test_an_exit_with_other_threads_still_tracking_ends(workspace: Workspace) -> None:

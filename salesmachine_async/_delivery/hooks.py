@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
+import threading
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -13,7 +13,7 @@ from salesmachine_async._log import TroubleLog
 from salesmachine_async.errors import DeliveryError
 from salesmachine_async.report import Delivery, Loss, LossReason
 
-__all__ = ["Hooks", "told_safely"]
+__all__ = ["Hooks", "is_ending", "told_safely"]
 
 
 class Hooks:
@@ -60,8 +60,21 @@ class Hooks:
     def _guarded(self, name: str, hook: Callable[[Any], None], told: object) -> None:
         try:
             hook(told)
-        except (Exception, CancelledError) as exc:  # noqa: BLE001 (the hook's own: nothing is awaited here)
+        except BaseException as exc:
+            if is_ending(exc):
+                raise
             self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, told_safely(exc))
+
+
+def is_ending(exc: BaseException) -> bool:
+    """
+    Return whether the program may be meant to end by this.
+
+    Signal handlers run in the main thread only, in the middle of anything. In another, SystemExit is of the code that
+    was called, and would end nothing but the delivery.
+    """
+    ends = isinstance(exc, (SystemExit, KeyboardInterrupt))
+    return ends and threading.current_thread() is threading.main_thread()
 
 
 def told_safely(exc: BaseException) -> str:

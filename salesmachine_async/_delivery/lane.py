@@ -28,7 +28,7 @@ from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.backoff import Backoff
 from salesmachine_async._delivery.gate import Gate
-from salesmachine_async._delivery.hooks import Hooks, told_safely
+from salesmachine_async._delivery.hooks import Hooks, is_ending, told_safely
 from salesmachine_async._delivery.transport import Transport
 from salesmachine_async._log import TroubleLog
 from salesmachine_async.errors import ConnectionFailed, DeliveryError
@@ -307,14 +307,16 @@ async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> O
     """Send by a carrier that may be the user's: whatever it raises, or returns, is a broken connection."""
     try:
         outcome: Any = await transport.send(batch)
-    except Exception as exc:  # noqa: BLE001
-        log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
-        return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
     except asyncio.CancelledError:
         _obey_cancellation()
         # Nobody cancels this task: it is something of the carrier's own that was cancelled.
         log("transport", logging.ERROR, "the transport raised CancelledError")
         return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
+    except BaseException as exc:
+        if is_ending(exc) or isinstance(exc, GeneratorExit):  # the coroutine itself is closed
+            raise
+        log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
+        return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
     if not isinstance(outcome, Outcome):
         log("transport", logging.ERROR, "the transport returned %s, not an Outcome", type(outcome).__name__)
         return Outcome.failed(ConnectionFailed(f"the transport returned {type(outcome).__name__}"))

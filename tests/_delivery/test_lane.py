@@ -142,6 +142,29 @@ def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture
     ]
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_in_the_main_thread_the_program_may_end_in_the_middle_of_a_hook_or_a_request(
+    error: type[BaseException],
+) -> None:
+    """It is a signal handler's, probably; nobody else's would be thought to be a failure of the hook."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    with pytest.raises(error):
+        deliver(Carrier(), "1", on_delivered=fail)
+    with pytest.raises(error):
+        deliver(Carrier([error()]), "1")
+
+
+def test_a_hook_that_fails_a_test_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """``pytest.fail`` raises no Exception; the lane lives on."""
+    carrier = Carrier()
+    deliver(carrier, "1", "2", batching=Batching(max_messages=1), on_delivered=lambda _: pytest.fail("no"))
+    assert carrier.events() == ["1", "2"]
+    assert any("the on_delivered hook raised Failed" in text for _, text in said(caplog))
+
+
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
     """Without a traceback there is no place to name."""
     assert told_safely(ValueError("SECRET")) == "ValueError"
