@@ -180,6 +180,7 @@ class RawServer:
         self._tls = tls
         self._port: int = self._sock.getsockname()[1]
         self._server: asyncio.Server | None = None
+        self._listening = False
         self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
@@ -193,11 +194,12 @@ class RawServer:
         """Listen; after `aclose` again, on the same port."""
         if self._sock.fileno() < 0:
             self._sock = bound(self._port)
+        self._listening = True
         self._server = await asyncio.start_server(self._connected, sock=self._sock, ssl=self._tls)
 
     async def aclose(self) -> None:
         """Stop listening and cut all connections."""
-        server, self._server = self._server, None
+        server, self._server, self._listening = self._server, None, False
         if server is None:
             self._sock.close()
             return
@@ -238,6 +240,9 @@ class RawServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if not self._listening:  # accepted in the moment of the stop, which would wait for it
+            writer.transport.abort()
+            return
         self._open[task] = writer
         exchange = Exchange(self, reader, writer, self.connections)
         self.connections += 1
