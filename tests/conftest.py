@@ -1,14 +1,16 @@
-"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, builds without a GIL."""
+"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, other builds, full speed."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
 import aioresponses.core
+import coverage
 import pytest
 from hypothesis import settings
 
@@ -37,3 +39,22 @@ def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Make accumulators as they are on builds with and without the GIL."""
     if request.param == "without the GIL":
         monkeypatch.setattr(sys, "version", f"{sys.version} free-threading build")
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Run a test, and the processes it starts, at full speed, as users do.
+
+    Coverage, if it measures at all, makes a load four times as slow, and learns nothing from it that it does not know.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    tracing = coverage.Coverage.current()
+    if tracing is None:
+        yield
+        return
+    tracing.stop()
+    try:
+        yield
+    finally:
+        tracing.start()

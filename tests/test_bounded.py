@@ -36,6 +36,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts file descriptors in /proc")
+@pytest.mark.usefixtures("untraced")
 async def test_ten_thousand_refused_connections_leave_nothing_behind(
     closed_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:

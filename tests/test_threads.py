@@ -37,6 +37,7 @@ async def in_threads(work: object) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
     """Through 4 lanes, with faults under way: each message once, each contact in order."""
     sandbox.faults([Fault(times=20), Fault(status=503, times=3), Fault(times=5), Fault(status=429, retry_after=0.05)])

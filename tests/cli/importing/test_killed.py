@@ -15,12 +15,14 @@ import pytest
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.process import end, environment, start
 
-ROWS = 4000
+# Enough that no import is through before it was killed as often as it should be.
+ROWS = 6000
 # Each is a row that no server would take, so that rejected rows are counted through all kills too.
 BAD = range(100, ROWS, 997)
 KILLS = 4
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("seed", "lanes"), [(1, 1), (2, 4)])
 async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, lanes: int) -> None:
     """
@@ -82,13 +84,13 @@ def peak_kib(file: Path) -> int:
         "try: main()\n"
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    env = environment()
-    # What is measured, coverage would add to, and take twice as long.
-    env.pop("COVERAGE_PROCESS_CONFIG", None)
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=50)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=50
+    )
     return int(done.stdout)
 
 
+@pytest.mark.usefixtures("untraced")  # coverage would add to what is measured
 @pytest.mark.skipif(not hasattr(resource, "getrusage") or sys.platform != "linux", reason="ru_maxrss in KiB")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Six times the rows, 12 MB more of them, need no more memory, but for the allocator's own noise."""
