@@ -15,11 +15,12 @@ import pytest
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.process import end, environment, start
 
-# Enough that no import is through before it was killed as often as it should be.
-ROWS = 6000
+ROWS = 4000
 # Each is a row that no server would take, so that rejected rows are counted through all kills too.
 BAD = range(100, ROWS, 997)
 KILLS = 4
+# So many rows at most, and a moment, before each kill: it must not be through by then.
+MOST = 500
 
 
 @pytest.mark.usefixtures("untraced")
@@ -53,7 +54,7 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, la
             process = await start("import", str(file), "--resume", *options, **env)
             if kills < KILLS:
                 # At some moment of its work, which begins whenever the machine lets it.
-                wanted = before + rng.randrange(1, 600)
+                wanted = before + rng.randrange(1, MOST)
                 while sandbox.summary()["accepted"] < wanted and process.returncode is None:
                     await asyncio.sleep(0.005)
                 await asyncio.sleep(rng.random() * 0.1)
