@@ -916,7 +916,7 @@ TestOperations.settings = settings(
 # Threads.
 
 
-@pytest.mark.usefixtures("gil")
+@pytest.mark.usefixtures("gil", "untraced")
 @pytest.mark.parametrize(
     ("lanes", "queue", "overflow"),
     [(1, PLENTY, Overflow.DROP_NEWEST), (3, PLENTY, Overflow.DROP_NEWEST), (2, 50, Overflow.DROP_OLDEST)],

@@ -162,6 +162,7 @@ def everything(it: Accumulator) -> list[Batch]:
     return batches
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 @pytest.mark.parametrize(("name", "overflow"), CALLS)
 def test_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
@@ -176,6 +177,7 @@ def test_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) 
     assert added
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize(("name", "overflow"), [call for call in CALLS if call[0] != "counts"])
 def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
@@ -187,6 +189,7 @@ def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int,
                 break
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("held", range(0, 11, 2))
 def test_a_signal_handler_in_a_queue_that_only_bytes_bound(held: int, lanes: int) -> None:
