@@ -1000,7 +1000,8 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
     before = signal.signal(signal.SIGALRM, handler)
     timer = signal.setitimer(signal.ITIMER_REAL, 0.000_2)
     try:
-        while handled < 1500 and main < 400_000:
+        # A machine with a coarse timer takes longer.
+        while handled < 100 or (handled < 1500 and main < 400_000):
             main += 1
             it.add("m", line(main, "m"))
             if main % 7 == 0 and (taken := it.take(it.streams[0])) is not None:
@@ -1013,7 +1014,6 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
         signal.signal(signal.SIGALRM, before)
     for taken in drained(it):
         arrived += taken.messages()
-    assert handled >= 100
     assert law_holds(it.counts())
     assert it.counts().accepted == main + handled
     assert [message["n"] for message in arrived if message["u"] == "m"] == list(range(1, main + 1))
