@@ -11,6 +11,7 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -237,4 +238,4 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestLife = Life.TestCase
+TestLife = pytest.mark.usefixtures("untraced")(Life.TestCase)

@@ -19,3 +19,8 @@ def server() -> Iterator[Sandbox]:
 @pytest.fixture
 def workspace(server: Sandbox) -> Workspace:
     return Workspace(server)
+
+
+@pytest.fixture(autouse=True)
+def _as_users_run_them(untraced: None) -> None:
+    """Their processes are many; the integrations have tests of their own."""

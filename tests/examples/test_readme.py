@@ -127,7 +127,7 @@ def test_the_tests_of_the_readme_pass(tmp_path: Path, client: str) -> None:
     """Word for word, with the client of FastAPI's own tutorial and with one that runs the lifespan."""
     (tmp_path / "test_readme.py").write_text(block("In your tests"))
     (tmp_path / "conftest.py").write_text(CONFTEST.format(client))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SALESMACHINE_", "PYTEST_"))}
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "salesmachine_async.testing.plugin", str(tmp_path)],
         cwd=tmp_path,

@@ -88,7 +88,7 @@ def test_environment_is_restored():
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SALESMACHINE_", "PYTEST_"))}
     # Ours is named explicitly: it may or may not be installed where this runs.
     return {**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
