@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import PurePath
 from threading import RLock
 from typing import Final
 
@@ -111,3 +112,13 @@ class Problems:
         with self._lock:
             self.count += 1
         self._log("invalid", logging.WARNING, "an argument cannot be sent: %s: %s", path, problem)
+
+
+def told_safely(exc: BaseException) -> str:
+    """Return an exception's type and place; its text may quote a message."""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(exc).__name__
+    return f"{type(exc).__name__} ({PurePath(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno})"

@@ -23,9 +23,9 @@ from salesmachine_async._core.accumulator import EVICTED, NOTHING, OPENED, REFUS
 from salesmachine_async._core.message import Encoder, encode, lane_uid, revise
 from salesmachine_async._core.values import raise_invalid
 from salesmachine_async._delivery.flusher import Flusher, State
-from salesmachine_async._delivery.hooks import Hooks, told_safely
+from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.transport import HttpTransport, Transport
-from salesmachine_async._log import Problems, TroubleLog, say_loudly
+from salesmachine_async._log import Problems, TroubleLog, say_loudly, told_safely
 from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future, wait
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar
 from weakref import WeakSet
 
 from salesmachine_async._delivery.loop_thread import LoopThread
-from salesmachine_async._log import logger
+from salesmachine_async._log import logger, say_loudly, told_safely
 from salesmachine_async.agent import Agent
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
@@ -67,7 +69,7 @@ class ThreadedAgent:
     stderr how much it could not. After a fork the child begins empty and starts a thread of its own. Children of
     multiprocessing and Celery's workers deliver at their end too; another that ends by ``os._exit`` must `close` first.
 
-    Hooks run in that thread.
+    Hooks run in that thread. What they raise is logged there, SystemExit too: it would end nothing but the delivery.
 
     Args:
         token: As of `Agent`.
@@ -227,11 +229,10 @@ class ThreadedAgent:
         """Wait for a report that the agent gives after at most *seconds*, unless something holds its loop."""
         try:
             return reporting.result(min(max(0.0, seconds) + GRACE_SECONDS, threading.TIMEOUT_MAX))
-        except (TimeoutError, CancelledError) as exc:
+        except TimeoutError:
             stats = self._agent.stats()
             left = stats.queued + stats.in_flight
-            what = "is held by a hook" if isinstance(exc, TimeoutError) else "was ended by its transport"
-            logger.error("the thread of an agent %s: %d messages are undelivered", what, left)
+            logger.error("the thread of an agent is held by a hook: %d messages are undelivered", left)
             return Report(delivered=stats.delivered, lost=stats.lost, pending=left)
 
     # The thread.
@@ -312,8 +313,9 @@ def close_all() -> None:
     """Close all agents with a running thread, at the same time, and say on stderr what could not be delivered."""
     left = 0
     for agent, closing in _begin_all(lambda agent: agent._begin_closing(None)):  # pyright: ignore[reportPrivateUsage]
-        report = agent._finish_closing(closing, None)  # pyright: ignore[reportPrivateUsage]
-        left += report.lost.get(LossReason.CLOSED, 0) + report.pending
+        with _sparing_the_others(agent):
+            report = agent._finish_closing(closing, None)  # pyright: ignore[reportPrivateUsage]
+            left += report.lost.get(LossReason.CLOSED, 0) + report.pending
     if left:
         warnings.warn(f"{left} messages were not delivered before the process ended", RuntimeWarning, stacklevel=1)
 
@@ -323,18 +325,28 @@ def flush_all(timeout: float) -> None:
     for agent, flushing in _begin_all(
         lambda agent: agent._begin(agent._agent.flush, timeout)  # pyright: ignore[reportPrivateUsage]
     ):
-        agent._report_within(timeout, flushing)  # pyright: ignore[reportPrivateUsage]
+        with _sparing_the_others(agent):
+            agent._report_within(timeout, flushing)  # pyright: ignore[reportPrivateUsage]
 
 
 def _begin_all(begin: Callable[[ThreadedAgent], Future[Report]]) -> list[tuple[ThreadedAgent, Future[Report]]]:
-    """Begin something with all agents at the same time; one that cannot must not keep it from the others."""
+    """Begin something with all agents at the same time."""
     begun: list[tuple[ThreadedAgent, Future[Report]]] = []
     for agent in list(_running):
-        try:
+        with _sparing_the_others(agent):
             begun.append((agent, begin(agent)))
-        except RuntimeError as exc:
-            logger.error("an agent cannot deliver any more, its thread has ended: %s", exc)
     return begun
+
+
+@contextmanager
+def _sparing_the_others(agent: ThreadedAgent) -> Generator[None]:
+    """Tell of an agent that is broken (its event loop has ended, say), and go on with the next."""
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001
+        stats = agent.stats()
+        told = "an agent is broken (%s): %d messages are undelivered"
+        say_loudly(logging.ERROR, told, told_safely(exc), stats.queued + stats.in_flight)
 
 
 def _all_after_fork_in_child() -> None:

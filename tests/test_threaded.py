@@ -21,8 +21,10 @@ import pytest
 from salesmachine_async import (
     Agent,
     AgentClosed,
+    Batch,
     Batching,
     LossReason,
+    Outcome,
     QueueLimits,
     Report,
     Retry,
@@ -227,20 +229,40 @@ def test_an_exit_in_a_hook_does_not_end_the_thread(
     assert f"the transport raised {error.__name__}" in caplog.text
 
 
-def test_a_transport_that_ends_the_thread_while_it_closes(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_exit_in_a_task_of_the_transport_does_not_end_the_thread() -> None:
+    """It is raised past all that awaits the task, out of the event loop."""
+
+    class Parallel(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(super().send(batch))
+            return sending.result()
+
+    carrier = Parallel([SystemExit()])
+    with ThreadedAgent(transport=carrier, retry=Retry(initial=0.01)) as agent:
+        for name in ("first", "second"):
+            agent.track("u", name)
+            assert agent.flush().ok
+    assert carrier.events() == ["first", "second"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, pytest.fail.Exception])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_transport_that_exits_while_it_closes(error: type[BaseException], at_once: bool) -> None:
     """The close says what is left, like any other."""
 
-    class Exiting(Hanging):
-        async def aclose(self) -> None:
-            sys.exit(3)
+    async def aclose() -> None:
+        raise error
 
-    monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    agent = ThreadedAgent(transport=Exiting())
+    def fail() -> None:
+        raise error
+
+    carrier = Hanging()
+    carrier.aclose = fail if at_once else aclose  # type: ignore[assignment]
+    agent = ThreadedAgent(transport=carrier)
     agent.track("u", "e")
-    assert agent.close(0).delivered == 0
-    assert "the thread of an agent was ended by its transport" in caplog.text
+    assert agent.close(0).lost == {LossReason.CLOSED: 1}
+    assert running_thread(agent) is None
 
 
 def test_a_hook_that_holds_the_loop_does_not_hold_the_end(
@@ -534,27 +556,43 @@ def test_an_exit_at_a_dead_host_ends_in_time_and_says_how_much_was_left() -> Non
     assert "RuntimeWarning: 3 messages were not delivered before the process ended" in err
 
 
-def test_an_agent_whose_thread_has_ended_does_not_keep_the_others_from_delivering(workspace: Workspace) -> None:
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+
+
+BREAKING = """
+    agents = [ThreadedAgent() for _ in range(9)]
+    for n, agent in enumerate(agents):
+        agent.track("u", n)
+    def stop(delivery):
+        import asyncio
+        asyncio.get_running_loop().stop()
+    broken = ThreadedAgent(on_delivered=stop, batching=Batching(linger=0))
+    threading.excepthook = lambda args: None
+    broken.track("u", "broken")
+    broken._thread._thread.join()
+    broken.track("u", "lost")
+"""
+
+
+def test_an_agent_whose_loop_was_stopped_does_not_keep_the_others_from_delivering(workspace: Workspace) -> None:
     """At the exit; what the broken one holds is told."""
-    _, err = run(
-        workspace.url,
-        """
-        async def end():
-            raise SystemExit
-        agents = [ThreadedAgent() for _ in range(9)]
-        for n, agent in enumerate(agents):
-            agent.track("u", n)
-        threading.excepthook = lambda args: None
-        thread = agents[4]._thread
-        thread.submit(agents[4]._agent.flush()).result()
-        thread.submit(end())
-        thread._thread.join()
-        agents[4].track("u", "lost")
-        """,
-        token=workspace.token,
+    _, err = run(workspace.url, BREAKING, token=workspace.token)
+    assert sorted(event["event_uid"] for event in workspace.events()) == [*map(str, range(9)), "broken"]
+    assert "an agent is broken (RuntimeError" in err
+    assert "1 messages are undelivered" in err
+
+
+@needs_fork
+def test_a_child_of_multiprocessing_with_a_broken_agent_tells_it(workspace: Workspace) -> None:
+    """Its exit runs no other callbacks."""
+    source = (
+        "import multiprocessing\ndef work():\n"
+        + textwrap.indent(textwrap.dedent(BREAKING), "    ")
+        + "child = multiprocessing.get_context('fork').Process(target=work)\nchild.start()\nchild.join()\n"
     )
-    assert sorted(event["event_uid"] for event in workspace.events()) == [str(n) for n in range(9)]
-    assert "1 messages are lost" in err
+    _, err = run(workspace.url, source, token=workspace.token)
+    assert sorted(event["event_uid"] for event in workspace.events()) == [*map(str, range(9)), "broken"]
+    assert "1 messages are undelivered" in err
 
 
 def test_an_exit_with_other_threads_still_tracking_ends(workspace: Workspace) -> None:
@@ -587,9 +625,6 @@ def test_a_call_at_exit_is_still_delivered(workspace: Workspace) -> None:
         token=workspace.token,
     )
     assert [event["event_uid"] for event in workspace.events()] == ["goodbye"]
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 
 @needs_fork

@@ -21,10 +21,10 @@ from salesmachine_async._core.cut import Cut
 from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.gate import Gate
-from salesmachine_async._delivery.hooks import Hooks, told_safely
+from salesmachine_async._delivery.hooks import Hooks, is_its_own
 from salesmachine_async._delivery.lane import Lane, Surroundings, Traffic, send_guarded
 from salesmachine_async._delivery.transport import Transport
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._log import TroubleLog, told_safely
 from salesmachine_async.errors import Unauthorized, WrongLoop
 from salesmachine_async.policy import Batching, Retry
 from salesmachine_async.report import LossReason, Report
@@ -399,7 +399,9 @@ class Flusher:
     async def _end_transport(self) -> None:
         try:
             ending = asyncio.ensure_future(self._transport.aclose())
-        except Exception as exc:  # noqa: BLE001 (a carrier may be the user's)
+        except BaseException as exc:  # a carrier may be the user's
+            if not is_its_own(exc):
+                raise
             self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(exc))
             return
         with suppress(asyncio.CancelledError):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
+from asyncio import CancelledError
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._delivery.loop_thread import in_loop_thread
+from salesmachine_async._log import TroubleLog, told_safely
 from salesmachine_async.errors import DeliveryError
 from salesmachine_async.report import Delivery, Loss, LossReason
 
-__all__ = ["Hooks", "is_ending", "told_safely"]
+__all__ = ["Hooks", "is_its_own"]
 
 
 class Hooks:
@@ -61,27 +61,16 @@ class Hooks:
         try:
             hook(told)
         except BaseException as exc:
-            if is_ending(exc):
+            if not is_its_own(exc):
                 raise
             self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, told_safely(exc))
 
 
-def is_ending(exc: BaseException) -> bool:
+def is_its_own(exc: BaseException) -> bool:
     """
-    Return whether the program may be meant to end by this.
+    Return whether an exception is the trouble of the code that was called, here, without an await.
 
-    Signal handlers run in the main thread only, in the middle of anything. In another, SystemExit is of the code that
-    was called, and would end nothing but the delivery.
+    In the agent's own thread every one is, and would end nothing but the delivery. In another one that is no Exception
+    may be meant for the caller: a signal handler's, of a test's timeout or of the end of the program.
     """
-    ends = isinstance(exc, (SystemExit, KeyboardInterrupt))
-    return ends and threading.current_thread() is threading.main_thread()
-
-
-def told_safely(exc: BaseException) -> str:
-    """Return an exception's type and place; its text may quote a message."""
-    traceback = exc.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return type(exc).__name__
-    return f"{type(exc).__name__} ({PurePath(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno})"
+    return isinstance(exc, (Exception, CancelledError)) or in_loop_thread()

@@ -28,9 +28,9 @@ from salesmachine_async._core.stream import Stream
 from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async._delivery.backoff import Backoff
 from salesmachine_async._delivery.gate import Gate
-from salesmachine_async._delivery.hooks import Hooks, is_ending, told_safely
+from salesmachine_async._delivery.hooks import Hooks, is_its_own
 from salesmachine_async._delivery.transport import Transport
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._log import TroubleLog, told_safely
 from salesmachine_async.errors import ConnectionFailed, DeliveryError
 from salesmachine_async.policy import Retry
 from salesmachine_async.report import LossReason
@@ -313,7 +313,7 @@ async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> O
         log("transport", logging.ERROR, "the transport raised CancelledError")
         return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
     except BaseException as exc:
-        if is_ending(exc) or isinstance(exc, GeneratorExit):  # the coroutine itself is closed
+        if isinstance(exc, GeneratorExit) or not is_its_own(exc):  # it is this coroutine that is closed
             raise
         log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
         return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ["LoopThread"]
+from salesmachine_async._log import logger, told_safely
+
+__all__ = ["LoopThread", "in_loop_thread"]
 
 T = TypeVar("T")
+
+_here = threading.local()
 
 
 class LoopThread:
@@ -52,6 +57,11 @@ class LoopThread:
         self._thread.join(timeout)
 
 
+def in_loop_thread() -> bool:
+    """Return whether this is such a thread, where no signal handler runs; after a fork it is another's main thread."""
+    return getattr(_here, "process", None) == os.getpid()
+
+
 def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
     """Run an event loop until it is told to stop."""
 
@@ -60,10 +70,28 @@ def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> No
         ready.set_result((asyncio.get_running_loop(), stopping))
         await stopping.wait()
 
+    _here.process = os.getpid()
     try:
         with asyncio.Runner() as runner:
-            runner.run(main())
+            _run_on(runner.get_loop(), main())
     except BaseException as exc:
         if ready.done():
             raise
         ready.set_exception(exc)
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine to its end, whatever else ends.
+
+    A ``sys.exit()`` in any task or callback (a transport's, say) breaks off the loop. It would end no program from
+    here, only all that is delivered here.
+    """
+    task = loop.create_task(coroutine)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if not in_loop_thread():
+                raise
+            logger.error("the thread of an agent goes on after %s", told_safely(exc))

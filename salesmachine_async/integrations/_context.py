@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from inspect import iscoroutine
 from typing import Final, cast
 
-from salesmachine_async._delivery.hooks import told_safely
+from salesmachine_async._log import told_safely
 from salesmachine_async.integrations._life import guard_log
 from salesmachine_async.tracker import Calls, Tracker
 

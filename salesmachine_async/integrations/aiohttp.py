@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs, web
 
-from salesmachine_async._delivery.hooks import told_safely
+from salesmachine_async._log import told_safely
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
 from salesmachine_async.integrations._life import Life, guard_log

@@ -29,7 +29,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from salesmachine_async._delivery.hooks import told_safely
+from salesmachine_async._log import told_safely
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
 from salesmachine_async.integrations._environment import stand_in
 from salesmachine_async.integrations._life import guard_log

@@ -21,7 +21,8 @@ from salesmachine_async import (
     Retry,
 )
 from salesmachine_async._delivery import backoff
-from salesmachine_async._delivery.hooks import told_safely
+from salesmachine_async._delivery.hooks import Hooks
+from salesmachine_async._log import TroubleLog, told_safely
 from tests.carriers import BROKEN, OK, STALE, Carrier, answer
 from tests.virtual import run
 
@@ -142,11 +143,26 @@ def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture
     ]
 
 
+class TimeIsUp(BaseException):
+    """As of a test's timeout, which a signal handler raises."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, TimeIsUp])
+def test_what_is_no_exception_in_a_hook_may_be_meant_for_the_caller(error: type[BaseException]) -> None:
+    """A signal handler's, probably, in the middle of it."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    hooks = Hooks(fail, None, TroubleLog())
+    batch = Batch(b"{}", 1)
+    with pytest.raises(error):
+        hooks.delivered(batch, status=None, seconds=0.0)
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_in_the_main_thread_the_program_may_end_in_the_middle_of_a_hook_or_a_request(
-    error: type[BaseException],
-) -> None:
-    """It is a signal handler's, probably; nobody else's would be thought to be a failure of the hook."""
+def test_the_program_may_end_in_the_middle_of_a_hook_or_a_request(error: type[BaseException]) -> None:
+    """It goes out of the event loop, as from anywhere."""
 
     def fail(_: object) -> None:
         raise error
@@ -155,14 +171,6 @@ def test_in_the_main_thread_the_program_may_end_in_the_middle_of_a_hook_or_a_req
         deliver(Carrier(), "1", on_delivered=fail)
     with pytest.raises(error):
         deliver(Carrier([error()]), "1")
-
-
-def test_a_hook_that_fails_a_test_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """``pytest.fail`` raises no Exception; the lane lives on."""
-    carrier = Carrier()
-    deliver(carrier, "1", "2", batching=Batching(max_messages=1), on_delivered=lambda _: pytest.fail("no"))
-    assert carrier.events() == ["1", "2"]
-    assert any("the on_delivered hook raised Failed" in text for _, text in said(caplog))
 
 
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from salesmachine_async._delivery.loop_thread import LoopThread
+from salesmachine_async._delivery.loop_thread import LoopThread, _run_on, in_loop_thread
 
 
 async def here() -> threading.Thread:
@@ -86,9 +87,59 @@ def test_an_end_that_fails_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
     loop = LoopThread()
 
+    async def halt() -> None:
+        asyncio.get_running_loop().stop()
+
+    loop.submit(halt())
+    loop._thread.join(30)
+    loop.stop(30)
+    assert [type(exc) for exc in seen] == [RuntimeError]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_in_a_task_does_not_end_it(error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
+    """Nor one in a callback: it would end no program from there."""
+    loop = LoopThread()
+
+    def leave() -> None:
+        raise error
+
     async def die() -> None:
+        asyncio.get_running_loop().call_soon(leave)
+        await asyncio.sleep(0)
+        leave()
+
+    with pytest.raises(error):
+        loop.submit(die()).result(30)
+    thread = loop.submit(here()).result(30)
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        f"the thread of an agent goes on after {error.__name__}"
+    ] * 2
+    loop.stop(30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_a_task_forks_may_end() -> None:
+    """It has no thread of ours, but one loop too many, which must not go on there."""
+    loop = LoopThread()
+
+    async def fork() -> int:
+        child = os.fork()
+        if not child:
+            try:
+                assert not in_loop_thread()
+                _run_on(asyncio.new_event_loop(), leave())
+            except SystemExit:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        return child
+
+    async def leave() -> None:
         raise SystemExit
 
-    loop.submit(die())
+    assert os.waitstatus_to_exitcode(os.waitpid(loop.submit(fork()).result(30), 0)[1]) == 7
+    assert loop.submit(here()).result(30).is_alive()
     loop.stop(30)
-    assert [type(exc) for exc in seen] == [SystemExit]
