@@ -173,6 +173,19 @@ def test_the_program_may_end_in_the_middle_of_a_hook_or_a_request(error: type[Ba
         deliver(Carrier([error()]), "1")
 
 
+def test_what_is_no_exception_goes_on_from_the_closing_of_a_transport() -> None:
+    """As from a hook."""
+
+    def fail() -> None:
+        raise TimeIsUp
+
+    carrier = Carrier()
+    carrier.aclose = fail  # type: ignore[assignment]
+    with pytest.raises(TimeIsUp):
+        deliver(carrier, "1")
+    assert carrier.events() == ["1"]
+
+
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
     """Without a traceback there is no place to name."""
     assert told_safely(ValueError("SECRET")) == "ValueError"

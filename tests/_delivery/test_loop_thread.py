@@ -143,3 +143,15 @@ def test_a_child_that_a_task_forks_may_end() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(loop.submit(fork()).result(30), 0)[1]) == 7
     assert loop.submit(here()).result(30).is_alive()
     loop.stop(30)
+
+
+def test_an_exit_in_another_thread_goes_on() -> None:
+    """As in that child, where a main thread runs the loop."""
+
+    async def leave() -> None:
+        raise SystemExit
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(SystemExit):
+        _run_on(loop, leave())
+    loop.close()
