@@ -22,8 +22,10 @@ from salesmachine_async import (
 )
 from salesmachine_async._delivery import backoff
 from salesmachine_async._delivery.hooks import Hooks
+from salesmachine_async._delivery.lane import send_guarded
+from salesmachine_async._delivery.loop_thread import LoopThread
 from salesmachine_async._log import TroubleLog, told_safely
-from tests.carriers import BROKEN, OK, STALE, Carrier, answer
+from tests.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
 from tests.virtual import run
 
 
@@ -184,6 +186,20 @@ def test_what_is_no_exception_goes_on_from_the_closing_of_a_transport() -> None:
     with pytest.raises(TimeIsUp):
         deliver(carrier, "1")
     assert carrier.events() == ["1"]
+
+
+def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """In the agent's own thread too, where every other exception is the transport's own."""
+
+    async def close_one() -> None:
+        sending = send_guarded(Hanging(), Batch(b"{}", 0), TroubleLog())
+        sending.send(None)
+        sending.close()
+
+    thread = LoopThread()
+    thread.submit(close_one()).result(30)
+    thread.stop(30)
+    assert not said(caplog)
 
 
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
