@@ -63,7 +63,7 @@ class SalesmachineAsync(Contestant):
         self,
         url: str | None,
         batch: int = 100,
-        lanes: int = 1,
+        concurrency: int = 1,
         *,
         default_queue: bool = False,
         retry_cap: float = 30.0,
@@ -76,10 +76,10 @@ class SalesmachineAsync(Contestant):
             "token",
             "secret",
             base_url=url or NOBODY,
-            lanes=lanes,
+            concurrency=concurrency,
             batching=package.Batching(max_messages=batch),
             queue=package.QueueLimits(**limits),
-            retry=package.Retry(cap=retry_cap),
+            retry=package.Retry(wait_max=retry_cap),
             timeouts=package.Timeouts(close=close_timeout),
         )
         self.track = self.agent.track

@@ -64,7 +64,7 @@ def _drain_rate(result: Result) -> Picture:
     rates = {
         ("the floor" if run["who"] == "floor" else run["who"]): run["rate"]
         for run in result.data["runs"]
-        if (run["batch"], run["lanes"], run["loop"]) == (100, 1, "asyncio")
+        if (run["batch"], run["concurrency"], run["loop"]) == (100, 1, "asyncio")
     }
     title = "From the call to confirmed delivery, 100 a batch"
     return title, "messages per second, more is better", dict(sorted(rates.items(), key=lambda bar: -bar[1]))

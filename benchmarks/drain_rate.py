@@ -3,8 +3,8 @@ How fast do messages get from the call to confirmed delivery, and at what cost?
 
     python -m benchmarks.drain_rate [--quick] [--json]
 
-The agent with several batch sizes, lanes and event loops; the floor: the same bytes, encoded once and posted by a bare
-aiohttp loop; the peers. All deliver to the same sink, one after the other in turn.
+The agent with several batch sizes, concurrency and event loops; the floor: the same bytes, encoded once and posted by
+a bare aiohttp loop; the peers. All deliver to the same sink, one after the other in turn.
 """
 
 from __future__ import annotations
@@ -55,19 +55,21 @@ class Run:
     Attributes:
         who: A contestant, or ``floor``.
         batch: Messages in a request.
-        lanes: Requests at once; only the agent and the floor have them.
+        concurrency: Requests at once; only the agent and the floor have them.
         loop: ``asyncio`` or ``uvloop``.
     """
 
     who: str
     batch: int = 100
-    lanes: int = 1
+    concurrency: int = 1
     loop: str = "asyncio"
 
     @property
     def label(self) -> str:
         """Its name in tables."""
-        return f"{self.who} | {self.batch} a batch | {self.lanes} lane{'s' * (self.lanes > 1)} | {self.loop}"
+        return (
+            f"{self.who} | {self.batch} a batch | {self.concurrency} sender{'s' * (self.concurrency > 1)} | {self.loop}"
+        )
 
 
 def one_run(run: dict[str, Any], messages: int, url: str) -> dict[str, float]:
@@ -94,7 +96,7 @@ class _Clock:
 async def _client(run: Run, messages: int, url: str) -> dict[str, float]:
     contestant = CONTESTANTS[run.who]()
     if isinstance(contestant, SalesmachineAsync):
-        contestant.open(url, run.batch, run.lanes)
+        contestant.open(url, run.batch, run.concurrency)
         await contestant.agent.start()
     else:
         contestant.open(url, run.batch)
@@ -116,8 +118,8 @@ async def _floor(run: Run, messages: int, url: str) -> dict[str, float]:
     url += "/v1/batch"
     dumps = orjson.dumps
 
-    async def lane(index: int) -> None:
-        for first in range(index * run.batch, messages, run.lanes * run.batch):
+    async def sender(index: int) -> None:
+        for first in range(index * run.batch, messages, run.concurrency * run.batch):
             buffer = bytearray(b"[")
             for number in range(first, min(first + run.batch, messages)):
                 buffer += dumps(message(f"{number}", EVENT, numbered(number)))
@@ -127,7 +129,7 @@ async def _floor(run: Run, messages: int, url: str) -> dict[str, float]:
                 await response.read()
 
     clock = _Clock()
-    await asyncio.gather(*(lane(index) for index in range(run.lanes)))
+    await asyncio.gather(*(sender(index) for index in range(run.concurrency)))
     figures = clock.figures()
     await session.close()
     return figures
@@ -217,7 +219,11 @@ def _own_runs(options: Options) -> list[Run]:
         shapes = [(100, 1, "asyncio"), (500, 1, "asyncio"), (100, 1, loops[-1])]
         return [Run(who, *shape) for shape in dict.fromkeys(shapes) for who in both]
     return [
-        Run(who, batch, lanes, loop) for loop in loops for lanes in (1, 4) for batch in (100, 500, 2000) for who in both
+        Run(who, batch, concurrency, loop)
+        for loop in loops
+        for concurrency in (1, 4)
+        for batch in (100, 500, 2000)
+        for who in both
     ]
 
 
@@ -251,7 +257,7 @@ def _one_round(options: Options, run: Run, worker: Worker, sink: Sink) -> dict[s
 def _tables(told: dict[Run, dict[str, float]]) -> list[Table]:
     own: list[Sequence[str | float | None]] = [
         [
-            f"{run.loop}, {run.lanes} lane{'s' * (run.lanes > 1)}, {run.batch} a batch",
+            f"{run.loop}, {run.concurrency} sender{'s' * (run.concurrency > 1)}, {run.batch} a batch",
             told[_floor_of(run)]["rate"],
             figures["rate"],
             figures["rate"] / told[_floor_of(run)]["rate"],
@@ -286,14 +292,14 @@ def _tables(told: dict[Run, dict[str, float]]) -> list[Table]:
 
 
 def _floor_of(run: Run) -> Run:
-    return Run("floor", run.batch, run.lanes, run.loop)
+    return Run("floor", run.batch, run.concurrency, run.loop)
 
 
 def _bars(told: dict[Run, dict[str, float]]) -> list[Bar]:
     bars = []
     for batch in (100, 500):
         share = told[Run("salesmachine-async", batch)]["rate"] / told[Run("floor", batch)]["rate"]
-        bars.append(Bar(f"share of the floor, {batch} a batch, one lane", share, 0.75, at_most=False))
+        bars.append(Bar(f"share of the floor, {batch} a batch, one sender", share, 0.75, at_most=False))
     for peer, batch, times in (
         ("AsyncPosthog", 100, 80.0),
         ("salesmachine-python", 100, 4.0),
@@ -301,7 +307,7 @@ def _bars(told: dict[Run, dict[str, float]]) -> list[Bar]:
     ):
         if Run(peer) in told:
             ratio = told[Run("salesmachine-async", batch)]["rate"] / told[Run(peer)]["rate"]
-            bars.append(Bar(f"times {peer}, {batch} a batch, one lane", ratio, times, at_most=False, unit=" x"))
+            bars.append(Bar(f"times {peer}, {batch} a batch, one sender", ratio, times, at_most=False, unit=" x"))
     return bars
 
 

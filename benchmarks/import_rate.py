@@ -45,9 +45,9 @@ METHOD: Final = (
 BATCH: Final = 500
 # (label, form of the file, further options)
 SHAPES: Final = (
-    ("NDJSON, 1 lane", "ndjson", ()),
-    ("NDJSON, 4 lanes", "ndjson", ("--lanes", "4")),
-    ("CSV of contacts, 1 lane", "csv", ("--type", "contact", "--types", "seq=integer")),
+    ("NDJSON, 1 sender", "ndjson", ()),
+    ("NDJSON, 4 senders", "ndjson", ("--concurrency", "4")),
+    ("CSV of contacts, 1 sender", "csv", ("--type", "contact", "--types", "seq=integer")),
 )
 SMALL: Final = 10_000
 
@@ -144,10 +144,10 @@ def ask(options: Options) -> Result:
         ]
     told = {label: {key: median(one[key] for one in some) for key in some[0]} for label, some in heard.items()}
     result.tables += _tables(rows, told, sizes)
-    share = told["NDJSON, 1 lane"]["rate"] / told["floor"]["rate"]
+    share = told["NDJSON, 1 sender"]["rate"] / told["floor"]["rate"]
     more = sizes[-1][1]["peak_mb"] - sizes[0][1]["peak_mb"]
     result.bars += [
-        Bar("share of the floor, NDJSON, 1 lane", share, 0.15, at_most=False),
+        Bar("share of the floor, NDJSON, 1 sender", share, 0.15, at_most=False),
         Bar(f"MB more at {large:,} rows than at {SMALL:,}", more, 32),
     ]
     result.data.update({"rows": rows, "told": told, "sizes": {str(size): figures for size, figures in sizes}})
@@ -177,7 +177,7 @@ def _tables(rows: int, told: dict[str, dict[str, float]], sizes: list[tuple[int,
             [[label, one["rate"], one["rate"] / floor_rate, one["cpu_us"]] for label, one in told.items()],
         ),
         Table(
-            "Memory, NDJSON, 1 lane",
+            "Memory, NDJSON, 1 sender",
             ["rows", "rows/s", "peak MB"],
             [[f"{size:,}", one["rate"], one["peak_mb"]] for size, one in sizes],
         ),

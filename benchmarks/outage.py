@@ -44,7 +44,7 @@ async def _agent_outage(port: int, seconds: float, overflow: str, bound: int, ca
     from salesmachine_async import Agent, Overflow, QueueLimits, Retry
 
     limits = QueueLimits(max_messages=bound, overflow=Overflow(overflow))
-    agent = Agent("token", "secret", base_url=f"http://127.0.0.1:{port}", queue=limits, retry=Retry(cap=cap))
+    agent = Agent("token", "secret", base_url=f"http://127.0.0.1:{port}", queue=limits, retry=Retry(wait_max=cap))
     await agent.start()
     agent.track("first", EVENT, numbered(0))
     await agent.flush()
@@ -126,7 +126,7 @@ def ask(options: Options) -> Result:
     result.tables.insert(0, _agent_table(result))
     result.notes.append(
         f"An outage of {seconds:g} s, a queue of {bound:,} messages (default: 100,000), "
-        f"Retry(cap={cap:g}) (default: 30). Resident memory holds the encoded queue and what the interpreter has "
+        f"Retry(wait_max={cap:g}) (default: 30). Resident memory holds the encoded queue and what the interpreter has "
         "not given back."
     )
     return result

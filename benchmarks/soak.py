@@ -105,7 +105,7 @@ async def disturb(server: Server, dice: random.Random) -> None:
         await server.start()
 
 
-async def soak(seconds: float, seed: int, lanes: int) -> dict[str, object]:
+async def soak(seconds: float, seed: int, concurrency: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
         server = Server(journal, seed * 1_000_000)
@@ -115,10 +115,10 @@ async def soak(seconds: float, seed: int, lanes: int) -> dict[str, object]:
         witness = Witness(HttpTransport("soak", base_url=base_url, timeouts=timeouts))
         agent = Agent(
             transport=witness,
-            lanes=lanes,
+            concurrency=concurrency,
             batching=Batching(linger=0.02),
             queue=QueueLimits(max_messages=50_000),
-            retry=Retry(initial=0.02, cap=0.5),
+            retry=Retry(wait_initial=0.02, wait_max=0.5),
             timeouts=timeouts,
         )
         await agent.start()
@@ -155,10 +155,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result = asyncio.run(soak(options.seconds, options.seed, options.lanes))
+    result = asyncio.run(soak(options.seconds, options.seed, options.concurrency))
     if options.json:
         print(json.dumps(result))
     else:

@@ -17,7 +17,7 @@ from salesmachine_async._version import __version__
 
 if TYPE_CHECKING:
     from salesmachine_async._core.batch import Batch, Endpoint
-    from salesmachine_async._core.wire import Outcome, Verdict
+    from salesmachine_async._core.response import Outcome, Verdict
     from salesmachine_async._delivery.transport import HttpTransport, Transport
     from salesmachine_async.agent import Agent
     from salesmachine_async.errors import (
@@ -88,7 +88,7 @@ _HOMES = {
             "Batch",
             "Endpoint",
         ),
-        "_core.wire": (
+        "_core.response": (
             "Outcome",
             "Verdict",
         ),

@@ -17,7 +17,7 @@ logger.addHandler(logging.NullHandler())
 INTERVAL: Final = 60.0
 
 
-class TroubleLog:
+class RateLimitedLogger:
     """
     Logs troubles of one agent, by kind. Any thread may use it.
 
@@ -58,14 +58,14 @@ class TroubleLog:
         if suppressed:
             message += " (and %d more like it since the last line)"
             args = (*args, suppressed)
-        # A handler or filter of the application that raises must not end a lane, nor reach a call.
+        # A handler or filter of the application that raises must not end a sender, nor reach a call.
         with suppress(Exception):
             logger.log(level, message, *args, extra={"trouble": kind, "suppressed": suppressed})
             if loud:
                 _say_where_nobody_listens(level, message, *args)
 
 
-def say_loudly(level: int, message: str, *args: object) -> None:
+def log_or_stderr(level: int, message: str, *args: object) -> None:
     """
     Log a line; where nobody has configured logging, write it to standard error.
 
@@ -92,7 +92,7 @@ def _is_heard(level: int) -> bool:
     return False
 
 
-class Problems:
+class InvalidValues:
     """
     Counts and logs the arguments that could not be sent, under `Invalid.REPORT`.
 
@@ -102,7 +102,7 @@ class Problems:
 
     __slots__ = ("_lock", "_log", "count")
 
-    def __init__(self, log: TroubleLog) -> None:
+    def __init__(self, log: RateLimitedLogger) -> None:
         self._log = log
         self._lock = RLock()
         self.count = 0
@@ -114,7 +114,7 @@ class Problems:
         self._log("invalid", logging.WARNING, "an argument cannot be sent: %s: %s", path, problem)
 
 
-def told_safely(exc: BaseException) -> str:
+def describe_exception(exc: BaseException) -> str:
     """Return an exception's type and place; its text may quote a message."""
     traceback = exc.__traceback__
     while traceback is not None and traceback.tb_next is not None:

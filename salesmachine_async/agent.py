@@ -20,12 +20,12 @@ from weakref import WeakSet
 import orjson
 
 from salesmachine_async._core.accumulator import EVICTED, NOTHING, OPENED, REFUSED, SEALED, Accumulator
-from salesmachine_async._core.message import Encoder, encode, lane_uid, revise
-from salesmachine_async._core.values import raise_invalid
+from salesmachine_async._core.jsonable import raise_invalid
+from salesmachine_async._core.message import Encoder, encode, partition_key, revise
 from salesmachine_async._delivery.flusher import Flusher, State
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.transport import HttpTransport, Transport
-from salesmachine_async._log import Problems, TroubleLog, say_loudly, told_safely
+from salesmachine_async._log import InvalidValues, RateLimitedLogger, describe_exception, log_or_stderr
 from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
@@ -33,8 +33,8 @@ from salesmachine_async.tracker import Tracker
 
 __all__ = ["Agent"]
 
-MAX_LANES = 256
-# Seconds: longer waits than thirty years are cut to that, as not every event loop can count to infinity.
+MAX_CONCURRENCY = 256
+# Seconds: longer waits than thirty years are barrier to that, as not every event loop can count to infinity.
 FOREVER = 1e9
 
 # Those not collected yet: asked after a fork, and when the interpreter exits.
@@ -57,7 +57,7 @@ class Agent:
         queue: How much may wait, and what happens beyond.
         retry: How failed requests are repeated.
         timeouts: How long to wait for the network, and for the end.
-        lanes: How many requests at once, 1 to 256. The order of the messages of one contact, and of one account,
+        concurrency: How many requests at once, 1 to 256. The order of the messages of one contact, and of one account,
             is kept with any number; 1 keeps the order of all.
         on_invalid: What a call does with arguments that cannot be sent.
         on_delivered: Called with each delivered request, on the event loop.
@@ -81,14 +81,14 @@ class Agent:
         queue: QueueLimits = QueueLimits(),  # noqa: B008
         retry: Retry = Retry(),  # noqa: B008
         timeouts: Timeouts = Timeouts(),  # noqa: B008
-        lanes: int = 1,
+        concurrency: int = 1,
         on_invalid: Invalid = Invalid.RAISE,
         on_delivered: Callable[[Delivery], None] | None = None,
         on_lost: Callable[[Loss], None] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         transport: Transport | None = None,
     ) -> None:
-        check_whole("lanes", lanes, at_least=1, at_most=MAX_LANES)
+        check_whole("concurrency", concurrency, at_least=1, at_most=MAX_CONCURRENCY)
         _check_types(batching=batching, queue=queue, retry=retry, timeouts=timeouts, on_invalid=on_invalid)
         _check_callables(on_delivered=on_delivered, on_lost=on_lost, before_send=before_send)
         if transport is None:
@@ -100,7 +100,7 @@ class Agent:
         self._queue = queue
         self._retry = retry
         self._timeouts = timeouts
-        self._lanes = lanes
+        self._concurrency = concurrency
         self._on_invalid = on_invalid
         self._on_delivered = on_delivered
         self._on_lost = on_lost
@@ -111,12 +111,12 @@ class Agent:
 
     def _build(self) -> None:
         """Make the rooms, empty: at the start, and anew in a forked child."""
-        self._log = TroubleLog()
+        self._log = RateLimitedLogger()
         # Threads in which `before_send` runs: what it tracks itself would come to it again, without end.
         self._filtering: set[int] = set()
         self._hooks = Hooks(self._on_delivered, self._on_lost, self._log)
-        self._problems = Problems(self._log)
-        self._accumulator = Accumulator(self._batching, self._queue, self._lanes)
+        self._problems = InvalidValues(self._log)
+        self._accumulator = Accumulator(self._batching, self._queue, self._concurrency)
         self._flusher = Flusher(
             self._accumulator,
             self._transport,
@@ -231,15 +231,15 @@ class Agent:
             line = encode_event(contact_uid, event_uid, params)
             if line is not None:
                 # The short way of `Accumulator.add`, as it stands there: another call would cost 55 ns.
-                stream = self._stream
-                if stream is not None:
+                partition = self._stream
+                if partition is not None:
                     size = len(line)
-                    room = stream.room - size
-                    if room >= 0 and stream.count < stream.count_limit:
-                        count = stream.count + 1
-                        stream.open += line
-                        stream.room = room
-                        stream.count = count
+                    room = partition.room - size
+                    if room >= 0 and partition.count < partition.count_limit:
+                        count = partition.count + 1
+                        partition.open += line
+                        partition.room = room
+                        partition.count = count
                         return True
                 return self._accept(contact_uid, line, self._add)
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
@@ -414,7 +414,7 @@ class Agent:
     def _broken_off(self, uid: object, exc: BaseException) -> None:
         """Have the loop look: a signal handler has raised, perhaps when the message was queued but not announced."""
         if not isinstance(exc, QueueFull):
-            self._flusher.notify(self._accumulator.stream_of(uid), OPENED | SEALED)
+            self._flusher.notify(self._accumulator.partition_of(uid), OPENED | SEALED)
 
     def _record(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
@@ -432,7 +432,7 @@ class Agent:
         if message is None:
             self._accumulator.refuse()
             return False
-        uid, line = lane_uid(message), self._encoder.encode(message)
+        uid, line = partition_key(message), self._encoder.encode(message)
         return self._accept(uid, line, self._accumulator.add_alias if alias else self._add)
 
     def _filtered(
@@ -448,7 +448,7 @@ class Agent:
         try:
             changed = before_send(copy)
         except (Exception, CancelledError) as exc:  # noqa: BLE001 (the hook's own: nothing is awaited here)
-            self._log("before_send", logging.ERROR, "before_send raised %s; not sent", told_safely(exc))
+            self._log("before_send", logging.ERROR, "before_send raised %s; not sent", describe_exception(exc))
             return None
         finally:
             self._filtering.discard(me)
@@ -471,7 +471,7 @@ class Agent:
 
     def _follow_up(self, uid: object, flags: int) -> bool:
         """Do what the queue asks for after a call."""
-        self._flusher.notify(self._accumulator.stream_of(uid), flags)
+        self._flusher.notify(self._accumulator.partition_of(uid), flags)
         if flags & EVICTED:
             # A call made by the hook must not displace others in turn, or this would never end.
             self._accumulator.no_eviction.add(get_ident())
@@ -516,10 +516,10 @@ class Agent:
         self._told_unclosed = True
         if left:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
-            say_loudly(logging.ERROR, line, left)
+            log_or_stderr(logging.ERROR, line, left)
         else:
             # aiohttp is going to complain of a session that nobody closed; this says whose it is.
-            say_loudly(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
+            log_or_stderr(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

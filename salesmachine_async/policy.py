@@ -86,26 +86,28 @@ class Retry:
     How failed requests are repeated: exponential backoff with full jitter.
 
     Attributes:
-        initial: Ceiling of the first wait in seconds; it doubles with every further failure.
-        cap: Largest ceiling in seconds; also how often a parked lane is probed.
-        budget: Seconds from a batch's first failure to giving it up as ``BUDGET_EXHAUSTED``.
+        wait_initial: Ceiling of the first wait in seconds; it doubles with every further failure.
+        wait_max: Largest ceiling in seconds; also how often a parked sender is probed.
+        timeout: Seconds from a batch's first failure to giving it up as ``EXPIRED``.
             None: never, it is retried for as long as the agent lives.
         max_retry_after: The longest ``Retry-After`` that is obeyed, in seconds; longer ones are cut to it.
     """
 
-    initial: float = 0.5
-    cap: float = 30.0
-    budget: float | None = None
+    wait_initial: float = 0.5
+    wait_max: float = 30.0
+    timeout: float | None = None
     max_retry_after: float = 3600.0
 
     def __post_init__(self) -> None:
-        check_seconds("Retry.initial", self.initial, above_zero=True)
-        check_seconds("Retry.cap", self.cap, above_zero=True)
+        check_seconds("Retry.wait_initial", self.wait_initial, above_zero=True)
+        check_seconds("Retry.wait_max", self.wait_max, above_zero=True)
         check_seconds("Retry.max_retry_after", self.max_retry_after)
-        if self.budget is not None:
-            check_seconds("Retry.budget", self.budget)
-        if self.cap < self.initial:
-            raise ConfigError(f"Retry.cap ({self.cap}) must not be below Retry.initial ({self.initial})")
+        if self.timeout is not None:
+            check_seconds("Retry.timeout", self.timeout)
+        if self.wait_max < self.wait_initial:
+            raise ConfigError(
+                f"Retry.wait_max ({self.wait_max}) must not be below Retry.wait_initial ({self.wait_initial})"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

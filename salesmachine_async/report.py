@@ -23,8 +23,8 @@ class LossReason(Enum):
     """The server answered 413 to it alone."""
     REJECTED = "rejected"
     """The server refused it alone, and accepts the API key."""
-    BUDGET_EXHAUSTED = "budget_exhausted"
-    """Its batch failed for `Retry.budget` seconds."""
+    EXPIRED = "expired"
+    """Its batch failed for `Retry.timeout` seconds."""
     CLOSED = "closed"
     """The agent was closed before it could be delivered."""
 
@@ -52,7 +52,7 @@ class Stats:
         requests: HTTP requests begun.
         retries: Those of them that carried messages which had been sent before, alone or in a larger batch.
         bytes_sent: The sum of their bodies.
-        paused: Whether sending is held back: by a 429 or 503, or because a lane is parked.
+        paused: Whether sending is held back: by a 429 or 503, or because a sender is parked.
         last_error: The latest failure of a request; None when the latest request succeeded.
     """
 

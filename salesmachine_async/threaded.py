@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar
 from weakref import WeakSet
 
 from salesmachine_async._delivery.loop_thread import LoopThread
-from salesmachine_async._log import logger, say_loudly, told_safely
+from salesmachine_async._log import describe_exception, log_or_stderr, logger
 from salesmachine_async.agent import Agent
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts
 from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
@@ -52,7 +52,7 @@ class Options(TypedDict, total=False):
     queue: QueueLimits
     retry: Retry
     timeouts: Timeouts
-    lanes: int
+    concurrency: int
     on_invalid: Invalid
     on_delivered: Callable[[Delivery], None] | None
     on_lost: Callable[[Loss], None] | None
@@ -346,7 +346,7 @@ def _sparing_the_others(agent: ThreadedAgent) -> Generator[None]:
     except Exception as exc:  # noqa: BLE001
         stats = agent.stats()
         told = "an agent is broken (%s): %d messages are undelivered"
-        say_loudly(logging.ERROR, told, told_safely(exc), stats.queued + stats.in_flight)
+        log_or_stderr(logging.ERROR, told, describe_exception(exc), stats.queued + stats.in_flight)
 
 
 def _all_after_fork_in_child() -> None:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._log import RateLimitedLogger
 
 __all__ = ["Calls", "Tracker"]
 
-_trouble = TroubleLog()
+_trouble = RateLimitedLogger()
 
 
 class Calls(Protocol):

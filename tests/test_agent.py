@@ -38,8 +38,8 @@ from salesmachine_async import (
     policy,
     report,
 )
-from tests.carriers import BROKEN, STALE, Carrier, Hanging, answer
-from tests.virtual import run
+from tests.support.carriers import BROKEN, STALE, Carrier, Hanging, answer
+from tests.support.virtual import run
 
 
 async def sent(track: Callable[[Agent], object], **options: Any) -> list[dict[str, Any]]:
@@ -412,9 +412,9 @@ async def test_batches_are_cut_by_bytes() -> None:
 
 
 async def test_lanes_send_side_by_side_and_keep_the_order_of_each_contact() -> None:
-    """lanes=4 has up to four requests under way and never mixes up one contact."""
+    """concurrency=4 has up to four requests under way and never mixes up one contact."""
     carrier = Carrier(takes=0.001)
-    async with Agent(transport=carrier, lanes=4, batching=Batching(max_messages=5)) as agent:
+    async with Agent(transport=carrier, concurrency=4, batching=Batching(max_messages=5)) as agent:
         for number in range(400):
             agent.track(f"u{number % 20}", "e", {"n": number})
     assert 1 < carrier.most_underway <= 4
@@ -458,7 +458,7 @@ def test_repr_shows_a_pause() -> None:
 async def test_stats_count_everything() -> None:
     """The snapshot after some of everything."""
     carrier = Carrier([answer(500), answer(500)])
-    retry = Retry(initial=0.001, cap=0.001)
+    retry = Retry(wait_initial=0.001, wait_max=0.001)
     async with Agent(transport=carrier, retry=retry, queue=QueueLimits(max_messages=2)) as agent:
         agent.track("u", "e")
         agent.track("u", "e")
@@ -474,7 +474,7 @@ async def test_stats_count_everything() -> None:
 
 async def test_stats_tell_the_last_error_until_a_request_succeeds() -> None:
     """last_error is the failure that is going on."""
-    async with Agent(transport=Carrier([answer(503, b'{"error":"down"}')] * 99), retry=Retry(initial=30)) as agent:
+    async with Agent(transport=Carrier([answer(503, b'{"error":"down"}')] * 99), retry=Retry(wait_initial=30)) as agent:
         agent.track("u", "e")
         await agent.flush(timeout=0.05)
         error = agent.stats().last_error
@@ -490,7 +490,7 @@ async def test_on_delivered_tells_of_each_request() -> None:
     """The hook learns count, status, attempts and, when asked, the messages."""
     told: list[Delivery] = []
     carrier = Carrier([BROKEN])
-    async with Agent(transport=carrier, on_delivered=told.append, retry=Retry(initial=0.001)) as agent:
+    async with Agent(transport=carrier, on_delivered=told.append, retry=Retry(wait_initial=0.001)) as agent:
         agent.track("u", "1")
         agent.track("u", "2")
     (delivery,) = told
@@ -595,7 +595,7 @@ async def test_before_send_changes_what_is_sent_and_not_the_callers_objects() ->
 
 
 async def test_before_send_may_drop_and_rename() -> None:
-    """None drops the message; a changed uid decides the lane."""
+    """None drops the message; a changed uid decides the sender."""
 
     def hook(message: dict[str, Any]) -> dict[str, Any] | None:
         if message.get("event_uid") == "secret":
@@ -691,7 +691,7 @@ async def test_a_log_handler_that_raises_does_not_stop_the_delivery() -> None:
     handler = Broken()
     logging.getLogger("salesmachine_async").addHandler(handler)
     try:
-        async with Agent(transport=Carrier([BROKEN]), retry=Retry(initial=0.001)) as agent:
+        async with Agent(transport=Carrier([BROKEN]), retry=Retry(wait_initial=0.001)) as agent:
             agent.track("u", "e")
             assert (await agent.flush()).delivered == 1
     finally:
@@ -704,9 +704,9 @@ async def test_a_log_handler_that_raises_does_not_stop_the_delivery() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"lanes": 0},
-        {"lanes": True},
-        {"lanes": 257},
+        {"concurrency": 0},
+        {"concurrency": True},
+        {"concurrency": 257},
         {"batching": {"max_messages": 5}},
         {"queue": None},
         {"retry": 3},
@@ -737,11 +737,11 @@ def test_unusable_arguments_are_refused_by_name(options: dict[str, Any]) -> None
         (QueueLimits, {"max_messages": True}),
         (QueueLimits, {"max_bytes": -1}),
         (QueueLimits, {"overflow": "raise"}),
-        (Retry, {"initial": 0}),
-        (Retry, {"cap": float("inf")}),
-        (Retry, {"cap": 10**400}),
-        (Retry, {"cap": 0.1}),
-        (Retry, {"budget": -1}),
+        (Retry, {"wait_initial": 0}),
+        (Retry, {"wait_max": float("inf")}),
+        (Retry, {"wait_max": 10**400}),
+        (Retry, {"wait_max": 0.1}),
+        (Retry, {"timeout": -1}),
         (Retry, {"max_retry_after": "1"}),
         (Timeouts, {"connect": 0}),
         (Timeouts, {"request": None}),
@@ -751,7 +751,7 @@ def test_unusable_arguments_are_refused_by_name(options: dict[str, Any]) -> None
 def test_unusable_policies_are_refused_by_name(policy: Any, options: dict[str, Any]) -> None:
     """A policy's value out of range is a ConfigError that names field and value."""
     (name,) = options
-    with pytest.raises(ConfigError, match=rf"{policy.__name__}\.{name}|{policy.__name__}.cap"):
+    with pytest.raises(ConfigError, match=rf"{policy.__name__}\.{name}|{policy.__name__}.wait_max"):
         policy(**options)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from salesmachine_async import Agent, Batching, QueueLimits, Retry, Timeouts
 from salesmachine_async.sandbox import Sandbox
-from tests.carriers import BROKEN, Carrier, answer
+from tests.support.carriers import BROKEN, Carrier, answer
 
 SECRETS = ("TOPSECRETTOKEN", "TOPSECRETSECRET", "PAYLOAD")
 
@@ -45,8 +45,8 @@ async def test_ten_thousand_refused_connections_leave_nothing_behind(
         "TOPSECRETTOKEN",
         "TOPSECRETSECRET",
         base_url=f"http://127.0.0.1:{closed_port}",
-        lanes=4,
-        retry=Retry(initial=1e-6, cap=1e-6),
+        concurrency=4,
+        retry=Retry(wait_initial=1e-6, wait_max=1e-6),
         batching=Batching(max_messages=10),
         timeouts=Timeouts(close=0.1),
     )
@@ -88,7 +88,7 @@ async def test_an_outage_with_a_full_queue_heals_and_delivers_everything() -> No
     agent = Agent(
         "token",
         base_url=f"http://127.0.0.1:{port}",
-        retry=Retry(initial=0.01, cap=0.05),
+        retry=Retry(wait_initial=0.01, wait_max=0.05),
         queue=QueueLimits(max_messages=5000),
     )
     async with agent:
@@ -103,7 +103,9 @@ async def test_an_outage_with_a_full_queue_heals_and_delivers_everything() -> No
 @pytest.mark.parametrize("outcome", [BROKEN, answer(500), answer(429), answer(401), answer(400)])
 async def test_no_error_holds_on_to_what_was_sent(outcome: Any) -> None:
     """An error in stats, hooks and reports has no traceback and no cause that could hold a frame, and so a message."""
-    async with Agent(transport=Carrier([outcome] * 2), retry=Retry(initial=30), timeouts=Timeouts(close=0)) as agent:
+    async with Agent(
+        transport=Carrier([outcome] * 2), retry=Retry(wait_initial=30), timeouts=Timeouts(close=0)
+    ) as agent:
         agent.track("u", "e")
         await agent.flush(timeout=0.01)
         error = agent.stats().last_error

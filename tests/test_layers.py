@@ -13,15 +13,16 @@ import salesmachine_async
 PACKAGE = Path(salesmachine_async.__file__).parent
 # What everybody may know: words without works.
 WORDS = {"_log", "_version", "errors", "policy", "report"}
-AGENT = {*WORDS, "_core", "_delivery", "agent", "tracker"}
+AGENT = {*WORDS, "_core", "_http", "_delivery", "agent", "tracker"}
 # `_core` and `sandbox` have stricter tests of their own, beside the others of these rooms.
 MAY_KNOW = {
     "_core": {"errors", "policy", "report"},
-    "_delivery": {*WORDS, "_core"},
+    "_http": {*WORDS, "_core"},
+    "_delivery": {*WORDS, "_core", "_http"},
     "tracker": {"_log"},
     "agent": AGENT - {"agent"},
     "threaded": AGENT,
-    "access": {*WORDS, "_core", "_delivery"},
+    "access": {*WORDS, "_core", "_http"},
     "sandbox": set[str](),
     "integrations": {*AGENT, "threaded"},
     "testing": {*AGENT, "threaded", "access", "integrations", "sandbox"},

@@ -28,11 +28,11 @@ from salesmachine_async import (
     Timeouts,
     WrongLoop,
 )
+from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.retry import decide
-from salesmachine_async._core.stream import Stream
-from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
-from tests.virtual import run
-from tests.waiting import until
+from tests.support.carriers import BROKEN, OK, Carrier, Hanging, answer
+from tests.support.virtual import run
+from tests.support.waiting import until
 
 # Closing may take its deadline and a quarter of a second, as the design promises.
 GRACE = 0.25
@@ -110,14 +110,16 @@ async def test_calls_are_refused_while_closing() -> None:
     assert (await closing).delivered == 1
 
 
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_a_hanging_host_does_not_hold_up_the_end(lanes: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_hanging_host_does_not_hold_up_the_end(concurrency: int, caplog: pytest.LogCaptureFixture) -> None:
     """Closed by the deadline; what was not delivered is lost as CLOSED, told and logged."""
     losses: list[Loss] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        agent = Agent(transport=Hanging(), lanes=lanes, on_lost=losses.append, batching=Batching(max_messages=10))
+        agent = Agent(
+            transport=Hanging(), concurrency=concurrency, on_lost=losses.append, batching=Batching(max_messages=10)
+        )
         await agent.start()
         for number in range(100):
             agent.track(f"u{number}", "e")
@@ -139,7 +141,7 @@ def test_closing_cuts_a_long_backoff_short() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        agent = Agent(transport=carrier, retry=Retry(initial=1000, cap=1000))
+        agent = Agent(transport=carrier, retry=Retry(wait_initial=1000, wait_max=1000))
         await agent.start()
         agent.track("u", "e")
         await agent.flush(timeout=1)
@@ -156,7 +158,7 @@ def test_closing_tries_until_its_deadline() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        agent = Agent(transport=carrier, retry=Retry(initial=0.5, cap=30))
+        agent = Agent(transport=carrier, retry=Retry(wait_initial=0.5, wait_max=30))
         agent.track("u", "e")
         start = loop.time()
         report = await agent.aclose(timeout=10)
@@ -335,7 +337,7 @@ async def test_a_transport_whose_end_is_no_coroutine_does_not_stop_the_close(cap
 
 
 def test_a_loop_that_runs_on_after_another_took_over_sends_nothing() -> None:
-    """The lanes of a loop that was left behind take nothing more, should it run again."""
+    """The concurrency of a loop that was left behind take nothing more, should it run again."""
     carrier = Carrier(takes=0.02)
     agent = Agent(transport=carrier)
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
@@ -524,19 +526,19 @@ def test_sigint_drains() -> None:
 
 
 def lane_tasks() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-lane")]
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-sender")]
 
 
 def test_a_killed_lane_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A lane's task that somebody cancels is replaced; its batch is sent again with the same ids."""
+    """A sender's task that somebody cancels is replaced; its batch is sent again with the same ids."""
     carrier = Carrier(takes=5)
 
     async def main() -> None:
         async with Agent(transport=carrier) as agent:
             agent.track("u", "e")
             await agent.flush(timeout=2)
-            (lane,) = lane_tasks()
-            lane.cancel()
+            (sender,) = lane_tasks()
+            sender.cancel()
             assert (await agent.flush()).delivered == 1
             assert carrier.attempts[0][2] == carrier.attempts[1][2]
 
@@ -545,7 +547,7 @@ def test_a_killed_lane_is_started_again(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A bug in a lane costs time, not messages."""
+    """A bug in a sender costs time, not messages."""
     failures = [ZeroDivisionError("SECRET")] * 3
 
     def failing(*args: Any) -> Any:
@@ -553,7 +555,7 @@ def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplo
             raise failures.pop()
         return decide(*args)
 
-    monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
+    monkeypatch.setattr("salesmachine_async._delivery.sender.decide", failing)
 
     async def main() -> None:
         async with Agent(transport=Carrier([BROKEN] * 3)) as agent:
@@ -567,7 +569,7 @@ def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 def test_a_lane_killed_while_closing_does_not_stop_the_drain() -> None:
-    """Killed in the last moments, a lane still comes back."""
+    """Killed in the last moments, a sender still comes back."""
     carrier = Carrier(takes=2)
 
     async def main() -> None:
@@ -679,7 +681,7 @@ async def test_a_loop_that_is_still_running_is_not_left() -> None:
 
 async def test_starting_twice_does_nothing() -> None:
     """start() is idempotent."""
-    async with Agent(transport=Carrier(), lanes=2) as agent:
+    async with Agent(transport=Carrier(), concurrency=2) as agent:
         await agent.start()
         assert len(lane_tasks()) == 2
 
@@ -698,9 +700,9 @@ def test_a_dropped_agent_warns_and_counts(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureFixture) -> None:
-    """Forgotten while its loop runs, its lanes end and its transport is closed."""
+    """Forgotten while its loop runs, its concurrency end and its transport is closed."""
     carrier = Carrier()
-    agent = Agent(transport=carrier, lanes=3)
+    agent = Agent(transport=carrier, concurrency=3)
     await agent.start()
     with pytest.warns(ResourceWarning):
         del agent
@@ -732,8 +734,8 @@ def test_an_unused_agent_may_be_dropped() -> None:
         warnings.simplefilter("error")
         agent = Agent(transport=Carrier())
         del agent
-        with pytest.raises(ValueError, match="lanes"):
-            Agent(transport=Carrier(), lanes=-1)
+        with pytest.raises(ValueError, match="concurrency"):
+            Agent(transport=Carrier(), concurrency=-1)
         gc.collect()
 
 
@@ -742,7 +744,7 @@ def test_nothing_is_left_behind() -> None:
 
     async def main() -> None:
         before = asyncio.all_tasks()
-        async with Agent(transport=Carrier(), lanes=4, batching=Batching(linger=1000)) as agent:
+        async with Agent(transport=Carrier(), concurrency=4, batching=Batching(linger=1000)) as agent:
             for number in range(10):
                 agent.track(f"u{number}", "e")
             await agent.flush(timeout=1)
@@ -772,13 +774,13 @@ def test_the_library_adds_only_a_null_handler() -> None:
 
 
 async def test_a_batch_in_flight_is_known_wherever_its_lane_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler that raises (SystemExit, say) when the queue has given it away and the lane has not got it."""
+    """A signal handler that raises (SystemExit, say) when the queue has given it away and the sender has not got it."""
     carrier = Carrier()
     async with Agent(transport=carrier, batching=Batching(max_messages=3, linger=0.01)) as agent:
         real = agent._accumulator.take
 
-        def broken_off(stream: Stream) -> Batch | None:
-            if real(stream) is not None:
+        def broken_off(partition: Partition) -> Batch | None:
+            if real(partition) is not None:
                 monkeypatch.setattr(agent._accumulator, "take", real)
                 raise ZeroDivisionError
             return None

@@ -29,8 +29,8 @@ from salesmachine_async import (
     QueueLimits,
     Retry,
 )
-from tests.carriers import BROKEN, OK, STALE, answer
-from tests.virtual import VirtualLoop
+from tests.support.carriers import BROKEN, OK, STALE, answer
+from tests.support.virtual import VirtualLoop
 
 FAILURES = {
     "broken": BROKEN,
@@ -89,19 +89,19 @@ class Life(RuleBasedStateMachine):
         self.closed = False
 
     @initialize(
-        lanes=st.integers(1, 3),
+        concurrency=st.integers(1, 3),
         batch=st.integers(1, 5),
         limit=st.integers(3, 30),
         overflow=st.sampled_from([Overflow.DROP_NEWEST, Overflow.DROP_OLDEST]),
         budget=st.sampled_from([None, 5.0]),
     )
-    def make(self, lanes: int, batch: int, limit: int, overflow: Overflow, budget: float | None) -> None:
+    def make(self, concurrency: int, batch: int, limit: int, overflow: Overflow, budget: float | None) -> None:
         self.agent = Agent(
             transport=self.server,
-            lanes=lanes,
+            concurrency=concurrency,
             batching=Batching(max_messages=batch, linger=1),
             queue=QueueLimits(max_messages=limit, overflow=overflow),
-            retry=Retry(initial=0.5, cap=4, budget=budget),
+            retry=Retry(wait_initial=0.5, wait_max=4, timeout=budget),
             on_lost=self.lost,
             on_delivered=lambda delivery: self.told_delivered.extend(m["messageId"] for m in delivery.messages),
         )

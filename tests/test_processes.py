@@ -228,7 +228,7 @@ async def test_a_fork_of_a_running_agent_leaves_the_parent_alone(sandbox: Sandbo
         + """
         import multiprocessing
         async def main():
-            agent = Agent(lanes=2)
+            agent = Agent(concurrency=2)
             async with agent:
                 for n in range(20):
                     agent.track(f"u{n}", "before")

@@ -36,7 +36,7 @@ from salesmachine_async._delivery.loop_thread import LoopThread
 from salesmachine_async.errors import ConfigError, DeliveryError
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import Workspace, serve
-from tests.carriers import Carrier, Hanging
+from tests.support.carriers import Carrier, Hanging
 
 DEAD = "http://127.0.0.1:9"
 
@@ -174,7 +174,7 @@ def test_drain_holds_the_producer_back(workspace: Workspace) -> None:
 def test_faults_are_met_as_by_the_agent(workspace: Workspace) -> None:
     """It is the agent."""
     workspace.faults(503, Fault(drop="after"), 429)
-    agent = workspace.threaded_agent(retry=Retry(initial=0.01))
+    agent = workspace.threaded_agent(retry=Retry(wait_initial=0.01))
     agent.track("u", "e")
     assert agent.flush().ok
     assert agent.stats().retries == 3
@@ -220,7 +220,7 @@ def test_an_exit_in_a_hook_does_not_end_the_thread(
         raise error
 
     carrier = Carrier([error()])
-    with ThreadedAgent(transport=carrier, on_delivered=hook, retry=Retry(initial=0.01)) as agent:
+    with ThreadedAgent(transport=carrier, on_delivered=hook, retry=Retry(wait_initial=0.01)) as agent:
         for name in ("first", "second"):
             agent.track("u", name)
             assert agent.flush().ok
@@ -239,7 +239,7 @@ def test_an_exit_in_a_task_of_the_transport_does_not_end_the_thread() -> None:
             return sending.result()
 
     carrier = Parallel([SystemExit()])
-    with ThreadedAgent(transport=carrier, retry=Retry(initial=0.01)) as agent:
+    with ThreadedAgent(transport=carrier, retry=Retry(wait_initial=0.01)) as agent:
         for name in ("first", "second"):
             agent.track("u", name)
             assert agent.flush().ok
@@ -413,7 +413,7 @@ def test_unusable_arguments_are_refused_at_once() -> None:
     with pytest.raises(ConfigError):
         ThreadedAgent("to:ken")
     with pytest.raises(ConfigError):
-        ThreadedAgent(transport=Carrier(), lanes=0)
+        ThreadedAgent(transport=Carrier(), concurrency=0)
 
 
 def test_no_thread_to_be_had_is_a_line_in_the_log(

@@ -15,8 +15,8 @@ import pytest
 from salesmachine_async import Agent, AgentClosed, Batching, QueueLimits, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import serve
-from tests._core.helpers import switches, switching_often
-from tests.carriers import Carrier
+from tests.support.carriers import Carrier
+from tests.support.core import switches, switching_often
 
 THREADS = 8
 
@@ -39,16 +39,16 @@ async def in_threads(work: object) -> None:
 
 @pytest.mark.usefixtures("untraced")
 async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
-    """Through 4 lanes, with faults under way: each message once, each contact in order."""
+    """Through 4 concurrency, with faults under way: each message once, each contact in order."""
     sandbox.faults([Fault(times=20), Fault(status=503, times=3), Fault(times=5), Fault(status=429, retry_after=0.05)])
     each = 25_000
     async with Agent(
         "threads",
         base_url=sandbox.url,
-        lanes=4,
+        concurrency=4,
         batching=Batching(max_messages=500),
         queue=QueueLimits(max_messages=200_000),
-        retry=Retry(initial=0.01, cap=0.1),
+        retry=Retry(wait_initial=0.01, wait_max=0.1),
     ) as agent:
 
         def work(index: int) -> None:
@@ -98,12 +98,14 @@ async def test_only_where_there_is_a_gil_a_call_does_without_the_lock() -> None:
 
 
 @pytest.mark.usefixtures("gil")
-@pytest.mark.parametrize("lanes", [1, 3])
-async def test_threads_track_while_the_loop_flushes_drains_and_closes(lanes: int) -> None:
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrency: int) -> None:
     """Calls go on until the close; then they raise AgentClosed; what was accepted is what was delivered."""
     carrier = Carrier()
     limits = QueueLimits(max_messages=3000)
-    agent = Agent(transport=carrier, lanes=lanes, queue=limits, batching=Batching(max_messages=7, linger=0.001))
+    agent = Agent(
+        transport=carrier, concurrency=concurrency, queue=limits, batching=Batching(max_messages=7, linger=0.001)
+    )
     await agent.start()
     accepted = [0] * THREADS
     closed = [False] * THREADS

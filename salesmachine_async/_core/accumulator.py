@@ -1,7 +1,7 @@
 """
-Where messages wait: per lane one open buffer and a queue of sealed batches, bounded exactly.
+Where messages wait: per partition one open buffer and a queue of sealed batches, bounded exactly.
 
-The usual call must cost next to nothing, so it does next to nothing. A lane's open batch is *granted* room for so
+The usual call must cost next to nothing, so it does next to nothing. A partition's open batch is *granted* room for so
 many messages and bytes; a call within the grant appends, counts, and is done. Whatever is more (opening, sealing,
 the bounds of the whole queue, overflow, a closed agent) happens when a grant ends. Grants never add up to more than
 the room there is, so the bounds hold exactly.
@@ -10,7 +10,7 @@ Everything here may be called from any thread. CPython lets another thread or a 
 calls something, a function begins or a loop goes round; a finaliser also where the last reference to its object goes
 or, up to 3.11, a container is made. What does none of these is one step. A call within the grant is such a step, and
 needs no lock; it stands in `Accumulator.add`, and once more in `Agent.track`. All else happens under the lock, and
-ends the grant before it relies on what is in the open batch; what it reads of other lanes, whose grants stand, it
+ends the grant before it relies on what is in the open batch; what it reads of other partitions, whose grants stand, it
 reads so that it errs on the safe side. (Where there is no GIL, every call takes the lock. With the GIL, what runs
 Python code between two lines of such a step, a debugger or a tracer written in Python, could let another thread in
 there, and the batch be miscounted.)
@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Final
 
+from salesmachine_async._core.barrier import Barrier
 from salesmachine_async._core.batch import OPEN, Batch, Endpoint, seal
-from salesmachine_async._core.cut import Cut
-from salesmachine_async._core.stream import Stream
+from salesmachine_async._core.partition import Partition
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import LossReason
@@ -66,23 +66,23 @@ class Accumulator:
     Args:
         batching: When a batch is full.
         limits: The bounds, over queued and in-flight messages together.
-        lanes: How many streams.
+        partitions: How many partitions.
 
     Attributes:
-        streams: One per lane.
+        partitions: One per partition.
         unlocked: The only one, if there is but one, to which calls may add within the grant without the lock, in the
             same statements as `add`. None where they must not.
         no_eviction: Threads (by `threading.get_ident`) whose calls must not displace older messages: those
             that are running an ``on_lost`` hook for displaced ones, or that hook would never end.
     """
 
-    def __init__(self, batching: Batching, limits: QueueLimits, lanes: int = 1) -> None:
+    def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1) -> None:
         self._lock = RLock()
         self._batch_messages = min(batching.max_messages, limits.max_messages)
         self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
         self._limits = limits
-        self.streams = tuple(Stream(index) for index in range(lanes))
-        self._only = self.streams[0] if lanes == 1 else None
+        self.partitions = tuple(Partition(index) for index in range(partitions))
+        self._only = self.partitions[0] if partitions == 1 else None
         self.unlocked = self._only
         if _free_threaded():
             self.unlocked = None
@@ -94,7 +94,7 @@ class Accumulator:
         # How many calls have asked to be admitted: what tells a call that another came in the middle of it.
         self._turn = 0
         # Each with how many follow it.
-        self._cuts: dict[Cut, int] = {}
+        self._barriers: dict[Barrier, int] = {}
         self._evicted: list[Batch] = []
         # Messages that ever left an open batch, and what became of them.
         self._sealed_messages = 0
@@ -107,10 +107,10 @@ class Accumulator:
 
     def add(self, uid: object, line: bytes) -> int:
         """
-        Append one message to the open batch of its lane.
+        Append one message to the open batch of its partition.
 
         Args:
-            uid: Decides the lane; a str, of which the encoder has made sure.
+            uid: Decides the partition; a str, of which the encoder has made sure.
             line: The message as encoded, its newline included.
 
         Returns:
@@ -121,19 +121,19 @@ class Accumulator:
             MessageTooLarge: The message alone exceeds a batch.
             QueueFull: The queue is full, under `Overflow.RAISE`.
         """
-        stream = self._only or self.stream_of(uid)
+        partition = self._only or self.partition_of(uid)
         size = len(line)
         # One step, without the lock (130 of 1,250 ns, CPython 3.11): nothing from here to the first `return` is a call.
-        room = stream.room - size
-        if room >= 0 and stream.count < stream.count_limit:
+        room = partition.room - size
+        if room >= 0 and partition.count < partition.count_limit:
             # The numbers before the line: there may be no memory for one.
-            count = stream.count + 1
-            stream.open += line
-            stream.room = room
-            stream.count = count
+            count = partition.count + 1
+            partition.open += line
+            partition.room = room
+            partition.count = count
             return NOTHING
         with self._lock:
-            return self._add_slowly(stream, line)
+            return self._add_slowly(partition, line)
 
     def add_locked(self, uid: object, line: bytes) -> int:
         """As `add`, with the lock from its beginning: where there is no GIL."""
@@ -141,33 +141,33 @@ class Accumulator:
             return Accumulator.add(self, uid, line)
 
     def add_alias(self, uid: object, line: bytes) -> int:
-        """Append an alias: a request of its own, behind all that was accepted before it in its lane."""
+        """Append an alias: a request of its own, behind all that was accepted before it in its partition."""
         with self._lock:
-            stream = self.stream_of(uid)
-            flags = self._admit(stream, len(line))
+            partition = self.partition_of(uid)
+            flags = self._admit(partition, len(line))
             if not flags & REFUSED:
-                self._seal(stream)
+                self._seal(partition)
                 order = self._next_order()
                 batch = Batch(
                     seal(bytearray(OPEN + line)),
                     1,
                     endpoint=Endpoint.ALIAS,
-                    lane=stream.index,
+                    partition=partition.index,
                     epoch=self._epoch,
                     order=order,
                 )
                 size = batch.size
                 # All at once, as in `_seal`.
-                stream.sealed += (batch,)
-                stream.sealed_messages += 1
-                stream.sealed_bytes += size
+                partition.sealed += (batch,)
+                partition.sealed_messages += 1
+                partition.sealed_bytes += size
                 self._sealed_messages += 1
                 flags |= SEALED
             return flags
 
-    def stream_of(self, uid: object) -> Stream:
-        """Return the queue of the lane that keeps the order of this contact or account."""
-        return self.streams[hash(uid) % len(self.streams)]
+    def partition_of(self, uid: object) -> Partition:
+        """Return the queue of the partition that keeps the order of this contact or account."""
+        return self.partitions[hash(uid) % len(self.partitions)]
 
     def refuse(self) -> None:
         """Count a call that was refused before it came here."""
@@ -180,17 +180,17 @@ class Accumulator:
             evicted, self._evicted = self._evicted, []
             return evicted
 
-    # The calls of the lanes.
+    # The calls of the partitions.
 
-    def take(self, stream: Stream) -> Batch | None:
+    def take(self, partition: Partition) -> Batch | None:
         """Move the oldest sealed batch in flight; None if there is none."""
         with self._lock:
-            return stream.take()
+            return partition.take()
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch from flight to the front of its queue."""
         with self._lock:
-            self.streams[batch.lane].replace(batch, batch)
+            self.partitions[batch.partition].replace(batch, batch)
 
     def split(self, batch: Batch, *, searching: bool = False) -> None:
         """
@@ -202,77 +202,77 @@ class Accumulator:
         """
         older, newer = batch.search_halves() if searching else batch.halves()
         with self._lock:
-            self.streams[batch.lane].replace(batch, older, newer)
+            self.partitions[batch.partition].replace(batch, older, newer)
 
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
         with self._lock:
-            stream = self.streams[batch.lane]
+            partition = self.partitions[batch.partition]
             count, size, following = batch.count, batch.size, self._following(batch)
-            # All at once, as in `_seal`; but for several cuts, between which Python looks for signals.
-            stream.in_flight -= count
-            stream.in_flight_bytes -= size
-            stream.flying = None
+            # All at once, as in `_seal`; but for several barriers, between which Python looks for signals.
+            partition.in_flight -= count
+            partition.in_flight_bytes -= size
+            partition.flying = None
             if reason is None:
                 self._delivered += count
             else:
                 self._lost[reason] += count
-            for cut in following:
-                cut.pending[stream.index] -= count
+            for barrier in following:
+                barrier.pending[partition.index] -= count
                 if reason is None:
-                    cut.delivered += count
+                    barrier.delivered += count
                 else:
-                    cut.lost[reason] += count
+                    barrier.lost[reason] += count
 
     # The calls of the agent.
 
-    def seal_open(self, stream: Stream) -> bool:
-        """Seal the stream's open batch; returns whether it had one."""
+    def seal_open(self, partition: Partition) -> bool:
+        """Seal the partition's open batch; returns whether it had one."""
         with self._lock:
-            return self._seal(stream)
+            return self._seal(partition)
 
-    def cut(self) -> Cut:
+    def barrier(self) -> Barrier:
         """Seal all open batches and follow everything accepted so far. Give it back to `release`."""
         with self._lock:
-            for stream in self.streams:
-                self._seal(stream)
-            # A storm of flushes shares one cut.
-            cut = next((cut for cut in self._cuts if cut.accepted == self._sealed_messages), None)
-            if cut is None:
-                cut = Cut(
+            for partition in self.partitions:
+                self._seal(partition)
+            # A storm of flushes shares one barrier.
+            barrier = next((barrier for barrier in self._barriers if barrier.accepted == self._sealed_messages), None)
+            if barrier is None:
+                barrier = Barrier(
                     self._epoch,
                     accepted=self._sealed_messages,
                     delivered=self._delivered,
                     lost=+self._lost,
-                    pending=[stream.sealed_messages + stream.in_flight for stream in self.streams],
+                    pending=[partition.sealed_messages + partition.in_flight for partition in self.partitions],
                 )
                 self._epoch += 1
-            self._cuts[cut] = self._cuts.get(cut, 0) + 1
-            return cut
+            self._barriers[barrier] = self._barriers.get(barrier, 0) + 1
+            return barrier
 
-    def release(self, cut: Cut) -> bool:
-        """End one following of *cut*; returns whether it was the last."""
+    def release(self, barrier: Barrier) -> bool:
+        """End one following of *barrier*; returns whether it was the last."""
         with self._lock:
-            self._cuts[cut] -= 1
-            if self._cuts[cut]:
+            self._barriers[barrier] -= 1
+            if self._barriers[barrier]:
                 return False
-            del self._cuts[cut]
+            del self._barriers[barrier]
             return True
 
     def close(self) -> None:
         """Refuse messages from now on, and seal the rest."""
         with self._lock:
             self._closed = True
-            for stream in self.streams:
-                self._seal(stream)
+            for partition in self.partitions:
+                self._seal(partition)
 
     def abandon(self, reason: LossReason) -> list[Batch]:
         """Lose everything that is queued, and return it, oldest first."""
         with self._lock:
             batches: list[Batch] = []
-            for stream in self.streams:
-                self._seal(stream)
-                while (batch := stream.take()) is not None:
+            for partition in self.partitions:
+                self._seal(partition)
+                while (batch := partition.take()) is not None:
                     batches.append(batch)
                     self.settle(batch, reason)
             return sorted(batches, key=lambda batch: batch.order)
@@ -287,13 +287,13 @@ class Accumulator:
         """Return all counts. They add up; `queued_bytes` may include messages of calls that came meanwhile."""
         with self._lock:
             # Read once, as calls go on meanwhile, and so for both sides of the sum.
-            opened = sum(stream.count for stream in self.streams)
+            opened = sum(partition.count for partition in self.partitions)
             return Counts(
                 accepted=self._sealed_messages + opened,
                 delivered=self._delivered,
-                queued=sum(stream.sealed_messages for stream in self.streams) + opened,
-                queued_bytes=sum(stream.queued_bytes for stream in self.streams),
-                in_flight=sum(stream.in_flight for stream in self.streams),
+                queued=sum(partition.sealed_messages for partition in self.partitions) + opened,
+                queued_bytes=sum(partition.queued_bytes for partition in self.partitions),
+                in_flight=sum(partition.in_flight for partition in self.partitions),
                 lost=+self._lost,
                 refused=self._refused,
             )
@@ -304,37 +304,37 @@ class Accumulator:
 
     # The long way of a call. All of this runs with the lock held.
 
-    def _add_slowly(self, stream: Stream, line: bytes) -> int:
+    def _add_slowly(self, partition: Partition, line: bytes) -> int:
         size = len(line)
-        if stream.granted_full and size <= stream.room and stream.count == stream.count_limit:
+        if partition.granted_full and size <= partition.room and partition.count == partition.count_limit:
             # The usual case: the grant reaches to the end of the batch, and this is its last message. (Below the limit
             # another thread has opened the next batch since the caller looked.)
-            stream.open += line
-            stream.count += 1
-            stream.granted_full = False
-            self._seal(stream)
+            partition.open += line
+            partition.count += 1
+            partition.granted_full = False
+            self._seal(partition)
             return SEALED
-        flags = self._admit(stream, size)
+        flags = self._admit(partition, size)
         if flags & REFUSED:
             return flags
         # Full already: its sealing was broken off by a signal handler that raised.
-        full = stream.count >= self._batch_messages or len(stream.open) + size > self._batch_bytes
-        if full and self._seal(stream):
+        full = partition.count >= self._batch_messages or len(partition.open) + size > self._batch_bytes
+        if full and self._seal(partition):
             flags |= SEALED
-        if not stream.count:
-            stream.order = self._next_order()
+        if not partition.count:
+            partition.order = self._next_order()
             flags |= OPENED
-        stream.open += line
-        stream.count += 1
-        if stream.count >= self._batch_messages:
-            self._seal(stream)
+        partition.open += line
+        partition.count += 1
+        if partition.count >= self._batch_messages:
+            self._seal(partition)
             return (flags | SEALED) & ~OPENED
-        self._grant(stream)
+        self._grant(partition)
         return flags
 
-    def _admit(self, stream: Stream, size: int) -> int:
-        """Make room for one message of *size* bytes in the open batch of *stream*, by the policy; end its grant."""
-        stream.revoke()
+    def _admit(self, partition: Partition, size: int) -> int:
+        """Make room for one message of *size* bytes in the open batch of *partition*, by the policy; end its grant."""
+        partition.revoke()
         self._turn += 1
         if self._closed:
             raise AgentClosed("the agent is closed: it accepts no more messages")
@@ -359,89 +359,89 @@ class Accumulator:
         return flags
 
     def _fits(self, size: int) -> bool:
-        if len(self.streams) > 1:
-            # The grants first: other lanes use theirs meanwhile, and then there is less room and as much less promised.
-            promised = sum(stream.promised for stream in self.streams)
-            promised_bytes = sum(stream.room for stream in self.streams)
+        if len(self.partitions) > 1:
+            # The grants first: other partitions use theirs meanwhile, and then there is less room and as much less promised.
+            promised = sum(partition.promised for partition in self.partitions)
+            promised_bytes = sum(partition.room for partition in self.partitions)
             messages, room = self._room()
             if messages > promised and room - size >= promised_bytes:
                 return True
-            # It fits only in what lanes were granted and have not used, if at all.
-            for stream in self.streams:
-                stream.revoke()
+            # It fits only in what partitions were granted and have not used, if at all.
+            for partition in self.partitions:
+                partition.revoke()
         messages, room = self._room()
         return messages >= 1 and room >= size
 
     def _fits_an_empty_queue(self, size: int) -> bool:
         """Whether displacing can help at all: what is in flight stays."""
-        messages = sum(stream.in_flight for stream in self.streams)
-        in_flight_bytes = sum(stream.in_flight_bytes for stream in self.streams)
+        messages = sum(partition.in_flight for partition in self.partitions)
+        in_flight_bytes = sum(partition.in_flight_bytes for partition in self.partitions)
         return messages < self._limits.max_messages and in_flight_bytes + size <= self._limits.max_bytes
 
     def _room(self) -> tuple[int, int]:
         messages, size = self._limits.max_messages, self._limits.max_bytes
-        for stream in self.streams:
-            messages -= stream.sealed_messages + stream.count + stream.in_flight
-            size -= stream.sealed_bytes + len(stream.open) - len(OPEN) + stream.in_flight_bytes
+        for partition in self.partitions:
+            messages -= partition.sealed_messages + partition.count + partition.in_flight
+            size -= partition.sealed_bytes + len(partition.open) - len(OPEN) + partition.in_flight_bytes
         return messages, size
 
-    def _grant(self, stream: Stream) -> None:
+    def _grant(self, partition: Partition) -> None:
         """
-        Let the next calls of this lane go the short way, as far as the room reaches.
+        Let the next calls of this partition go the short way, as far as the room reaches.
 
         The message that fills the batch, by count or by bytes, is left to the long way, which seals it.
         """
         turn = self._turn
-        stream.revoke()  # what a call in the middle of this one has granted knows nothing of this one's message
-        messages, size = self._share(stream) if len(self.streams) > 1 else self._room()
-        missing = self._batch_messages - stream.count
+        partition.revoke()  # what a call in the middle of this one has granted knows nothing of this one's message
+        messages, size = self._share(partition) if len(self.partitions) > 1 else self._room()
+        missing = self._batch_messages - partition.count
         short = min(missing - 1, messages)
-        room = max(0, min(self._batch_bytes - len(stream.open), size))
+        room = max(0, min(self._batch_bytes - len(partition.open), size))
         # Else a call in the middle has used of the room, and may have granted it; or has sealed the batch, and the next
         # one must be opened the long way.
-        if self._turn == turn and stream.count:
-            stream.granted_full = messages >= missing
-            stream.count_limit = stream.count + short
-            stream.room = room
+        if self._turn == turn and partition.count:
+            partition.granted_full = messages >= missing
+            partition.count_limit = partition.count + short
+            partition.room = room
 
-    def _share(self, stream: Stream) -> tuple[int, int]:
-        """Return which part of the room this lane may be granted, as others hold grants too."""
-        lanes = len(self.streams)
-        others = [other for other in self.streams if other is not stream]
+    def _share(self, partition: Partition) -> tuple[int, int]:
+        """Return which part of the room this partition may be granted, as others hold grants too."""
+        partitions = len(self.partitions)
+        others = [other for other in self.partitions if other is not partition]
         # Before the room, as in `_fits`.
         promised = sum(other.promised for other in others)
         promised_bytes = sum(other.room for other in others)
         messages, size = self._room()
-        if messages >= lanes * self._batch_messages and size >= lanes * self._batch_bytes:
+        if messages >= partitions * self._batch_messages and size >= partitions * self._batch_bytes:
             return messages, size  # enough for a whole batch in each
-        # Near a bound: a fair part. What other lanes do not use is taken back only if it must be, or the lanes would
+        # Near a bound: a fair part. What other partitions do not use is taken back only if it must be, or the partitions would
         # take from each other with every message.
-        if messages - promised < messages // lanes or size - promised_bytes < size // lanes:
+        if messages - promised < messages // partitions or size - promised_bytes < size // partitions:
             for other in others:
                 other.revoke()
             messages, size = self._room()
-        return messages // lanes, size // lanes
+        return messages // partitions, size // partitions
 
-    def _seal(self, stream: Stream) -> bool:
+    def _seal(self, partition: Partition) -> bool:
         """Turn the open batch, if there is one, into a sealed batch at the end of the queue."""
-        if not stream.count:
+        if not partition.count:
             return False
-        buffer = stream.open
-        while stream.open is buffer:
-            count, order, fresh = stream.count, stream.order, bytearray(OPEN)
-            batch = Batch(seal(buffer), count, lane=stream.index, epoch=self._epoch, order=order)
+        buffer = partition.open
+        while partition.open is buffer:
+            count, order, fresh = partition.count, partition.order, bytearray(OPEN)
+            batch = Batch(seal(buffer), count, partition=partition.index, epoch=self._epoch, order=order)
             # Made here: CPython 3.11 may collect garbage, and run finalisers, wherever a tuple or an iterator is made.
             size, sealed = batch.size, iter((batch,))
             # Until here nothing has changed: what a signal handler raises in the middle leaves the batch open. Whoever
             # tracked in the middle has added to this batch, or has sealed it.
-            if stream.open is buffer and stream.count == count:
+            if partition.open is buffer and partition.count == count:
                 # All at once, as no call comes between; first what may find no memory.
-                stream.sealed += sealed
-                stream.open, stream.count = fresh, 0
-                stream.count_limit = stream.room = 0
-                stream.granted_full = False
-                stream.sealed_messages += count
-                stream.sealed_bytes += size
+                partition.sealed += sealed
+                partition.open, partition.count = fresh, 0
+                partition.count_limit = partition.room = 0
+                partition.granted_full = False
+                partition.sealed_messages += count
+                partition.sealed_bytes += size
                 self._sealed_messages += count
         return True
 
@@ -454,8 +454,8 @@ class Accumulator:
         while True:
             try:
                 oldest = min(
-                    (stream for stream in self.streams if stream.queued),
-                    key=lambda stream: stream.sealed[0].order if stream.sealed else stream.order,
+                    (partition for partition in self.partitions if partition.queued),
+                    key=lambda partition: partition.sealed[0].order if partition.sealed else partition.order,
                 )
                 if not oldest.sealed:
                     self._seal(oldest)
@@ -476,14 +476,14 @@ class Accumulator:
                 oldest.sealed_bytes -= size
                 self._evicted += evicted
                 self._lost[LossReason.QUEUE_FULL] += 1
-                for cut in following:
-                    cut.pending[oldest.index] -= 1
-                    cut.lost[LossReason.QUEUE_FULL] += 1
+                for barrier in following:
+                    barrier.pending[oldest.index] -= 1
+                    barrier.lost[LossReason.QUEUE_FULL] += 1
                 return True
 
-    def _following(self, batch: Batch) -> list[Cut]:
-        """Return the cuts that *batch* falls under."""
-        return [cut for cut in self._cuts if batch.epoch <= cut.epoch]
+    def _following(self, batch: Batch) -> list[Barrier]:
+        """Return the barriers that *batch* falls under."""
+        return [barrier for barrier in self._barriers if batch.epoch <= barrier.epoch]
 
 
 def _free_threaded() -> bool:

@@ -32,11 +32,11 @@ class Batch:
     Attributes:
         endpoint: Where it goes. Only `Endpoint.BATCH` carries more than one message.
         count: How many messages.
-        lane: The index of the lane it belongs to.
-        epoch: Which `Cut` it falls under: all those with an epoch at least as high.
+        partition: The index of the partition it belongs to.
+        epoch: Which `Barrier` it falls under: all those with an epoch at least as high.
         order: When its first message was accepted, relative to other batches.
         attempts: How often it was sent so far.
-        failing_since: When its first attempt failed, on the lane's clock; None before.
+        failing_since: When its first attempt failed, on the partition's clock; None before.
         searching: Whether it is part of a refused batch in which the guilty message is sought.
         suspected: Whether the guilty message must be in it, as its older half was delivered whole.
         start: Where its messages begin: behind those that were displaced.
@@ -50,8 +50,8 @@ class Batch:
         "endpoint",
         "epoch",
         "failing_since",
-        "lane",
         "order",
+        "partition",
         "partner",
         "searching",
         "start",
@@ -64,7 +64,7 @@ class Batch:
         count: int,
         *,
         endpoint: Endpoint = Endpoint.BATCH,
-        lane: int = 0,
+        partition: int = 0,
         epoch: int = 0,
         order: int = 0,
     ) -> None:
@@ -73,7 +73,7 @@ class Batch:
         self.start: int = 1
         self.endpoint: Endpoint = endpoint
         self.count: int = count
-        self.lane: int = lane
+        self.partition: int = partition
         self.epoch: int = epoch
         self.order: int = order
         self.attempts: int = 0
@@ -159,7 +159,9 @@ class Batch:
             partner = partner.partner
 
     def _like(self, lines: list[bytes]) -> Batch:
-        part = Batch.of_lines(lines, endpoint=self.endpoint, lane=self.lane, epoch=self.epoch, order=self.order)
+        part = Batch.of_lines(
+            lines, endpoint=self.endpoint, partition=self.partition, epoch=self.epoch, order=self.order
+        )
         part.attempts, part.failing_since = self.attempts, self.failing_since
         return part
 

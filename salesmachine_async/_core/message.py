@@ -17,7 +17,14 @@ from typing import Any, Final, cast
 
 import orjson
 
-from salesmachine_async._core.values import MAX_DEPTH, Cleaner, Unencodable, raise_invalid, simplify, without_surrogates
+from salesmachine_async._core.jsonable import (
+    MAX_DEPTH,
+    Cleaner,
+    Unencodable,
+    raise_invalid,
+    simplify,
+    without_surrogates,
+)
 from salesmachine_async.errors import InvalidMessage
 
 # Dataclasses go through `simplify`: one rule for all models. So do dates and times, at a microsecond each: orjson
@@ -357,7 +364,7 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
     return result
 
 
-def lane_uid(message: dict[str, Any]) -> str:
+def partition_key(message: dict[str, Any]) -> str:
     """Return the uid whose order counts: the contact's, or of an account message the account's."""
     uid: str = message["contact_uid"] if "contact_uid" in message else message["account_uid"]
     return uid

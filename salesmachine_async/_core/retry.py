@@ -1,10 +1,10 @@
-"""What to do about an outcome: decided here, done by the lane."""
+"""What to do about an outcome: decided here, done by the partition."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async.policy import Retry
 from salesmachine_async.report import LossReason
 
@@ -16,7 +16,7 @@ __all__ = [
     "Park",
     "Pause",
     "RetryNow",
-    "Situation",
+    "RetryState",
     "Split",
     "Wait",
     "decide",
@@ -36,10 +36,10 @@ class RetryNow:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """
-    Send it again after a backoff; this lane alone waits.
+    Send it again after a backoff; this partition alone waits.
 
     Attributes:
-        at_most: Cut the wait to this many seconds: what the retry budget has left. None: no budget.
+        at_most: Barrier the wait to this many seconds: what the retry budget has left. None: no budget.
     """
 
     at_most: float | None = None
@@ -48,10 +48,10 @@ class Wait:
 @dataclass(frozen=True, slots=True)
 class Pause:
     """
-    Send it again after a pause of all lanes: the longer of a backoff and what the server asked for.
+    Send it again after a pause of all partitions: the longer of a backoff and what the server asked for.
 
     Attributes:
-        at_least: The server's ``Retry-After`` in seconds, cut to the policy's longest; 0 without one.
+        at_least: The server's ``Retry-After`` in seconds, barrier to the policy's longest; 0 without one.
         at_most: As for `Wait`.
     """
 
@@ -83,7 +83,7 @@ class GiveUp:
 
     Attributes:
         reason: Why.
-        pause: What the answer asks of all lanes nevertheless; None: nothing.
+        pause: What the answer asks of all partitions nevertheless; None: nothing.
     """
 
     reason: LossReason
@@ -94,7 +94,7 @@ Decision = Deliver | RetryNow | Wait | Pause | Park | AskPing | Split | GiveUp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Situation:
+class RetryState:
     """
     What the decision depends on besides the outcome.
 
@@ -115,14 +115,14 @@ class Situation:
     connections: int = 1
 
 
-def decide(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
-    """Return what the lane must do."""
+def decide(outcome: Outcome, situation: RetryState, policy: Retry) -> Decision:
+    """Return what the partition must do."""
     match outcome.verdict:
         case Verdict.DELIVERED:
             return Deliver()
         case Verdict.PARKED:
             # No budget here: nothing is wrong with the messages, and a person will mend what is.
-            return Park(policy.cap)
+            return Park(policy.wait_max)
         case Verdict.REJECTED:
             return _refused(situation)
         case Verdict.TOO_LARGE:
@@ -133,7 +133,7 @@ def decide(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
             return _again(outcome, situation, policy)
 
 
-def _refused(situation: Situation) -> Decision:
+def _refused(situation: RetryState) -> Decision:
     # The documents give 400 for a wrong key too, so ping is asked before a search, and again before a message is lost
     # for good: the key may have been revoked in between.
     if situation.count > 1:
@@ -141,13 +141,13 @@ def _refused(situation: Situation) -> Decision:
     return GiveUp(LossReason.REJECTED) if situation.key_accepted else AskPing()
 
 
-def _again(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
+def _again(outcome: Outcome, situation: RetryState, policy: Retry) -> Decision:
     pauses = outcome.verdict is Verdict.PAUSE
     # To other answers a Retry-After is not obeyed, so it costs no budget either.
     at_least = min(outcome.retry_after or 0.0, policy.max_retry_after) if pauses else 0.0
-    left = None if policy.budget is None else policy.budget - situation.failing_for
+    left = None if policy.timeout is None else policy.timeout - situation.failing_for
     # No request may be made before a pause ends: one that outlasts the budget has decided already. It is obeyed
     # nevertheless, for what comes next.
     if left is not None and (left <= 0 or at_least > left):
-        return GiveUp(LossReason.BUDGET_EXHAUSTED, Pause(at_least) if pauses else None)
+        return GiveUp(LossReason.EXPIRED, Pause(at_least) if pauses else None)
     return Pause(at_least, left) if pauses else Wait(left)

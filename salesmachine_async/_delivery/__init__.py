@@ -1,1 +1,1 @@
-"""The rooms that await: lanes, the shared pause, the transport."""
+"""The rooms that await: senders, the shared pause, the transport."""

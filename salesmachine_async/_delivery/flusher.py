@@ -1,4 +1,4 @@
-"""The background: binds an agent's lanes to an event loop, wakes them, waits for them, ends them."""
+"""The background: binds an agent's senders to an event loop, wakes them, waits for them, ends them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from typing import Final
 import anyio
 
 from salesmachine_async._core.accumulator import EVICTED, HIGH_WATER, LOW_WATER, OPENED, SEALED, Accumulator
+from salesmachine_async._core.barrier import Barrier
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.cut import Cut
-from salesmachine_async._core.stream import Stream
-from salesmachine_async._core.wire import Outcome, Verdict
-from salesmachine_async._delivery.gate import Gate
-from salesmachine_async._delivery.hooks import Hooks, is_its_own
-from salesmachine_async._delivery.lane import Lane, Surroundings, Traffic, send_guarded
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.response import Outcome, Verdict
+from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
+from salesmachine_async._delivery.sender import Sender, SenderContext, Traffic, send_guarded
+from salesmachine_async._delivery.throttle import Throttle
 from salesmachine_async._delivery.transport import Transport
-from salesmachine_async._log import TroubleLog, told_safely
+from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import Unauthorized, WrongLoop
 from salesmachine_async.policy import Batching, Retry
 from salesmachine_async.report import LossReason, Report
 
 __all__ = ["Flusher", "State"]
 
-# A lane that ended by itself is restarted after this; not at once, because a loop that is shutting down cancels all
+# A sender that ended by itself is restarted after this; not at once, because a loop that is shutting down cancels all
 # tasks and must not find new ones.
 RESTART_SECONDS: Final = 0.05
-# What lanes and connections get to end in, when the deadline of a close has come.
+# What senders and connections get to end in, when the deadline of a close has come.
 GRACE_SECONDS: Final = 0.1
 
 
@@ -53,7 +53,7 @@ class State(Enum):
 
 class Flusher:
     """
-    Runs the lanes of one agent. It knows the agent's rooms but not the agent, so that a forgotten agent is collected.
+    Runs the senders of one agent. It knows the agent's rooms but not the agent, so that a forgotten agent is collected.
 
     Its coroutines belong to the event loop that `start` was called in; `notify` may be called from any thread.
 
@@ -61,7 +61,7 @@ class Flusher:
         accumulator: Where the messages wait.
         transport: What carries them.
         batching: For the linger.
-        retry: For the lanes.
+        retry: For the senders.
         hooks: Who is told of outcomes.
         log: For troubles.
 
@@ -78,7 +78,7 @@ class Flusher:
         batching: Batching,
         retry: Retry,
         hooks: Hooks,
-        log: TroubleLog,
+        log: RateLimitedLogger,
     ) -> None:
         self.state = State.NEW
         self.traffic = Traffic()
@@ -91,11 +91,11 @@ class Flusher:
         # Set by `start`, and again when a new loop takes over from a dead one.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._gate: Gate | None = None
-        self._lanes: tuple[Lane, ...] = ()
-        self._tasks: dict[Lane, asyncio.Task[None]] = {}
-        # Who waits: for a cut to be settled, for the queue to fall to the low-water mark.
-        self._flushes: dict[Cut, asyncio.Event] = {}
+        self._throttle: Throttle | None = None
+        self._senders: tuple[Sender, ...] = ()
+        self._tasks: dict[Sender, asyncio.Task[None]] = {}
+        # Who waits: for a barrier to be settled, for the queue to fall to the low-water mark.
+        self._flushes: dict[Barrier, asyncio.Event] = {}
         self._drained: asyncio.Event | None = None
         # The end, once begun; shared by all who call `aclose`.
         self._closing: asyncio.Task[Report] | None = None
@@ -105,14 +105,16 @@ class Flusher:
 
     @property
     def paused(self) -> bool:
-        """Whether something holds sending back: the gate, or a lane that is parked."""
-        return (self._gate is not None and self._gate.left > 0) or any(lane.parked for lane in self._lanes)
+        """Whether something holds sending back: the throttle, or a sender that is parked."""
+        return (self._throttle is not None and self._throttle.left > 0) or any(
+            sender.parked for sender in self._senders
+        )
 
     @property
     def condition(self) -> str:
         """The state in a word, for people: also what holds an open agent back."""
         if self.state is State.OPEN and self.paused:
-            return "parked" if any(lane.parked for lane in self._lanes) else "paused"
+            return "parked" if any(sender.parked for sender in self._senders) else "paused"
         return self.state.value
 
     def start(self) -> None:
@@ -126,17 +128,17 @@ class Flusher:
         if self.state is State.CLOSED or (self._loop is loop and self._tasks):
             return
         self._check_loop(loop)
-        for lane in self._lanes:
-            lane.retire()  # of a loop that is no more, or does not run
+        for sender in self._senders:
+            sender.retire()  # of a loop that is no more, or does not run
         self._tasks.clear()
         self._flushes.clear()
         self._drained = None
         self._loop, self._thread = loop, get_ident()
-        self._gate = Gate(loop.time)
-        around = Surroundings(
+        self._throttle = Throttle(loop.time)
+        around = SenderContext(
             accumulator=self._accumulator,
             transport=self._transport,
-            gate=self._gate,
+            throttle=self._throttle,
             retry=self._retry,
             hooks=self._hooks,
             traffic=self.traffic,
@@ -144,15 +146,15 @@ class Flusher:
             clock=loop.time,
             on_progress=self._progress,
         )
-        self._lanes = tuple(Lane(stream, around) for stream in self._accumulator.streams)
-        for lane in self._lanes:
-            self._spawn(lane)
+        self._senders = tuple(Sender(partition, around) for partition in self._accumulator.partitions)
+        for sender in self._senders:
+            self._spawn(sender)
             # What was tracked before has waited long enough.
-            self._accumulator.seal_open(lane.stream)
+            self._accumulator.seal_open(sender.partition)
         if self.state is State.NEW:
             self.state = State.OPEN
 
-    def notify(self, stream: Stream, flags: int) -> None:
+    def notify(self, partition: Partition, flags: int) -> None:
         """Tell the loop what a call has brought about. Safe in any thread; never raises."""
         loop = self._loop
         if loop is None:
@@ -160,35 +162,35 @@ class Flusher:
         # Without a current task this may be a signal handler in the middle of the loop's sleep, which nothing but a
         # wake-up ends.
         if get_ident() == self._thread and asyncio.current_task(loop) is not None:
-            self._notified(loop, stream.index, flags)
+            self._notified(loop, partition.index, flags)
         else:
             with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
-                loop.call_soon_threadsafe(self._notified, loop, stream.index, flags)
+                loop.call_soon_threadsafe(self._notified, loop, partition.index, flags)
 
     async def flush(self, timeout: float | None) -> Report:
         """Wait until everything accepted so far has its outcome, or is parked, or *timeout* seconds have passed."""
-        cut = self._accumulator.cut()
+        barrier = self._accumulator.barrier()
         try:
-            if not cut.settled():
+            if not barrier.settled():
                 self.start()
                 self._wake_all()
                 if timeout is not None:
-                    for lane in self._lanes:
-                        lane.hurry()
+                    for sender in self._senders:
+                        sender.hurry()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout):
-                        await self._settled(cut)
-            return cut.report()
+                        await self._settled(barrier)
+            return barrier.report()
         finally:
-            self._release(cut)
+            self._release(barrier)
 
     async def drain(self) -> None:
         """Wait, above the high-water mark, for the low one."""
         if self._accumulator.fill() < HIGH_WATER or self.state is State.CLOSED:
             return
         self.start()
-        for lane in self._lanes:
-            self._accumulator.seal_open(lane.stream)
+        for sender in self._senders:
+            self._accumulator.seal_open(sender.partition)
         self._wake_all()
         if self._drained is None:
             self._drained = asyncio.Event()
@@ -231,15 +233,15 @@ class Flusher:
         return closing.result()
 
     def _begin_close(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Report]:
-        cut = self._accumulator.cut()
-        if not cut.settled():
+        barrier = self._accumulator.barrier()
+        if not barrier.settled():
             self.start()
         self._deadline = deadline
-        closing = self._closing = loop.create_task(self._close(cut), name="salesmachine-close")
+        closing = self._closing = loop.create_task(self._close(barrier), name="salesmachine-close")
         return closing
 
     async def ping(self) -> None:
-        """Send a ping now, past the lanes; raises what went wrong."""
+        """Send a ping now, past the senders; raises what went wrong."""
         self._check_loop(asyncio.get_running_loop())
         outcome = await self._ping_once()
         if outcome.verdict is Verdict.STALE:
@@ -278,135 +280,139 @@ class Flusher:
         ending.add_done_callback(_endings.discard)
 
     async def _end_alone(self) -> None:
-        await self._end_lanes()
+        await self._end_senders()
         await self._end_transport()
 
     # In the loop's thread.
 
-    def _spawn(self, lane: Lane) -> None:
+    def _spawn(self, sender: Sender) -> None:
         task = asyncio.get_running_loop().create_task(
-            lane.run(),
-            name=f"salesmachine-lane-{lane.stream.index}",
+            sender.run(),
+            name=f"salesmachine-sender-{sender.partition.index}",
             # Of its own: started within a request, it would keep that request's trace and context for ever.
             context=Context(),
         )
-        self._tasks[lane] = task
-        task.add_done_callback(partial(self._lane_ended, lane))
+        self._tasks[sender] = task
+        task.add_done_callback(partial(self._sender_ended, sender))
 
-    def _lane_ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
-        """Start a lane again that has ended by itself or by somebody else's hand."""
+    def _sender_ended(self, sender: Sender, task: asyncio.Task[None]) -> None:
+        """Start a sender again that has ended by itself or by somebody else's hand."""
         exc = None if task.cancelled() else task.exception()
-        if self.state not in (State.OPEN, State.CLOSING) or self._tasks.get(lane) is not task:
+        if self.state not in (State.OPEN, State.CLOSING) or self._tasks.get(sender) is not task:
             return
-        why = "was cancelled from outside" if exc is None else f"failed: {told_safely(exc)}"
-        self._log("lane", logging.ERROR, "a delivery task %s; nothing is lost, it will be started again", why)
-        task.get_loop().call_later(RESTART_SECONDS, self._restart, lane, task)
+        why = "was cancelled from outside" if exc is None else f"failed: {describe_exception(exc)}"
+        self._log("sender", logging.ERROR, "a delivery task %s; nothing is lost, it will be started again", why)
+        task.get_loop().call_later(RESTART_SECONDS, self._restart, sender, task)
 
-    def _restart(self, lane: Lane, task: asyncio.Task[None]) -> None:
-        if self.state in (State.OPEN, State.CLOSING) and self._tasks.get(lane) is task:
-            self._spawn(lane)
+    def _restart(self, sender: Sender, task: asyncio.Task[None]) -> None:
+        if self.state in (State.OPEN, State.CLOSING) and self._tasks.get(sender) is task:
+            self._spawn(sender)
 
     def _notified(self, loop: asyncio.AbstractEventLoop, index: int, flags: int) -> None:
         if loop is not self._loop:
-            return  # meant for lanes of a loop that is no more
+            return  # meant for senders of a loop that is no more
         if flags & EVICTED:
-            self._wake_all()  # displacing may have sealed the open batch of any lane
+            self._wake_all()  # displacing may have sealed the open batch of any sender
             self._progress()  # and is an outcome
-        lane = self._lanes[index]
+        sender = self._senders[index]
         if flags & OPENED:
-            lane.linger_due = loop.time() + self._linger
-            # One timer per lane: a batch that is full before its time leaves it armed for the next.
-            if lane.linger_timer is None:
-                lane.linger_timer = loop.call_at(lane.linger_due, self._linger_over, loop, lane)
+            sender.linger_due = loop.time() + self._linger
+            # One timer per sender: a batch that is full before its time leaves it armed for the next.
+            if sender.linger_timer is None:
+                sender.linger_timer = loop.call_at(sender.linger_due, self._linger_over, loop, sender)
         if flags & SEALED:
-            lane.sealed.set()
+            sender.sealed.set()
 
-    def _linger_over(self, loop: asyncio.AbstractEventLoop, lane: Lane) -> None:
-        lane.linger_timer = None
-        if lane.linger_due > loop.time():
-            lane.linger_timer = loop.call_at(lane.linger_due, self._linger_over, loop, lane)
+    def _linger_over(self, loop: asyncio.AbstractEventLoop, sender: Sender) -> None:
+        sender.linger_timer = None
+        if sender.linger_due > loop.time():
+            sender.linger_timer = loop.call_at(sender.linger_due, self._linger_over, loop, sender)
         else:
-            self._accumulator.seal_open(lane.stream)
+            self._accumulator.seal_open(sender.partition)
             # Also for what was sealed by a call that a signal handler broke off before it could tell.
-            lane.sealed.set()
+            sender.sealed.set()
 
     def _wake_all(self) -> None:
-        for lane in self._lanes:
-            lane.sealed.set()
+        for sender in self._senders:
+            sender.sealed.set()
 
     def _progress(self) -> None:
         """Wake those whose waiting is over."""
         if self._flushes:
-            stuck = self._stuck_lanes()
-            for cut, settled in self._flushes.items():
-                if cut.settled(stuck):
+            stuck = self._stuck_senders()
+            for barrier, settled in self._flushes.items():
+                if barrier.settled(stuck):
                     settled.set()
         if self._drained is not None and self._accumulator.fill() <= LOW_WATER:
             self._drained.set()
             self._drained = None
 
-    def _stuck_lanes(self) -> Collection[int]:
-        """Return the lanes not worth waiting for: parked, or, when closing, paused beyond the deadline."""
-        return {lane.stream.index for lane in self._lanes if lane.parked or (self._hopeless and not lane.sending)}
+    def _stuck_senders(self) -> Collection[int]:
+        """Return the senders not worth waiting for: parked, or, when closing, paused beyond the deadline."""
+        return {
+            sender.partition.index
+            for sender in self._senders
+            if sender.parked or (self._hopeless and not sender.sending)
+        }
 
     @property
     def _hopeless(self) -> bool:
-        return self._gate is not None and self._gate.until > self._deadline
+        return self._throttle is not None and self._throttle.until > self._deadline
 
-    async def _settled(self, cut: Cut) -> None:
-        while not cut.settled(self._stuck_lanes()):
-            event = self._flushes.setdefault(cut, asyncio.Event())
+    async def _settled(self, barrier: Barrier) -> None:
+        while not barrier.settled(self._stuck_senders()):
+            event = self._flushes.setdefault(barrier, asyncio.Event())
             event.clear()
             await event.wait()
 
-    def _release(self, cut: Cut) -> None:
-        if self._accumulator.release(cut):
-            self._flushes.pop(cut, None)
+    def _release(self, barrier: Barrier) -> None:
+        if self._accumulator.release(barrier):
+            self._flushes.pop(barrier, None)
 
-    async def _close(self, cut: Cut) -> Report:
+    async def _close(self, barrier: Barrier) -> Report:
         """Drain until the deadline, then end all. Cancelling it only brings the end nearer."""
         self.state = State.CLOSING
         self._wake_all()
-        for lane in self._lanes:
-            lane.hurry_now()
+        for sender in self._senders:
+            sender.hurry_now()
         with suppress(TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout_at(self._deadline) as self._draining:
-                await self._settled(cut)
+                await self._settled(barrier)
         self._draining = None
-        self.state = State.CLOSED  # before anything is awaited: a flush meanwhile must not start lanes again
-        await self._end_lanes()
+        self.state = State.CLOSED  # before anything is awaited: a flush meanwhile must not start senders again
+        await self._end_senders()
         # Displaced by a call that a signal handler broke off before it could tell.
         self._hooks.lost(LossReason.QUEUE_FULL, None, self._accumulator.take_evicted())
         abandoned = self._accumulator.abandon(LossReason.CLOSED)
         self._progress()
         self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)
         await self._end_transport()
-        self._release(cut)
-        return cut.report()
+        self._release(barrier)
+        return barrier.report()
 
-    async def _end_lanes(self) -> None:
+    async def _end_senders(self) -> None:
         tasks, self._tasks = tuple(self._tasks.values()), {}
-        for lane in self._lanes:
-            lane.cancel_timers()
+        for sender in self._senders:
+            sender.cancel_timers()
         for task in tasks:
             task.cancel()
         if tasks:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-        for lane in self._lanes:
-            lane.retire()  # of a transport that does not let itself be cancelled
+        for sender in self._senders:
+            sender.retire()  # of a transport that does not let itself be cancelled
 
     async def _end_transport(self) -> None:
         try:
             ending = asyncio.ensure_future(self._transport.aclose())
         except BaseException as exc:  # a carrier may be the user's
-            if not is_its_own(exc):
+            if not raised_by_callback(exc):
                 raise
-            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(exc))
+            self._log("transport", logging.ERROR, "the transport raised %s while closing", describe_exception(exc))
             return
         with suppress(asyncio.CancelledError):
             await asyncio.wait({ending}, timeout=GRACE_SECONDS)
         if not ending.done():
             ending.cancel()
         elif not ending.cancelled() and (failure := ending.exception()) is not None:
-            self._log("transport", logging.ERROR, "the transport raised %s while closing", told_safely(failure))
+            self._log("transport", logging.ERROR, "the transport raised %s while closing", describe_exception(failure))

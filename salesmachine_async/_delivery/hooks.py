@@ -9,11 +9,11 @@ from typing import Any
 
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._delivery.loop_thread import in_loop_thread
-from salesmachine_async._log import TroubleLog, told_safely
+from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import DeliveryError
 from salesmachine_async.report import Delivery, Loss, LossReason
 
-__all__ = ["Hooks", "is_its_own"]
+__all__ = ["Hooks", "raised_by_callback"]
 
 
 class Hooks:
@@ -32,7 +32,7 @@ class Hooks:
         self,
         on_delivered: Callable[[Delivery], None] | None,
         on_lost: Callable[[Loss], None] | None,
-        log: TroubleLog,
+        log: RateLimitedLogger,
     ) -> None:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
@@ -61,12 +61,12 @@ class Hooks:
         try:
             hook(told)
         except BaseException as exc:
-            if not is_its_own(exc):
+            if not raised_by_callback(exc):
                 raise
-            self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, told_safely(exc))
+            self._log(f"hook-{name}", logging.ERROR, "the %s hook raised %s", name, describe_exception(exc))
 
 
-def is_its_own(exc: BaseException) -> bool:
+def raised_by_callback(exc: BaseException) -> bool:
     """
     Return whether an exception is the trouble of the code that was called, here, without an await.
 

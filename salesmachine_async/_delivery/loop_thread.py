@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from salesmachine_async._log import logger, told_safely
+from salesmachine_async._log import describe_exception, logger
 
 __all__ = ["LoopThread", "in_loop_thread"]
 
@@ -94,4 +94,4 @@ def _run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None
         except (SystemExit, KeyboardInterrupt) as exc:
             if not in_loop_thread():
                 raise
-            logger.error("the thread of an agent goes on after %s", told_safely(exc))
+            logger.error("the thread of an agent goes on after %s", describe_exception(exc))

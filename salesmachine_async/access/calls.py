@@ -13,10 +13,10 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, Situation, Wait, decide
-from salesmachine_async._core.wire import Outcome, Verdict, outcome
-from salesmachine_async._delivery.backoff import Backoff
-from salesmachine_async._delivery.transport import begin_attempt, failure, open_session, read_some
+from salesmachine_async._core.response import Outcome, Verdict, outcome
+from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, RetryState, Wait, decide
+from salesmachine_async._http.backoff import Backoff
+from salesmachine_async._http.session import begin_attempt, failure, open_session, read_some
 from salesmachine_async.access.wire import Answer, Call, parsed
 from salesmachine_async.errors import (
     AgentClosed,
@@ -105,7 +105,7 @@ class Caller:
                 return Answer(status=404, headers=tried.headers, data=None)
             if failing_since is None:
                 failing_since = loop.time()
-            situation = Situation(
+            situation = RetryState(
                 count=1,
                 failing_for=loop.time() - failing_since,
                 key_accepted=True,

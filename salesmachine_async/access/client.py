@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from salesmachine_async._delivery.settings import (
+from salesmachine_async._http.config import (
     check_base_url,
     check_credentials,
     check_proxy,
@@ -32,8 +32,8 @@ ACCESS_TOKEN_VARIABLE: Final = "SALESMACHINE_ACCESS_TOKEN"  # noqa: S105 (the na
 HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Somebody waits for the answer: half a minute of trying is what they may bear.
-DEFAULT_RETRY: Final = Retry(initial=0.5, cap=8.0, budget=30.0)
-NO_RETRY: Final = Retry(budget=0.0)
+DEFAULT_RETRY: Final = Retry(wait_initial=0.5, wait_max=8.0, timeout=30.0)
+NO_RETRY: Final = Retry(timeout=0.0)
 
 
 class AccessClient:

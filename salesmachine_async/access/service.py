@@ -10,7 +10,7 @@ from typing import Any
 from yarl import URL
 
 from salesmachine_async._core.message import Encoder
-from salesmachine_async._delivery.settings import check_credentials
+from salesmachine_async._http.config import check_credentials
 from salesmachine_async.access.calls import Caller
 from salesmachine_async.access.listing import params_of
 from salesmachine_async.access.wire import Answer, Auth, Call, Credentials, body_of, same_origin

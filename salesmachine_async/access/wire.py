@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from salesmachine_async._core.values import Cleaner, raise_invalid
+from salesmachine_async._core.jsonable import Cleaner, raise_invalid
 from salesmachine_async.errors import ConfigError, ConnectionFailed, InvalidMessage
 
 __all__ = ["Answer", "Auth", "Call", "Credentials", "Scheme", "body_of", "parsed", "path_of", "same_origin"]

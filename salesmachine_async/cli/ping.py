@@ -50,7 +50,7 @@ def command(
 
 
 async def _ping(credentials: keys.Credentials, timeout: float) -> tuple[str, float, "DeliveryError | None"]:
-    from salesmachine_async._delivery.settings import DEFAULT_URL  # noqa: PLC0415
+    from salesmachine_async._http.config import DEFAULT_URL  # noqa: PLC0415
     from salesmachine_async.agent import Agent  # noqa: PLC0415 - brings aiohttp
     from salesmachine_async.errors import DeliveryError  # noqa: PLC0415
     from salesmachine_async.policy import Timeouts  # noqa: PLC0415

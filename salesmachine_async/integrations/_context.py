@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from inspect import iscoroutine
 from typing import Final, cast
 
-from salesmachine_async._log import told_safely
+from salesmachine_async._log import describe_exception
 from salesmachine_async.integrations._life import guard_log
 from salesmachine_async.tracker import Calls, Tracker
 
@@ -113,7 +113,7 @@ def _asked(what: str, ask: Callable[[], Uid]) -> Uid:
     try:
         uid = cast("object", ask())
     except (Exception, CancelledError) as exc:  # noqa: BLE001 (the user's code; nothing is awaited here)
-        guard_log(what, logging.ERROR, "the %s callable raised %s", what, told_safely(exc), loud=True)
+        guard_log(what, logging.ERROR, "the %s callable raised %s", what, describe_exception(exc), loud=True)
         return None
     if uid is None or isinstance(uid, str | int):
         return None if uid == "" else uid  # many a session has that for nobody

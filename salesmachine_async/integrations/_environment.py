@@ -8,14 +8,14 @@ import threading
 from typing import Any, Final
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.wire import Outcome
-from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
-from salesmachine_async._log import say_loudly
+from salesmachine_async._core.response import Outcome
+from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._log import log_or_stderr
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
 from salesmachine_async.threaded import ThreadedAgent
 
-__all__ = ["agent_of_the_environment", "nothing", "stand_in"]
+__all__ = ["agent_of_the_environment", "fallback_agent", "nothing"]
 
 VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
 
@@ -32,7 +32,7 @@ def agent_of_the_environment() -> Agent:
         return Agent(transport=_Nowhere(), before_send=nothing)
 
 
-def stand_in() -> ThreadedAgent:
+def fallback_agent() -> ThreadedAgent:
     """
     Return the one agent of the process for requests around which no event loop is sure to live: without a lifespan.
 
@@ -66,7 +66,7 @@ def _say_off(exc: ConfigError) -> None:
     Loudly: web servers configure no logging but their own, and who forgot the keys would wonder.
     """
     level = logging.ERROR if os.environ.get(TOKEN_VARIABLE) else logging.WARNING
-    say_loudly(level, "tracking is off: %s", exc)
+    log_or_stderr(level, "tracking is off: %s", exc)
 
 
 class _Nowhere:

@@ -7,16 +7,16 @@ import logging
 from contextvars import Context
 from typing import Final
 
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import WrongLoop
-from salesmachine_async.integrations._environment import agent_of_the_environment, stand_in
+from salesmachine_async.integrations._environment import agent_of_the_environment, fallback_agent
 from salesmachine_async.tracker import Calls
 
 __all__ = ["Life", "guard_log"]
 
 # Of all integrations: their own failures, which never reach the application.
-guard_log: Final = TroubleLog()
+guard_log: Final = RateLimitedLogger()
 
 
 class Life:
@@ -54,7 +54,7 @@ class Life:
         """
         agent = self._agent
         if agent is None:
-            return stand_in()
+            return fallback_agent()
         await self._start(agent)
         return agent
 

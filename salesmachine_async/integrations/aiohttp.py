@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs, web
 
-from salesmachine_async._log import told_safely
+from salesmachine_async._log import describe_exception
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
 from salesmachine_async.integrations._life import Life, guard_log
@@ -148,7 +148,7 @@ async def _visited(
         try:
             _track(rules, request_tracker, request, status, perf_counter() - started)
         except Exception as exc:  # noqa: BLE001 (the response comes first)
-            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", told_safely(exc))
+            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
 
 def _track(

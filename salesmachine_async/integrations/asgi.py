@@ -17,7 +17,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
-from salesmachine_async._log import told_safely
+from salesmachine_async._log import describe_exception
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
 from salesmachine_async.integrations._life import Life, guard_log
@@ -176,7 +176,7 @@ class _Visit:
         try:
             self._track(seconds, aborted=aborted)
         except Exception as exc:  # noqa: BLE001 (the response comes first)
-            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", told_safely(exc))
+            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
     def _track(self, seconds: float, *, aborted: bool) -> None:
         scope, tracker, rules = self._scope, self._tracker, self._pageviews

@@ -29,9 +29,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from salesmachine_async._log import told_safely
+from salesmachine_async._log import describe_exception
 from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
-from salesmachine_async.integrations._environment import stand_in
+from salesmachine_async.integrations._environment import fallback_agent
 from salesmachine_async.integrations._life import guard_log
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.integrations.asgi import KEY
@@ -125,7 +125,7 @@ class SalesmachineMiddleware:
         if isinstance(tracker, RequestTracker):
             tracker.ask_by_default(contact, account)
             return tracker
-        tracker = RequestTracker(self._agent or stand_in(), contact, account)
+        tracker = RequestTracker(self._agent or fallback_agent(), contact, account)
         tracker.expects_pageview = self._pageviews.wanted(request.method or "")
         return tracker
 
@@ -149,7 +149,7 @@ class _Visit:
         try:
             self._end(rules)
         except Exception as exc:  # noqa: BLE001 (the response comes first)
-            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", told_safely(exc))
+            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
     def _end(self, rules: Pageviews) -> None:
         request, tracker = self._request, self.tracker
@@ -185,7 +185,7 @@ async def _loaded_user(request: HttpRequest) -> Uid:
     try:
         return None if load is None else _uid_of(await load())
     except Exception as exc:  # noqa: BLE001 (the response comes first)
-        guard_log("user", logging.ERROR, "request.auser() raised %s", told_safely(exc))
+        guard_log("user", logging.ERROR, "request.auser() raised %s", describe_exception(exc))
         return None
 
 

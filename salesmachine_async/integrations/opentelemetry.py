@@ -20,7 +20,7 @@ from opentelemetry.context import attach, detach, set_value
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.wire import Outcome
+from salesmachine_async._core.response import Outcome
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._version import __version__
 from salesmachine_async.report import LossReason, Stats

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
+from salesmachine_async._core.jsonable import raise_invalid
 from salesmachine_async._core.message import encode
-from salesmachine_async._core.values import raise_invalid
 
 __all__ = ["Pattern"]
 

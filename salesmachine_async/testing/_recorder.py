@@ -7,7 +7,7 @@ from threading import RLock
 from typing import Any
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._environment import nothing
 from salesmachine_async.policy import Batching, Invalid, QueueLimits
@@ -169,7 +169,7 @@ class Recorder(Agent):
     def _collect(self) -> None:
         """Take over what the calls have queued. Under a lock, for the order; and one caller takes another's, too."""
         with self._collecting:
-            for stream in self._accumulator.streams:
+            for stream in self._accumulator.partitions:
                 self._accumulator.seal_open(stream)
                 while (batch := self._accumulator.take(stream)) is not None:
                     self._recorded += batch.messages()

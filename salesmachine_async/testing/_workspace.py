@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import sleep
 from anyio.from_thread import start_blocking_portal
 
-from salesmachine_async._delivery.settings import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing._agents import hurry, told_of_held

@@ -1,4 +1,4 @@
-"""Where messages wait: sealing, bounds, overflow, order, cuts; and all of it under threads and re-entrant calls."""
+"""Where messages wait: sealing, bounds, overflow, order, barriers; and all of it under threads and re-entrant calls."""
 
 from __future__ import annotations
 
@@ -30,30 +30,39 @@ from salesmachine_async._core.accumulator import (
     Accumulator,
 )
 from salesmachine_async._core.batch import Batch, Endpoint
-from salesmachine_async._core.stream import Stream
+from salesmachine_async._core.partition import Partition
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Overflow
 from salesmachine_async.report import LossReason, Report
-
-from .helpers import PLENTY, accumulator, add_all, interrupted, law_holds, line, numbers, switching_often, uid_in_lane
+from tests.support.core import (
+    PLENTY,
+    accumulator,
+    add_all,
+    interrupted,
+    law_holds,
+    line,
+    numbers,
+    switching_often,
+    uid_in_partition,
+)
 
 
 class Interrupted(BaseException):
     """What a signal handler raises, as KeyboardInterrupt."""
 
 
-def take(it: Accumulator, lane: int = 0) -> Batch:
-    batch = it.take(it.streams[lane])
+def take(it: Accumulator, partition: int = 0) -> Batch:
+    batch = it.take(it.partitions[partition])
     assert batch is not None
     return batch
 
 
 def drained(it: Accumulator) -> list[Batch]:
-    """Seal and take everything, lane by lane, and deliver it."""
+    """Seal and take everything, partition by partition, and deliver it."""
     batches = []
-    for stream in it.streams:
-        it.seal_open(stream)
-        while (batch := it.take(stream)) is not None:
+    for partition in it.partitions:
+        it.seal_open(partition)
+        while (batch := it.take(partition)) is not None:
             it.settle(batch)
             batches.append(batch)
     return batches
@@ -66,7 +75,7 @@ def test_the_first_message_opens_a_batch() -> None:
     """OPENED tells that a linger begins; further messages need nothing done."""
     it = accumulator()
     assert add_all(it, 1, 2, 3) == [OPENED, NOTHING, NOTHING]
-    assert it.take(it.streams[0]) is None
+    assert it.take(it.partitions[0]) is None
 
 
 def test_a_full_batch_is_sealed() -> None:
@@ -74,7 +83,7 @@ def test_a_full_batch_is_sealed() -> None:
     it = accumulator(batch=3)
     assert add_all(it, 1, 2, 3, 4) == [OPENED, NOTHING, SEALED, OPENED]
     assert numbers(take(it)) == [1, 2, 3]
-    assert it.take(it.streams[0]) is None
+    assert it.take(it.partitions[0]) is None
 
 
 def test_batches_of_one() -> None:
@@ -127,41 +136,41 @@ def test_a_message_larger_than_a_batch_is_refused(
 def test_seal_open_seals_what_lingered() -> None:
     """An open batch can be sealed at any time; an empty one is none."""
     it = accumulator()
-    (stream,) = it.streams
-    assert not it.seal_open(stream)
+    (partition,) = it.partitions
+    assert not it.seal_open(partition)
     add_all(it, 1)
-    assert it.seal_open(stream)
-    assert not it.seal_open(stream)
+    assert it.seal_open(partition)
+    assert not it.seal_open(partition)
     assert numbers(take(it)) == [1]
 
 
 def test_each_lane_has_its_own_batches() -> None:
-    """Messages of different lanes never share a batch; a batch knows its lane."""
-    it = accumulator(lanes=3)
-    uids = [uid_in_lane(it, lane) for lane in range(3)]
+    """Messages of different partitions never share a batch; a batch knows its partition."""
+    it = accumulator(partitions=3)
+    uids = [uid_in_partition(it, partition) for partition in range(3)]
     for uid in uids:
         assert add_all(it, 1, uid=uid) == [OPENED]
     it.close()
-    for lane, uid in enumerate(uids):
-        batch = take(it, lane)
-        assert batch.lane == lane
+    for partition, uid in enumerate(uids):
+        batch = take(it, partition)
+        assert batch.partition == partition
         assert [message["u"] for message in batch.messages()] == [uid]
 
 
 def test_a_uid_keeps_to_its_lane() -> None:
-    """The lane of a uid never changes, and all lanes are used."""
-    it = accumulator(lanes=4)
-    lanes = {str(number): it.stream_of(str(number)).index for number in range(200)}
-    assert set(lanes.values()) == {0, 1, 2, 3}
-    assert all(it.stream_of(uid).index == lane for uid, lane in lanes.items())
-    assert accumulator().stream_of("any").index == 0
+    """The partition of a uid never changes, and all partitions are used."""
+    it = accumulator(partitions=4)
+    partitions = {str(number): it.partition_of(str(number)).index for number in range(200)}
+    assert set(partitions.values()) == {0, 1, 2, 3}
+    assert all(it.partition_of(uid).index == partition for uid, partition in partitions.items())
+    assert accumulator().partition_of("any").index == 0
 
 
 # Aliases.
 
 
 def test_an_alias_goes_behind_what_came_before_and_before_what_comes_after() -> None:
-    """An alias is a request of its own, in the order of its lane."""
+    """An alias is a request of its own, in the order of its partition."""
     it = accumulator()
     add_all(it, 1, 2)
     assert it.add_alias("a", line(3)) == SEALED
@@ -175,12 +184,12 @@ def test_an_alias_goes_behind_what_came_before_and_before_what_comes_after() -> 
 
 
 def test_an_alias_leaves_other_lanes_alone() -> None:
-    """Only the alias' own lane is sealed."""
-    it = accumulator(lanes=2)
-    here, there = uid_in_lane(it, 0), uid_in_lane(it, 1)
+    """Only the alias' own partition is sealed."""
+    it = accumulator(partitions=2)
+    here, there = uid_in_partition(it, 0), uid_in_partition(it, 1)
     add_all(it, 1, uid=there)
     it.add_alias(here, line(2, here))
-    assert it.take(it.streams[1]) is None
+    assert it.take(it.partitions[1]) is None
     assert numbers(take(it, 0)) == [2]
 
 
@@ -189,7 +198,7 @@ def test_a_refused_alias_seals_nothing() -> None:
     it = accumulator(queue_bytes=300)
     add_all(it, 1, size=280)
     assert it.add_alias("a", line(2)) == REFUSED
-    assert it.take(it.streams[0]) is None
+    assert it.take(it.partitions[0]) is None
     assert it.counts().refused == 1
 
 
@@ -205,13 +214,13 @@ def test_an_alias_can_displace_older_messages() -> None:
 # The bounds.
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 5])
+@pytest.mark.parametrize("partitions", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])
-def test_the_bound_in_messages_is_exact(lanes: int, batch: int) -> None:
-    """Exactly so many messages are accepted, however they spread over the lanes."""
-    it = accumulator(batch=batch, queue=7, lanes=lanes)
-    uids = [uid_in_lane(it, lane) for lane in range(lanes)]
-    flags = [it.add(uids[number * number % lanes], line(number)) for number in range(20)]
+def test_the_bound_in_messages_is_exact(partitions: int, batch: int) -> None:
+    """Exactly so many messages are accepted, however they spread over the partitions."""
+    it = accumulator(batch=batch, queue=7, partitions=partitions)
+    uids = [uid_in_partition(it, partition) for partition in range(partitions)]
+    flags = [it.add(uids[number * number % partitions], line(number)) for number in range(20)]
     assert [number for number, each in enumerate(flags) if each & REFUSED] == list(range(7, 20))
     counts = it.counts()
     assert (counts.accepted, counts.queued, counts.refused) == (7, 7, 13)
@@ -219,56 +228,56 @@ def test_the_bound_in_messages_is_exact(lanes: int, batch: int) -> None:
 
 
 def test_room_that_another_lane_was_granted_is_not_given_twice() -> None:
-    """A message that fits only in what another lane may still use takes it back. (Finding: seven were accepted.)"""
-    it = accumulator(batch=2, queue=6, lanes=4)
-    flags = [it.add(uid_in_lane(it, lane), line()) for lane in (3, 1, 2, 0, 2, 3, 0)]
+    """A message that fits only in what another partition may still use takes it back. (Finding: seven were accepted.)"""
+    it = accumulator(batch=2, queue=6, partitions=4)
+    flags = [it.add(uid_in_partition(it, partition), line()) for partition in (3, 1, 2, 0, 2, 3, 0)]
     assert [bool(each & REFUSED) for each in flags] == [False] * 6 + [True]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_every_sequence_of_lanes_keeps_the_bound(batch: int) -> None:
-    """Whichever of four lanes seven messages go to, in whatever order, six are accepted. (Finding: as above.)"""
-    uids = [uid_in_lane(accumulator(lanes=4), lane) for lane in range(4)]
+    """Whichever of four partitions seven messages go to, in whatever order, six are accepted. (Finding: as above.)"""
+    uids = [uid_in_partition(accumulator(partitions=4), partition) for partition in range(4)]
     exceeded = []
-    for lanes in product(range(4), repeat=7):
-        # No lane differs from another: those in which they appear in order stand for all.
-        if list(dict.fromkeys(lanes)) != sorted(set(lanes)) or max(lanes) + 1 != len(set(lanes)):
+    for partitions in product(range(4), repeat=7):
+        # No partition differs from another: those in which they appear in order stand for all.
+        if list(dict.fromkeys(partitions)) != sorted(set(partitions)) or max(partitions) + 1 != len(set(partitions)):
             continue
-        it = accumulator(batch=batch, queue=6, lanes=4)
-        for lane in lanes:
-            it.add(uids[lane], b"{}\n")
+        it = accumulator(batch=batch, queue=6, partitions=4)
+        for partition in partitions:
+            it.add(uids[partition], b"{}\n")
         if it.counts().queued != 6:
-            exceeded.append(lanes)
+            exceeded.append(partitions)
     assert exceeded == []
 
 
 @settings(max_examples=200)
 @given(
-    lanes=st.integers(2, 5),
+    partitions=st.integers(2, 5),
     batch=st.integers(1, 4),
     queue=st.integers(1, 8),
     queue_bytes=st.integers(256, 600),
     calls=st.lists(st.tuples(st.integers(0, 4), st.integers(30, 110), st.booleans()), min_size=8, max_size=20),
 )
 def test_no_sequence_of_lanes_exceeds_a_bound(
-    lanes: int, batch: int, queue: int, queue_bytes: int, calls: list[tuple[int, int, bool]]
+    partitions: int, batch: int, queue: int, queue_bytes: int, calls: list[tuple[int, int, bool]]
 ) -> None:
-    """However messages and aliases of any size spread over lanes, neither bound is exceeded."""
-    it = accumulator(batch=batch, queue=queue, queue_bytes=queue_bytes, lanes=lanes)
-    for lane, size, alias in calls:
-        uid = uid_in_lane(it, lane % lanes)
+    """However messages and aliases of any size spread over partitions, neither bound is exceeded."""
+    it = accumulator(batch=batch, queue=queue, queue_bytes=queue_bytes, partitions=partitions)
+    for partition, size, alias in calls:
+        uid = uid_in_partition(it, partition % partitions)
         (it.add_alias if alias and size % 4 == 0 else it.add)(uid, line(0, uid, size))
         assert it.counts().queued <= queue
         assert it.counts().queued_bytes <= queue_bytes
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_what_is_in_flight_counts_until_it_is_settled(lanes: int) -> None:
+@pytest.mark.parametrize("partitions", [1, 2, 3])
+def test_what_is_in_flight_counts_until_it_is_settled(partitions: int) -> None:
     """Taking a batch makes no room; its outcome does."""
-    it = accumulator(batch=2, queue=6, lanes=lanes)
-    uid = uid_in_lane(it, lanes - 1)
+    it = accumulator(batch=2, queue=6, partitions=partitions)
+    uid = uid_in_partition(it, partitions - 1)
     add_all(it, *range(6), uid=uid)
-    batch = take(it, lanes - 1)
+    batch = take(it, partitions - 1)
     assert add_all(it, 6, uid=uid) == [REFUSED]
     it.settle(batch)
     assert REFUSED not in add_all(it, 7, 8, uid=uid)
@@ -292,7 +301,7 @@ def test_bytes_in_flight_count_until_they_are_settled() -> None:
     it = accumulator(batch=1, queue_bytes=400)
     add_all(it, 1, 2, 3, size=120)
     batch = take(it)
-    assert it.streams[0].in_flight_bytes == batch.size
+    assert it.partitions[0].in_flight_bytes == batch.size
     assert add_all(it, 4, size=120) == [REFUSED]
     it.settle(batch)
     assert add_all(it, 5, size=120) == [SEALED]
@@ -306,11 +315,11 @@ def test_a_smaller_message_may_still_fit() -> None:
     assert add_all(it, 3, size=60) == [NOTHING]
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_halves_stay_within_the_bound_in_bytes(lanes: int) -> None:
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_halves_stay_within_the_bound_in_bytes(partitions: int) -> None:
     """Splitting what a full queue holds does not exceed it. (Finding: each split adds the byte of a bracket.)"""
-    it = accumulator(batch=4, queue_bytes=401, lanes=lanes)
-    uid = uid_in_lane(it, 0)
+    it = accumulator(batch=4, queue_bytes=401, partitions=partitions)
+    uid = uid_in_partition(it, 0)
     add_all(it, *range(4), uid=uid, size=100)
     for _ in range(3):
         batch = take(it)
@@ -390,28 +399,28 @@ def test_drop_oldest_spares_what_is_in_flight() -> None:
     batch = take(it)
     add_all(it, 3)
     assert numbers(*it.take_evicted()) == [2]
-    it.seal_open(it.streams[0])
+    it.seal_open(it.partitions[0])
     other = take(it)
     assert add_all(it, 4) == [REFUSED]
     assert (numbers(batch), numbers(other)) == ([0, 1], [3])
 
 
-@pytest.mark.parametrize("lanes", [2, 3])
-def test_drop_oldest_looks_at_all_lanes(lanes: int) -> None:
-    """With one message a batch, the oldest of all lanes is displaced, whichever lane the new one is for."""
-    it = accumulator(batch=1, queue=6, overflow=Overflow.DROP_OLDEST, lanes=lanes)
-    uids = [uid_in_lane(it, lane) for lane in range(lanes)]
+@pytest.mark.parametrize("partitions", [2, 3])
+def test_drop_oldest_looks_at_all_lanes(partitions: int) -> None:
+    """With one message a batch, the oldest of all partitions is displaced, whichever partition the new one is for."""
+    it = accumulator(batch=1, queue=6, overflow=Overflow.DROP_OLDEST, partitions=partitions)
+    uids = [uid_in_partition(it, partition) for partition in range(partitions)]
     for number in range(6):
-        add_all(it, number, uid=uids[number % lanes])
+        add_all(it, number, uid=uids[number % partitions])
     for number in range(6, 18):
         add_all(it, number, uid=uids[0])
         assert numbers(*it.take_evicted()) == [number - 6]
 
 
 def test_drop_oldest_begins_with_the_batch_that_began_first() -> None:
-    """Across lanes age goes by batch: the oldest message of the batch that was opened first is displaced."""
-    it = accumulator(queue=4, overflow=Overflow.DROP_OLDEST, lanes=2)
-    first, second = uid_in_lane(it, 0), uid_in_lane(it, 1)
+    """Across partitions age goes by batch: the oldest message of the batch that was opened first is displaced."""
+    it = accumulator(queue=4, overflow=Overflow.DROP_OLDEST, partitions=2)
+    first, second = uid_in_partition(it, 0), uid_in_partition(it, 1)
     add_all(it, 0, uid=second)
     add_all(it, 1, uid=first)
     add_all(it, 2, uid=first)
@@ -430,7 +439,7 @@ def test_a_displaced_message_is_counted_once_as_lost() -> None:
         add_all(it, number)
         assert law_holds(it.counts())
     (lost, *_) = it.take_evicted()
-    assert (lost.count, lost.lane, lost.endpoint) == (1, 0, Endpoint.BATCH)
+    assert (lost.count, lost.partition, lost.endpoint) == (1, 0, Endpoint.BATCH)
     assert it.take_evicted() == []
     assert sum(batch.size for batch in drained(it)) < 2 * len(line(1)) + 2
     assert it.counts().queued_bytes == 0
@@ -467,7 +476,7 @@ def test_calls_refused_elsewhere_are_counted() -> None:
 def test_taking_from_nothing() -> None:
     """Without a sealed batch there is nothing to take."""
     it = accumulator()
-    assert it.take(it.streams[0]) is None
+    assert it.take(it.partitions[0]) is None
 
 
 def test_taken_settled_and_counted() -> None:
@@ -521,8 +530,8 @@ def test_counts_given_out_stay_as_they_were() -> None:
 
 def test_closing_seals_and_refuses() -> None:
     """After `close` every call raises AgentClosed, also a full or too large one; the rest can be taken."""
-    it = accumulator(lanes=2)
-    uids = [uid_in_lane(it, lane) for lane in range(2)]
+    it = accumulator(partitions=2)
+    uids = [uid_in_partition(it, partition) for partition in range(2)]
     for uid in uids:
         add_all(it, 1, 2, uid=uid)
     it.close()
@@ -531,7 +540,7 @@ def test_closing_seals_and_refuses() -> None:
         for uid in uids:
             with pytest.raises(AgentClosed):
                 attempt(uid, line(3))
-    assert [numbers(take(it, lane)) for lane in range(2)] == [[1, 2], [1, 2]]
+    assert [numbers(take(it, partition)) for partition in range(2)] == [[1, 2], [1, 2]]
     assert (it.counts().accepted, it.counts().refused) == (4, 0)
 
 
@@ -546,8 +555,8 @@ def test_closing_ends_the_short_way() -> None:
 
 def test_abandoning_loses_what_is_queued_oldest_first() -> None:
     """Everything queued is lost for the reason and handed out by age; what is in flight keeps its own fate."""
-    it = accumulator(batch=2, lanes=2)
-    first, second = uid_in_lane(it, 0), uid_in_lane(it, 1)
+    it = accumulator(batch=2, partitions=2)
+    first, second = uid_in_partition(it, 0), uid_in_partition(it, 1)
     add_all(it, 0, 1, uid=second)
     add_all(it, 2, 3, uid=first)
     add_all(it, 4, uid=second)
@@ -599,51 +608,51 @@ def test_the_lock_is_new_in_a_forked_child() -> None:
 
 
 def test_a_cut_seals_and_follows_what_was_accepted() -> None:
-    """A cut's report has what was accepted before it, delivered, lost or pending, and nothing later."""
+    """A barrier's report has what was accepted before it, delivered, lost or pending, and nothing later."""
     it = accumulator(batch=2)
     add_all(it, *range(3))
     it.settle(take(it))
-    cut = it.cut()
-    assert cut.accepted == 3
-    assert cut.report() == Report(delivered=2, lost={}, pending=1)
+    barrier = it.barrier()
+    assert barrier.accepted == 3
+    assert barrier.report() == Report(delivered=2, lost={}, pending=1)
     add_all(it, 3, 4)
     it.settle(take(it), LossReason.REJECTED)
-    assert cut.settled()
+    assert barrier.settled()
     it.settle(take(it))
-    assert cut.report() == Report(delivered=2, lost={LossReason.REJECTED: 1}, pending=0)
+    assert barrier.report() == Report(delivered=2, lost={LossReason.REJECTED: 1}, pending=0)
 
 
 def test_a_cut_follows_what_is_in_flight() -> None:
-    """What was taken before the cut is pending in it, also after it went back or was split."""
+    """What was taken before the barrier is pending in it, also after it went back or was split."""
     it = accumulator(batch=4)
     add_all(it, *range(4))
     batch = take(it)
-    cut = it.cut()
-    assert cut.report().pending == 4
+    barrier = it.barrier()
+    assert barrier.report().pending == 4
     it.put_back(batch)
     it.split(take(it))
     it.settle(take(it))
-    assert cut.report() == Report(delivered=2, lost={}, pending=2)
+    assert barrier.report() == Report(delivered=2, lost={}, pending=2)
     it.abandon(LossReason.CLOSED)
-    assert cut.report() == Report(delivered=2, lost={LossReason.CLOSED: 2}, pending=0)
+    assert barrier.report() == Report(delivered=2, lost={LossReason.CLOSED: 2}, pending=0)
 
 
 def test_cuts_of_one_moment_are_one() -> None:
-    """A storm of flushes shares one cut; it ends with the last of them."""
+    """A storm of flushes shares one barrier; it ends with the last of them."""
     it = accumulator()
     add_all(it, 1)
-    cuts = [it.cut() for _ in range(3)]
-    assert cuts[0] is cuts[1] is cuts[2]
-    assert [it.release(cut) for cut in cuts] == [False, False, True]
+    barriers = [it.barrier() for _ in range(3)]
+    assert barriers[0] is barriers[1] is barriers[2]
+    assert [it.release(barrier) for barrier in barriers] == [False, False, True]
 
 
 def test_a_message_between_two_cuts_makes_them_two() -> None:
-    """A later cut follows more."""
+    """A later barrier follows more."""
     it = accumulator()
     add_all(it, 1)
-    first = it.cut()
+    first = it.barrier()
     add_all(it, 2)
-    second = it.cut()
+    second = it.barrier()
     assert first is not second
     assert (first.accepted, second.accepted) == (1, 2)
     it.settle(take(it))
@@ -654,51 +663,51 @@ def test_a_message_between_two_cuts_makes_them_two() -> None:
 
 
 def test_a_cut_shared_after_progress_reports_that_progress() -> None:
-    """A flush that joins an older cut of the same messages sees what became of them meanwhile."""
+    """A flush that joins an older barrier of the same messages sees what became of them meanwhile."""
     it = accumulator(batch=1)
     add_all(it, 1, 2)
-    first = it.cut()
+    first = it.barrier()
     it.settle(take(it))
-    second = it.cut()
+    second = it.barrier()
     assert second is first
     assert second.report() == Report(delivered=1, lost={}, pending=1)
 
 
 def test_a_released_cut_is_followed_no_more() -> None:
-    """After its release a cut stays as it was, and the next one begins anew."""
+    """After its release a barrier stays as it was, and the next one begins anew."""
     it = accumulator()
     add_all(it, 1)
-    cut = it.cut()
-    it.release(cut)
+    barrier = it.barrier()
+    it.release(barrier)
     it.settle(take(it))
-    assert cut.report().pending == 1
-    assert it.cut() is not cut
+    assert barrier.report().pending == 1
+    assert it.barrier() is not barrier
 
 
 def test_a_displaced_message_is_lost_in_the_cut() -> None:
-    """Displacement is an outcome as any other, in the cuts it belongs to and no others."""
+    """Displacement is an outcome as any other, in the barriers it belongs to and no others."""
     it = accumulator(queue=2, overflow=Overflow.DROP_OLDEST)
     add_all(it, 0, 1)
-    cut = it.cut()
+    barrier = it.barrier()
     add_all(it, 2, 3, 4)
-    assert cut.report() == Report(delivered=0, lost={LossReason.QUEUE_FULL: 2}, pending=0)
+    assert barrier.report() == Report(delivered=0, lost={LossReason.QUEUE_FULL: 2}, pending=0)
     assert it.counts().lost == {LossReason.QUEUE_FULL: 3}
 
 
 def test_a_cut_knows_the_lanes() -> None:
-    """What is pending in one lane can be told from another."""
-    it = accumulator(lanes=2)
-    add_all(it, 1, uid=uid_in_lane(it, 1))
-    cut = it.cut()
-    assert not cut.settled()
-    assert not cut.settled(but_for_lanes=[0])
-    assert cut.settled(but_for_lanes=[1])
+    """What is pending in one partition can be told from another."""
+    it = accumulator(partitions=2)
+    add_all(it, 1, uid=uid_in_partition(it, 1))
+    barrier = it.barrier()
+    assert not barrier.settled()
+    assert not barrier.settled(but_for_partitions=[0])
+    assert barrier.settled(but_for_partitions=[1])
 
 
 def test_a_cut_of_nothing() -> None:
-    """Without messages a cut is settled at once."""
+    """Without messages a barrier is settled at once."""
     it = accumulator()
-    assert it.cut().report() == Report(delivered=0, lost={}, pending=0)
+    assert it.barrier().report() == Report(delivered=0, lost={}, pending=0)
 
 
 # Any sequence of operations, against a model.
@@ -706,7 +715,7 @@ def test_a_cut_of_nothing() -> None:
 
 @dataclass
 class Model:
-    """What should be where: per lane the queued numbers, and those of the batch in flight."""
+    """What should be where: per partition the queued numbers, and those of the batch in flight."""
 
     queued: list[list[int]]
     flying: list[Batch | None]
@@ -725,21 +734,23 @@ class Operations(RuleBasedStateMachine):
         batch_bytes=st.integers(256, 400),
         queue_bytes=st.integers(256, 900),
         overflow=st.sampled_from(Overflow),
-        lanes=st.sampled_from([1, 1, 2, 3, 5]),
+        partitions=st.sampled_from([1, 1, 2, 3, 5]),
     )
-    def begin(self, batch: int, queue: int, batch_bytes: int, queue_bytes: int, overflow: Overflow, lanes: int) -> None:
-        self.it = accumulator(batch, batch_bytes, queue, queue_bytes, overflow, lanes)
+    def begin(
+        self, batch: int, queue: int, batch_bytes: int, queue_bytes: int, overflow: Overflow, partitions: int
+    ) -> None:
+        self.it = accumulator(batch, batch_bytes, queue, queue_bytes, overflow, partitions)
         self.limits = (queue, queue_bytes, batch, min(batch_bytes, queue_bytes))
         self.overflow = overflow
-        self.model = Model([[] for _ in range(lanes)], [None] * lanes)
-        self.uids = [uid_in_lane(self.it, lane) for lane in range(lanes)]
+        self.model = Model([[] for _ in range(partitions)], [None] * partitions)
+        self.uids = [uid_in_partition(self.it, partition) for partition in range(partitions)]
         self.number = count()
         self.splits = 0
-        self.cuts: list[tuple[Any, set[int]]] = []
+        self.barriers: list[tuple[Any, set[int]]] = []
 
-    def add(self, lane: int, size: int, add: Callable[[str, bytes], int]) -> None:
-        lane %= len(self.uids)
-        number, model, uid = next(self.number), self.model, self.uids[lane]
+    def add(self, partition: int, size: int, add: Callable[[str, bytes], int]) -> None:
+        partition %= len(self.uids)
+        number, model, uid = next(self.number), self.model, self.uids[partition]
         before = self.it.counts()
         try:
             flags = add(uid, line(number, uid, size))
@@ -759,45 +770,45 @@ class Operations(RuleBasedStateMachine):
         if flags & REFUSED:
             model.refused += 1
             # Refused only when it did not fit.
-            held = before.queued_bytes + sum(stream.in_flight_bytes for stream in self.it.streams)
+            held = before.queued_bytes + sum(partition.in_flight_bytes for partition in self.it.partitions)
             full = before.queued + before.in_flight >= self.limits[0]
             assert full or held + size + 1 > self.limits[1] or displaced
         else:
             model.accepted += 1
-            model.queued[lane].append(number)
+            model.queued[partition].append(number)
 
-    @rule(lane=st.integers(0, 4), size=st.integers(30, 120))
-    def add_message(self, lane: int, size: int) -> None:
-        self.add(lane, size, self.it.add)
+    @rule(partition=st.integers(0, 4), size=st.integers(30, 120))
+    def add_message(self, partition: int, size: int) -> None:
+        self.add(partition, size, self.it.add)
 
-    @rule(lane=st.integers(0, 4), size=st.integers(30, 420), times=st.integers(1, 4))
-    def add_several(self, lane: int, size: int, times: int) -> None:
+    @rule(partition=st.integers(0, 4), size=st.integers(30, 420), times=st.integers(1, 4))
+    def add_several(self, partition: int, size: int, times: int) -> None:
         for _ in range(times):
-            self.add(lane, size, self.it.add)
+            self.add(partition, size, self.it.add)
 
-    @rule(lane=st.integers(0, 4), size=st.integers(30, 120))
-    def add_alias(self, lane: int, size: int) -> None:
-        self.add(lane, size, self.it.add_alias)
+    @rule(partition=st.integers(0, 4), size=st.integers(30, 120))
+    def add_alias(self, partition: int, size: int) -> None:
+        self.add(partition, size, self.it.add_alias)
 
-    @rule(lane=st.integers(0, 4))
-    def take(self, lane: int) -> None:
-        lane %= len(self.uids)
-        if self.model.flying[lane] is not None:
+    @rule(partition=st.integers(0, 4))
+    def take(self, partition: int) -> None:
+        partition %= len(self.uids)
+        if self.model.flying[partition] is not None:
             return
-        batch = self.it.take(self.it.streams[lane])
+        batch = self.it.take(self.it.partitions[partition])
         if batch is not None:
-            self.model.flying[lane] = batch
+            self.model.flying[partition] = batch
             assert batch.count <= self.limits[2]
             assert len(batch.body()) <= self.limits[3]
-            assert numbers(batch) == self.model.queued[lane][: batch.count]
-            del self.model.queued[lane][: batch.count]
+            assert numbers(batch) == self.model.queued[partition][: batch.count]
+            del self.model.queued[partition][: batch.count]
 
     def landing(self, choice: int) -> Batch | None:
         flying = [batch for batch in self.model.flying if batch is not None]
         if not flying:
             return None
         batch = flying[choice % len(flying)]
-        self.model.flying[batch.lane] = None
+        self.model.flying[batch.partition] = None
         return batch
 
     @precondition(lambda self: any(self.model.flying))
@@ -818,24 +829,24 @@ class Operations(RuleBasedStateMachine):
             self.it.split(batch, searching=searching)
         else:
             self.it.put_back(batch)
-        self.model.queued[batch.lane][:0] = numbers(batch)
+        self.model.queued[batch.partition][:0] = numbers(batch)
 
-    @rule(lane=st.integers(0, 4))
-    def seal(self, lane: int) -> None:
-        self.it.seal_open(self.it.streams[lane % len(self.uids)])
+    @rule(partition=st.integers(0, 4))
+    def seal(self, partition: int) -> None:
+        self.it.seal_open(self.it.partitions[partition % len(self.uids)])
 
     @rule()
-    def cut(self) -> None:
+    def barrier(self) -> None:
         pending = {number for queued in self.model.queued for number in queued}
         pending |= {number for batch in self.model.flying if batch for number in numbers(batch)}
         gone = set(self.model.delivered) | set(self.model.lost)
-        self.cuts.append((self.it.cut(), pending | gone))
+        self.barriers.append((self.it.barrier(), pending | gone))
 
-    @precondition(lambda self: self.cuts)
+    @precondition(lambda self: self.barriers)
     @rule(choice=st.integers(0, 9))
     def release(self, choice: int) -> None:
-        cut, _ = self.cuts.pop(choice % len(self.cuts))
-        assert self.it.release(cut) is all(cut is not other for other, _ in self.cuts)
+        barrier, _ = self.barriers.pop(choice % len(self.barriers))
+        assert self.it.release(barrier) is all(barrier is not other for other, _ in self.barriers)
 
     @rule()
     def abandon(self) -> None:
@@ -860,7 +871,7 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold(self) -> None:
         counts = self.it.counts()
-        in_flight_bytes = sum(stream.in_flight_bytes for stream in self.it.streams)
+        in_flight_bytes = sum(partition.in_flight_bytes for partition in self.it.partitions)
         assert in_flight_bytes == sum(batch.size for batch in self.model.flying if batch)
         assert counts.queued + counts.in_flight <= self.limits[0]
         # A split adds a bracket; that it does not exceed the bound has a test of its own.
@@ -871,9 +882,9 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def the_cuts_know(self) -> None:
         delivered, lost = set(self.model.delivered), set(self.model.lost)
-        for cut, members in self.cuts:
-            report = cut.report()
-            assert cut.accepted == len(members)
+        for barrier, members in self.barriers:
+            report = barrier.report()
+            assert barrier.accepted == len(members)
             assert report.delivered == len(members & delivered)
             assert sum(report.lost.values()) == len(members & lost)
             assert report.pending == len(members - delivered - lost)
@@ -886,15 +897,15 @@ class Operations(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "it"):
             return
-        for lane in range(len(self.uids)):
-            batch = self.model.flying[lane]
+        for partition in range(len(self.uids)):
+            batch = self.model.flying[partition]
             if batch is not None:
                 self.it.settle(batch)
-            self.model.flying[lane] = None
+            self.model.flying[partition] = None
         self.it.close()
-        for lane, queued in enumerate(self.model.queued):
+        for partition, queued in enumerate(self.model.queued):
             left: list[int] = []
-            while (batch := self.it.take(self.it.streams[lane])) is not None:
+            while (batch := self.it.take(self.it.partitions[partition])) is not None:
                 self.it.settle(batch)
                 left += numbers(batch)
             assert left == queued
@@ -918,13 +929,13 @@ TestOperations.settings = settings(
 
 @pytest.mark.usefixtures("gil", "untraced")
 @pytest.mark.parametrize(
-    ("lanes", "queue", "overflow"),
+    ("partitions", "queue", "overflow"),
     [(1, PLENTY, Overflow.DROP_NEWEST), (3, PLENTY, Overflow.DROP_NEWEST), (2, 50, Overflow.DROP_OLDEST)],
 )
-def test_eight_threads_and_a_lane(lanes: int, queue: int, overflow: Overflow) -> None:
+def test_eight_threads_and_a_lane(partitions: int, queue: int, overflow: Overflow) -> None:
     """Whatever threads do at once, every accepted message has one outcome, and each uid keeps its order."""
     each = 20_000 if queue == PLENTY else 1_000
-    it = accumulator(batch=64, queue=queue, queue_bytes=PLENTY * 100, overflow=overflow, lanes=lanes)
+    it = accumulator(batch=64, queue=queue, queue_bytes=PLENTY * 100, overflow=overflow, partitions=partitions)
     done = threading.Event()
     delivered: dict[str, list[int]] = {f"u{index}": [] for index in range(8)}
     refused: dict[str, set[tuple[str, int]]] = {uid: set() for uid in delivered}
@@ -941,10 +952,10 @@ def test_eight_threads_and_a_lane(lanes: int, queue: int, overflow: Overflow) ->
 
     def consume() -> None:
         while not done.is_set() or it.counts().queued:
-            for stream in it.streams:
+            for partition in it.partitions:
                 if done.is_set():
-                    it.seal_open(stream)
-                batch = it.take(stream)
+                    it.seal_open(partition)
+                batch = it.take(partition)
                 if batch is not None:
                     for message in batch.messages():
                         delivered[message["u"]].append(message["n"])
@@ -1004,7 +1015,7 @@ def test_a_signal_handler_that_tracks(batch: int) -> None:
         while handled < 1500 and main < (400_000 if handled >= 100 else 4_000_000):
             main += 1
             it.add("m", line(main, "m"))
-            if main % 7 == 0 and (taken := it.take(it.streams[0])) is not None:
+            if main % 7 == 0 and (taken := it.take(it.partitions[0])) is not None:
                 it.settle(taken)
                 arrived += taken.messages()
     finally:
@@ -1121,7 +1132,7 @@ def scene(name: str) -> Scene:
         it = accumulator(batch=3, queue=2, overflow=Overflow.DROP_OLDEST)
     add_all(it, *range(held), size=size)
     result = Scene(it, lambda: None, held, 2 if name == "evicts open" else 7)
-    (stream,) = it.streams
+    (partition,) = it.partitions
     if name in before:
         add = it.add_alias if "alias" in name else it.add
         result.outer = lambda: add("a", line(100, size=size))
@@ -1140,7 +1151,7 @@ def scene(name: str) -> Scene:
     if name.startswith("take"):
 
         def take_one() -> None:
-            batch = it.take(stream)
+            batch = it.take(partition)
             assert batch is not None
             result.taken.append(batch)
 
@@ -1149,8 +1160,8 @@ def scene(name: str) -> Scene:
         result.outer = lambda: result.taken.extend(it.abandon(LossReason.CLOSED))
     else:
         others: dict[str, Callable[[], object]] = {
-            "cut": it.cut,
-            "seal_open": lambda: it.seal_open(stream),
+            "barrier": it.barrier,
+            "seal_open": lambda: it.seal_open(partition),
             "counts": it.counts,
             "fill": it.fill,
         }
@@ -1173,7 +1184,7 @@ SCENES = [
     "settle",
     "put_back",
     "split",
-    "cut",
+    "barrier",
     "seal_open",
     "abandon",
     "counts",
@@ -1233,10 +1244,10 @@ def test_a_call_broken_off_loses_nothing(name: str) -> None:
         except Interrupted:
             pass
         it = state.it
-        (stream,) = it.streams
-        # As a lane does that is ended by it.
-        if stream.flying is not None:
-            it.put_back(stream.flying)
+        (partition,) = it.partitions
+        # As a partition does that is ended by it.
+        if partition.flying is not None:
+            it.put_back(partition.flying)
         with ThreadPoolExecutor(1) as other:
             flags = other.submit(add_all, it, 200, size=60).result()[0]
         settled = state.taken if name == "settle" and it.counts().delivered else []
@@ -1288,14 +1299,14 @@ def test_two_signals_at_once_leave_the_lock_free(name: str) -> None:
 
 
 def test_the_stream_of_an_interrupted_call_is_whole() -> None:
-    """An interrupted call leaves a stream whose queued counts are those of its batches."""
+    """An interrupted call leaves a partition whose queued counts are those of its batches."""
     for _, state in every_point("seals", lambda state: add_all(state.it, 200)):
-        (stream,) = state.it.streams
-        assert isinstance(stream, Stream)
-        assert stream.queued == state.it.counts().queued
+        (partition,) = state.it.partitions
+        assert isinstance(partition, Partition)
+        assert partition.queued == state.it.counts().queued
 
 
-# What came before a cut.
+# What came before a barrier.
 
 
 def test_a_cut_reports_what_was_lost_before_it() -> None:
@@ -1304,4 +1315,4 @@ def test_a_cut_reports_what_was_lost_before_it() -> None:
     add_all(it, 1, 2, 3)
     it.settle(take(it), LossReason.REJECTED)
     it.settle(take(it))
-    assert it.cut().report() == Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=1)
+    assert it.barrier().report() == Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=1)

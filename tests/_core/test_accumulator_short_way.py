@@ -15,8 +15,7 @@ import pytest
 from salesmachine_async._core.accumulator import NOTHING, OPENED, REFUSED, SEALED, Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.policy import Overflow
-
-from .helpers import (
+from tests.support.core import (
     PLENTY,
     accumulator,
     add_all,
@@ -26,7 +25,7 @@ from .helpers import (
     line,
     numbers,
     switches,
-    uid_in_lane,
+    uid_in_partition,
 )
 
 BATCH: Final = 4
@@ -35,7 +34,7 @@ SIZE: Final = 64
 # Which calls, and under which policy: it matters to those that add.
 CALLS: Final = [
     *product(["add", "add a large one", "alias"], [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST]),
-    *product(["cut", "seal", "take", "counts", "fill"], [Overflow.DROP_NEWEST]),
+    *product(["barrier", "seal", "take", "counts", "fill"], [Overflow.DROP_NEWEST]),
 ]
 
 
@@ -71,14 +70,14 @@ class Scene:
 
     Args:
         name: Which call; it may add the messages from 100 on.
-        lanes: How many.
+        partitions: How many.
         overflow: The policy.
         held: How many messages it holds.
-        first: So many of them go to the last lanes, one to each, and the rest to the first lane; or else in turns.
+        first: So many of them go to the last partitions, one to each, and the rest to the first partition; or else in turns.
     """
 
     name: str
-    lanes: int
+    partitions: int
     overflow: Overflow
     held: int
     first: int = 0
@@ -94,11 +93,17 @@ class Scene:
 
         Returns whether there was such a point, and how many messages other threads added meanwhile.
         """
-        it = accumulator(BATCH, BATCH * SIZE + 1, QUEUE, QUEUE * SIZE, self.overflow, self.lanes)
-        uids = [uid_in_lane(it, lane) for lane in range(self.lanes)]
+        it = accumulator(BATCH, BATCH * SIZE + 1, QUEUE, QUEUE * SIZE, self.overflow, self.partitions)
+        uids = [uid_in_partition(it, partition) for partition in range(self.partitions)]
         for number in range(self.held):
-            lane = number % self.lanes if not self.first else self.lanes - 1 - number if number < self.first else 0
-            assert not it.add(uids[lane], line(number, size=SIZE)) & REFUSED
+            partition = (
+                number % self.partitions
+                if not self.first
+                else self.partitions - 1 - number
+                if number < self.first
+                else 0
+            )
+            assert not it.add(uids[partition], line(number, size=SIZE)) & REFUSED
         taken: list[Batch] = []
         accepted: list[int] = []
 
@@ -129,23 +134,23 @@ class Scene:
                 if not add(uid, line(100, size=size)) & REFUSED:
                     accepted.append(100)
             case "take":
-                taken += [batch for batch in [it.take(it.streams[0])] if batch is not None]
+                taken += [batch for batch in [it.take(it.partitions[0])] if batch is not None]
             case "counts":
                 assert law_holds(it.counts())
             case _:
                 actions: dict[str, Callable[[], object]] = {
-                    "seal": lambda: it.seal_open(it.streams[0]),
-                    "cut": it.cut,
+                    "seal": lambda: it.seal_open(it.partitions[0]),
+                    "barrier": it.barrier,
                     "fill": it.fill,
                 }
                 actions[self.name]()
 
 
 def use_up_grants(it: Accumulator, uids: list[str], start: int) -> list[int]:
-    """Do what other threads can do without the lock: add as many messages as all lanes are granted."""
+    """Do what other threads can do without the lock: add as many messages as all partitions are granted."""
     added: list[int] = []
-    for stream, uid in zip(it.streams, uids, strict=True):
-        while stream.room >= SIZE and stream.count < stream.count_limit:
+    for partition, uid in zip(it.partitions, uids, strict=True):
+        while partition.room >= SIZE and partition.count < partition.count_limit:
             added.append(start + len(added))
             assert it.add(uid, line(added[-1], size=SIZE)) == NOTHING
     return added
@@ -154,23 +159,23 @@ def use_up_grants(it: Accumulator, uids: list[str], start: int) -> list[int]:
 def everything(it: Accumulator) -> list[Batch]:
     """Seal and take all that is queued."""
     batches: list[Batch] = []
-    for stream in it.streams:
-        it.seal_open(stream)
-        while (batch := it.take(stream)) is not None:
+    for partition in it.partitions:
+        it.seal_open(partition)
+        while (batch := it.take(partition)) is not None:
             batches.append(batch)
             it.settle(batch)
     return batches
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("partitions", [1, 2, 3])
 @pytest.mark.parametrize(("name", "overflow"), CALLS)
-def test_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
+def test_other_threads_in_the_middle(name: str, partitions: int, overflow: Overflow) -> None:
     """Wherever others use up what is granted, each message is found once, and no bound is exceeded."""
     added = 0
-    for held, first in product(range(QUEUE + 1), range(lanes)):
+    for held, first in product(range(QUEUE + 1), range(partitions)):
         for point in count(1):
-            met, others = Scene(name, lanes, overflow, held, first).run(point)
+            met, others = Scene(name, partitions, overflow, held, first).run(point)
             added += others
             if not met:
                 break
@@ -178,27 +183,27 @@ def test_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) 
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("partitions", [1, 2])
 @pytest.mark.parametrize(("name", "overflow"), [call for call in CALLS if call[0] != "counts"])
-def test_a_signal_handler_and_other_threads_in_the_middle(name: str, lanes: int, overflow: Overflow) -> None:
+def test_a_signal_handler_and_other_threads_in_the_middle(name: str, partitions: int, overflow: Overflow) -> None:
     """It may exceed a bound by one message and no more, whatever others add meanwhile; and nothing is lost."""
     for held in range(QUEUE + 1):
         for point in count(1):
-            if not Scene(name, lanes, overflow, held).run(point, nested=True)[0]:
+            if not Scene(name, partitions, overflow, held).run(point, nested=True)[0]:
                 assert point > 1
                 break
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("partitions", [1, 2])
 @pytest.mark.parametrize("held", range(0, 11, 2))
-def test_a_signal_handler_in_a_queue_that_only_bytes_bound(held: int, lanes: int) -> None:
+def test_a_signal_handler_in_a_queue_that_only_bytes_bound(held: int, partitions: int) -> None:
     """What others use of the grant that a handler was given in the middle of a call, the call does not grant again."""
     for point in count(1):
-        it = accumulator(PLENTY, PLENTY, PLENTY, QUEUE * SIZE, lanes=lanes)
-        uids = [uid_in_lane(it, lane) for lane in range(lanes)]
+        it = accumulator(PLENTY, PLENTY, PLENTY, QUEUE * SIZE, partitions=partitions)
+        uids = [uid_in_partition(it, partition) for partition in range(partitions)]
         for number in range(held):
-            it.add(uids[number % lanes], line(number, size=SIZE))
+            it.add(uids[number % partitions], line(number, size=SIZE))
 
         def meanwhile(now: int) -> None:
             if now == point:  # noqa: B023
@@ -223,8 +228,8 @@ def test_a_signal_handler_that_seals_leaves_no_grant_for_the_next_batch(batch: i
             add_all(it, *range(held))
             if not interrupted(lambda: add_all(it, 100), lambda: add_all(it, *range(200, 200 + times)), point):  # noqa: B023
                 break
-            (stream,) = it.streams
-            if not stream.count:
+            (partition,) = it.partitions
+            if not partition.count:
                 assert add_all(it, 300)[0] & (OPENED | REFUSED), point
 
 
@@ -238,7 +243,7 @@ def test_a_batch_that_another_thread_has_opened_meanwhile_is_not_sealed_before_i
             assert not wait([waiting], timeout=0.1).done
             assert add_all(it, 200, 201) == [SEALED, OPENED]
         assert waiting.result(20) == [NOTHING]
-    assert ([batch.count for batch in it.streams[0].sealed], it.streams[0].count) == ([4], 2)
+    assert ([batch.count for batch in it.partitions[0].sealed], it.partitions[0].count) == ([4], 2)
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from salesmachine_async._core.batch import OPEN, Batch, Endpoint, seal
 from salesmachine_async._core.message import OPTIONS
-
-from .helpers import strict_loads
+from tests.support.core import strict_loads
 
 HOSTILE = ["\n", "\r\n", "},{", "[", "]", '"', "\\", "\\n", "\u2028", "\x00", "}\n{", '"}],"', "é", "\U0001f600", ""]
 hostile_text = st.lists(st.sampled_from(HOSTILE) | st.characters(codec="utf-8"), max_size=4).map("".join)
@@ -81,11 +80,11 @@ def test_no_content_breaks_a_batch(messages: list[Any]) -> None:
 @given(hostile_messages)
 def test_messages_leave_one_by_one(messages: list[Any]) -> None:
     """The oldest message can be taken out until one is left; what remains is a correct batch each time."""
-    it = batch(messages, lane=3, epoch=4, order=5)
+    it = batch(messages, partition=3, epoch=4, order=5)
     for index in range(len(messages) - 1):
         oldest = displaced(it)
         assert strict_loads(oldest.body()) == [messages[index]]
-        assert (oldest.count, oldest.lane, oldest.epoch, oldest.order) == (1, 3, 4, 5)
+        assert (oldest.count, oldest.partition, oldest.epoch, oldest.order) == (1, 3, 4, 5)
         rest = messages[index + 1 :]
         assert strict_loads(it.body()) == it.messages() == rest
         assert it.count == len(rest) == len(it.lines())
@@ -107,11 +106,11 @@ def test_halves_hold_the_same_messages_in_order(messages: list[Any], searching: 
 
 
 def test_halves_inherit_where_they_belong_and_what_they_went_through() -> None:
-    """Lane, epoch, order, attempts and the start of the failure are those of the whole."""
-    whole = batch([{}, {}, {}], lane=1, epoch=2, order=3)
+    """Sender, epoch, order, attempts and the start of the failure are those of the whole."""
+    whole = batch([{}, {}, {}], partition=1, epoch=2, order=3)
     whole.attempts, whole.failing_since = 4, 5.0
     for half in whole.halves():
-        assert (half.lane, half.epoch, half.order, half.attempts, half.failing_since) == (1, 2, 3, 4, 5.0)
+        assert (half.partition, half.epoch, half.order, half.attempts, half.failing_since) == (1, 2, 3, 4, 5.0)
         assert half.endpoint is Endpoint.BATCH
         assert not half.searching
         assert not half.suspected
@@ -194,6 +193,6 @@ def test_no_memory_to_seal_leaves_the_buffer_open() -> None:
 def test_a_batch_without_particulars_is_of_the_first_lane_and_epoch() -> None:
     """What is made without saying where it belongs belongs to the beginning."""
     it = batch([{"n": 1}])
-    assert (it.endpoint, it.lane, it.epoch, it.order) == (Endpoint.BATCH, 0, 0, 0)
+    assert (it.endpoint, it.partition, it.epoch, it.order) == (Endpoint.BATCH, 0, 0, 0)
     it = Batch.ping()
-    assert (it.endpoint, it.lane, it.epoch, it.order) == (Endpoint.PING, 0, 0, 0)
+    assert (it.endpoint, it.partition, it.epoch, it.order) == (Endpoint.PING, 0, 0, 0)

@@ -27,11 +27,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salesmachine_async._core.message import Encoder, check_uids, encode, lane_uid, revise
-from salesmachine_async._core.values import raise_invalid
+from salesmachine_async._core.jsonable import raise_invalid
+from salesmachine_async._core.message import Encoder, check_uids, encode, partition_key, revise
 from salesmachine_async.errors import InvalidMessage
-
-from .helpers import strict_loads
+from tests.support.core import strict_loads
 
 PREFIX = "12345678-abcd-4321-8765-"
 FIRST = PREFIX + "100000000000"
@@ -315,9 +314,9 @@ def test_the_short_way_leaves_what_orjson_cannot_to_the_long_one(params: object)
 
 def test_lane_uid() -> None:
     """Order is kept by contact, or for an account by account."""
-    assert lane_uid({"contact_uid": "1", "event_uid": "e"}) == "1"
-    assert lane_uid({"account_uid": "2"}) == "2"
-    assert lane_uid({"contact_uid": "1", "alias": "3"}) == "1"
+    assert partition_key({"contact_uid": "1", "event_uid": "e"}) == "1"
+    assert partition_key({"account_uid": "2"}) == "2"
+    assert partition_key({"contact_uid": "1", "alias": "3"}) == "1"
 
 
 def test_check_uids_of_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._core.retry import (
     AskPing,
     Decision,
@@ -19,27 +20,25 @@ from salesmachine_async._core.retry import (
     Park,
     Pause,
     RetryNow,
-    Situation,
+    RetryState,
     Split,
     Wait,
     decide,
 )
-from salesmachine_async._core.wire import Outcome, Verdict
 from salesmachine_async.policy import Batching, QueueLimits, Retry
 from salesmachine_async.report import LossReason
+from tests.support.core import law_holds, line, numbers
 
-from .helpers import law_holds, line, numbers
-
-FOR_EVER = Retry(initial=0.5, cap=30.0, budget=None, max_retry_after=100.0)
-TEN_SECONDS = Retry(initial=0.5, cap=30.0, budget=10.0, max_retry_after=100.0)
+FOR_EVER = Retry(wait_initial=0.5, wait_max=30.0, timeout=None, max_retry_after=100.0)
+TEN_SECONDS = Retry(wait_initial=0.5, wait_max=30.0, timeout=10.0, max_retry_after=100.0)
 
 
-def situation(count: int = 5, **rest: float) -> Situation:
-    return Situation(count=count, **rest)  # type: ignore[arg-type]
+def situation(count: int = 5, **rest: float) -> RetryState:
+    return RetryState(count=count, **rest)  # type: ignore[arg-type]
 
 
 def out_of_budget(pause: Pause | None = None) -> GiveUp:
-    return GiveUp(LossReason.BUDGET_EXHAUSTED, pause)
+    return GiveUp(LossReason.EXPIRED, pause)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def out_of_budget(pause: Pause | None = None) -> GiveUp:
         (Verdict.STALE, situation(repeated_at_once=3, connections=3), Wait()),
     ],
 )
-def test_decision_without_a_budget(verdict: Verdict, where: Situation, decision: Decision) -> None:
+def test_decision_without_a_budget(verdict: Verdict, where: RetryState, decision: Decision) -> None:
     """Each verdict has its decision; without a budget nothing is given up for the time it takes."""
     assert decide(Outcome(verdict=verdict), where, FOR_EVER) == decision
 
@@ -85,7 +84,7 @@ def test_decision_without_a_budget(verdict: Verdict, where: Situation, decision:
         (Verdict.STALE, None, 4.0, Wait(6.0)),
         (Verdict.PAUSE, None, 4.0, Pause(0.0, 6.0)),
         (Verdict.PAUSE, 6.0, 4.0, Pause(6.0, 6.0)),
-        # A pause that outlasts the budget has decided already, and is obeyed by all lanes nevertheless.
+        # A pause that outlasts the budget has decided already, and is obeyed by all partitions nevertheless.
         (Verdict.PAUSE, 6.5, 4.0, out_of_budget(Pause(6.5))),
         (Verdict.PAUSE, 1e9, 0.0, out_of_budget(Pause(100.0))),
         (Verdict.PAUSE, None, 10.0, out_of_budget(Pause(0.0))),
@@ -122,7 +121,7 @@ def test_every_verdict_is_decided() -> None:
         assert decide(Outcome(verdict=verdict), situation(), FOR_EVER) is not None
 
 
-# The search for guilty messages, as the lane drives it, without the lane.
+# The search for guilty messages, as the partition drives it, without the partition.
 
 REFUSED = Outcome(verdict=Verdict.REJECTED, status=400)
 FINE = Outcome(verdict=Verdict.DELIVERED, status=200)
@@ -144,8 +143,8 @@ class Search:
         self.run()
 
     def run(self) -> None:
-        (stream,) = self.accumulator.streams
-        while (batch := self.accumulator.take(stream)) is not None:
+        (partition,) = self.accumulator.partitions
+        while (batch := self.accumulator.take(partition)) is not None:
             if batch.suspected and batch.count > 1:
                 self.accumulator.split(batch, searching=True)
             else:
@@ -156,12 +155,12 @@ class Search:
         self.requests += 1
         assert batch.endpoint is Endpoint.BATCH
         outcome = self.server(numbers(batch))
-        where = Situation(count=batch.count, searching=batch.searching)
+        where = RetryState(count=batch.count, searching=batch.searching)
         decision = decide(outcome, where, FOR_EVER)
         if decision == AskPing():
             self.requests += 1
             self.pings += 1
-            where = Situation(count=batch.count, searching=batch.searching, key_accepted=True)
+            where = RetryState(count=batch.count, searching=batch.searching, key_accepted=True)
             decision = decide(outcome, where, FOR_EVER)
         match decision:
             case Deliver():

@@ -24,11 +24,10 @@ import trustme
 
 from salesmachine_async import Agent, Batching, Retry, Timeouts
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.wire import Verdict
+from salesmachine_async._core.response import Verdict
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async.errors import CertificateRejected, ConnectionFailed, DeliveryError, RequestTimeout
-
-from .servers import (
+from tests.support.servers import (
     RawServer,
     Turn,
     at_accept,
@@ -51,7 +50,7 @@ from .servers import (
 )
 
 TOKEN = "tok4711token"
-RETRY = Retry(initial=0.01, cap=0.05)
+RETRY = Retry(wait_initial=0.01, wait_max=0.05)
 TIMEOUTS = Timeouts(connect=0.5, request=0.5, close=2)
 # For what is expected to hang; a good request that takes longer on a busy machine is only sent again.
 SHORT = Timeouts(connect=0.2, request=0.2, close=2)
@@ -424,8 +423,8 @@ async def test_15_endless_body_takes_no_memory() -> None:
 # Row 17: stale keep-alive.
 
 
-@pytest.mark.parametrize(("lanes", "reset"), [(1, False), (4, False), (4, True)])
-async def test_17_stale_keepalive(lanes: int, reset: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("senders", "reset"), [(1, False), (4, False), (4, True)])
+async def test_17_stale_keepalive(senders: int, reset: bool, caplog: pytest.LogCaptureFixture) -> None:
     """
     Against a server that closes idle connections about when the next request comes: no loss, no backoff.
 
@@ -435,12 +434,12 @@ async def test_17_stale_keepalive(lanes: int, reset: bool, caplog: pytest.LogCap
     idle = 0.003
     batching = Batching(max_messages=1, linger=0)
     async with RawServer(idle=idle, idle_reset=reset) as server:
-        agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, lanes=lanes, batching=batching)
+        agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, concurrency=senders, batching=batching)
         ids: list[str] = []
         async with watched(agent):
             for number in range(200):
                 ids += track(agent, 1, start=number)
-                if lanes > 1:
+                if senders > 1:
                     agent.track(f"other{number}", "x", {"n": f"o{number}"}, message_id=f"o{number}")
                     ids.append(f"o{number}")
                 # Just short of it, just beyond, and in between.
@@ -448,20 +447,20 @@ async def test_17_stale_keepalive(lanes: int, reset: bool, caplog: pytest.LogCap
             assert (await agent.flush()).ok
             stats = agent.stats()
         assert server.connections > 10  # it did happen
-    check_received(server, ids, ordered=lanes == 1)
+    check_received(server, ids, ordered=senders == 1)
     assert not caplog.records
     # Whatever came twice was sent twice, on purpose.
     assert sum(server.received.values()) - len(ids) <= stats.retries
-    assert max(server.received.values()) <= 1 + lanes
+    assert max(server.received.values()) <= 1 + senders
 
 
 @pytest.mark.parametrize("turn", [raw(b""), raw(b"", reset=True), at_accept(), at_accept(reset=True)])
 async def test_17_each_connection_may_be_stale_once(turn: Turn, caplog: pytest.LogCaptureFixture) -> None:
     """All kept connections were closed under their second request: each is found out at once, without a backoff."""
     caplog.set_level(logging.WARNING)
-    lanes = 4
+    senders = 4
     batching = Batching(max_messages=1, linger=0)
-    together = asyncio.Barrier(lanes)
+    together = asyncio.Barrier(senders)
 
     async def first(exchange: Any) -> bool:
         seen = await exchange.request()
@@ -470,17 +469,19 @@ async def test_17_each_connection_may_be_stale_once(turn: Turn, caplog: pytest.L
         await exchange.send(http(200))
         return True
 
-    async with RawServer(*[first] * lanes, *[turn] * lanes) as server:
-        agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, lanes=lanes, batching=batching)
-        lane_of = {lane: next(uid for uid in map(str, range(999)) if hash(uid) % lanes == lane) for lane in range(4)}
+    async with RawServer(*[first] * senders, *[turn] * senders) as server:
+        agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, concurrency=senders, batching=batching)
+        lane_of = {
+            sender: next(uid for uid in map(str, range(999)) if hash(uid) % senders == sender) for sender in range(4)
+        }
         async with watched(agent):
-            for lane, uid in lane_of.items():
-                agent.track(uid, "x", {"n": f"a{lane}"}, message_id=f"a{lane}")
+            for sender, uid in lane_of.items():
+                agent.track(uid, "x", {"n": f"a{sender}"}, message_id=f"a{sender}")
             assert (await agent.flush()).ok
-            assert server.connections == lanes
+            assert server.connections == senders
             agent.track(lane_of[0], "x", {"n": "b"}, message_id="b")
             assert (await agent.flush()).ok
-            assert agent.stats().retries == lanes
+            assert agent.stats().retries == senders
     assert server.committed[-1] == "b"
     assert not caplog.records
 
@@ -499,9 +500,9 @@ async def test_17_new_connection_that_is_closed_is_not_stale(caplog: pytest.LogC
 
 
 async def test_18_lanes_do_not_wait_for_connections() -> None:
-    """There is a connection for every lane: with a slow server none times out waiting for one."""
-    lanes = 32
-    everybody = asyncio.Barrier(lanes)
+    """There is a connection for every sender: with a slow server none times out waiting for one."""
+    senders = 32
+    everybody = asyncio.Barrier(senders)
 
     async def slow(exchange: Any) -> bool:
         seen = await exchange.request()
@@ -510,14 +511,16 @@ async def test_18_lanes_do_not_wait_for_connections() -> None:
         await exchange.send(http(200))
         return True
 
-    async with RawServer(*[slow] * lanes) as server:
-        agent = Agent(TOKEN, base_url=server.url, lanes=lanes, timeouts=LONG, batching=Batching(linger=0.005))
-        uids = [next(uid for uid in map(str, range(99999)) if hash(uid) % lanes == lane) for lane in range(lanes)]
+    async with RawServer(*[slow] * senders) as server:
+        agent = Agent(TOKEN, base_url=server.url, concurrency=senders, timeouts=LONG, batching=Batching(linger=0.005))
+        uids = [
+            next(uid for uid in map(str, range(99999)) if hash(uid) % senders == sender) for sender in range(senders)
+        ]
         async with watched(agent):
             for uid in uids:
                 agent.track(uid, "x", {"n": uid}, message_id=uid)
             assert (await agent.flush()).ok
-        assert server.connections == lanes
+        assert server.connections == senders
     check_received(server, uids, ordered=False)
 
 
@@ -549,7 +552,7 @@ async def test_21_killed_and_restarted(tmp_path: Path, signal: str) -> None:
         port = probe.getsockname()[1]
     batching = Batching(max_messages=5, linger=0.001)
     url = f"http://127.0.0.1:{port}"
-    agent = Agent(TOKEN, base_url=url, retry=RETRY, timeouts=TIMEOUTS, lanes=2, batching=batching)
+    agent = Agent(TOKEN, base_url=url, retry=RETRY, timeouts=TIMEOUTS, concurrency=2, batching=batching)
     ids: list[str] = []
     async with watched(agent):
         for _ in range(5):
@@ -566,7 +569,7 @@ async def test_21_killed_and_restarted(tmp_path: Path, signal: str) -> None:
     assert report.delivered == len(ids)
     committed = notes.read_text().split()
     assert set(committed) == set(ids)
-    # At most one batch in flight per lane and death, and as many again for each time-out of a busy machine.
+    # At most one batch in flight per sender and death, and as many again for each time-out of a busy machine.
     assert len(committed) - len(ids) <= 5 * agent.stats().retries
 
 
@@ -579,7 +582,7 @@ async def test_21_bounced() -> None:
         base_url=server.url,
         retry=RETRY,
         timeouts=TIMEOUTS,
-        lanes=3,
+        concurrency=3,
         batching=Batching(max_messages=5, linger=0.001),
     )
     async with watched(agent):

@@ -15,12 +15,11 @@ import pytest
 from salesmachine_async import Agent, Batching, Loss, LossReason, Report, Retry, Timeouts
 from salesmachine_async.errors import RateLimited, Rejected, ServerFailure, Unauthorized
 from salesmachine_async.sandbox import Fault, Sandbox
-from tests.waiting import until
-
-from .servers import Exchange, RawServer, Seen, Turn, answers, bound, http, ok, raw, says
+from tests.support.servers import Exchange, RawServer, Seen, Turn, answers, bound, http, ok, raw, says
+from tests.support.waiting import until
 
 TOKEN = "tok4711token"
-RETRY = Retry(initial=0.01, cap=0.05)
+RETRY = Retry(wait_initial=0.01, wait_max=0.05)
 TIMEOUTS = Timeouts(connect=30, request=30, close=20)
 # Generous: nothing here takes a tenth of it.
 PATIENCE = 20.0
@@ -67,9 +66,9 @@ def track(agent: Agent, count: int, *, start: int = 0, uid: str = "c") -> list[s
     return ids
 
 
-def uids(lanes: int) -> list[str]:
-    """Return a uid for each lane."""
-    return [next(uid for uid in map(str, range(9999)) if hash(uid) % lanes == lane) for lane in range(lanes)]
+def uids(senders: int) -> list[str]:
+    """Return a uid for each sender."""
+    return [next(uid for uid in map(str, range(9999)) if hash(uid) % senders == sender) for sender in range(senders)]
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
@@ -105,7 +104,7 @@ async def test_2xx_is_delivered(status: int, caplog: pytest.LogCaptureFixture) -
     assert not caplog.records
 
 
-# 429 and 503: all lanes pause.
+# 429 and 503: all senders pause.
 
 PAUSES = [429, 503]
 
@@ -193,7 +192,7 @@ async def test_pause_without_a_usable_retry_after(status: int, header: str | Non
 async def test_pause_is_never_longer_than_allowed(status: int, header: str) -> None:
     """A mad Retry-After is cut to max_retry_after (one beyond a float is malformed)."""
     pausing = Pausing(status, Retry_After=header)
-    retry = Retry(initial=0.01, cap=0.05, max_retry_after=0.15)
+    retry = Retry(wait_initial=0.01, wait_max=0.05, max_retry_after=0.15)
     async with RawServer(pausing.refuse, then=pausing.accept) as server, agent_to(server, retry=retry) as agent:
         ids = track(agent, 10)
         assert (await agent.flush()).ok
@@ -214,10 +213,10 @@ async def test_pause_in_the_past(status: int) -> None:
 
 @pytest.mark.parametrize("status", PAUSES)
 async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
-    """What one lane is told holds the others back, too, though theirs went well."""
-    lanes = 4
+    """What one sender is told holds the others back, too, though theirs went well."""
+    senders = 4
     pausing = Pausing(status, Retry_After="0.2")
-    together = asyncio.Barrier(lanes)
+    together = asyncio.Barrier(senders)
     paused = asyncio.Event()
     refused = False
 
@@ -236,9 +235,9 @@ async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
         return True
 
     batching = Batching(max_messages=1, linger=0)
-    async with RawServer(*[first] * lanes, then=pausing.accept) as server:
-        async with agent_to(server, lanes=lanes, batching=batching) as agent:
-            ids = [id_ for uid in uids(lanes) for id_ in track(agent, 3, uid=uid)]
+    async with RawServer(*[first] * senders, then=pausing.accept) as server:
+        async with agent_to(server, concurrency=senders, batching=batching) as agent:
+            ids = [id_ for uid in uids(senders) for id_ in track(agent, 3, uid=uid)]
             await until(lambda: agent.stats().paused)
             paused.set()
             assert (await agent.flush()).ok
@@ -247,7 +246,7 @@ async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
 
 
 async def test_pause_holds_the_question_to_ping_back() -> None:
-    """A lane that must ask ping, because its batch was refused, asks when the pause is over."""
+    """A sender that must ask ping, because its batch was refused, asks when the pause is over."""
     pausing = Pausing(429, Retry_After="0.2")
     together = asyncio.Barrier(2)
     paused = asyncio.Event()
@@ -265,7 +264,7 @@ async def test_pause_holds_the_question_to_ping_back() -> None:
         return True
 
     async with RawServer(first, first, then=pausing.accept) as server:
-        async with agent_to(server, lanes=2, batching=Batching(max_messages=1, linger=0)) as agent:
+        async with agent_to(server, concurrency=2, batching=Batching(max_messages=1, linger=0)) as agent:
             track(agent, 1, uid=guilty)
             track(agent, 1, uid=innocent)
             await until(lambda: agent.stats().paused)
@@ -386,7 +385,7 @@ async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest
     """What is parked is given up at once, as CLOSED, and told with its messages and the reason."""
     told: list[Loss] = []
     async with RawServer(then=says(status)) as server:
-        retry = Retry(initial=0.01, cap=3600)
+        retry = Retry(wait_initial=0.01, wait_max=3600)
         async with agent_to(server, retry=retry, on_lost=told.append) as agent:
             ids = track(agent, 10)
             await until(lambda: agent.stats().paused)
@@ -401,10 +400,10 @@ async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest
 
 
 async def test_parked_lane_does_not_stop_the_others() -> None:
-    """Parking is a lane's own: flush waits for the others, and reports what is parked as pending."""
+    """Parking is a sender's own: flush waits for the others, and reports what is parked as pending."""
     bad, good = uids(2)
     turn = answers(lambda seen: http(403 if seen.messages[0]["contact_uid"] == bad else 200))
-    async with RawServer(then=turn) as server, agent_to(server, lanes=2) as agent:
+    async with RawServer(then=turn) as server, agent_to(server, concurrency=2) as agent:
         kept = track(agent, 4, uid=bad)
         sent = track(agent, 10, uid=good)
         await until(lambda: agent.stats().paused)
@@ -571,8 +570,8 @@ SANDBOX_FAULTS: list[tuple[str, list[Fault]]] = [
 
 
 @pytest.mark.parametrize("faults", [faults for _, faults in SANDBOX_FAULTS], ids=[name for name, _ in SANDBOX_FAULTS])
-@pytest.mark.parametrize("lanes", [1, 3])
-async def test_sandbox_has_everything_once(faults: list[Fault], lanes: int) -> None:
+@pytest.mark.parametrize("senders", [1, 3])
+async def test_sandbox_has_everything_once(faults: list[Fault], senders: int) -> None:
     """By message id the sandbox counts each message once, whatever went wrong."""
     async with Sandbox() as sandbox:
         sandbox.faults(faults)
@@ -581,7 +580,7 @@ async def test_sandbox_has_everything_once(faults: list[Fault], lanes: int) -> N
             base_url=sandbox.url,
             retry=RETRY,
             timeouts=TIMEOUTS,
-            lanes=lanes,
+            concurrency=senders,
             batching=Batching(max_messages=4, linger=0.002),
         )
         async with asyncio.timeout(PATIENCE), agent:

@@ -1,4 +1,4 @@
-"""What wakes the lanes, restarts them and ends them, on virtual time."""
+"""What wakes the senders, restarts them and ends them, on virtual time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import anyio
 import pytest
 
 from salesmachine_async import Agent, Batch, Batching, LossReason, Outcome, Overflow, QueueLimits, Retry, Unauthorized
-from salesmachine_async._core.retry import Decision, Situation, decide
-from tests.carriers import BROKEN, OK, Carrier, Hanging, answer
-from tests.virtual import run
+from salesmachine_async._core.retry import Decision, RetryState, decide
+from tests.support.carriers import BROKEN, OK, Carrier, Hanging, answer
+from tests.support.virtual import run
 
 
 def lane_tasks() -> list[asyncio.Task[object]]:
-    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-lane-")]
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-sender-")]
 
 
-def contact_of_lane(index: int, lanes: int) -> str:
-    """A contact whose messages go through the lane with this index."""
-    return next(uid for uid in map(str, range(1000)) if hash(uid) % lanes == index)
+def contact_of_partition(index: int, senders: int) -> str:
+    """A contact whose messages go through the sender with this index."""
+    return next(uid for uid in map(str, range(1000)) if hash(uid) % senders == index)
 
 
 # The linger.
 
 
 def test_the_linger_begins_with_the_first_message() -> None:
-    """What comes later, even by displacing older messages of another lane, does not put the batch off."""
-    full, other = contact_of_lane(0, 2), contact_of_lane(1, 2)
+    """What comes later, even by displacing older messages of another sender, does not put the batch off."""
+    full, other = contact_of_partition(0, 2), contact_of_partition(1, 2)
 
     def decide(batch: Batch) -> Outcome | None:
-        return BROKEN if batch.lane == 0 else None
+        return BROKEN if batch.partition == 0 else None
 
     carrier = Carrier(decide=decide)
 
@@ -40,10 +40,10 @@ def test_the_linger_begins_with_the_first_message() -> None:
         loop = asyncio.get_running_loop()
         agent = Agent(
             transport=carrier,
-            lanes=2,
+            concurrency=2,
             batching=Batching(max_messages=5, linger=10),
             queue=QueueLimits(max_messages=12, overflow=Overflow.DROP_OLDEST),
-            retry=Retry(initial=10_000, cap=10_000),
+            retry=Retry(wait_initial=10_000, wait_max=10_000),
         )
         async with agent:
             for _ in range(10):
@@ -103,25 +103,25 @@ def test_a_message_of_another_thread_begins_a_linger() -> None:
 
 
 def test_a_lane_killed_in_the_last_moment_does_not_come_back() -> None:
-    """While other lanes are given their grace to end, one that had ended before is not started again."""
-    hanging, killed = contact_of_lane(0, 2), contact_of_lane(1, 2)
+    """While other senders are given their grace to end, one that had ended before is not started again."""
+    hanging, killed = contact_of_partition(0, 2), contact_of_partition(1, 2)
 
     class Stubborn(Hanging):
         async def send(self, batch: Batch) -> Outcome:
             try:
                 return await super().send(batch)
             except asyncio.CancelledError:
-                if batch.lane == 0:
+                if batch.partition == 0:
                     await asyncio.sleep(0.08)
                 raise
 
     async def main() -> None:
-        agent = Agent(transport=Stubborn(), lanes=2)
+        agent = Agent(transport=Stubborn(), concurrency=2)
         agent.track(hanging, "e")
         agent.track(killed, "e")
         closing = asyncio.ensure_future(agent.aclose(timeout=10))
         await asyncio.sleep(9.98)
-        (task,) = [task for task in lane_tasks() if task.get_name() == "salesmachine-lane-1"]
+        (task,) = [task for task in lane_tasks() if task.get_name() == "salesmachine-sender-1"]
         task.cancel()
         assert sum((await closing).lost.values()) == 2
         assert lane_tasks() == []
@@ -135,12 +135,12 @@ def test_a_crash_of_a_lane_is_told_with_type_and_place(
     """Of a bug the log names where it is, and that no message is lost."""
     failures = [ZeroDivisionError("SECRET")]
 
-    def failing(outcome: Outcome, situation: Situation, policy: Retry) -> Decision:
+    def failing(outcome: Outcome, situation: RetryState, policy: Retry) -> Decision:
         if failures:
             raise failures.pop()
         return decide(outcome, situation, policy)
 
-    monkeypatch.setattr("salesmachine_async._delivery.lane.decide", failing)
+    monkeypatch.setattr("salesmachine_async._delivery.sender.decide", failing)
 
     async def main() -> None:
         async with Agent(transport=Carrier([BROKEN])) as agent:
@@ -173,7 +173,7 @@ def test_a_cancelled_anyio_scope_does_not_keep_the_loop_busy() -> None:
 
 
 def test_a_close_cancelled_in_its_last_moments_still_ends() -> None:
-    """Killed while it waits for lanes, and again while it waits for the transport, it accounts for everything."""
+    """Killed while it waits for senders, and again while it waits for the transport, it accounts for everything."""
 
     class Stubborn(Hanging):
         async def send(self, batch: Batch) -> Outcome:

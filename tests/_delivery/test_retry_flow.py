@@ -1,4 +1,4 @@
-"""What the lanes do about each outcome, on virtual time."""
+"""What the senders do about each outcome, on virtual time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from salesmachine_async import (
     Retry,
     Verdict,
 )
-from salesmachine_async._delivery import backoff
-from tests.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
-from tests.virtual import run
+from salesmachine_async._http import backoff
+from tests.support.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
+from tests.support.virtual import run
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +58,14 @@ def deliver(carrier: Any, *names: str, **options: Any) -> Any:
 def test_backoff_doubles_up_to_the_cap() -> None:
     """Waits grow from *initial* to *cap* and stay there."""
     carrier = Carrier([BROKEN] * 6)
-    assert deliver(carrier, "e", retry=Retry(initial=1, cap=10)).delivered == 1
+    assert deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=10)).delivered == 1
     assert delays(carrier) == [1, 2, 4, 8, 10, 10]
 
 
 def test_backoff_begins_anew_after_a_success() -> None:
     """A delivered batch resets the backoff."""
     carrier = Carrier([BROKEN, BROKEN, OK, BROKEN])
-    deliver(carrier, "1", "2", retry=Retry(initial=1, cap=10), batching=Batching(max_messages=1))
+    deliver(carrier, "1", "2", retry=Retry(wait_initial=1, wait_max=10), batching=Batching(max_messages=1))
     assert delays(carrier) == [1, 2, 0, 1]
 
 
@@ -79,7 +79,7 @@ def test_waits_are_jittered_over_the_whole_range(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(backoff, "full_jitter", quarter)
     carrier = Carrier([BROKEN, BROKEN])
-    deliver(carrier, "e", retry=Retry(initial=1, cap=10))
+    deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=10))
     assert asked == [1, 2]
     assert delays(carrier) == [0.25, 0.5]
 
@@ -115,19 +115,19 @@ def test_passing_troubles_are_retried(status: int) -> None:
     ],
 )
 def test_a_pause_is_as_long_as_asked_for(status: int, header: str | None, expected: float) -> None:
-    """Retry-After is obeyed and a little jitter added; absent or malformed it is a backoff; too long it is cut."""
+    """Retry-After is obeyed and a little jitter added; absent or malformed it is a backoff; too long it is barrier."""
     carrier = Carrier([answer(status) if header is None else answer(status, Retry_After=header)])
-    deliver(carrier, "e", retry=Retry(initial=0.5, cap=10, max_retry_after=60))
+    deliver(carrier, "e", retry=Retry(wait_initial=0.5, wait_max=10, max_retry_after=60))
     assert delays(carrier) == [expected]
 
 
 def test_a_pause_holds_every_lane() -> None:
-    """A 429 to one lane silences all of them until it is over."""
+    """A 429 to one sender silences all of them until it is over."""
     contacts = [f"u{number}" for number in range(20)]
     carrier = Carrier([answer(429, Retry_After="100")], takes=1)
 
     async def main() -> None:
-        async with Agent(transport=carrier, lanes=4, batching=Batching(linger=0)) as agent:
+        async with Agent(transport=carrier, concurrency=4, batching=Batching(linger=0)) as agent:
             for contact in contacts:
                 agent.track(contact, "e")
             await asyncio.sleep(5)
@@ -148,7 +148,7 @@ def test_a_longer_pause_is_not_shortened_by_a_shorter_one() -> None:
     carrier.script.extend([answer(429, Retry_After="100"), answer(429, Retry_After="1")])
 
     async def main() -> None:
-        async with Agent(transport=carrier, lanes=2, batching=Batching(linger=0)) as agent:
+        async with Agent(transport=carrier, concurrency=2, batching=Batching(linger=0)) as agent:
             for number in range(20):
                 agent.track(f"u{number}", "e")
             await agent.flush()
@@ -168,7 +168,7 @@ def test_a_stale_connection_is_tried_again_at_once(caplog: pytest.LogCaptureFixt
 def test_a_second_stale_connection_backs_off() -> None:
     """One immediate repetition per connection there can be, then backoff: no hot loop."""
     carrier = Carrier([STALE] * 4)
-    deliver(carrier, "e", retry=Retry(initial=1))
+    deliver(carrier, "e", retry=Retry(wait_initial=1))
     assert delays(carrier) == [0, 1, 0, 2]
 
 
@@ -186,27 +186,27 @@ def test_a_batch_is_given_up_when_its_budget_is_spent() -> None:
         "1",
         "2",
         batching=Batching(max_messages=1),
-        retry=Retry(initial=1, cap=8, budget=5),
+        retry=Retry(wait_initial=1, wait_max=8, timeout=5),
         on_lost=losses.append,
     )
     assert delays(carrier) == [1, 2, 2, 0]
-    assert report.lost == {LossReason.BUDGET_EXHAUSTED: 1}
+    assert report.lost == {LossReason.EXPIRED: 1}
     assert report.delivered == 1
-    assert [(loss.reason, loss.messages[0]["event_uid"]) for loss in losses] == [(LossReason.BUDGET_EXHAUSTED, "1")]
+    assert [(loss.reason, loss.messages[0]["event_uid"]) for loss in losses] == [(LossReason.EXPIRED, "1")]
     assert losses[0].error is not None
 
 
 def test_no_budget_means_for_ever() -> None:
     """Without a budget a batch outlives any outage."""
     carrier = Carrier([BROKEN] * 1000)
-    assert deliver(carrier, "e", retry=Retry(initial=1, cap=3600)).ok
+    assert deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=3600)).ok
 
 
 def test_a_pause_beyond_the_budget_loses_the_batch_but_is_obeyed() -> None:
     """What cannot be sent in time is lost at once; the server's pause still holds for what follows."""
     carrier = Carrier([answer(429, Retry_After="100")])
-    report = deliver(carrier, "1", "2", batching=Batching(max_messages=1), retry=Retry(initial=0.5, budget=10))
-    assert report.lost == {LossReason.BUDGET_EXHAUSTED: 1}
+    report = deliver(carrier, "1", "2", batching=Batching(max_messages=1), retry=Retry(wait_initial=0.5, timeout=10))
+    assert report.lost == {LossReason.EXPIRED: 1}
     assert delays(carrier) == [100.5]
     assert carrier.events() == ["2"]
 
@@ -222,7 +222,7 @@ def test_refusals_that_no_message_is_to_blame_for_park_the_lane(status: int, cap
     carrier = Carrier([answer(status)] * 3)
 
     async def main() -> None:
-        async with Agent(transport=carrier, retry=Retry(cap=30)) as agent:
+        async with Agent(transport=carrier, retry=Retry(wait_max=30)) as agent:
             agent.track("u", "1")
             report = await agent.flush()
             assert (report.delivered, report.pending, report.lost) == (0, 1, {})
@@ -240,7 +240,7 @@ def test_refusals_that_no_message_is_to_blame_for_park_the_lane(status: int, cap
 def test_being_parked_costs_no_budget() -> None:
     """What a person mends is not held against the messages."""
     carrier = Carrier([BROKEN, answer(401), answer(401), BROKEN])
-    report = deliver_parked(carrier, retry=Retry(initial=1, cap=30, budget=40))
+    report = deliver_parked(carrier, retry=Retry(wait_initial=1, wait_max=30, timeout=40))
     assert (report.delivered, report.lost) == (1, {})
 
 
@@ -257,7 +257,7 @@ def deliver_parked(carrier: Carrier, **options: Any) -> Any:
 
 
 def test_closing_does_not_wait_for_a_parked_lane() -> None:
-    """What a parked lane holds is lost as CLOSED at once."""
+    """What a parked sender holds is lost as CLOSED at once."""
     losses: list[Loss] = []
 
     async def main() -> None:
@@ -277,14 +277,14 @@ def test_closing_does_not_wait_for_a_parked_lane() -> None:
 
 
 def test_one_parked_lane_does_not_hold_up_another() -> None:
-    """flush waits for the lanes that move."""
+    """flush waits for the senders that move."""
 
     def decide(batch: Batch) -> Outcome | None:
         return answer(404) if batch.messages()[0]["contact_uid"] == "u0" else None
 
     async def main() -> None:
         async with Agent(
-            transport=Carrier(decide=decide, takes=1), lanes=8, batching=Batching(max_messages=1)
+            transport=Carrier(decide=decide, takes=1), concurrency=8, batching=Batching(max_messages=1)
         ) as agent:
             for number in range(16):
                 agent.track(f"u{number}", "e")
@@ -371,7 +371,7 @@ def test_a_key_revoked_during_the_search_loses_nothing() -> None:
 def test_a_ping_without_an_answer_decides_nothing(ping: Outcome) -> None:
     """If ping fails in passing, the whole question is asked again later."""
     carrier = Carrier([answer(400), ping, answer(400)], decide=guilty("1"))
-    report = deliver(carrier, "1", "2", retry=Retry(initial=1))
+    report = deliver(carrier, "1", "2", retry=Retry(wait_initial=1))
     assert (report.delivered, report.lost) == (1, {LossReason.REJECTED: 1})
 
 
@@ -400,7 +400,7 @@ def test_flush_with_a_deadline_does_not_sit_out_a_backoff() -> None:
     carrier = Carrier([BROKEN] * 6)
 
     async def main() -> None:
-        async with Agent(transport=carrier, retry=Retry(initial=1, cap=1000)) as agent:
+        async with Agent(transport=carrier, retry=Retry(wait_initial=1, wait_max=1000)) as agent:
             agent.track("u", "e")
             await asyncio.sleep(50)
             assert delays(carrier) == [1, 2, 4, 8, 16]
@@ -539,14 +539,14 @@ def test_a_transport_that_returns_nonsense_is_a_broken_connection(nonsense: Any)
             return OK if len(self.attempts) > 2 else nonsense
 
     forgetful = Forgetful()
-    assert deliver(forgetful, "e", retry=Retry(initial=1)).ok
+    assert deliver(forgetful, "e", retry=Retry(wait_initial=1)).ok
     assert delays(forgetful) == [1, 2]
 
 
 def test_a_transport_that_raises_its_own_cancellation_is_a_broken_connection() -> None:
     """A CancelledError that nobody asked for is the carrier's own failure."""
     carrier = Carrier([asyncio.CancelledError(), asyncio.CancelledError()])
-    assert deliver(carrier, "e", retry=Retry(initial=1)).ok
+    assert deliver(carrier, "e", retry=Retry(wait_initial=1)).ok
     assert delays(carrier) == [1, 2]
 
 
@@ -580,7 +580,7 @@ def test_an_outage_of_ten_thousand_failures_logs_little(caplog: pytest.LogCaptur
     """Less than twenty lines of an outage of 10,000 failed requests within minutes."""
     carrier = Carrier([BROKEN, answer(500), answer(503)] * 3334)
     with caplog.at_level(logging.DEBUG, logger="salesmachine_async"):
-        assert deliver(carrier, "e", retry=Retry(initial=0.001, cap=0.05)).ok
+        assert deliver(carrier, "e", retry=Retry(wait_initial=0.001, wait_max=0.05)).ok
     assert 2 <= len(caplog.records) < 20
 
 

@@ -22,9 +22,11 @@ from aioresponses import aioresponses
 
 from salesmachine_async import __version__
 from salesmachine_async._core.batch import Batch, Endpoint
-from salesmachine_async._core.wire import Outcome, Verdict
+from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery import transport as module
-from salesmachine_async._delivery.transport import KEEPALIVE_SECONDS, MAX_ANSWER_BYTES, HttpTransport
+from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async._http import session
+from salesmachine_async._http.session import KEEPALIVE_SECONDS, MAX_ANSWER_BYTES
 from salesmachine_async.errors import (
     CertificateRejected,
     ConnectionFailed,
@@ -36,9 +38,7 @@ from salesmachine_async.errors import (
     Unauthorized,
 )
 from salesmachine_async.policy import Timeouts
-from tests.waiting import until
-
-from .servers import (
+from tests.support.servers import (
     Exchange,
     RawServer,
     answers,
@@ -59,6 +59,7 @@ from .servers import (
     secure,
     server_context,
 )
+from tests.support.waiting import until
 
 RESET = "the connection failed (Connection reset by peer)"
 TOKEN = "tok4711token"
@@ -231,7 +232,7 @@ async def test_what_nobody_foresaw_is_a_failed_connection(exc: Exception) -> Non
 )
 def test_text_and_verdict_of_a_failure(exc: Exception, reused: bool, verdict: Verdict, says: str) -> None:
     """Each says what happened; only what a kept connection may do by itself is stale."""
-    outcome = module.failure(exc, reused=reused)
+    outcome = session.failure(exc, reused=reused)
     assert (outcome.verdict, str(outcome.error), outcome.status) == (verdict, says, None)
 
 
@@ -382,7 +383,7 @@ async def test_answer_is_read_to_its_end(pieces: list[bytes]) -> None:
     response = Mock()
     response.content.is_eof.return_value = False
     response.content.readany = AsyncMock(side_effect=[*pieces, b""])
-    assert await module.read_some(response) == b"".join(pieces)
+    assert await session.read_some(response) == b"".join(pieces)
     response.close.assert_not_called()
 
 
@@ -391,7 +392,7 @@ async def test_answer_beyond_the_limit_is_cut() -> None:
     response = Mock()
     response.content.is_eof.return_value = False
     response.content.readany = AsyncMock(side_effect=[b"x" * MAX_ANSWER_BYTES, b"y", AssertionError])
-    assert await module.read_some(response) == b"x" * MAX_ANSWER_BYTES
+    assert await session.read_some(response) == b"x" * MAX_ANSWER_BYTES
     response.close.assert_called_once_with()
 
 
@@ -669,7 +670,7 @@ def test_second_loop_after_the_first_was_closed(closing: str) -> None:
 async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a fork the session is dropped unclosed, and kept from the collector; the next request makes its own."""
     inherited: list[Any] = []
-    monkeypatch.setattr(module, "_INHERITED", inherited)
+    monkeypatch.setattr(module, "INHERITED", inherited)
     async with RawServer() as server, transport_to(server.url) as transport:
         transport.after_fork_in_child()
         assert not inherited  # there was none

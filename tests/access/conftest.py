@@ -16,7 +16,7 @@ from salesmachine_async.sandbox import Sandbox
 
 TOKEN = "v2-token-qwertyuiop"
 # Waits that no test notices.
-FAST = Retry(initial=0.001, cap=0.002, budget=20.0)
+FAST = Retry(wait_initial=0.001, wait_max=0.002, timeout=20.0)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

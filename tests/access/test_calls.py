@@ -111,7 +111,7 @@ async def test_retry_after_beyond_the_budget_is_not_waited_for(api: AccessClient
 async def test_a_budget_ends(sandbox: Sandbox) -> None:
     """Trying ends with the last error."""
     sandbox.faults([Fault(status=500, times=None)])
-    retry = Retry(initial=0.01, cap=0.01, budget=0.05)
+    retry = Retry(wait_initial=0.01, wait_max=0.01, timeout=0.05)
     async with AccessClient(TOKEN, base_url=sandbox.url, retry=retry) as api:
         with pytest.raises(ServerFailure):
             await api.contacts.page()

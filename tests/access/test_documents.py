@@ -38,7 +38,7 @@ VISIT = {
 
 @pytest.fixture
 async def agent(sandbox: Sandbox) -> AsyncIterator[Agent]:
-    async with Agent(TOKEN, "secret", base_url=sandbox.url, retry=Retry(initial=0.001, cap=0.01)) as agent:
+    async with Agent(TOKEN, "secret", base_url=sandbox.url, retry=Retry(wait_initial=0.001, wait_max=0.01)) as agent:
         yield agent
 
 

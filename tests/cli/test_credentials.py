@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from salesmachine_async.cli.credentials import Credentials, load
-from tests.cli.inside import invoke
-from tests.cli.process import run
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import run
 
 KEYS = Credentials(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
 

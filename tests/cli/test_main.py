@@ -12,8 +12,8 @@ from salesmachine_async import __version__
 from salesmachine_async.cli import main
 from salesmachine_async.cli.app import app
 from salesmachine_async.cli.completion.tree import tree_of
-from tests.cli.inside import invoke
-from tests.cli.process import environment, run
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import environment, run
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:

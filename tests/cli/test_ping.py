@@ -5,8 +5,8 @@ import re
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
-from tests.cli.inside import invoke
-from tests.cli.process import run
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import run
 
 
 async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:

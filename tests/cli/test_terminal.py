@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesmachine_async.cli.terminal import ascii_json, fail, harmless, harmless_json, note, warn
-from tests.cli.process import environment
+from tests.support.cli_process import environment
 
 HOSTILE = "\x1b]0;title\x07 \x9b31m \u202eevil \r\n \u2028 \x7f \ud800 \U000e0041"
 

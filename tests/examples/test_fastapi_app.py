@@ -8,7 +8,7 @@ import pytest
 from websockets.sync.client import connect
 
 from salesmachine_async.testing import Workspace
-from tests.examples.process import served
+from tests.support.example_process import served
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets")
 

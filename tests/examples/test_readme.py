@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.process import ROOT
+from tests.support.example_process import ROOT
 
 README = (ROOT / "README.md").read_text()
 # By heading: whose code it shows.

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from salesmachine_async.testing import Workspace
-from tests.examples.process import served
+from tests.support.example_process import served
 
 UVICORN = ("uvicorn", "--port", "0")
 

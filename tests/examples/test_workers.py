@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from salesmachine_async.testing import Workspace
-from tests.examples.process import ROOT, environment, run, served
+from tests.support.example_process import ROOT, environment, run, served
 
 
 def test_the_script(workspace: Workspace) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from salesmachine_async._log import TroubleLog
+from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async.integrations import _environment, _life
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import Recorder, Workspace, serve
@@ -46,5 +46,5 @@ def fresh_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of one kind come once a minute: each test begins a new one."""
     for module in list(__import__("sys").modules.values()):
         if getattr(module, "guard_log", None) is _life.guard_log and module is not _life:
-            monkeypatch.setattr(module, "guard_log", TroubleLog())
-    monkeypatch.setattr(_life, "guard_log", TroubleLog())
+            monkeypatch.setattr(module, "guard_log", RateLimitedLogger())
+    monkeypatch.setattr(_life, "guard_log", RateLimitedLogger())

@@ -11,8 +11,8 @@ import pytest
 from salesmachine_async import Agent, AgentClosed, Invalid
 from salesmachine_async.integrations.asgi import current_tracker, identify
 from salesmachine_async.testing import Recorder
-from tests.carriers import Carrier
-from tests.integrations.driver import START, Route, call, routed, wrapped
+from tests.support.asgi_driver import START, Route, call, routed, wrapped
+from tests.support.carriers import Carrier
 
 
 class Broken(Recorder):

@@ -14,8 +14,8 @@ from salesmachine_async import Agent, Batch, Outcome, ThreadedAgent
 from salesmachine_async.integrations import _environment
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.testing import Workspace
-from tests.carriers import Carrier
-from tests.integrations.driver import Lifespan, call, http_scope, running
+from tests.support.asgi_driver import Lifespan, call, http_scope, running
+from tests.support.carriers import Carrier
 
 
 class App:
@@ -225,7 +225,7 @@ async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkey
 
 async def test_one_stand_in_for_first_requests_that_come_together(workspace: Workspace) -> None:
     """Who finds none yet, but makes his a moment after another thread, takes that one, and does not close it."""
-    agent = _environment.stand_in()
+    agent = _environment.fallback_agent()
     assert _environment._made(tuple(map(os.environ.get, _environment.VARIABLES))) is agent
     await asyncio.sleep(0.1)  # in which it would be closed
     assert agent.track("1", "first")

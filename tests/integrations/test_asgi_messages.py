@@ -9,7 +9,7 @@ import pytest
 
 from salesmachine_async.integrations.asgi import current_tracker
 from salesmachine_async.testing import Recorder
-from tests.integrations.driver import START, Route, call, http_scope, routed, websocket, wrapped
+from tests.support.asgi_driver import START, Route, call, http_scope, routed, websocket, wrapped
 
 
 async def test_every_message_passes_as_it_is_and_at_once(recorder: Recorder) -> None:

@@ -13,7 +13,7 @@ from salesmachine_async.integrations._context import RequestTracker, enter, leav
 from salesmachine_async.integrations._route import route_template
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.testing import Recorder
-from tests.integrations.driver import call
+from tests.support.asgi_driver import call
 
 
 class Route:

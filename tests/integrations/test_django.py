@@ -17,7 +17,7 @@ from salesmachine_async.integrations import _environment
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
 from salesmachine_async.testing import Recorder, Workspace
 from tests.integrations.django_project import cookie_of
-from tests.integrations.driver import call, running
+from tests.support.asgi_driver import call, running
 
 pytestmark = pytest.mark.filterwarnings(
     # Django's own: a plain generator under ASGI.
@@ -203,7 +203,7 @@ def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace) -> No
     with override_settings(SALESMACHINE={"pageviews": True}):
         wsgi("/sync/7/")
         wsgi("/sync/8/")
-    assert _environment.stand_in().close().ok
+    assert _environment.fallback_agent().close().ok
     assert workspace.summary()["pageviews"] == 2
 
 

@@ -13,7 +13,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from salesmachine_async.integrations.fastapi import SalesmachineMiddleware, Tracker, identify
 from salesmachine_async.testing import Recorder
-from tests.integrations.driver import call, websocket
+from tests.support.asgi_driver import call, websocket
 
 
 def make(recorder: Recorder, **options: Any) -> FastAPI:

@@ -10,8 +10,8 @@ from litestar.params import FromPath
 
 from salesmachine_async.integrations.litestar import SalesmachinePlugin, Tracker, current_tracker, identify
 from salesmachine_async.testing import Recorder, Workspace
-from tests.integrations.driver import call, running
-from tests.integrations.driver import websocket as open_websocket
+from tests.support.asgi_driver import call, running
+from tests.support.asgi_driver import websocket as open_websocket
 
 
 @get("/users/{user:str}")

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identify
 from salesmachine_async.testing import Recorder
-from tests.integrations.driver import call
+from tests.support.asgi_driver import call
 
 
 async def page(request: Request) -> Response:

@@ -21,13 +21,13 @@ from salesmachine_async import Agent, Retry
 from salesmachine_async.integrations.opentelemetry import UntracedTransport, observe
 from salesmachine_async.integrations.prometheus import AgentCollector
 from salesmachine_async.testing import Workspace
-from tests.carriers import Carrier, answer
+from tests.support.carriers import Carrier, answer
 
 
 async def agent_with_a_past() -> Agent:
     """2 delivered, 1 rejected, 1 queued."""
     carrier = Carrier(decide=lambda batch: answer(400) if b'"bad"' in batch.body() else None)
-    agent = Agent(transport=carrier, retry=Retry(initial=0.001))
+    agent = Agent(transport=carrier, retry=Retry(wait_initial=0.001))
     for event in ("good", "good", "bad"):
         agent.track("u", event)
     await agent.flush()

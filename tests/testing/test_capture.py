@@ -14,8 +14,8 @@ from salesmachine_async.access import AccessClient
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.integrations.opentelemetry import UntracedTransport
 from salesmachine_async.testing import Recorder, capture
-from tests.carriers import Carrier
-from tests.integrations.driver import call, running
+from tests.support.asgi_driver import call, running
+from tests.support.carriers import Carrier
 
 
 @pytest.fixture

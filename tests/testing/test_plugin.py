@@ -51,7 +51,7 @@ def test_sandbox(salesmachine_sandbox: Workspace, number):
     assert os.environ["SALESMACHINE_API_URL"] == salesmachine_sandbox.url
     salesmachine_sandbox.faults(503)
     async def main():
-        async with Agent(retry=Retry(initial=0.001)) as agent:
+        async with Agent(retry=Retry(wait_initial=0.001)) as agent:
             agent.track("u", "ordered")
     asyncio.run(main())
     assert len(salesmachine_sandbox.wait_for("ordered")) == 1
@@ -59,7 +59,7 @@ def test_sandbox(salesmachine_sandbox: Workspace, number):
 
 class App:
     def __init__(self):
-        self.agent = Agent(retry=Retry(initial=0.001))
+        self.agent = Agent(retry=Retry(wait_initial=0.001))
         self.url = os.environ["SALESMACHINE_API_URL"]
 
 @pytest.fixture

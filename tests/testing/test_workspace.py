@@ -12,7 +12,7 @@ from salesmachine_async import Batching, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import Workspace, serve
 
-QUICK = Retry(initial=0.001)
+QUICK = Retry(wait_initial=0.001)
 
 
 @pytest.fixture(scope="module")

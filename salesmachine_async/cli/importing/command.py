@@ -40,7 +40,7 @@ Examples:
   salesmachine import people.csv --type contact --map email=contact_uid --dry-run
   salesmachine import people.csv --type contact --map email=contact_uid \\
       --types mrr=number,seats=integer --rejects rejects.ndjson
-  salesmachine import events-2025.ndjson.gz events-2026.ndjson.gz --lanes 4
+  salesmachine import events-2025.ndjson.gz events-2026.ndjson.gz --concurrency 4
   zcat old.csv.gz | salesmachine import - --format csv --type event
 \b
 Exit status:
@@ -112,7 +112,7 @@ def command(
     ] = None,
     no_checkpoint: Annotated[bool, typer.Option("--no-checkpoint", help="Keep no checkpoint.")] = False,
     batch: Annotated[int, typer.Option(metavar="ROWS", min=1, max=10_000, help="Rows per request, at most.")] = 500,
-    lanes: Annotated[
+    concurrency: Annotated[
         int,
         typer.Option(metavar="N", min=1, max=256, help="Requests at a time; each contact's rows stay in order."),
     ] = 1,
@@ -173,7 +173,7 @@ def command(
         secret=keys.secret,
         base_url=keys.base_url,
         batch=batch,
-        lanes=lanes,
+        concurrency=concurrency,
         rate=rate,
         give_up_after=give_up_after,
         dry_run=dry_run,

@@ -47,7 +47,7 @@ class Current:
         self._resumed = checkpoint.load(self._path) if plan.resume and self._path is not None else None
         self.skip_to = self._resumed.settled.end if self._resumed else 0
         self.reader = Reader(what, plan.reading)
-        self.ledger = Ledger(plan.lanes, self._rejected)
+        self.ledger = Ledger(plan.concurrency, self._rejected)
         self._result = InputResult(name=what.name)
         self._saved = -1
         if self._resumed:

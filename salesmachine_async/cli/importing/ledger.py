@@ -1,8 +1,8 @@
 """
 Follows every row from its reading to its answer.
 
-What the agent tells has no row numbers in it, and needs none: a lane answers its messages in the order in which it got
-them, so a count is enough to know which rows an answer is for. Rows are settled (counted, and noted when rejected)
+What the agent tells has no row numbers in it, and needs none: a partition answers its messages in the order in which it
+got them, so a count is enough to know which rows an answer is for. Rows are settled (counted, and noted when rejected)
 strictly in the order of the input, so that one number, the end of the last settled row, says all that is done. What is
 beyond is held until then: the reader has to wait while that is too much.
 """
@@ -75,7 +75,7 @@ class Block:
 
 
 class _Run:
-    """Rows of one block that one lane got, in that order: their indexes and ids, and how many are answered."""
+    """Rows of one block that one partition got, in that order: their indexes and ids, and how many are answered."""
 
     __slots__ = ("answered", "block", "ids", "indexes")
 
@@ -91,7 +91,7 @@ class Ledger:
     The rows of one input that are under way.
 
     Args:
-        lanes: As of the agent.
+        concurrency: As of the agent.
         on_rejected: Told of each rejected row and why, in the order of the input.
 
     Attributes:
@@ -104,8 +104,8 @@ class Ledger:
         held_bytes: Their text.
     """
 
-    def __init__(self, lanes: int, on_rejected: Callable[[Row, str], None]) -> None:
-        self._lanes: tuple[deque[_Run], ...] = tuple(deque[_Run]() for _ in range(lanes))
+    def __init__(self, concurrency: int, on_rejected: Callable[[Row, str], None]) -> None:
+        self._partitions: tuple[deque[_Run], ...] = tuple(deque[_Run]() for _ in range(concurrency))
         self._blocks: deque[Block] = deque()
         self._on_rejected = on_rejected
         self._chain = hashlib.blake2b(digest_size=CHAIN_BYTES)
@@ -135,10 +135,10 @@ class Ledger:
 
     def note_sent(self, block: Block, index: int, uid: str, message_id: str | None) -> None:
         """Note that the agent has accepted a row."""
-        lane = self._lanes[hash(uid) % len(self._lanes)]
-        if not lane or lane[-1].block is not block:
-            lane.append(_Run(block))
-        run = lane[-1]
+        partition = self._partitions[hash(uid) % len(self._partitions)]
+        if not partition or partition[-1].block is not block:
+            partition.append(_Run(block))
+        run = partition[-1]
         run.indexes.append(index)
         run.ids.append(message_id)
         self.pending += 1
@@ -161,14 +161,14 @@ class Ledger:
         Note what became of a batch: delivered, or, with a *reason*, lost for good.
 
         Raises:
-            Disagreement: Its messages are not the next ones of their lane.
+            Disagreement: Its messages are not the next ones of their partition.
         """
-        lane, left = self._lanes[batch.lane], batch.count
+        partition, left = self._partitions[batch.partition], batch.count
         last: str | None = None
         while left:
-            if not lane:
+            if not partition:
                 raise Disagreement("the agent answered for more rows than it was given")
-            run = lane[0]
+            run = partition[0]
             first, end = run.answered, min(run.answered + left, len(run.indexes))
             for index in run.indexes[first:end]:
                 run.block.states[index] = _DELIVERED if reason is None else _REJECTED
@@ -177,7 +177,7 @@ class Ledger:
             left -= end - first
             run.answered, last = end, run.ids[end - 1]
             if end == len(run.indexes):
-                lane.popleft()
+                partition.popleft()
         self.answered += batch.count
         self.pending -= batch.count
         self.rejected += 0 if reason is None else batch.count

@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
     Attributes:
         method: contact, account, event or alias.
-        uid: Whom it is about: decides the lane.
+        uid: Whom it is about: decides the partition.
         other: The `event_uid` of an event, the other uid of an alias; else empty.
         params: For the call.
         created_at: For the call.

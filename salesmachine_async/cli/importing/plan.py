@@ -45,7 +45,7 @@ class Plan:
         secret: As of the agent.
         base_url: As of the agent.
         batch: Messages in a request, at most.
-        lanes: Requests at once.
+        concurrency: Requests at once.
         rate: Rows a second at most; None: as fast as the server takes them.
         give_up_after: Seconds without an answer.
         dry_run: Whether to send nothing.
@@ -60,7 +60,7 @@ class Plan:
     secret: str = field(repr=False)
     base_url: str | None
     batch: int
-    lanes: int
+    concurrency: int
     rate: float | None
     give_up_after: float
     dry_run: bool

@@ -65,7 +65,7 @@ class Conductor:
         # What stops the import, set where nothing may be raised: in hooks and log handlers.
         self._parked = False
         self._broken: Exception | None = None
-        # The agent's own `last_error` is gone as soon as another lane succeeds.
+        # The agent's own `last_error` is gone as soon as another partition succeeds.
         self._failed: DeliveryError | None = None
         # Set when rows are settled: the reader may have waited for that.
         self._room = asyncio.Event()
@@ -74,11 +74,11 @@ class Conductor:
             plan.secret,
             base_url=plan.base_url,
             batching=Batching(max_messages=plan.batch),
-            # Twenty batches for each lane, so that none of them runs dry while the reader waits between the marks.
-            queue=QueueLimits(max_messages=max(10_000, 20 * plan.batch * plan.lanes), max_bytes=MAX_HELD_BYTES),
-            retry=Retry(cap=15.0),
+            # Twenty batches for each partition, so that none of them runs dry while the reader waits between the marks.
+            queue=QueueLimits(max_messages=max(10_000, 20 * plan.batch * plan.concurrency), max_bytes=MAX_HELD_BYTES),
+            retry=Retry(wait_max=15.0),
             timeouts=Timeouts(request=60.0),
-            lanes=plan.lanes,
+            concurrency=plan.concurrency,
             on_delivered=self._delivered,
             on_lost=self._lost,
             transport=Nowhere() if plan.dry_run else None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 
 from salesmachine_async.errors import DeliveryError
 
-# The agent's own logger; `TroubleLog` gives each record its kind as `trouble`.
+# The agent's own logger; `RateLimitedLogger` gives each record its kind as `trouble`.
 _LOGGER = "salesmachine_async"
 
 

@@ -38,7 +38,7 @@ def open_client(
         tracking_secret=credentials.secret if credentials.token else "",
         base_url=credentials.base_url,
         auth=auth,
-        retry=Retry(initial=min(0.5, timeout), cap=max(2.0, min(0.5, timeout)), budget=timeout),
+        retry=Retry(wait_initial=min(0.5, timeout), wait_max=max(2.0, min(0.5, timeout)), timeout=timeout),
         timeouts=Timeouts(connect=min(5.0, timeout), request=timeout),
     )
 

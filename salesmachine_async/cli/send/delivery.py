@@ -123,7 +123,7 @@ async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", 
         credentials.secret,
         base_url=credentials.base_url,
         batching=Batching(linger=0.0),
-        retry=Retry(cap=2.0),  # somebody waits, and there is one message only
+        retry=Retry(wait_max=2.0),  # somebody waits, and there is one message only
         # The deadline ends the last request. Left by an exception, by Ctrl-C above all, it ends at once.
         timeouts=Timeouts(connect=min(5.0, timeout), request=min(15.0, timeout + 1), close=0.0),
         on_delivered=delivered,

@@ -12,7 +12,7 @@ from typer.main import get_command
 from salesmachine_async.cli.app import app
 from salesmachine_async.cli.completion import bash, fish, zsh
 from salesmachine_async.cli.completion.tree import tree_of
-from tests.cli.process import run
+from tests.support.cli_process import run
 
 # The words before the one to complete, that one, and what must (or, with a "-", must not) be offered.
 CASES = [

@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from salesmachine_async.sandbox import Sandbox
-from tests.cli.inside import invoke
-from tests.cli.process import end, run, start
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import end, run, start
 
 
 async def test_the_demo_passes() -> None:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer, unused_port
 
 from salesmachine_async.cli.demo.shop import Shop
 from salesmachine_async.cli.demo.visitors import Crowd, Order, walk
-from tests.cli.process import environment
+from tests.support.cli_process import environment
 
 
 def test_walks_are_reproducible() -> None:

@@ -20,8 +20,8 @@ from aiohttp.test_utils import TestServer
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import serve
-from tests.cli.inside import invoke_here
-from tests.cli.process import Ended, command, environment, popen, run
+from tests.support.cli_inside import invoke_here
+from tests.support.cli_process import Ended, command, environment, popen, run
 
 
 def keys(sandbox: Sandbox, token: str = "token") -> dict[str, str]:
@@ -114,7 +114,7 @@ def test_csv_with_mistakes(tmp_path: Path) -> None:
 
 
 def test_several_files_and_forms(tmp_path: Path) -> None:
-    """Plain and zipped, lanes, aliases in their place: all of it arrives, in the order of each contact."""
+    """Plain and zipped, concurrency, aliases in their place: all of it arrives, in the order of each contact."""
     first = write(
         tmp_path / "a.ndjson.gz",
         [
@@ -127,7 +127,7 @@ def test_several_files_and_forms(tmp_path: Path) -> None:
     )
     second = write(tmp_path / "b.jsonl", events(2000))
     with serve() as sandbox:
-        ended, told = import_json(first, second, "--lanes", "4", "--batch", "100", **keys(sandbox))
+        ended, told = import_json(first, second, "--concurrency", "4", "--batch", "100", **keys(sandbox))
         assert ended.status == 0, ended
         assert (told["rows"], told["delivered"], told["rejected"], told["unanswered"]) == (2005, 2005, 0, 0)
         assert [each["delivered"] for each in told["files"]] == [5, 2000]
@@ -175,15 +175,15 @@ def test_what_the_sandbox_exports_comes_back(tmp_path: Path) -> None:
 
 
 def test_rows_that_the_server_refuses(tmp_path: Path) -> None:
-    """The one guilty row of a batch is found, named by its line, and the others arrive; in any lane."""
+    """The one guilty row of a batch is found, named by its line, and the others arrive; in any partition."""
     rows = events(300)
     for guilty in (17, 18, 250):
         rows[guilty]["params"] = {"account_uid": ["no", "uid"]}
-    for lanes in ("1", "3"):
-        rejects = tmp_path / f"r{lanes}.ndjson"
+    for concurrency in ("1", "3"):
+        rejects = tmp_path / f"r{concurrency}.ndjson"
         with serve() as sandbox:
             file = write(tmp_path / "a.ndjson", rows)
-            ended, told = import_json(file, "--rejects", rejects, "--lanes", lanes, **keys(sandbox))
+            ended, told = import_json(file, "--rejects", rejects, "--concurrency", concurrency, **keys(sandbox))
             assert ended.status == 3, ended
             assert (told["delivered"], told["rejected"]) == (297, 3)
             lines = [json.loads(line) for line in rejects.read_text().splitlines()]

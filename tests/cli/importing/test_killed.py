@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
-from tests.cli.process import end, environment, start
+from tests.support.cli_process import end, environment, start
 
 ROWS = 4000
 # Each is a row that no server would take, so that rejected rows are counted through all kills too.
@@ -24,8 +24,8 @@ MOST = 500
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize(("seed", "lanes"), [(1, 1), (2, 4)])
-async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, lanes: int) -> None:
+@pytest.mark.parametrize(("seed", "concurrency"), [(1, 1), (2, 4)])
+async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, concurrency: int) -> None:
     """
     SIGKILL at random moments, while the server errs, drops connections and loses answers.
 
@@ -44,7 +44,17 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, la
         Fault(status=500, probability=0.05, times=None, seed=seed + 1, path="/v1/batch"),
         Fault(drop="after", probability=0.05, times=None, seed=seed + 2, path="/v1/batch"),
     ]
-    options = ("--batch", "40", "--lanes", str(lanes), "--rate", "4000", "--rejects", str(rejects), "--json")
+    options = (
+        "--batch",
+        "40",
+        "--concurrency",
+        str(concurrency),
+        "--rate",
+        "4000",
+        "--rejects",
+        str(rejects),
+        "--json",
+    )
     kills = 0
     async with Sandbox() as sandbox:
         await asyncio.to_thread(sandbox.faults, faults)

@@ -25,17 +25,17 @@ def row(number: int) -> Row:
     return Row(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
 
 
-def batch(*ids: str, lane: int = 0) -> Batch:
-    return Batch.of_lines([orjson.dumps({"messageId": each}) for each in ids], lane=lane)
+def batch(*ids: str, partition: int = 0) -> Batch:
+    return Batch.of_lines([orjson.dumps({"messageId": each}) for each in ids], partition=partition)
 
 
 class Driver:
-    """A ledger, and lanes as the agent has them."""
+    """A ledger, and concurrency as the agent has them."""
 
-    def __init__(self, lanes: int = 1) -> None:
+    def __init__(self, concurrency: int = 1) -> None:
         self.rejected: list[tuple[int, str]] = []
-        self.ledger = Ledger(lanes, lambda row, reason: self.rejected.append((row.line, reason)))
-        self.lanes: list[deque[tuple[int, str]]] = [deque() for _ in range(lanes)]
+        self.ledger = Ledger(concurrency, lambda row, reason: self.rejected.append((row.line, reason)))
+        self.concurrency: list[deque[tuple[int, str]]] = [deque() for _ in range(concurrency)]
         self.number = 0
         self.answers: dict[int, bool] = {}
 
@@ -49,12 +49,12 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                self.lanes[hash(str(contact)) % len(self.lanes)].append((self.number, f"id-{self.number}"))
+                self.concurrency[hash(str(contact)) % len(self.concurrency)].append((self.number, f"id-{self.number}"))
 
-    def answer(self, lane: int, count: int, *, refused: bool = False) -> None:
-        taken = [self.lanes[lane].popleft() for _ in range(min(count, len(self.lanes[lane])))]
+    def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
+        taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
         if taken:
-            self.ledger.answer(batch(*(each for _, each in taken), lane=lane), "refused" if refused else None)
+            self.ledger.answer(batch(*(each for _, each in taken), partition=partition), "refused" if refused else None)
             self.answers.update(dict.fromkeys((number for number, _ in taken), not refused))
 
     def check(self) -> None:
@@ -71,7 +71,7 @@ class Driver:
         assert (ledger.held, ledger.held_bytes) == (self.number - upto, 9 * (self.number - upto))
         assert ledger.answered == len(self.answers)
         assert ledger.rejected == sum(not each for each in self.answers.values())
-        assert ledger.pending == sum(map(len, self.lanes))
+        assert ledger.pending == sum(map(len, self.concurrency))
         fresh = Ledger(1, lambda row, reason: None)
         if upto:
             fresh.skip([row(number) for number in range(1, upto + 1)])
@@ -89,30 +89,30 @@ steps = st.lists(
 
 @given(steps, st.integers(1, 4))
 @settings(max_examples=150)
-def test_any_order_of_answers(moves: list[tuple[str, object]], lanes: int) -> None:
+def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int) -> None:
     """Always: settled is all up to the first row without an answer, counted right, rejects in the order of the file."""
-    driver = Driver(lanes)
+    driver = Driver(concurrency)
     for what, how in moves:
         if what == "read":
             assert isinstance(how, list)
             driver.read(how)
         else:
             assert isinstance(how, tuple)
-            lane, count, refused = how
-            driver.answer(lane % lanes, 1 if refused else count, refused=refused)
+            partition, count, refused = how
+            driver.answer(partition % concurrency, 1 if refused else count, refused=refused)
         driver.check()
 
 
 def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
     """The rule is the agent's, written down twice: here it is held to be the same."""
     rng = random.Random(1)
-    for lanes in (1, 2, 7, 256):
-        accumulator = Accumulator(Batching(), QueueLimits(), lanes)
+    for concurrency in (1, 2, 7, 256):
+        accumulator = Accumulator(Batching(), QueueLimits(), concurrency)
         for _ in range(200):
             uid = str(rng.getrandbits(64))
-            ledger = Ledger(lanes, lambda row, reason: None)
+            ledger = Ledger(concurrency, lambda row, reason: None)
             ledger.note_sent(ledger.open([row(1)]), 0, uid, "m")
-            ledger.answer(batch("m", lane=accumulator.stream_of(uid).index))
+            ledger.answer(batch("m", partition=accumulator.partition_of(uid).index))
             assert ledger.pending == 0
 
 

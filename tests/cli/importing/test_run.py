@@ -45,7 +45,7 @@ async def conduct(file: Path, **different: Any) -> Results:
         "secret": "",
         "base_url": None,
         "batch": 100,
-        "lanes": 2,
+        "concurrency": 2,
         "rate": None,
         "give_up_after": 300.0,
         "dry_run": True,
@@ -94,20 +94,20 @@ async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_the_reader_waits_for_the_first_row_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one lane is stuck, the others do not run ahead of it without bound."""
+    """While one partition is stuck, the others do not run ahead of it without bound."""
     monkeypatch.setattr(run, "MAX_HELD_ROWS", 1000)
     most = 0
 
     class Stuck(Carrier):
         async def send(self, batch: Batch) -> Outcome:
             nonlocal most
-            if batch.lane == 0:
+            if batch.partition == 0:
                 return Outcome.failed(ServerFailure("broken", status=500))
             most = max(most, len(self.numbers))
             return await super().send(batch)
 
     monkeypatch.setattr(run, "Nowhere", Stuck)
-    results = await conduct(numbered(tmp_path / "a.ndjson", 20_000), give_up_after=1.0, lanes=2)
+    results = await conduct(numbered(tmp_path / "a.ndjson", 20_000), give_up_after=1.0, concurrency=2)
     assert results.ending is Ending.UNAVAILABLE
     assert "broken" in results.error
     assert most < 3000

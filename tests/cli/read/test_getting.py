@@ -4,9 +4,9 @@ import json
 
 from salesmachine_async.sandbox import Sandbox
 from tests.cli.conftest import TOKEN
-from tests.cli.inside import invoke
-from tests.cli.process import run
-from tests.cli.terminals import in_terminal
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import run
+from tests.support.terminals import in_terminal
 
 
 async def newest(kind: str, keys: dict[str, str]) -> str:

@@ -9,9 +9,9 @@ import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import TOKEN
-from tests.cli.inside import invoke
-from tests.cli.process import environment, run
-from tests.cli.terminals import in_terminal
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import environment, run
+from tests.support.terminals import in_terminal
 
 HOSTILE = "\x1b[31mred\x9b0m \u202egnp.exe \n[bold]second line[/] é日本"
 

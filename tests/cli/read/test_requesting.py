@@ -7,8 +7,8 @@ import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import TOKEN
-from tests.cli.inside import invoke
-from tests.cli.process import run
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import run
 
 
 async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from salesmachine_async.cli.sandbox.command import _is_loopback
 from salesmachine_async.cli.sandbox.options import Settings, explain, rate_of
 from salesmachine_async.sandbox import RateLimit
-from tests.cli.inside import invoke, invoke_here
-from tests.cli.process import end, run, start
+from tests.support.cli_inside import invoke, invoke_here
+from tests.support.cli_process import end, run, start
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

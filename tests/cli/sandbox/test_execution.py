@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.inside import invoke, invoke_here
-from tests.cli.process import end, run, start
-from tests.cli.terminals import in_terminal
+from tests.support.cli_inside import invoke, invoke_here
+from tests.support.cli_process import end, run, start
+from tests.support.terminals import in_terminal
 
 ENVIRONMENT = ("SALESMACHINE_API_URL", "SALESMACHINE_API_TOKEN", "SALESMACHINE_API_SECRET", "SALESMACHINE_ACCESS_TOKEN")
 

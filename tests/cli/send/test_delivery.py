@@ -11,8 +11,8 @@ import pytest
 
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
-from tests.cli.inside import invoke
-from tests.cli.process import end, start
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import end, start
 
 
 async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:

@@ -21,8 +21,8 @@ class Backoff:
     __slots__ = ("_ceilings", "_initial")
 
     def __init__(self, retry: Retry) -> None:
-        self._initial = retry.initial
-        self._ceilings = expo(base=2, factor=retry.initial, max_value=retry.cap)
+        self._initial = retry.wait_initial
+        self._ceilings = expo(base=2, factor=retry.wait_initial, max_value=retry.wait_max)
         next(self._ceilings)  # backoff's generators yield once before the first number
 
     def seconds(self, decision: Wait | Pause) -> float:

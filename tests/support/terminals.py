@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tests.cli.process import environment
+from tests.support.cli_process import environment
 
 DEADLINE = 30.0
 

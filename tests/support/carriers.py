@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from salesmachine_async import Batch, ConnectionFailed, Endpoint, Outcome, Verdict
-from salesmachine_async._core.wire import outcome as outcome_of
+from salesmachine_async._core.response import outcome as outcome_of
 
 OK = Outcome(verdict=Verdict.DELIVERED, status=201)
 BROKEN = Outcome.failed(ConnectionFailed("broken on purpose"))

@@ -1,4 +1,4 @@
-"""The line that a `flush()` draws through the stream of messages."""
+"""The line that a `flush()` draws through the partition of messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from salesmachine_async.report import LossReason, Report
 
 
-class Cut:
+class Barrier:
     """
     Follows what was accepted before one moment until each message of it has an outcome.
 
@@ -17,7 +17,7 @@ class Cut:
         accepted: Messages accepted by then.
         delivered: Messages delivered by then.
         lost: Messages lost by then.
-        pending: Messages without an outcome then, per lane.
+        pending: Messages without an outcome then, per partition.
     """
 
     __slots__ = ("accepted", "delivered", "epoch", "lost", "pending")
@@ -31,9 +31,9 @@ class Cut:
         self.lost = Counter(dict.fromkeys(LossReason, 0) | lost)
         self.pending = pending
 
-    def settled(self, but_for_lanes: Collection[int] = ()) -> bool:
-        """Whether nothing is pending, except perhaps in those lanes."""
-        return not any(count and lane not in but_for_lanes for lane, count in enumerate(self.pending))
+    def settled(self, but_for_partitions: Collection[int] = ()) -> bool:
+        """Whether nothing is pending, except perhaps in those partitions."""
+        return not any(count and partition not in but_for_partitions for partition, count in enumerate(self.pending))
 
     def report(self) -> Report:
         """Return the counts as they are now."""

@@ -1,15 +1,15 @@
-"""The pause that all lanes share."""
+"""The pause that all senders share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Gate"]
+__all__ = ["Throttle"]
 
 
-class Gate:
+class Throttle:
     """
-    Holds all lanes back until a moment: a 429 to one is meant for all.
+    Holds all senders back until a moment: a 429 to one is meant for all.
 
     Args:
         clock: The event loop's time in seconds.
@@ -25,7 +25,7 @@ class Gate:
         self.until = float("-inf")
 
     def pause(self, seconds: float) -> None:
-        """Hold the lanes back for so many seconds from now; a longer pause under way stays."""
+        """Hold the senders back for so many seconds from now; a longer pause under way stays."""
         self.until = max(self.until, self._clock() + seconds)
 
     @property

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async._delivery.settings import (
+from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async._http.config import (
     DEFAULT_URL,
     SECRET_VARIABLE,
     TOKEN_VARIABLE,
@@ -16,7 +17,6 @@ from salesmachine_async._delivery.settings import (
     check_proxy,
     from_environment,
 )
-from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async.errors import ConfigError
 
 HIDDEN = "hush4711"

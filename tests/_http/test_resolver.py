@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async._delivery.resolver import DaemonResolver
-from tests.waiting import until
+from salesmachine_async._http.resolver import DaemonResolver
+from tests.support.waiting import until
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
@@ -210,7 +210,7 @@ HANGING = """
 
     socket.getaddrinfo = hang
     from salesmachine_async import Agent, Retry, RequestTimeout, Timeouts
-    from salesmachine_async._delivery.resolver import DaemonResolver
+    from salesmachine_async._http.resolver import DaemonResolver
 
     async def resolver():
         try:
@@ -220,7 +220,7 @@ HANGING = """
 
     async def agent():
         times = Timeouts(connect=0.05, request=0.1, close=0.2)
-        retry = Retry(initial=0.01, cap=0.02)
+        retry = Retry(wait_initial=0.01, wait_max=0.02)
         async with Agent("t", base_url="https://api.example.com", timeouts=times, retry=retry) as agent:
             agent.track("1", "x")
             try:

@@ -179,7 +179,7 @@ def key_text(key: Any) -> str:
 
 
 def key_in_path(key: object) -> str:
-    """Return how *key* is shown in a path: ``.name``, or quoted, escaped and cut short when it is no plain word."""
+    """Return how *key* is shown in a path: ``.name``, or quoted, escaped and barrier short when it is no plain word."""
     if not issubclass(type(key), str):
         return f"[<{_name(key)}>]"
     text = str.__str__(cast("str", key))  # a subclass may lie

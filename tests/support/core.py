@@ -42,9 +42,9 @@ def line(number: int = 0, uid: str = "a", size: int = 0) -> bytes:
     return f'{{"u":"{uid}","n":{number},"p":"{"x" * max(0, size - len(bare))}"}}\n'.encode()
 
 
-def uid_in_lane(accumulator: Accumulator, lane: int) -> str:
-    """Return a uid whose messages go to that lane."""
-    return next(uid for uid in map(str, count()) if accumulator.stream_of(uid).index == lane)
+def uid_in_partition(accumulator: Accumulator, partition: int) -> str:
+    """Return a uid whose messages go to that partition."""
+    return next(uid for uid in map(str, count()) if accumulator.partition_of(uid).index == partition)
 
 
 def numbers(*batches: Batch) -> list[int]:
@@ -63,13 +63,13 @@ def accumulator(
     queue: int = PLENTY,
     queue_bytes: int = 10 * PLENTY,
     overflow: Overflow = Overflow.DROP_NEWEST,
-    lanes: int = 1,
+    partitions: int = 1,
 ) -> Accumulator:
     """Return one with roomy bounds, but for those that are given."""
     return Accumulator(
         Batching(max_messages=batch, max_bytes=batch_bytes),
         QueueLimits(max_messages=queue, max_bytes=queue_bytes, overflow=overflow),
-        lanes,
+        partitions,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a lane says, waits for and obeys, on virtual time."""
+"""What a sender says, waits for and obeys, on virtual time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from salesmachine_async import (
     Outcome,
     Retry,
 )
-from salesmachine_async._delivery import backoff
 from salesmachine_async._delivery.hooks import Hooks
-from salesmachine_async._delivery.lane import send_guarded
 from salesmachine_async._delivery.loop_thread import LoopThread
-from salesmachine_async._log import TroubleLog, told_safely
-from tests.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
-from tests.virtual import run
+from salesmachine_async._delivery.sender import send_guarded
+from salesmachine_async._http import backoff
+from salesmachine_async._log import RateLimitedLogger, describe_exception
+from tests.support.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
+from tests.support.virtual import run
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +71,10 @@ def test_each_kind_of_trouble_has_a_line_of_its_own(caplog: pytest.LogCaptureFix
 
 
 def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a parked lane says that nothing is lost, why, and when it is tried again."""
+    """The line of a parked sender says that nothing is lost, why, and when it is tried again."""
 
     async def main() -> None:
-        async with Agent(transport=Carrier([answer(404)]), retry=Retry(cap=30)) as agent:
+        async with Agent(transport=Carrier([answer(404)]), retry=Retry(wait_max=30)) as agent:
             agent.track("u", "e")
             await asyncio.sleep(40)
 
@@ -140,8 +140,8 @@ def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture
     deliver(carrier, "1", "2", batching=Batching(max_messages=1), on_delivered=fail, on_lost=fail)
     lines = [text for _, text in said(caplog) if "hook" in text]
     assert [re.sub(r":\d+\)", ":N)", text) for text in lines] == [
-        "the on_lost hook raised ValueError (test_lane.py:N)",
-        "the on_delivered hook raised ValueError (test_lane.py:N)",
+        "the on_lost hook raised ValueError (test_sender.py:N)",
+        "the on_delivered hook raised ValueError (test_sender.py:N)",
     ]
 
 
@@ -156,7 +156,7 @@ def test_what_is_no_exception_in_a_hook_may_be_meant_for_the_caller(error: type[
     def fail(_: object) -> None:
         raise error
 
-    hooks = Hooks(fail, None, TroubleLog())
+    hooks = Hooks(fail, None, RateLimitedLogger())
     batch = Batch(b"{}", 1)
     with pytest.raises(error):
         hooks.delivered(batch, status=None, seconds=0.0)
@@ -192,7 +192,7 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
     """In the agent's own thread too, where every other exception is the transport's own."""
 
     async def close_one() -> None:
-        sending = send_guarded(Hanging(), Batch(b"{}", 0), TroubleLog())
+        sending = send_guarded(Hanging(), Batch(b"{}", 0), RateLimitedLogger())
         sending.send(None)
         sending.close()
 
@@ -204,7 +204,7 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
 
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
     """Without a traceback there is no place to name."""
-    assert told_safely(ValueError("SECRET")) == "ValueError"
+    assert describe_exception(ValueError("SECRET")) == "ValueError"
 
 
 def test_a_transport_that_raises_is_told_with_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,15 +223,15 @@ def test_a_pause_of_our_own_ends_with_the_budget() -> None:
     """After a 429 that names no time, the last attempt comes when the budget ends, not a backoff later."""
     losses: list[Loss] = []
     carrier = Carrier([answer(429)] * 2)
-    deliver(carrier, "e", retry=Retry(initial=10, cap=10, budget=4), on_lost=losses.append)
+    deliver(carrier, "e", retry=Retry(wait_initial=10, wait_max=10, timeout=4), on_lost=losses.append)
     assert delays(carrier) == [4]
-    assert [loss.reason for loss in losses] == [LossReason.BUDGET_EXHAUSTED]
+    assert [loss.reason for loss in losses] == [LossReason.EXPIRED]
 
 
 def test_a_pause_shorter_than_the_budget_is_kept() -> None:
     """The budget shortens a pause and never prolongs it."""
     carrier = Carrier([answer(429)])
-    deliver(carrier, "e", retry=Retry(initial=1, cap=10, budget=100))
+    deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=10, timeout=100))
     assert delays(carrier) == [1]
 
 
@@ -241,7 +241,7 @@ def test_a_pause_shorter_than_the_budget_is_kept() -> None:
 def test_a_ping_that_fails_in_passing_is_a_failure_of_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     """The question is put again after a backoff, batch first."""
     carrier = Carrier([answer(400), BROKEN, OK])
-    deliver(carrier, "e", retry=Retry(initial=3))
+    deliver(carrier, "e", retry=Retry(wait_initial=3))
     assert [endpoint for _, endpoint, _ in carrier.attempts] == [Endpoint.BATCH, Endpoint.PING, Endpoint.BATCH]
     assert delays(carrier) == [0, 3]
     assert said(caplog) == [(logging.WARNING, "broken on purpose; trying again")]
@@ -250,14 +250,14 @@ def test_a_ping_that_fails_in_passing_is_a_failure_of_the_batch(caplog: pytest.L
 def test_a_ping_on_a_stale_connection_is_repeated_at_once_and_then_backs_off() -> None:
     """Also by way of ping a batch is repeated at once only as often as there are connections."""
     carrier = Carrier([answer(400), STALE, answer(400), STALE, OK])
-    deliver(carrier, "e", retry=Retry(initial=3))
+    deliver(carrier, "e", retry=Retry(wait_initial=3))
     assert delays(carrier) == [0, 0, 0, 3]
 
 
 def test_a_refused_ping_is_asked_again_after_the_longest_backoff() -> None:
-    """A wrong key parks the lane for *cap* seconds between the questions."""
+    """A wrong key parks the sender for *cap* seconds between the questions."""
     carrier = Carrier([answer(400), answer(401), OK])
-    deliver_parked(carrier, seconds=50, retry=Retry(cap=40))
+    deliver_parked(carrier, seconds=50, retry=Retry(wait_max=40))
     assert delays(carrier) == [0, 40]
 
 
@@ -273,9 +273,9 @@ def deliver_parked(carrier: Carrier, *, seconds: float, **options: Any) -> None:
 
 
 def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_lanes() -> None:
-    """Each lane may have left one connection that was closed meanwhile; then it is a failure as any other."""
+    """Each sender may have left one connection that was closed meanwhile; then it is a failure as any other."""
     carrier = Carrier([STALE] * 4)
-    deliver(carrier, "e", lanes=3, retry=Retry(initial=5))
+    deliver(carrier, "e", concurrency=3, retry=Retry(wait_initial=5))
     assert delays(carrier) == [0, 0, 0, 5]
 
 
@@ -287,7 +287,7 @@ def test_a_hurried_attempt_keeps_its_distance_from_the_last() -> None:
     carrier = Carrier([BROKEN] * 2)
 
     async def main() -> None:
-        async with Agent(transport=carrier, retry=Retry(initial=10, cap=1000)) as agent:
+        async with Agent(transport=carrier, retry=Retry(wait_initial=10, wait_max=1000)) as agent:
             agent.track("u", "e")
             await asyncio.sleep(12)
             assert (await agent.flush(timeout=15)).delivered == 1
@@ -310,7 +310,7 @@ class HoldingBack(Carrier):
 
 
 def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
-    """The batch counts as delivered, and only then the lane ends, as it was told to."""
+    """The batch counts as delivered, and only then the sender ends, as it was told to."""
     carrier = HoldingBack(takes=10)
 
     async def main() -> None:
@@ -318,7 +318,7 @@ def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.Log
             agent.track("u", "1")
             agent.track("u", "2")
             await asyncio.sleep(1)
-            (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "salesmachine-lane-0"]
+            (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "salesmachine-sender-0"]
             task.cancel()
             await asyncio.sleep(0.01)
             assert task.cancelled()

@@ -6,7 +6,7 @@ import os
 from typer.testing import CliRunner
 
 from salesmachine_async.cli.app import app
-from tests.cli.process import Ended
+from tests.support.cli_process import Ended
 
 
 def invoke_here(*arguments: str, stdin: str = "", **extra: str) -> Ended:

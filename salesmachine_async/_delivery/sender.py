@@ -1,4 +1,4 @@
-"""One ordered stream of batches: take, send, decide, do, report."""
+"""One ordered partition of batches: take, send, decide, do, report."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._core.retry import (
     AskPing,
     Decision,
@@ -19,18 +21,16 @@ from salesmachine_async._core.retry import (
     Park,
     Pause,
     RetryNow,
-    Situation,
+    RetryState,
     Split,
     Wait,
     decide,
 )
-from salesmachine_async._core.stream import Stream
-from salesmachine_async._core.wire import Outcome, Verdict
-from salesmachine_async._delivery.backoff import Backoff
-from salesmachine_async._delivery.gate import Gate
-from salesmachine_async._delivery.hooks import Hooks, is_its_own
+from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
+from salesmachine_async._delivery.throttle import Throttle
 from salesmachine_async._delivery.transport import Transport
-from salesmachine_async._log import TroubleLog, told_safely
+from salesmachine_async._http.backoff import Backoff
+from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import ConnectionFailed, DeliveryError
 from salesmachine_async.policy import Retry
 from salesmachine_async.report import LossReason
@@ -38,7 +38,7 @@ from salesmachine_async.report import LossReason
 # Seconds after which an outage is told even where logging is not configured.
 LONG_OUTAGE: Final = 30.0
 
-__all__ = ["Lane", "Surroundings", "Traffic", "send_guarded"]
+__all__ = ["Sender", "SenderContext", "Traffic", "send_guarded"]
 
 
 @dataclass(slots=True)
@@ -52,39 +52,39 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SenderContext:
     """
-    What all lanes of an agent share.
+    What all senders of an agent share.
 
     Attributes:
         accumulator: Where the messages wait.
         transport: What carries them.
-        gate: The pause shared by all lanes.
+        throttle: The pause shared by all senders.
         retry: The policy.
         hooks: Who is told.
         traffic: What is counted.
         log: For troubles.
         clock: The event loop's time in seconds.
-        on_progress: Called when a batch is settled or what a lane waits for changes.
+        on_progress: Called when a batch is settled or what a sender waits for changes.
     """
 
     accumulator: Accumulator
     transport: Transport
-    gate: Gate
+    throttle: Throttle
     retry: Retry
     hooks: Hooks
     traffic: Traffic
-    log: TroubleLog
+    log: RateLimitedLogger
     clock: Callable[[], float]
     on_progress: Callable[[], None]
 
 
-class Lane:
+class Sender:
     """
-    Delivers the batches of one stream, strictly one after the other.
+    Delivers the batches of one partition, strictly one after the other.
 
     Attributes:
-        stream: Its queue.
+        partition: Its queue.
         sealed: Set when there may be something to take.
         parked: Whether it keeps everything and only probes, because the server refuses for a reason that no
             message is to blame for.
@@ -93,8 +93,8 @@ class Lane:
         linger_timer: Armed while a batch may be open; None else.
     """
 
-    def __init__(self, stream: Stream, around: Surroundings) -> None:
-        self.stream = stream
+    def __init__(self, partition: Partition, around: SenderContext) -> None:
+        self.partition = partition
         self.sealed = asyncio.Event()
         self.parked = False
         self.sending = False
@@ -115,7 +115,7 @@ class Lane:
             while not self._retired:
                 # Cleared before looking, so that what is sealed meanwhile is not missed.
                 self.sealed.clear()
-                self._batch = self._around.accumulator.take(self.stream)
+                self._batch = self._around.accumulator.take(self.partition)
                 if self._batch is None:
                     await self.sealed.wait()
                 else:
@@ -125,8 +125,8 @@ class Lane:
 
     def recover(self) -> None:
         """Return what is in flight to the queue: nobody is going to send it any more."""
-        # The stream knows it too, should a signal handler have raised before it was noted here.
-        batch, self._batch = self._batch or (None if self._retired else self.stream.flying), None
+        # The partition knows it too, should a signal handler have raised before it was noted here.
+        batch, self._batch = self._batch or (None if self._retired else self.partition.flying), None
         self.sending = False
         if batch is not None:
             self._around.accumulator.put_back(batch)
@@ -139,18 +139,18 @@ class Lane:
             self.sealed.set()
 
     def hurry(self) -> None:
-        """Cut a backoff short, but keep the distance of a first backoff from the last attempt."""
+        """Barrier a backoff short, but keep the distance of a first backoff from the last attempt."""
         if self._hurry_timer is None:
-            soonest = self._last_attempt + self._around.retry.initial
+            soonest = self._last_attempt + self._around.retry.wait_initial
             self._hurry_timer = asyncio.get_running_loop().call_at(soonest, self._hurry_up)
 
     def hurry_now(self) -> None:
-        """Cut a backoff short and begin a fresh one: there is little time left."""
+        """Barrier a backoff short and begin a fresh one: there is little time left."""
         self._backoff = Backoff(self._around.retry)
         self._hurry.set()
 
     def cancel_timers(self) -> None:
-        """End what would keep the lane alive in the event loop."""
+        """End what would keep the sender alive in the event loop."""
         for timer in (self.linger_timer, self._hurry_timer):
             if timer is not None:
                 timer.cancel()
@@ -166,7 +166,7 @@ class Lane:
             return
         at_once = 0
         while self._batch is batch:
-            await self._gate_open()
+            await self._throttle_open()
             outcome, seconds = await self._attempt(batch)
             outcome, decision = await self._judge(batch, outcome, at_once)
             if self._batch is not batch:
@@ -198,13 +198,13 @@ class Lane:
         decision = self._decide(batch, outcome, at_once)
         if not isinstance(decision, AskPing):
             return outcome, decision
-        await self._gate_open()  # another lane may have been told to pause meanwhile
+        await self._throttle_open()  # another sender may have been told to pause meanwhile
         answer, _ = await self._attempt(Batch.ping())
         match answer.verdict:
             case Verdict.DELIVERED:
                 return outcome, self._decide(batch, outcome, key_accepted=True)
             case Verdict.REJECTED | Verdict.PARKED | Verdict.TOO_LARGE:
-                return answer, Park(self._around.retry.cap)
+                return answer, Park(self._around.retry.wait_max)
             case _:
                 # No answer to the question yet: as if the batch itself had met this.
                 return answer, self._decide(batch, answer, at_once)
@@ -213,13 +213,13 @@ class Lane:
         now = self._around.clock()
         if outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE) and batch.failing_since is None:
             batch.failing_since = now
-        situation = Situation(
+        situation = RetryState(
             count=batch.count,
             failing_for=0.0 if batch.failing_since is None else now - batch.failing_since,
             searching=batch.searching,
             key_accepted=key_accepted,
             repeated_at_once=at_once,
-            connections=len(self._around.accumulator.streams),
+            connections=len(self._around.accumulator.partitions),
         )
         return decide(outcome, situation, self._around.retry)
 
@@ -264,11 +264,11 @@ class Lane:
 
     def _pause_all(self, batch: Batch, pause: Pause, outcome: Outcome) -> None:
         self._log_failure(batch, outcome, "pausing")
-        self._around.gate.pause(self._backoff.seconds(pause))
+        self._around.throttle.pause(self._backoff.seconds(pause))
         self._around.on_progress()
 
-    async def _gate_open(self) -> None:
-        while (left := self._around.gate.left) > 0:  # noqa: ASYNC110 (a pause may be prolonged, never ended)
+    async def _throttle_open(self) -> None:
+        while (left := self._around.throttle.left) > 0:  # noqa: ASYNC110 (a pause may be prolonged, never ended)
             await asyncio.sleep(left)
 
     async def _sleep(self, seconds: float) -> None:
@@ -303,7 +303,7 @@ class Lane:
         around.log(kind, logging.WARNING, "%s; %s", outcome.error, verb, loud=loud)
 
 
-async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> Outcome:
+async def send_guarded(transport: Transport, batch: Batch, log: RateLimitedLogger) -> Outcome:
     """Send by a carrier that may be the user's: whatever it raises, or returns, is a broken connection."""
     try:
         outcome: Any = await transport.send(batch)
@@ -313,9 +313,9 @@ async def send_guarded(transport: Transport, batch: Batch, log: TroubleLog) -> O
         log("transport", logging.ERROR, "the transport raised CancelledError")
         return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
     except BaseException as exc:
-        if isinstance(exc, GeneratorExit) or not is_its_own(exc):  # it is this coroutine that is closed
+        if isinstance(exc, GeneratorExit) or not raised_by_callback(exc):  # it is this coroutine that is closed
             raise
-        log("transport", logging.ERROR, "the transport raised %s", told_safely(exc))
+        log("transport", logging.ERROR, "the transport raised %s", describe_exception(exc))
         return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
     if not isinstance(outcome, Outcome):
         log("transport", logging.ERROR, "the transport returned %s, not an Outcome", type(outcome).__name__)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesmachine_async._core.wire import (
+from salesmachine_async._core.response import (
     MAX_SERVER_MESSAGE,
     Outcome,
     Verdict,

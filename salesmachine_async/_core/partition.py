@@ -1,4 +1,4 @@
-"""The queue of one lane: its open batch, its sealed batches, what is in flight, and what they amount to."""
+"""The queue of one partition: its open batch, its sealed batches, what is in flight, and what they amount to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 from salesmachine_async._core.batch import OPEN, Batch
 
 
-class Stream:
+class Partition:
     """
-    The queue of one lane. Only the `Accumulator` changes it; and `Agent.track`, which adds to it within the grant.
+    The queue of one partition. Only the `Accumulator` changes it; and `Agent.track`, which adds to it within the grant.
 
     Attributes:
-        index: Which lane.
+        index: Which partition.
         open: The open batch: a bracket, then lines.
         count: Messages in the open batch.
         count_limit: The grant: how many messages the open batch may reach in the short way of a call.
@@ -20,7 +20,7 @@ class Stream:
         granted_full: Whether the grant reaches to the batch's last message, which is added the long way.
         order: When the open batch was opened, relative to others.
         sealed: Batches to send, oldest first; their messages and bytes beside it.
-        in_flight: Messages taken by the lane and not settled yet; their bytes beside it.
+        in_flight: Messages taken by the partition and not settled yet; their bytes beside it.
         flying: The batch they are in; None when there is none.
     """
 

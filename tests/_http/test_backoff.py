@@ -6,10 +6,10 @@ import pytest
 
 from salesmachine_async import Retry
 from salesmachine_async._core.retry import Pause, Wait
-from salesmachine_async._delivery import backoff as module
-from salesmachine_async._delivery.backoff import Backoff
+from salesmachine_async._http import backoff as module
+from salesmachine_async._http.backoff import Backoff
 
-POLICY = Retry(initial=0.5, cap=30.0)
+POLICY = Retry(wait_initial=0.5, wait_max=30.0)
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesmachine_async._core.message import OPTIONS
-from salesmachine_async._core.values import (
+from salesmachine_async._core.jsonable import (
     MAX_DEPTH,
     MAX_KEY_IN_PATH,
     Cleaner,
@@ -35,9 +34,9 @@ from salesmachine_async._core.values import (
     simplify,
     without_surrogates,
 )
+from salesmachine_async._core.message import OPTIONS
 from salesmachine_async.errors import InvalidMessage
-
-from .helpers import run_python, strict_loads
+from tests.support.core import run_python, strict_loads
 
 AN_ID = UUID("12345678-1234-5678-1234-567812345678")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -458,7 +457,7 @@ def test_keys_that_collide_are_refused(mapping: Any, kept: Any, path: str) -> No
     ids=lambda value: ascii(value)[:30],
 )
 def test_a_key_in_a_path(key: object, shown: str) -> None:
-    """A plain word stands as it is; anything else is quoted, escaped and cut, or named by its type."""
+    """A plain word stands as it is; anything else is quoted, escaped and barrier, or named by its type."""
     assert key_in_path(key) == shown
 
 

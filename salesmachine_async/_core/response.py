@@ -36,7 +36,7 @@ class Verdict(Enum):
     DELIVERED = "delivered"
     """2xx: the status line decided, whatever came of the body."""
     PAUSE = "pause"
-    """429 or 503: the server wants less of everything; all lanes wait."""
+    """429 or 503: the server wants less of everything; all partitions wait."""
     RETRY = "retry"
     """It may work later: other 5xx, 408, 425, network errors, timeouts, garbage instead of HTTP."""
     STALE = "stale"

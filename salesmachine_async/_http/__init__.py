@@ -1,0 +1,1 @@
+"""What every HTTP client of this library shares: configuration, sessions, name resolution, backoff."""
