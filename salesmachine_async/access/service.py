@@ -97,7 +97,7 @@ class Service:
             del message["created_at"]
         if message_id is None:
             del message["messageId"]
-        body = self._encoder.encode(message).rstrip(b"\n")
+        body = self._encoder.encode(message)
         await self._make("POST", URL(self._root + path), auth, body, repeatable=method != "event")
 
     async def ping(self) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 import sys
 import threading
+import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -167,7 +168,7 @@ def test_alias_has_its_two_documented_keys() -> None:
     it = encoder()
     message = it.compose_alias("123456", 789, None)
     assert message == {"contact_uid": "123456", "alias": "789"}
-    assert it.encode(message) == b'{"contact_uid":"123456","alias":"789"}\n'
+    assert it.encode(message) == b'{"contact_uid":"123456","alias":"789"}'
 
 
 def test_alias_carries_the_id_of_a_caller_who_gives_one() -> None:
@@ -181,6 +182,28 @@ def test_an_unusable_alias_is_none() -> None:
     assert lenient.encoder.compose_alias("1", "", None) is None
     assert lenient.encoder.compose_alias(None, "2", "mine") is None
     assert [path for path, _ in lenient.told] == ["alias", "contact_uid"]
+
+
+def test_a_line_holds_no_more_memory_than_its_own_bytes() -> None:
+    """The buffer that orjson leaves behind is not kept: a queue of small messages would take thirty times its size."""
+    it = encoder()
+    encode_each_way: list[Callable[[], bytes | None]] = [
+        lambda: it.event("1", "e", {"a": 1}),
+        lambda: it.event("1", "e", {"a": Decimal(1)}),
+        lambda: it.record("contact", "contact_uid", "1", {"a": 1}),
+        lambda: it.encode(composed(it, params={"a": 1})),
+        lambda: it.encode(composed(it, params={1: 1})),
+    ]
+    for encode_one in encode_each_way:
+        encode_one()
+        tracemalloc.start()
+        try:
+            kept = [encode_one() for _ in range(100)]
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert all(line and not line.endswith(b"\n") for line in kept)
+        assert held < 100 * (sys.getsizeof(kept[0]) + 60) + 2000
 
 
 # Uids.
@@ -678,8 +701,7 @@ def test_a_fragment_in_params_is_refused(content: bytes, wrap: Callable[[Any], A
     message = lenient.compose(params=params)
     assert message is not None
     line = lenient.encoder.encode(message)
-    assert line.index(b"\n") == len(line) - 1
-    strict_loads(line)
+    one_line(line)
     assert len(lenient.told) == 1
 
 
@@ -915,8 +937,7 @@ uid_text = any_text.filter(lambda text: bool(text) and not any("\ud800" <= c <= 
 
 def one_line(line: bytes) -> Any:
     """Check that these are exactly one line, and parse it."""
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
+    assert b"\n" not in line
     return strict_loads(line)
 
 
