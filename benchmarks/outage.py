@@ -63,12 +63,12 @@ async def _agent_outage(port: int, seconds: float, overflow: str, bound: int, ca
     emptied = time.monotonic() - healed
     stats = agent.stats()
     await agent.aclose()
-    require("outage", "calls with an outcome", made + 1, stats.accepted + stats.refused)
+    require("outage", "calls with an outcome", made + 1, stats.accepted + sum(stats.dropped.values()))
     require("outage", "accepted messages with an outcome", stats.accepted, report.delivered + sum(report.lost.values()))
     return {
         "made": made,
         "delivered": report.delivered,
-        "refused": stats.refused,
+        "refused": sum(stats.dropped.values()),
         "displaced": sum(report.lost.values()),
         "most_messages": most["messages"],
         "most_bytes": most["bytes"],

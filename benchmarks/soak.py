@@ -141,7 +141,7 @@ def _result(agent: Agent, witness: Witness, server: Server, journal: Counter[str
         "delivered": stats.delivered,
         "in the server's journal": len(journal),
         "missing": stats.accepted - len(journal),
-        "refused": stats.refused,
+        "refused": sum(stats.dropped.values()),
         "doubled, possibly sent": len(doubled & witness.possibly_sent),
         "doubled without reason": len(doubled - witness.possibly_sent),
         "requests": stats.requests,

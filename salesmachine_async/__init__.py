@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from salesmachine_async._version import __version__
 
 if TYPE_CHECKING:
-    from salesmachine_async._core.batch import Batch, Endpoint
+    from salesmachine_async._core.batch import Batch
     from salesmachine_async._core.response import Outcome, Verdict
     from salesmachine_async._delivery.transport import HttpTransport, Transport
     from salesmachine_async.agent import Agent
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         WrongLoop,
     )
     from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
-    from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+    from salesmachine_async.report import Delivery, DropReason, Endpoint, Loss, LossReason, Report, State, Stats
     from salesmachine_async.threaded import ThreadedAgent
     from salesmachine_async.tracker import Tracker
 
@@ -52,6 +52,7 @@ __all__ = [
     "ConnectionFailed",
     "Delivery",
     "DeliveryError",
+    "DropReason",
     "Endpoint",
     "HttpTransport",
     "Invalid",
@@ -70,6 +71,7 @@ __all__ = [
     "Retry",
     "SalesmachineError",
     "ServerFailure",
+    "State",
     "Stats",
     "ThreadedAgent",
     "Timeouts",
@@ -84,10 +86,7 @@ __all__ = [
 _HOMES = {
     name: home
     for home, names in {
-        "_core.batch": (
-            "Batch",
-            "Endpoint",
-        ),
+        "_core.batch": ("Batch",),
         "_core.response": (
             "Outcome",
             "Verdict",
@@ -124,9 +123,12 @@ _HOMES = {
         ),
         "report": (
             "Delivery",
+            "DropReason",
+            "Endpoint",
             "Loss",
             "LossReason",
             "Report",
+            "State",
             "Stats",
         ),
         "threaded": ("ThreadedAgent",),

@@ -92,6 +92,16 @@ def _is_heard(level: int) -> bool:
     return False
 
 
+def show_debug() -> None:
+    """Let the package's DEBUG lines through; where no logging is configured, show them on standard error."""
+    if logger.getEffectiveLevel() > logging.DEBUG:
+        logger.setLevel(logging.DEBUG)
+    if not _is_heard(logging.DEBUG):
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("salesmachine_async: %(message)s"))
+        logger.addHandler(handler)
+
+
 class InvalidValues:
     """
     Counts and logs the arguments that could not be sent, under `Invalid.REPORT`.

@@ -8,27 +8,29 @@ import os
 import time
 import uuid
 import warnings
-from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from inspect import iscoroutinefunction
-from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self
 from weakref import WeakSet
 
 import orjson
 
-from salesmachine_async._core.accumulator import EVICTED, NOTHING, OPENED, REFUSED, SEALED, Accumulator
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import AliasLine
 from salesmachine_async._core.jsonable import raise_invalid
-from salesmachine_async._core.message import Encoder, encode, partition_key, revise
-from salesmachine_async._delivery.flusher import Flusher, State
+from salesmachine_async._core.message import Encoder, encode, partition_key
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._delivery.flusher import Flusher
 from salesmachine_async._delivery.hooks import Hooks
+from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async._delivery.transport import HttpTransport, Transport
-from salesmachine_async._log import InvalidValues, RateLimitedLogger, describe_exception, log_or_stderr
-from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, QueueFull
+from salesmachine_async._log import InvalidValues, RateLimitedLogger, log_or_stderr, logger, show_debug
+from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
-from salesmachine_async.report import Delivery, Loss, LossReason, Report, Stats
+from salesmachine_async.report import Delivery, DropReason, Loss, Report, State, Stats
 from salesmachine_async.tracker import Tracker
 
 __all__ = ["Agent"]
@@ -37,7 +39,7 @@ MAX_CONCURRENCY = 256
 # Seconds: longer waits than thirty years are barrier to that, as not every event loop can count to infinity.
 FOREVER = 1e9
 
-# Those not collected yet: asked after a fork, and when the interpreter exits.
+# Those that were not collected yet, for the end of a fork and of the interpreter.
 _agents: WeakSet[Agent] = WeakSet()
 
 
@@ -52,20 +54,24 @@ class Agent:
     Args:
         token: The API token; default: ``SALESMACHINE_API_TOKEN``.
         secret: The API secret; default: ``SALESMACHINE_API_SECRET``, else empty.
-        base_url: Where the API is; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
+        base_url: The address of the API; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
         batching: When a batch is sent.
-        queue: How much may wait, and what happens beyond.
+        queue: How much may wait, and what a call does beyond that.
         retry: How failed requests are repeated.
         timeouts: How long to wait for the network, and for the end.
-        concurrency: How many requests at once, 1 to 256. The order of the messages of one contact, and of one account,
+        concurrency: Number of requests at once, 1 to 256. The order of the messages of one contact, and of one account,
             is kept with any number; 1 keeps the order of all.
         on_invalid: What a call does with arguments that cannot be sent.
+        params: Sent as ``params`` with every contact, account and event; those of a call win.
+        enabled: False turns tracking off: every call returns True, nothing is queued or sent, and no token is needed.
+            Default: ``SALESMACHINE_ENABLED``, else True.
+        debug: True logs each accepted message and each answer at DEBUG, and shows them on stderr where no logging is
+            configured. Default: ``SALESMACHINE_DEBUG``, else False.
         on_delivered: Called with each delivered request, on the event loop.
-        on_lost: Called with each loss: on the event loop, or for messages displaced under
-            `Overflow.DROP_OLDEST` in the thread of the call that displaced them.
+        on_lost: Called with each loss, on the event loop.
         before_send: Called in each tracking call with the message as it would be sent; returns it, changed or
             not, or None to drop it. ``params`` and the uids can be changed. If it raises, the message is not sent.
-        transport: Another carrier; token, secret, base_url and timeouts are then its own affair.
+        transport: Carries the batches in the place of HTTP; it then has its own address, credentials and time-outs.
 
     Raises:
         ConfigError: An argument, or the environment variable in its place, is unusable.
@@ -83,6 +89,9 @@ class Agent:
         timeouts: Timeouts = Timeouts(),  # noqa: B008
         concurrency: int = 1,
         on_invalid: Invalid = Invalid.RAISE,
+        params: Mapping[str, Any] | None = None,
+        enabled: bool | None = None,
+        debug: bool | None = None,
         on_delivered: Callable[[Delivery], None] | None = None,
         on_lost: Callable[[Loss], None] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
@@ -91,10 +100,15 @@ class Agent:
         check_whole("concurrency", concurrency, at_least=1, at_most=MAX_CONCURRENCY)
         _check_types(batching=batching, queue=queue, retry=retry, timeouts=timeouts, on_invalid=on_invalid)
         _check_callables(on_delivered=on_delivered, on_lost=on_lost, before_send=before_send)
-        if transport is None:
+        self._enabled = _flag("enabled", enabled, default=True)
+        self._debug = _flag("debug", debug, default=False)
+        if not self._enabled:
+            transport = NullTransport()
+        elif transport is None:
             transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
         elif not (callable(getattr(transport, "send", None)) and callable(getattr(transport, "aclose", None))):
-            raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} has not")
+            raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} does not")
+        self._params = _checked_params(params)
         self._transport = transport
         self._batching = batching
         self._queue = queue
@@ -105,17 +119,15 @@ class Agent:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
         self._before_send = before_send
-        self._told_unclosed = False
+        self._warned_unclosed = False
         self._build()
         _agents.add(self)
 
     def _build(self) -> None:
-        """Make the rooms, empty: at the start, and anew in a forked child."""
+        """Create the parts, with an empty queue: at the start, and again in a forked child."""
         self._log = RateLimitedLogger()
-        # Threads in which `before_send` runs: what it tracks itself would come to it again, without end.
-        self._filtering: set[int] = set()
-        self._hooks = Hooks(self._on_delivered, self._on_lost, self._log)
-        self._problems = InvalidValues(self._log)
+        self._hooks = Hooks(self._on_delivered, self._on_lost, self._before_send, self._log)
+        self._invalid_values = InvalidValues(self._log)
         self._accumulator = Accumulator(self._batching, self._queue, self._concurrency)
         self._flusher = Flusher(
             self._accumulator,
@@ -126,18 +138,25 @@ class Agent:
             log=self._log,
         )
         strict = self._on_invalid is Invalid.RAISE
-        self._encoder = Encoder(str(uuid.uuid4())[:24], time.time, raise_invalid if strict else self._problems)
-        # The steps of a call, bound once. With a hook on the messages there is no short way of encoding.
-        self._encode_event = _no_short_way if self._before_send else self._encoder.event
-        self._encode_record = _no_short_way if self._before_send else self._encoder.record
-        self._add = self._accumulator.add
-        self._stream = self._accumulator.unlocked
+        self._encoder = Encoder(str(uuid.uuid4())[:24], time.time, raise_invalid if strict else self._invalid_values)
+        # The first step of a call. A message that has to be seen before it is queued takes the slow way.
+        self._encode_event: Callable[[Any, Any, Any], bytes | None] = self._encoder.event
+        self._encode_record: Callable[[str, str, Any, Any], bytes | None] = self._encoder.record
+        if not self._enabled or self._debug or self._before_send is not None:
+            self._encode_event = self._encode_record = _no_fast_way
+        elif self._params:
+            self._encode_event = partial(_event_with, self._params, self._encoder)
+            self._encode_record = partial(_record_with, self._params, self._encoder)
+        self._only = self._accumulator.partitions[0] if self._concurrency == 1 else None
+        self._long = self._accumulator.long
+        if self._debug:
+            show_debug()
 
     def __repr__(self) -> str:
         """Show the live state: ``<Agent [open | 12 queued, 3412 bytes | 1 in flight]>``."""
         counts = self._accumulator.counts()
         return (
-            f"<Agent [{self._flusher.condition} | {counts.queued} queued, {counts.queued_bytes} bytes"
+            f"<Agent [{self._flusher.state.value} | {counts.queued} queued, {counts.queued_bytes} bytes"
             f" | {counts.in_flight} in flight]>"
         )
 
@@ -161,8 +180,8 @@ class Agent:
             message_id: Identifies the message on every attempt; default: minted.
 
         Returns:
-            True if accepted; False if refused: the queue is full, ``before_send`` dropped it, or it is unusable under
-            `Invalid.REPORT`. `Stats.refused` counts.
+            True if accepted; False if dropped: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.dropped` counts by reason.
 
         Raises:
             InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
@@ -173,7 +192,7 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("contact", "contact_uid", contact_uid, params)
             if line is not None:
-                return self._accept(contact_uid, line, self._add)
+                return self._accept(contact_uid, line)
         return self._record("contact", {"contact_uid": contact_uid}, params, created_at, message_id)
 
     def account(
@@ -199,7 +218,7 @@ class Agent:
         if created_at is None and message_id is None:
             line = self._encode_record("account", "account_uid", account_uid, params)
             if line is not None:
-                return self._accept(account_uid, line, self._add)
+                return self._accept(account_uid, line)
         return self._record("account", {"account_uid": account_uid}, params, created_at, message_id)
 
     def track(
@@ -230,18 +249,13 @@ class Agent:
             encode_event = self._encode_event
             line = encode_event(contact_uid, event_uid, params)
             if line is not None:
-                # The short way of `Accumulator.add`, as it stands there: another call would cost 55 ns.
-                partition = self._stream
-                if partition is not None:
-                    size = len(line)
-                    room = partition.room - size
-                    if room >= 0 and partition.count < partition.count_limit:
-                        count = partition.count + 1
-                        partition.open += line
-                        partition.room = room
-                        partition.count = count
-                        return True
-                return self._accept(contact_uid, line, self._add)
+                # As `_accept`, whose call would cost 5 %; `accumulator` explains these lines.
+                partition = self._only or self._accumulator.partition_for(contact_uid)  # type: ignore[arg-type]
+                if len(line) > self._long or partition.append(line) is not None:
+                    return self._add(partition, line)
+                if len(partition.pending) < partition.notice.at:
+                    return True
+                return self._announce(partition, line)
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
 
@@ -281,8 +295,12 @@ class Agent:
         Returns:
             As `contact`; it raises the same.
         """
-        message = self._encoder.compose_alias(contact_uid, alias, message_id)
-        return self._add_message(message, alias=True)
+        if not self._enabled:
+            return True
+        try:
+            return self._add_message(self._encoder.compose_alias(contact_uid, alias, message_id), alias=True)
+        except InvalidMessage as exc:
+            raise exc.with_traceback(None) from None
 
     def bind(self, contact_uid: str | int, account_uid: str | int | None = None, **params: Any) -> Tracker:
         """
@@ -314,8 +332,9 @@ class Agent:
             AgentClosed: The agent was closed.
             WrongLoop: The agent is delivering on another event loop, which is running.
         """
-        self._check_open()
-        self._flusher.start()
+        if self._enabled:
+            self._check_open()
+            self._flusher.start()
 
     async def flush(self, timeout: float | None = None) -> Report:
         """
@@ -364,6 +383,8 @@ class Agent:
             ConfigError: *timeout* is not a number.
             WrongLoop: The agent is delivering on another event loop, which is running.
         """
+        if not self._enabled:
+            return Report(delivered=0, lost={}, pending=0)
         return await self._flusher.aclose(_seconds(self._timeouts.close if timeout is None else timeout))
 
     async def ping(self) -> None:
@@ -376,149 +397,144 @@ class Agent:
             AgentClosed: The agent was closed.
             WrongLoop: The agent is delivering on another event loop, which is running.
         """
-        self._check_open()
-        await self._flusher.ping()
+        if self._enabled:
+            self._check_open()
+            await self._flusher.ping()
 
     def stats(self) -> Stats:
         """Return a snapshot of all counts. Cheap, from any thread."""
         counts, traffic = self._accumulator.counts(), self._flusher.traffic
         return Stats(
+            state=self._flusher.state,
             accepted=counts.accepted,
             delivered=counts.delivered,
             queued=counts.queued,
             queued_bytes=counts.queued_bytes,
             in_flight=counts.in_flight,
             lost=counts.lost,
-            refused=counts.refused,
-            invalid_values=self._problems.count,
+            dropped=counts.dropped,
+            invalid_values=self._invalid_values.count,
             requests=traffic.requests,
             retries=traffic.retries,
             bytes_sent=traffic.bytes_sent,
-            paused=self._flusher.paused,
             last_error=traffic.last_error,
         )
 
     # The steps of a call.
 
-    def _accept(self, uid: object, line: bytes, add: Callable[[object, bytes], int]) -> bool:
-        """Queue an encoded message."""
+    def _accept(self, uid: Any, line: bytes) -> bool:
+        """Queue an encoded message, and notify the loop if it must look."""
+        partition = self._only or self._accumulator.partition_for(uid)
+        if len(line) > self._long or partition.append(line) is not None:
+            return self._add(partition, line)
+        if len(partition.pending) < partition.notice.at:
+            return True
+        return self._announce(partition, line)
+
+    def _add(self, partition: Partition, line: bytes) -> bool:
         try:
-            flags = add(uid, line)
-            return True if flags == NOTHING else self._follow_up(uid, flags)
+            accepted = self._accumulator.add(partition, line)
         except (AgentClosed, MessageTooLarge) as exc:
             return self._not_accepted(exc)
-        except BaseException as exc:
-            self._broken_off(uid, exc)
-            raise
+        if not accepted:
+            limits = self._queue
+            self._log(
+                "queue_full",
+                logging.WARNING,
+                "a call was dropped: the queue is full (%d messages or %d bytes)",
+                limits.max_messages,
+                limits.max_bytes,
+                loud=True,
+            )
+        return accepted
 
-    def _broken_off(self, uid: object, exc: BaseException) -> None:
-        """Have the loop look: a signal handler has raised, perhaps when the message was queued but not announced."""
-        if not isinstance(exc, QueueFull):
-            self._flusher.notify(self._accumulator.partition_of(uid), OPENED | SEALED)
+    def _announce(self, partition: Partition, line: bytes) -> bool:
+        try:
+            return self._accumulator.announce(partition, line)
+        except AgentClosed as exc:
+            return self._not_accepted(exc)
 
     def _record(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
     ) -> bool:
-        """Take the long way: check and convert argument by argument."""
+        """Take the slow way: check and convert argument by argument."""
+        if not self._enabled:
+            return True
         try:
-            return self._add_message(self._encoder.compose(method, uids, params, created_at, message_id))
+            message = self._encoder.compose(method, uids, params, created_at, message_id)
+            if message is not None and self._params:
+                message["params"] = {**self._params, **message["params"]}
+            return self._add_message(message)
         except InvalidMessage as exc:
-            # The caller's line is what counts: the depths in which the value was found would hide it.
+            # The caller's line is what counts; the depths in which the value was found would hide it.
             raise exc.with_traceback(None) from None
 
     def _add_message(self, message: dict[str, Any] | None, *, alias: bool = False) -> bool:
-        if message is not None and self._before_send is not None:
-            message = self._filtered(message, self._before_send)
         if message is None:
-            self._accumulator.refuse()
+            self._accumulator.drop(DropReason.INVALID)
             return False
-        uid, line = partition_key(message), self._encoder.encode(message)
-        return self._accept(uid, line, self._accumulator.add_alias if alias else self._add)
-
-    def _filtered(
-        self, message: dict[str, Any], before_send: Callable[[dict[str, Any]], dict[str, Any] | None]
-    ) -> dict[str, Any] | None:
-        """Let the hook see, change or drop a message. It gets a copy: the caller's objects stay as they are."""
-        copy = orjson.loads(self._encoder.encode(message))
-        me = get_ident()
-        if me in self._filtering:
-            self._log("before_send", logging.ERROR, "before_send tracked a message itself; not sent")
-            return None
-        self._filtering.add(me)
-        try:
-            changed = before_send(copy)
-        except (Exception, CancelledError) as exc:  # noqa: BLE001 (the hook's own: nothing is awaited here)
-            self._log("before_send", logging.ERROR, "before_send raised %s; not sent", describe_exception(exc))
-            return None
-        finally:
-            self._filtering.discard(me)
-        if changed is None:
-            return None
-        try:
-            revised = revise(message, changed)
-            encode(revised, raise_invalid)
-        except InvalidMessage as exc:
-            self._log("before_send", logging.ERROR, "before_send returned a message that cannot be sent: %s", exc)
-            return None
-        return revised
+        line = self._encoder.encode(message)
+        if self._before_send is not None:
+            message = self._hooks.filtered(message, line)
+            if message is None:
+                self._accumulator.drop(DropReason.BEFORE_SEND)
+                return False
+            line = self._encoder.encode(message)
+        uid = partition_key(message)
+        if alias:
+            partition = self._only or self._accumulator.partition_for(uid)
+            accepted = self._add(partition, AliasLine(line))
+        else:
+            accepted = self._accept(uid, line)
+        if self._debug and accepted:
+            logger.debug("accepted %s", line.decode())
+        return accepted
 
     def _not_accepted(self, exc: AgentClosed | MessageTooLarge) -> bool:
+        reason = DropReason.CLOSED if isinstance(exc, AgentClosed) else DropReason.INVALID
         if self._on_invalid is Invalid.RAISE:
             raise exc
-        self._accumulator.refuse()
-        self._log(type(exc).__name__, logging.WARNING, "a message was refused: %s", exc)
+        self._accumulator.drop(reason)
+        self._log(reason.value, logging.WARNING, "a call was dropped: %s", exc)
         return False
 
-    def _follow_up(self, uid: object, flags: int) -> bool:
-        """Do what the queue asks for after a call."""
-        self._flusher.notify(self._accumulator.partition_of(uid), flags)
-        if flags & EVICTED:
-            # A call made by the hook must not displace others in turn, or this would never end.
-            self._accumulator.no_eviction.add(get_ident())
-            try:
-                self._hooks.lost(LossReason.QUEUE_FULL, None, self._accumulator.take_evicted())
-            finally:
-                self._accumulator.no_eviction.discard(get_ident())
-        return not flags & REFUSED
-
-    # The ends that come by themselves.
+    # Forks, and the end.
 
     def _check_open(self) -> None:
-        if self._flusher.state in (State.CLOSING, State.CLOSED):
+        if self._flusher.stage in (State.CLOSING, State.CLOSED):
             raise AgentClosed("the agent is closed")
 
     def _after_fork_in_child(self) -> None:
         """Begin anew: what is queued belongs to the parent, which delivers it."""
         _inherited.append((self._accumulator, self._flusher))
-        self._accumulator.after_fork_in_child()
         if isinstance(self._transport, HttpTransport):
             self._transport.after_fork_in_child()
-        closed = self._flusher.state in (State.CLOSING, State.CLOSED)
+        closed = self._flusher.stage in (State.CLOSING, State.CLOSED)
         self._build()
         if closed:
             self._accumulator.close()
-            self._flusher.state = State.CLOSED
+            self._flusher.stage = State.CLOSED
 
     def _warn_if_unclosed(self, *, at_exit: bool = False) -> None:
-        """Say loudly that nobody closed the agent, and how many messages that costs. Once."""
+        """Warn, once, that the agent was not closed, and how many messages are lost by it."""
         flusher = self._flusher
         if at_exit:
             # What is tracked from now on (by daemon threads, by exit handlers that come later) would be lost silently.
             self._accumulator.close()
         counts = self._accumulator.counts()
         left = counts.queued + counts.in_flight
-        if flusher.state is State.CLOSED or (flusher.state is State.NEW and not left):
+        if flusher.stage is State.CLOSED or (flusher.stage is State.NEW and not left):
             return
         if not at_exit:  # else an exit handler that comes later may still close it
-            flusher.orphan()
-        if self._told_unclosed:
+            flusher.abandon()
+        if self._warned_unclosed:
             return
-        self._told_unclosed = True
+        self._warned_unclosed = True
         if left:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
             log_or_stderr(logging.ERROR, line, left)
         else:
-            # aiohttp is going to complain of a session that nobody closed; this says whose it is.
+            # aiohttp is going to warn of an unclosed session; this says whose it is.
             log_or_stderr(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -537,8 +553,52 @@ class Agent:
 _inherited: list[object] = []
 
 
-def _no_short_way(*_: object) -> None:
-    """Encode nothing: the call takes the long way, past the hook."""
+def _no_fast_way(*_: object) -> None:
+    """Encode nothing, so that the call takes the slow way."""
+
+
+def _event_with(
+    bound: dict[str, Any], encoder: Encoder, contact_uid: object, event_uid: object, params: Any
+) -> bytes | None:
+    """Encode an event with the agent's own params below those of the call."""
+    if params is not None and type(params) is not dict:
+        return None
+    return encoder.event(contact_uid, event_uid, {**bound, **params} if params else bound)
+
+
+def _record_with(bound: dict[str, Any], encoder: Encoder, *arguments: Any) -> bytes | None:
+    """Encode a contact or account with the agent's own params below those of the call."""
+    method, uid_name, uid, params = arguments
+    if params is not None and type(params) is not dict:
+        return None
+    return encoder.record(method, uid_name, uid, {**bound, **params} if params else bound)
+
+
+def _flag(name: str, value: object, *, default: bool) -> bool:
+    """Return an on-off option: the argument, else its environment variable, else the default."""
+    if isinstance(value, bool):
+        return value
+    if value is not None:
+        raise ConfigError(f"{name} must be True, False or None, not {type(value).__name__}")
+    variable = f"SALESMACHINE_{name.upper()}"
+    text = os.environ.get(variable, "").strip().lower()
+    if text in ("", "1", "true", "yes", "on"):
+        return bool(text) or default
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise ConfigError(f"{variable} must be 1 or 0")
+
+
+def _checked_params(params: object) -> dict[str, Any]:
+    """Return the params of every message as plain values, so that later changes of the caller's have no effect."""
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"params must be a mapping, not {type(params).__name__}")
+    try:
+        return orjson.loads(encode({"params": dict(params)}, raise_invalid))["params"]  # type: ignore[no-any-return]
+    except InvalidMessage as exc:
+        raise ConfigError(str(exc)) from None
 
 
 def _seconds(timeout: object) -> float:

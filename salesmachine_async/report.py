@@ -1,17 +1,41 @@
-"""What the agent tells: counts at a moment, the fate of messages, what a hook is given."""
+"""What the agent reports: its state and counts, the outcome of messages, the arguments of hooks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from salesmachine_async._core.batch import Batch, Endpoint
     from salesmachine_async.errors import DeliveryError
 
-__all__ = ["Delivery", "Loss", "LossReason", "Report", "Stats"]
+__all__ = ["Delivery", "DropReason", "EncodedMessages", "Endpoint", "Loss", "LossReason", "Report", "State", "Stats"]
+
+
+class Endpoint(Enum):
+    """The path of a request below the base URL."""
+
+    BATCH = "/v1/batch"
+    ALIAS = "/v1/alias"
+    PING = "/v1/ping"
+
+
+class State(Enum):
+    """Where an agent is in its life, and whether it can send."""
+
+    NEW = "new"
+    """Not started. Calls are queued."""
+    OPEN = "open"
+    """Delivering, or ready to."""
+    PAUSED = "paused"
+    """Waiting as long as a 429 or 503 demands."""
+    PARKED = "parked"
+    """Keeping everything and probing, because the server refuses for a reason that lies in no message."""
+    CLOSING = "closing"
+    """Delivering what is left. Calls are dropped."""
+    CLOSED = "closed"
+    """At its end. Calls are dropped."""
 
 
 class LossReason(Enum):
@@ -22,14 +46,24 @@ class LossReason(Enum):
     TOO_LARGE = "too_large"
     """The server answered 413 to it alone."""
     REJECTED = "rejected"
-    """The server refused it alone, and accepts the API key."""
+    """The server rejected it alone, and accepts the API key."""
     EXPIRED = "expired"
     """Its batch failed for `Retry.timeout` seconds."""
     CLOSED = "closed"
     """The agent was closed before it could be delivered."""
 
-    # Enum's own is a Python function, in the middle of which a signal handler may run: see `_core.accumulator`.
-    __hash__ = object.__hash__
+
+class DropReason(Enum):
+    """Why a call was not accepted."""
+
+    QUEUE_FULL = "queue_full"
+    """The queue was full, under `Overflow.DROP_NEWEST` or `Overflow.RAISE`."""
+    BEFORE_SEND = "before_send"
+    """The ``before_send`` hook returned None or failed."""
+    INVALID = "invalid"
+    """An argument cannot be sent or the message is too large, under `Invalid.REPORT`."""
+    CLOSED = "closed"
+    """The agent was closed, under `Invalid.REPORT`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,34 +74,34 @@ class Stats:
     At every instant ``accepted == delivered + sum(lost.values()) + queued + in_flight``.
 
     Attributes:
+        state: Where the agent is in its life, and whether it can send.
         accepted: Messages taken by a call that returned True, since the agent was made.
         delivered: Messages the server answered with 2xx.
         queued: Messages waiting.
         queued_bytes: Their size as encoded for the wire.
         in_flight: Messages taken out of the queue for a request that has not succeeded yet.
         lost: Messages given up, by reason; reasons that never happened are absent, and read as 0.
-        refused: Calls that returned False or raised `QueueFull`: queue full, dropped by ``before_send``, or under
-            `Invalid.REPORT` unusable, too large or after the end.
+        dropped: Calls that were not accepted, by reason; reasons that never happened are absent, and read as 0.
+            Without a GIL, calls of several threads at the same moment may be counted as one.
         invalid_values: Arguments and values that could not be sent, under `Invalid.REPORT`.
         requests: HTTP requests begun.
         retries: Those of them that carried messages which had been sent before, alone or in a larger batch.
         bytes_sent: The sum of their bodies.
-        paused: Whether sending is held back: by a 429 or 503, or because a sender is parked.
         last_error: The latest failure of a request; None when the latest request succeeded.
     """
 
+    state: State
     accepted: int
     delivered: int
     queued: int
     queued_bytes: int
     in_flight: int
     lost: Mapping[LossReason, int]
-    refused: int
+    dropped: Mapping[DropReason, int]
     invalid_values: int
     requests: int
     retries: int
     bytes_sent: int
-    paused: bool
     last_error: DeliveryError | None
 
 
@@ -92,15 +126,30 @@ class Report:
         return not any(self.lost.values()) and not self.pending
 
 
+class EncodedMessages(Protocol):
+    """Some messages as they are sent: a `Batch`."""
+
+    count: int
+    partition: int
+
+    def lines(self) -> list[bytes]:
+        """Return the encoded messages, oldest first."""
+        ...
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Decode the messages, oldest first."""
+        ...
+
+
 class _OfBatches:
-    """Counts messages at once, decodes them only when asked."""
+    """Counts messages at once, decodes them only on access."""
 
     __slots__ = ()
-    batches: tuple[Batch, ...]
+    batches: tuple[EncodedMessages, ...]
 
     @property
     def count(self) -> int:
-        """How many messages."""
+        """Number of messages."""
         return sum(batch.count for batch in self.batches)
 
     @property
@@ -112,34 +161,34 @@ class _OfBatches:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss(_OfBatches):
     """
-    Messages given up, as `on_lost` is told.
+    Messages given up; the argument of ``on_lost``.
 
     Attributes:
         reason: Why.
-        error: The failure that decided it; None when no request was to blame.
-        batches: What holds the messages, still encoded.
+        error: The failure that decided it; None when no request failed.
+        batches: The messages, still encoded.
     """
 
     reason: LossReason
     error: DeliveryError | None
-    batches: tuple[Batch, ...] = field(repr=False)
+    batches: tuple[EncodedMessages, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery(_OfBatches):
     """
-    One delivered request, as `on_delivered` is told.
+    One delivered request; the argument of ``on_delivered``.
 
     Attributes:
-        endpoint: What kind of request it was: a batch or an alias.
+        endpoint: The kind of request: a batch or an alias.
         status: The server's 2xx status.
-        attempts: How many requests it took; 1 is the first.
+        attempts: Number of requests it took; 1 is the first.
         seconds: How long the last of them took.
-        batches: What holds the messages, still encoded.
+        batches: The messages, still encoded.
     """
 
     endpoint: Endpoint
     status: int | None
     attempts: int
     seconds: float
-    batches: tuple[Batch, ...] = field(repr=False)
+    batches: tuple[EncodedMessages, ...] = field(repr=False)

@@ -209,7 +209,7 @@ class Life(RuleBasedStateMachine):
         assert stats.accepted == len(self.accepted)
         assert stats.accepted == stats.delivered + sum(stats.lost.values()) + stats.queued + stats.in_flight
         assert stats.queued + stats.in_flight <= self.limit
-        assert stats.refused == self.refused
+        assert sum(stats.dropped.values()) == self.refused
         assert stats.delivered == len(self.told_delivered)
         assert sum(stats.lost.values()) == len(self.told_lost)
 

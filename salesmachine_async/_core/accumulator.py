@@ -1,49 +1,58 @@
 """
-Where messages wait: per partition one open buffer and a queue of sealed batches, bounded exactly.
+Where messages wait, from the call that accepts them to their outcome.
 
-The usual call must cost next to nothing, so it does next to nothing. A partition's open batch is *granted* room for so
-many messages and bytes; a call within the grant appends, counts, and is done. Whatever is more (opening, sealing,
-the bounds of the whole queue, overflow, a closed agent) happens when a grant ends. Grants never add up to more than
-the room there is, so the bounds hold exactly.
+A batch's life, and the method that makes each step:
 
-Everything here may be called from any thread. CPython lets another thread or a signal handler run only where code
-calls something, a function begins or a loop goes round; a finaliser also where the last reference to its object goes
-or, up to 3.11, a container is made. What does none of these is one step. A call within the grant is such a step, and
-needs no lock; it stands in `Accumulator.add`, and once more in `Agent.track`. All else happens under the lock, and
-ends the grant before it relies on what is in the open batch; what it reads of other partitions, whose grants stand, it
-reads so that it errs on the safe side. (Where there is no GIL, every call takes the lock. With the GIL, what runs
-Python code between two lines of such a step, a debugger or a tracer written in Python, could let another thread in
-there, and the batch be miscounted.)
+    ========== ============= ================ =====================================================
+    from       to            by               what happens
+    ========== ============= ================ =====================================================
+    (call)     pending       `Partition.append` or `add`: a line is appended
+    pending    open          `collect`        the line moves to the partition's open batch
+    open       sealed        `collect`, `take`, `barrier`: the open batch is full, due, or flushed
+    sealed     in flight     `take`           the sender works on it
+    in flight  delivered     `settle`         the server answered 2xx
+    in flight  lost          `settle`         it was given up, for a reason
+    in flight  sealed        `put_back`, `split`: at the front, whole or in two parts
+    sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
+    sealed     lost          `abandon`        CLOSED
+    ========== ============= ================ =====================================================
 
-The lock is re-entrant, because a signal handler or a finaliser may track a message in the middle of a call that is
-tracking one. Counters are changed in statements that call nothing, so such a nested message is never lost; it, or the
-one it interrupts, may exceed a bound, and it may go out ahead of the batch that is being sealed around it.
+Two rules make this safe for any thread, signal handler and finaliser, without a lock:
+
+1. A call does two things only: it appends its line to `Partition.pending`, and then compares the number of pending
+   lines with `Partition.notice.at`. Below it, the call is done. Else it notifies the loop (`announce`). Everything
+   else is done by the loop's thread, one step after the other.
+2. Each of these steps first builds what it needs and then stores it with assignments that call nothing. A step that an
+   exception interrupts (KeyboardInterrupt, a time limit) has happened or has not. Lines move between two containers
+   within one call of C, so that each is always in exactly one of them.
+
+A notification cannot get lost, because each side writes before it reads. The call appends, then reads the number; the
+loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
+look again: a notification is under way, or the linger timer runs.
+
+The bounds of the queue need no look at each call either. While there is room for one more batch in every partition,
+each partition may add a batch unseen; nearer to a bound `Partition.append` declines, and every call counts (`add`).
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from threading import RLock, get_ident
-from typing import Final
+from itertools import accumulate, repeat
+from typing import Final, NamedTuple
 
-from salesmachine_async._core.barrier import Barrier
-from salesmachine_async._core.batch import OPEN, Batch, Endpoint, seal
-from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.barrier import Barrier, Tally
+from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.partition import Notice, Partition, partition_of
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
-from salesmachine_async.report import LossReason
+from salesmachine_async.report import DropReason, LossReason, Report
 
-# What a call asks for; a bit set.
-NOTHING: Final = 0
-OPENED: Final = 1  # a batch was opened: its linger begins
-SEALED: Final = 2  # a batch was sealed: it can be sent
-EVICTED: Final = 4  # older messages were lost to make room: `take_evicted` has them
-REFUSED: Final = 8  # the message was not accepted
+__all__ = ["Accumulator", "Counts"]
 
-HIGH_WATER: Final = 0.8
-LOW_WATER: Final = 0.5
+# A body has two brackets, and a separator of two bytes after each message but the last: two bytes a message.
+FRAMING_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,141 +65,159 @@ class Counts:
     queued_bytes: int
     in_flight: int
     lost: Counter[LossReason]
-    refused: int
+    dropped: Counter[DropReason]
 
 
 class Accumulator:
     """
-    Holds messages from the call until their outcome, and counts them.
+    Holds messages until their outcome, and counts them.
 
     Args:
         batching: When a batch is full.
-        limits: The bounds, over queued and in-flight messages together.
-        partitions: How many partitions.
+        limits: The bounds, over all messages without an outcome.
+        partitions: Number of ordered queues.
 
     Attributes:
-        partitions: One per partition.
-        unlocked: The only one, if there is but one, to which calls may add within the grant without the lock, in the
-            same statements as `add`. None where they must not.
-        no_eviction: Threads (by `threading.get_ident`) whose calls must not displace older messages: those
-            that are running an ``on_lost`` hook for displaced ones, or that hook would never end.
+        partitions: The queues.
+        long: Lines above this many bytes must be added with `add`, because the byte bound depends on them: if all
+            are shorter, the bound on messages is reached first.
+        wake: Called in any thread to have the loop look at a partition. It must not raise for a reason of its own.
+        displaced: Batches lost by `displace` and `abandon` that no hook has seen yet; take them from the left.
     """
 
     def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1) -> None:
-        self._lock = RLock()
+        self._limits = limits
         self._batch_messages = min(batching.max_messages, limits.max_messages)
         self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
-        self._limits = limits
+        self.long = min(limits.max_bytes // limits.max_messages, self._batch_bytes - FRAMING_BYTES)
+        # Number of lines, none of them long, that fill a batch at the earliest.
+        self._step = max(1, min(self._batch_messages, self._batch_bytes // (self.long + FRAMING_BYTES)))
         self.partitions = tuple(Partition(index) for index in range(partitions))
-        self._only = self.partitions[0] if partitions == 1 else None
-        self.unlocked = self._only
-        if _free_threaded():
-            self.unlocked = None
-            self.add = self.add_locked  # type: ignore[method-assign]
-        self.no_eviction: set[int] = set()
+        self.wake: Callable[[Partition], None] = _nothing_to_wake
+        self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self._closed = False
-        self._epoch = 0
-        self._orders = 0
-        # How many calls have asked to be admitted: what tells a call that another came in the middle of it.
-        self._turn = 0
-        # Each with how many follow it.
-        self._barriers: dict[Barrier, int] = {}
-        self._evicted: list[Batch] = []
-        # Messages that ever left an open batch, and what became of them.
-        self._sealed_messages = 0
-        self._delivered = 0
-        # Complete from the start: Counter's own default for a missing reason is a call.
-        self._lost: Counter[LossReason] = Counter(dict.fromkeys(LossReason, 0))
-        self._refused = 0
+        self._guarded = False
+        self._sealed_batches = 0
+        self._tallies: dict[Barrier, Tally] = {}
+        # By the reason's text, because a lookup by an Enum member calls Python code.
+        self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
+        self._watch_bounds()
 
-    # The calls of the tracking threads.
+    def partition_for(self, uid: str) -> Partition:
+        """Return the queue that keeps the order of this contact or account."""
+        partitions = self.partitions
+        return partitions[partition_of(uid, len(partitions))] if len(partitions) > 1 else partitions[0]
 
-    def add(self, uid: object, line: bytes) -> int:
+    # Steps of a call, in any thread.
+
+    def add(self, partition: Partition, line: bytes) -> bool:
         """
-        Append one message to the open batch of its partition.
-
-        Args:
-            uid: Decides the partition; a str, of which the encoder has made sure.
-            line: The message as encoded, its newline included.
+        Append a line after a look at the bounds: one that is long, or that `Partition.append` has declined.
 
         Returns:
-            What is to be done now: `NOTHING`, or a bit set of `OPENED`, `SEALED`, `EVICTED`, `REFUSED`.
+            True if accepted, False if dropped because the queue is full.
 
         Raises:
             AgentClosed: After `close`.
-            MessageTooLarge: The message alone exceeds a batch.
+            MessageTooLarge: The line alone exceeds a batch.
             QueueFull: The queue is full, under `Overflow.RAISE`.
         """
-        partition = self._only or self.partition_of(uid)
         size = len(line)
-        # One step, without the lock (130 of 1,250 ns, CPython 3.11): nothing from here to the first `return` is a call.
-        room = partition.room - size
-        if room >= 0 and partition.count < partition.count_limit:
-            # The numbers before the line: there may be no memory for one.
-            count = partition.count + 1
-            partition.open += line
-            partition.room = room
-            partition.count = count
-            return NOTHING
-        with self._lock:
-            return self._add_slowly(partition, line)
+        if self._closed:
+            raise _closed_error()
+        if size + FRAMING_BYTES > self._batch_bytes:
+            limit = self._batch_bytes - FRAMING_BYTES
+            raise MessageTooLarge("message", f"is {size} bytes, but a batch holds at most {limit}")
+        fits = self._fits(size)
+        if not fits and not self._may_displace(size):
+            self.drop(DropReason.QUEUE_FULL)
+            if self._limits.overflow is Overflow.RAISE:
+                limits = self._limits
+                raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
+            return False
+        if size > self.long:
+            partition.large_bytes += size
+        partition.pending.append(line)
+        full = partition.large_bytes + partition.lines_bytes >= self._batch_bytes
+        if fits and not full and len(partition.pending) < partition.notice.at:
+            return True
+        return self.announce(partition, line)
 
-    def add_locked(self, uid: object, line: bytes) -> int:
-        """As `add`, with the lock from its beginning: where there is no GIL."""
-        with self._lock:
-            return Accumulator.add(self, uid, line)
+    def announce(self, partition: Partition, line: bytes) -> bool:
+        """
+        Have the loop look at *partition*, to which the caller has appended *line*.
 
-    def add_alias(self, uid: object, line: bytes) -> int:
-        """Append an alias: a request of its own, behind all that was accepted before it in its partition."""
-        with self._lock:
-            partition = self.partition_of(uid)
-            flags = self._admit(partition, len(line))
-            if not flags & REFUSED:
-                self._seal(partition)
-                order = self._next_order()
-                batch = Batch(
-                    seal(bytearray(OPEN + line)),
-                    1,
-                    endpoint=Endpoint.ALIAS,
-                    partition=partition.index,
-                    epoch=self._epoch,
-                    order=order,
-                )
-                size = batch.size
-                # All at once, as in `_seal`.
-                partition.sealed += (batch,)
-                partition.sealed_messages += 1
-                partition.sealed_bytes += size
-                self._sealed_messages += 1
-                flags |= SEALED
-            return flags
+        Returns:
+            True.
 
-    def partition_of(self, uid: object) -> Partition:
-        """Return the queue of the partition that keeps the order of this contact or account."""
-        return self.partitions[hash(uid) % len(self.partitions)]
+        Raises:
+            AgentClosed: The agent was closed before the line was appended; the line was taken back.
+        """
+        notice = partition.notice  # before the look at `_closed`: `close` replaces it
+        if self._closed:
+            return _withdraw(partition, line)
+        try:
+            self.wake(partition)
+        except BaseException:
+            # A signal handler raised, perhaps before the loop was woken, and there may be no further call.
+            self.wake(partition)
+            raise
+        # Unless the loop has looked since: it has then replaced the notice.
+        notice.at = len(partition.pending) + self._step
+        if self._near_a_bound(1):
+            self._guard()
+        return True
 
-    def refuse(self) -> None:
-        """Count a call that was refused before it came here."""
-        with self._lock:
-            self._refused += 1
+    def drop(self, reason: DropReason) -> None:
+        """Count a call that was not accepted."""
+        name = reason.value
+        self._dropped[name] += 1
 
-    def take_evicted(self) -> list[Batch]:
-        """Hand out what was displaced since the last time."""
-        with self._lock:
-            evicted, self._evicted = self._evicted, []
-            return evicted
+    # Steps of the loop's thread.
 
-    # The calls of the partitions.
+    def collect(self, partition: Partition) -> bool:
+        """
+        Move pending lines to the open batch, and seal it each time that it is full.
+
+        Returns:
+            Whether another batch is open than before.
+        """
+        another = not partition.lines
+        partition.notice = Notice()  # before the look: from here on every call notifies the loop
+        while partition.pending:
+            self._collect_some(partition)
+            while self._is_full(partition.lines):
+                self._seal_some(partition)
+                another = True
+        return another and bool(partition.lines)
+
+    def quieten(self, partition: Partition) -> None:
+        """Let calls append without notifying the loop, which is certain to look again: its linger timer runs."""
+        notice = partition.notice
+        if not self._closed:
+            notice.at = min(self._step, self._batch_messages - len(partition.lines))
+            self._watch_bounds()
+
+    def seal(self, partition: Partition) -> None:
+        """Seal everything that was accepted before."""
+        self.collect(partition)
+        while partition.lines:
+            self._seal_some(partition)
 
     def take(self, partition: Partition) -> Batch | None:
-        """Move the oldest sealed batch in flight; None if there is none."""
-        with self._lock:
-            return partition.take()
+        """Move the oldest batch in flight: a sealed one, else the open one if it is due. None if there is none."""
+        if partition.due and not partition.sealed:
+            self.seal(partition)
+        if not partition.sealed:
+            return None
+        batch = partition.sealed[0]
+        partition.in_flight = batch
+        del partition.sealed[0]
+        return batch
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch from flight to the front of its queue."""
-        with self._lock:
-            self.partitions[batch.partition].replace(batch, batch)
+        self._replace(batch, batch)
 
     def split(self, batch: Batch, *, searching: bool = False) -> None:
         """
@@ -198,299 +225,325 @@ class Accumulator:
 
         Args:
             batch: Of two messages at least.
-            searching: Whether the guilty message of a refused batch is sought.
+            searching: Whether a rejected message is being searched.
         """
-        older, newer = batch.search_halves() if searching else batch.halves()
-        with self._lock:
-            self.partitions[batch.partition].replace(batch, older, newer)
+        self._replace(batch, *(batch.search_halves() if searching else batch.halves()))
 
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
-        with self._lock:
-            partition = self.partitions[batch.partition]
-            count, size, following = batch.count, batch.size, self._following(batch)
-            # All at once, as in `_seal`; but for several barriers, between which Python looks for signals.
-            partition.in_flight -= count
-            partition.in_flight_bytes -= size
-            partition.flying = None
-            if reason is None:
-                self._delivered += count
-            else:
-                self._lost[reason] += count
-            for barrier in following:
-                barrier.pending[partition.index] -= count
-                if reason is None:
-                    barrier.delivered += count
-                else:
-                    barrier.lost[reason] += count
+        partition = self.partitions[batch.partition]
+        after = self._after(partition, batch, reason)
+        partition.in_flight = None
+        partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
+        partition.delivered, partition.lost = after.delivered, after.lost
+        self._tallies = after.tallies
 
-    # The calls of the agent.
+    def displace(self) -> bool:
+        """
+        Under `Overflow.DROP_OLDEST`, lose the oldest messages that are not in flight until the bounds hold again.
 
-    def seal_open(self, partition: Partition) -> bool:
-        """Seal the partition's open batch; returns whether it had one."""
-        with self._lock:
-            return self._seal(partition)
+        Returns:
+            Whether any were lost; they are in `displaced`.
+        """
+        if self._limits.overflow is not Overflow.DROP_OLDEST or min(self._room()) >= 0:
+            return False
+        for partition in self.partitions:
+            self.seal(partition)
+        lost = False
+        while min(room := self._room()) < 0 and (oldest := self._with_oldest_sealed()) is not None:
+            self._lose_oldest(oldest, _covering(oldest.sealed[0], *room), LossReason.QUEUE_FULL)
+            lost = True
+        return lost
+
+    def abandon(self, reason: LossReason) -> None:
+        """Lose everything that is queued, oldest first; it is in `displaced`."""
+        for partition in self.partitions:
+            self.seal(partition)
+        while (oldest := self._with_oldest_sealed()) is not None:
+            self._lose_oldest(oldest, oldest.sealed[0].count, reason)
 
     def barrier(self) -> Barrier:
-        """Seal all open batches and follow everything accepted so far. Give it back to `release`."""
-        with self._lock:
-            for partition in self.partitions:
-                self._seal(partition)
-            # A storm of flushes shares one barrier.
-            barrier = next((barrier for barrier in self._barriers if barrier.accepted == self._sealed_messages), None)
-            if barrier is None:
-                barrier = Barrier(
-                    self._epoch,
-                    accepted=self._sealed_messages,
-                    delivered=self._delivered,
-                    lost=+self._lost,
-                    pending=[partition.sealed_messages + partition.in_flight for partition in self.partitions],
-                )
-                self._epoch += 1
-            self._barriers[barrier] = self._barriers.get(barrier, 0) + 1
-            return barrier
+        """Seal everything and return a barrier behind it. It must be given back to `release`."""
+        for partition in self.partitions:
+            self.seal(partition)
+        number = self._sealed_batches
+        for barrier in self._tallies:
+            if barrier.number == number:
+                return barrier  # many flushes at the same time share one
+        delivered = sum(partition.delivered for partition in self.partitions)
+        lost = _sum_of(partition.lost for partition in self.partitions)
+        unsettled = sum(partition.unsettled for partition in self.partitions)
+        barrier = Barrier(number, delivered + lost.total() + unsettled)
+        self._tallies = {**self._tallies, barrier: Tally(delivered, lost)}
+        return barrier
 
-    def release(self, barrier: Barrier) -> bool:
-        """End one following of *barrier*; returns whether it was the last."""
-        with self._lock:
-            self._barriers[barrier] -= 1
-            if self._barriers[barrier]:
-                return False
-            del self._barriers[barrier]
-            return True
+    def passed(self, barrier: Barrier, partition: Partition) -> bool:
+        """Return whether everything before *barrier* in *partition* has an outcome."""
+        oldest = partition.oldest
+        return oldest is None or oldest.number > barrier.number
+
+    def report(self, barrier: Barrier) -> Report:
+        """Return what became of the messages before *barrier*."""
+        return barrier.report(self._tallies[barrier])
+
+    def release(self, barrier: Barrier) -> None:
+        """Stop counting for *barrier*."""
+        self._tallies = {each: tally for each, tally in self._tallies.items() if each is not barrier}
 
     def close(self) -> None:
-        """Refuse messages from now on, and seal the rest."""
-        with self._lock:
-            self._closed = True
-            for partition in self.partitions:
-                self._seal(partition)
+        """Accept nothing from now on. Any thread may close, also in the middle of another step."""
+        self._closed = True
+        self._guard()
+        for partition in self.partitions:
+            partition.notice = Notice()
 
-    def abandon(self, reason: LossReason) -> list[Batch]:
-        """Lose everything that is queued, and return it, oldest first."""
-        with self._lock:
-            batches: list[Batch] = []
-            for partition in self.partitions:
-                self._seal(partition)
-                while (batch := partition.take()) is not None:
-                    batches.append(batch)
-                    self.settle(batch, reason)
-            return sorted(batches, key=lambda batch: batch.order)
+    # Snapshots, in any thread.
+
+    def is_closed(self) -> bool:
+        """Return whether `close` was called."""
+        return self._closed
 
     def fill(self) -> float:
-        """How full the queue is: 0 to 1, by whichever bound is nearer."""
-        with self._lock:
-            messages, size = self._room()
-            return 1 - min(messages / self._limits.max_messages, size / self._limits.max_bytes)
+        """Return how full the queue is, from 0 to 1, by whichever bound is nearer."""
+        messages, size = self._room()
+        return 1 - min(messages / self._limits.max_messages, size / self._limits.max_bytes)
 
     def counts(self) -> Counts:
-        """Return all counts. They add up; `queued_bytes` may include messages of calls that came meanwhile."""
-        with self._lock:
-            # Read once, as calls go on meanwhile, and so for both sides of the sum.
-            opened = sum(partition.count for partition in self.partitions)
-            return Counts(
-                accepted=self._sealed_messages + opened,
-                delivered=self._delivered,
-                queued=sum(partition.sealed_messages for partition in self.partitions) + opened,
-                queued_bytes=sum(partition.queued_bytes for partition in self.partitions),
-                in_flight=sum(partition.in_flight for partition in self.partitions),
-                lost=+self._lost,
-                refused=self._refused,
-            )
+        """
+        Return all counts.
 
-    def after_fork_in_child(self) -> None:
-        """Replace the lock: a thread of the parent may have held it, and does not exist here to release it."""
-        self._lock = RLock()
+        They add up by construction, because what was accepted is derived from the rest. Without a GIL, a snapshot in
+        the very moment in which another thread settles a batch may count this batch twice or not at all.
+        """
+        delivered = queued = size = in_flight = 0
+        losses: list[Mapping[LossReason, int]] = []
+        for partition in self.partitions:
+            loose, unsettled, flying, settled, lost = _consistent(partition)
+            flying_count, flying_bytes = (flying.count, flying.size) if flying is not None else (0, 0)
+            delivered += settled
+            losses.append(lost)
+            in_flight += flying_count
+            queued += loose + unsettled - flying_count
+            size += _bytes_of(partition.pending.copy()) + partition.lines_bytes
+            size += partition.unsettled_bytes - flying_bytes
+        lost_in_all = _sum_of(losses)
+        return Counts(
+            accepted=delivered + lost_in_all.total() + queued + in_flight,
+            delivered=delivered,
+            queued=queued,
+            queued_bytes=size,
+            in_flight=in_flight,
+            lost=lost_in_all,
+            dropped=Counter({reason: n for reason in DropReason if (n := self._dropped[reason.value])}),
+        )
 
-    # The long way of a call. All of this runs with the lock held.
+    # The bounds.
 
-    def _add_slowly(self, partition: Partition, line: bytes) -> int:
-        size = len(line)
-        if partition.granted_full and size <= partition.room and partition.count == partition.count_limit:
-            # The usual case: the grant reaches to the end of the batch, and this is its last message. (Below the limit
-            # another thread has opened the next batch since the caller looked.)
-            partition.open += line
-            partition.count += 1
-            partition.granted_full = False
-            self._seal(partition)
-            return SEALED
-        flags = self._admit(partition, size)
-        if flags & REFUSED:
-            return flags
-        # Full already: its sealing was broken off by a signal handler that raised.
-        full = partition.count >= self._batch_messages or len(partition.open) + size > self._batch_bytes
-        if full and self._seal(partition):
-            flags |= SEALED
-        if not partition.count:
-            partition.order = self._next_order()
-            flags |= OPENED
-        partition.open += line
-        partition.count += 1
-        if partition.count >= self._batch_messages:
-            self._seal(partition)
-            return (flags | SEALED) & ~OPENED
-        self._grant(partition)
-        return flags
+    def _room(self, *, exactly: bool = False) -> tuple[int, int]:
+        """
+        Return how many messages and bytes still fit; negative beyond the bounds.
 
-    def _admit(self, partition: Partition, size: int) -> int:
-        """Make room for one message of *size* bytes in the open batch of *partition*, by the policy; end its grant."""
-        partition.revoke()
-        self._turn += 1
-        if self._closed:
-            raise AgentClosed("the agent is closed: it accepts no more messages")
-        if size + len(OPEN) > self._batch_bytes:
-            limit = self._batch_bytes - len(OPEN) - 1  # a bracket before it, and one behind
-            raise MessageTooLarge("message", f"is {size - 1} bytes, and a batch holds one of {limit} at most")
-        flags = NOTHING
-        while not self._fits(size):
-            if (
-                self._limits.overflow is Overflow.DROP_OLDEST
-                and get_ident() not in self.no_eviction
-                and self._fits_an_empty_queue(size)
-                and self._evict_oldest()
-            ):
-                flags |= EVICTED
-                continue
-            self._refused += 1
-            if self._limits.overflow is Overflow.RAISE:
-                limits = self._limits
-                raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
-            return flags | REFUSED
-        return flags
-
-    def _fits(self, size: int) -> bool:
-        if len(self.partitions) > 1:
-            # The grants first: other partitions use theirs meanwhile, and then there is less room and as much less promised.
-            promised = sum(partition.promised for partition in self.partitions)
-            promised_bytes = sum(partition.room for partition in self.partitions)
-            messages, room = self._room()
-            if messages > promised and room - size >= promised_bytes:
-                return True
-            # It fits only in what partitions were granted and have not used, if at all.
-            for partition in self.partitions:
-                partition.revoke()
-        messages, room = self._room()
-        return messages >= 1 and room >= size
-
-    def _fits_an_empty_queue(self, size: int) -> bool:
-        """Whether displacing can help at all: what is in flight stays."""
-        messages = sum(partition.in_flight for partition in self.partitions)
-        in_flight_bytes = sum(partition.in_flight_bytes for partition in self.partitions)
-        return messages < self._limits.max_messages and in_flight_bytes + size <= self._limits.max_bytes
-
-    def _room(self) -> tuple[int, int]:
+        Read along the way of a line, so that one that moves in between is counted twice and never missed. Pending lines
+        that are not long are taken for as long as such lines can be, unless *exactly* is set: to add them up takes time
+        in proportion to their number, which is that of a batch once the agent has started.
+        """
         messages, size = self._limits.max_messages, self._limits.max_bytes
         for partition in self.partitions:
-            messages -= partition.sealed_messages + partition.count + partition.in_flight
-            size -= partition.sealed_bytes + len(partition.open) - len(OPEN) + partition.in_flight_bytes
+            pending = len(partition.pending)
+            messages -= pending + len(partition.lines) + partition.unsettled
+            size -= _bytes_of(partition.pending.copy()) if exactly else partition.large_bytes + pending * self.long
+            size -= partition.lines_bytes + partition.unsettled_bytes
         return messages, size
 
-    def _grant(self, partition: Partition) -> None:
-        """
-        Let the next calls of this partition go the short way, as far as the room reaches.
+    def _fits(self, size: int) -> bool:
+        messages, room = self._room()
+        return messages >= 1 and (room >= size or self._room(exactly=True)[1] >= size)
 
-        The message that fills the batch, by count or by bytes, is left to the long way, which seals it.
-        """
-        turn = self._turn
-        partition.revoke()  # what a call in the middle of this one has granted knows nothing of this one's message
-        messages, size = self._share(partition) if len(self.partitions) > 1 else self._room()
-        missing = self._batch_messages - partition.count
-        short = min(missing - 1, messages)
-        room = max(0, min(self._batch_bytes - len(partition.open), size))
-        # Else a call in the middle has used of the room, and may have granted it; or has sealed the batch, and the next
-        # one must be opened the long way.
-        if self._turn == turn and partition.count:
-            partition.granted_full = messages >= missing
-            partition.count_limit = partition.count + short
-            partition.room = room
-
-    def _share(self, partition: Partition) -> tuple[int, int]:
-        """Return which part of the room this partition may be granted, as others hold grants too."""
-        partitions = len(self.partitions)
-        others = [other for other in self.partitions if other is not partition]
-        # Before the room, as in `_fits`.
-        promised = sum(other.promised for other in others)
-        promised_bytes = sum(other.room for other in others)
-        messages, size = self._room()
-        if messages >= partitions * self._batch_messages and size >= partitions * self._batch_bytes:
-            return messages, size  # enough for a whole batch in each
-        # Near a bound: a fair part. What other partitions do not use is taken back only if it must be, or the partitions would
-        # take from each other with every message.
-        if messages - promised < messages // partitions or size - promised_bytes < size // partitions:
-            for other in others:
-                other.revoke()
-            messages, size = self._room()
-        return messages // partitions, size // partitions
-
-    def _seal(self, partition: Partition) -> bool:
-        """Turn the open batch, if there is one, into a sealed batch at the end of the queue."""
-        if not partition.count:
+    def _may_displace(self, size: int) -> bool:
+        """Return whether the queue may exceed its bounds until the loop displaces: by a batch for each partition."""
+        if self._limits.overflow is not Overflow.DROP_OLDEST:
             return False
-        buffer = partition.open
-        while partition.open is buffer:
-            count, order, fresh = partition.count, partition.order, bytearray(OPEN)
-            batch = Batch(seal(buffer), count, partition=partition.index, epoch=self._epoch, order=order)
-            # Made here: CPython 3.11 may collect garbage, and run finalisers, wherever a tuple or an iterator is made.
-            size, sealed = batch.size, iter((batch,))
-            # Until here nothing has changed: what a signal handler raises in the middle leaves the batch open. Whoever
-            # tracked in the middle has added to this batch, or has sealed it.
-            if partition.open is buffer and partition.count == count:
-                # All at once, as no call comes between; first what may find no memory.
-                partition.sealed += sealed
-                partition.open, partition.count = fresh, 0
-                partition.count_limit = partition.room = 0
-                partition.granted_full = False
-                partition.sealed_messages += count
-                partition.sealed_bytes += size
-                self._sealed_messages += count
-        return True
+        messages, room = self._room()
+        partitions = len(self.partitions)
+        return messages + partitions * self._batch_messages >= 1 and room + partitions * self._batch_bytes >= size
 
-    def _next_order(self) -> int:
-        self._orders += 1
-        return self._orders
+    def _near_a_bound(self, batches: int) -> bool:
+        """Return whether there is no room for so many batches of short lines in each partition."""
+        messages, size = self._room()
+        each = len(self.partitions) * batches * self._step
+        return messages < each or size < each * self.long
 
-    def _evict_oldest(self) -> bool:
-        """Lose the oldest message that is not in flight. False if there is none."""
-        while True:
-            try:
-                oldest = min(
-                    (partition for partition in self.partitions if partition.queued),
-                    key=lambda partition: partition.sealed[0].order if partition.sealed else partition.order,
-                )
-                if not oldest.sealed:
-                    self._seal(oldest)
-                batch = oldest.sealed[0]
-            except (ValueError, IndexError):  # pragma: no cover (a call in the middle of this one took it)
-                return False
-            count = batch.count
-            message = batch.oldest() if count > 1 else batch
-            size, following, evicted = message.size, self._following(batch), (message,)
-            # Until here nothing has changed, and from here on nothing is called, as in `_seal`.
-            if oldest.sealed and oldest.sealed[0] is batch and batch.count == count:
-                if count > 1:
-                    batch.start += size
-                    batch.count -= 1
-                else:
-                    del oldest.sealed[0]
-                oldest.sealed_messages -= 1
-                oldest.sealed_bytes -= size
-                self._evicted += evicted
-                self._lost[LossReason.QUEUE_FULL] += 1
-                for barrier in following:
-                    barrier.pending[oldest.index] -= 1
-                    barrier.lost[LossReason.QUEUE_FULL] += 1
-                return True
+    def _guard(self) -> None:
+        """Have every call count, in all partitions: each may else add a batch unseen."""
+        self._guarded = True
+        for partition in self.partitions:
+            partition.append = _decline
 
-    def _following(self, batch: Batch) -> list[Barrier]:
-        """Return the barriers that *batch* falls under."""
-        return [barrier for barrier in self._barriers if batch.epoch <= barrier.epoch]
+    def _watch_bounds(self) -> None:
+        """Guard near a bound. Stop where there is twice the room, so that other threads cannot use it up first."""
+        if self._near_a_bound(1):
+            self._guard()
+        elif self._guarded and not self._closed and not self._near_a_bound(2):
+            for partition in self.partitions:
+                partition.append = partition.pending.append
+            self._guarded = False
+            if self.is_closed():  # by a signal handler, in the middle of this
+                self._guard()
+
+    # The open batch.
+
+    def _collect_some(self, partition: Partition) -> None:
+        """Move pending lines, as many as the open batch may still hold."""
+        lines = partition.lines
+        known = len(lines)
+        missing = min(len(partition.pending), self._batch_messages - known)
+        lines += map(deque.popleft, repeat(partition.pending, missing))  # in one step of C
+        if partition.large_bytes:
+            moved = sum(size for size in map(len, lines[known:]) if size > self.long)
+            # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.
+            partition.large_bytes = partition.large_bytes - moved if partition.pending else 0
+        partition.lines_bytes = _bytes_of(lines)
+
+    def _is_full(self, lines: list[bytes]) -> bool:
+        """Return whether the open batch, or its beginning, must be sealed."""
+        return bool(lines) and (
+            len(lines) >= self._batch_messages or self._fitting(lines) < len(lines) or type(lines[0]) is AliasLine
+        )
+
+    def _fitting(self, lines: list[bytes]) -> int:
+        """Return how many of these lines the next batch takes."""
+        types = [*map(type, lines)]
+        if AliasLine in types:
+            alias = types.index(AliasLine)
+            lines = lines[:alias] or lines[:1]
+        if _bytes_of(lines) + FRAMING_BYTES * len(lines) <= self._batch_bytes:
+            return len(lines)
+        sizes = accumulate(len(line) + FRAMING_BYTES for line in lines)
+        return sum(1 for size in sizes if size <= self._batch_bytes)
+
+    def _seal_some(self, partition: Partition) -> None:
+        """Seal the open batch, or its beginning up to where the next batch has to begin."""
+        count = self._fitting(partition.lines)
+        lines, rest = partition.lines[:count], partition.lines[count:]
+        number = self._sealed_batches + 1
+        batch = Batch.of_lines(lines, partition=partition.index, number=number)
+        unsettled, unsettled_bytes = partition.unsettled + count, partition.unsettled_bytes + batch.size
+        rest_bytes = _bytes_of(rest)
+        # From here on nothing is called. The first statement is the only one that may fail, for want of memory.
+        partition.sealed += (batch,)
+        partition.lines = rest
+        partition.lines_bytes = rest_bytes
+        partition.due = False
+        partition.unsettled = unsettled
+        partition.unsettled_bytes = unsettled_bytes
+        self._sealed_batches = number
+
+    # Outcomes.
+
+    def _replace(self, batch: Batch, *parts: Batch) -> None:
+        """Queue *parts* at the front in the place of a batch in flight."""
+        partition = self.partitions[batch.partition]
+        sealed = deque((*parts, *partition.sealed))
+        partition.in_flight = None
+        partition.sealed = sealed
+
+    def _after(self, partition: Partition, batch: Batch, reason: LossReason | None) -> _After:
+        """Return the counts as they are once *batch* has its outcome."""
+        count, lost = batch.count, partition.lost
+        return _After(
+            partition.unsettled - count,
+            partition.unsettled_bytes - batch.size,
+            partition.delivered + count if reason is None else partition.delivered,
+            lost if reason is None else {**lost, reason: lost.get(reason, 0) + count},
+            {
+                barrier: tally.plus(count, reason) if batch.number <= barrier.number else tally
+                for barrier, tally in self._tallies.items()
+            },
+        )
+
+    def _with_oldest_sealed(self) -> Partition | None:
+        return min(
+            (partition for partition in self.partitions if partition.sealed),
+            key=lambda partition: partition.sealed[0].number,
+            default=None,
+        )
+
+    def _lose_oldest(self, partition: Partition, count: int, reason: LossReason) -> None:
+        """Lose the *count* oldest messages of the oldest sealed batch."""
+        batch = partition.sealed[0]
+        whole = count >= batch.count
+        older, newer = (batch, batch) if whole else batch.split(count)
+        after = self._after(partition, older, reason)
+        displaced = (reason, older)
+        # From here on nothing is called, as in `_seal_some`.
+        self.displaced += (displaced,)
+        if whole:
+            del partition.sealed[0]
+        else:
+            partition.sealed[0] = newer
+        partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
+        partition.lost = after.lost
+        self._tallies = after.tallies
 
 
-def _free_threaded() -> bool:
-    """
-    Whether this is a build on which several threads may run Python code at once.
+class _After(NamedTuple):
+    """What `Accumulator._after` computes."""
 
-    Asked of the build and not whether it does so now: importing an extension turns the GIL on for a while.
-    Source: docs.python.org/3/howto/free-threading-python.html, "Identifying free-threaded Python".
-    """
-    return "free-threading" in sys.version
+    unsettled: int
+    unsettled_bytes: int
+    delivered: int
+    lost: Mapping[LossReason, int]
+    tallies: dict[Barrier, Tally]
+
+
+def _decline(line: bytes) -> bool:  # noqa: ARG001 (the signature of `deque.append`)
+    """Append nothing: the call has to use `Accumulator.add`."""
+    return False
+
+
+def _nothing_to_wake(partition: Partition) -> None:
+    """Do nothing, because no loop runs yet; it will look at everything when it starts."""
+
+
+def _closed_error() -> AgentClosed:
+    return AgentClosed("the agent is closed: it accepts no more messages")
+
+
+def _withdraw(partition: Partition, line: bytes) -> bool:
+    """Take back a line that was appended while the agent was closed."""
+    try:
+        partition.pending.remove(line)
+    except ValueError:
+        return True  # the loop has collected it, so it was accepted
+    raise _closed_error()
+
+
+def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, Mapping[LossReason, int]]:
+    """Return the number of loose lines and of unsettled messages, the batch in flight, and what became of the rest."""
+    while True:
+        lines = partition.lines
+        collected = len(lines)
+        loose = collected + len(partition.pending)
+        # No calls here, so that no other thread settles a batch in between.
+        unsettled, flying, settled, lost = partition.unsettled, partition.in_flight, partition.delivered, partition.lost
+        if partition.lines is lines and len(lines) == collected:
+            return loose, unsettled, flying, settled, lost
+
+
+def _covering(batch: Batch, messages: int, size: int) -> int:
+    """Return how many of its oldest messages must go, for there is room for so many messages and bytes (negative)."""
+    if size >= 0:
+        return -messages
+    sizes = accumulate(map(len, batch.lines()))
+    return max(-messages, 1 + sum(1 for each in sizes if each < -size))
+
+
+def _bytes_of(lines: Iterable[bytes]) -> int:
+    return sum(map(len, lines))
+
+
+def _sum_of(losses: Iterable[Mapping[LossReason, int]]) -> Counter[LossReason]:
+    total: Counter[LossReason] = Counter()
+    for lost in losses:
+        total.update(lost)
+    return total

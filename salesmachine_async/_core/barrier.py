@@ -1,40 +1,49 @@
-"""The line that a `flush()` draws through the partition of messages."""
+"""What a flush waits for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from salesmachine_async.report import LossReason, Report
 
+__all__ = ["Barrier", "Tally"]
 
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """
+    What became of the messages before a barrier, so far.
+
+    Attributes:
+        delivered: Number of messages delivered.
+        lost: Number of messages lost, by reason.
+    """
+
+    delivered: int = 0
+    lost: Counter[LossReason] = field(default_factory=Counter[LossReason])
+
+    def plus(self, count: int, reason: LossReason | None) -> Tally:
+        """Return the tally after *count* more messages were delivered, or lost for *reason*."""
+        if reason is None:
+            return Tally(self.delivered + count, self.lost)
+        return Tally(self.delivered, self.lost + Counter({reason: count}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Barrier:
     """
-    Follows what was accepted before one moment until each message of it has an outcome.
+    A line drawn behind everything accepted before one moment.
 
-    Args:
-        epoch: Batches of this epoch and earlier ones were accepted before the moment.
-        accepted: Messages accepted by then.
-        delivered: Messages delivered by then.
-        lost: Messages lost by then.
-        pending: Messages without an outcome then, per partition.
+    Attributes:
+        number: Batches with this number and lower ones lie before it.
+        accepted: Number of messages in them.
     """
 
-    __slots__ = ("accepted", "delivered", "epoch", "lost", "pending")
+    number: int
+    accepted: int
 
-    def __init__(
-        self, epoch: int, *, accepted: int, delivered: int, lost: Counter[LossReason], pending: list[int]
-    ) -> None:
-        self.epoch = epoch
-        self.accepted = accepted
-        self.delivered = delivered
-        self.lost = Counter(dict.fromkeys(LossReason, 0) | lost)
-        self.pending = pending
-
-    def settled(self, but_for_partitions: Collection[int] = ()) -> bool:
-        """Whether nothing is pending, except perhaps in those partitions."""
-        return not any(count and partition not in but_for_partitions for partition, count in enumerate(self.pending))
-
-    def report(self) -> Report:
-        """Return the counts as they are now."""
-        return Report(delivered=self.delivered, lost=+self.lost, pending=sum(self.pending))
+    def report(self, tally: Tally) -> Report:
+        """Return what became of the messages before the barrier; what has no outcome yet is pending."""
+        pending = self.accepted - tally.delivered - tally.lost.total()
+        return Report(delivered=tally.delivered, lost=tally.lost, pending=pending)

@@ -1,99 +1,91 @@
-"""The queue of one partition: its open batch, its sealed batches, what is in flight, and what they amount to."""
+"""One ordered queue, and the choice of the queue that a uid belongs to."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
+from zlib import crc32
 
-from salesmachine_async._core.batch import OPEN, Batch
+from salesmachine_async._core.batch import Batch
+from salesmachine_async.report import LossReason
+
+__all__ = ["Notice", "Partition", "partition_of"]
+
+
+def partition_of(uid: str, partitions: int) -> int:
+    """Return the index of the queue that keeps the order of this uid, below *partitions*; the same in every process."""
+    return crc32(uid.encode()) % partitions
+
+
+class Notice:
+    """
+    The number of pending lines from which on a call must notify the loop.
+
+    Whoever collects lines replaces the object before looking, so that a call that raises the number of an outdated
+    notice changes nothing.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = 0
 
 
 class Partition:
     """
-    The queue of one partition. Only the `Accumulator` changes it; and `Agent.track`, which adds to it within the grant.
+    One ordered queue. Calls append to `pending`; only the loop's thread changes the rest (see `accumulator`).
 
     Attributes:
-        index: Which partition.
-        open: The open batch: a bracket, then lines.
-        count: Messages in the open batch.
-        count_limit: The grant: how many messages the open batch may reach in the short way of a call.
-        room: What is left of the grant in bytes.
-        granted_full: Whether the grant reaches to the batch's last message, which is added the long way.
-        order: When the open batch was opened, relative to others.
-        sealed: Batches to send, oldest first; their messages and bytes beside it.
-        in_flight: Messages taken by the partition and not settled yet; their bytes beside it.
-        flying: The batch they are in; None when there is none.
+        index: Its position among the partitions.
+        pending: Lines that calls have appended and the loop has not collected yet.
+        append: Appends a line to `pending` and returns None; or, near a bound and when closed, declines by returning
+            False.
+        notice: How many lines may be pending before a call has to notify the loop.
+        large_bytes: Bytes of the long ones among the pending lines; `Accumulator` says which are long.
+        lines: The open batch: lines that were collected and are not sealed yet.
+        lines_bytes: Their bytes.
+        due: Whether the open batch has waited long enough, so that the sender may take it before it is full.
+        sealed: Batches to send, oldest first.
+        in_flight: The batch that the sender works on, if any.
+        unsettled: Number of messages in `sealed` and `in_flight`.
+        unsettled_bytes: Their bytes.
+        delivered: Number of messages delivered.
+        lost: Number of messages lost, by reason. Replaced as a whole, never changed.
     """
 
     __slots__ = (
-        "count",
-        "count_limit",
-        "flying",
-        "granted_full",
+        "append",
+        "delivered",
+        "due",
         "in_flight",
-        "in_flight_bytes",
         "index",
-        "open",
-        "order",
-        "room",
+        "large_bytes",
+        "lines",
+        "lines_bytes",
+        "lost",
+        "notice",
+        "pending",
         "sealed",
-        "sealed_bytes",
-        "sealed_messages",
+        "unsettled",
+        "unsettled_bytes",
     )
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.open = bytearray(OPEN)
-        self.count = self.count_limit = self.room = self.order = 0
-        self.granted_full = False
+        self.pending: deque[bytes] = deque()
+        self.append: Callable[[bytes], object] = self.pending.append
+        self.notice = Notice()
+        self.large_bytes = 0
+        self.lines: list[bytes] = []
+        self.lines_bytes = 0
+        self.due = False
         self.sealed: deque[Batch] = deque()
-        self.sealed_messages = self.sealed_bytes = 0
-        self.in_flight = self.in_flight_bytes = 0
-        self.flying: Batch | None = None
+        self.in_flight: Batch | None = None
+        self.unsettled = self.unsettled_bytes = 0
+        self.delivered = 0
+        self.lost: Mapping[LossReason, int] = {}
 
     @property
-    def queued(self) -> int:
-        """Messages that wait, in sealed batches and in the open one."""
-        return self.sealed_messages + self.count
-
-    @property
-    def queued_bytes(self) -> int:
-        """Their bytes, less the open batch's bracket."""
-        return self.sealed_bytes + len(self.open) - len(OPEN)
-
-    def take(self) -> Batch | None:
-        """Move the oldest sealed batch in flight, if there is one; all at once, whatever a signal handler raises."""
-        while self.sealed:
-            batch = self.sealed[0]
-            count, size = batch.count, batch.size
-            # Else a call in the middle has displaced it, or its oldest message.
-            if self.sealed and self.sealed[0] is batch and batch.count == count:
-                self.sealed_messages -= count
-                self.sealed_bytes -= size
-                self.in_flight += count
-                self.in_flight_bytes += size
-                self.flying = batch
-                del self.sealed[0]
-                return batch
-        return None
-
-    def replace(self, batch: Batch, *parts: Batch) -> None:
-        """Queue in the place of a batch in flight what it was made of, oldest first; at the front, and all at once."""
-        count, size = batch.count, batch.size
-        parts = parts[::-1]
-        queue = self.sealed.extendleft
-        self.in_flight -= count
-        self.in_flight_bytes -= size
-        self.flying = None
-        self.sealed_messages += count
-        self.sealed_bytes += size
-        queue(parts)
-
-    @property
-    def promised(self) -> int:
-        """How many more messages the grant allows."""
-        return max(0, self.count_limit - self.count) + self.granted_full
-
-    def revoke(self) -> None:
-        """End the grant: the next call goes the long way."""
-        self.count_limit = self.room = 0
-        self.granted_full = False
+    def oldest(self) -> Batch | None:
+        """The oldest batch without an outcome, if any."""
+        return self.in_flight or (self.sealed[0] if self.sealed else None)

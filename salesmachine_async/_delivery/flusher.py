@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from copy import copy
-from enum import Enum
 from functools import partial
 from threading import get_ident
 from typing import Final
 
 import anyio
 
-from salesmachine_async._core.accumulator import EVICTED, HIGH_WATER, LOW_WATER, OPENED, SEALED, Accumulator
+from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.barrier import Barrier
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
@@ -27,47 +26,39 @@ from salesmachine_async._delivery.transport import Transport
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import Unauthorized, WrongLoop
 from salesmachine_async.policy import Batching, Retry
-from salesmachine_async.report import LossReason, Report
+from salesmachine_async.report import LossReason, Report, State
 
-__all__ = ["Flusher", "State"]
+__all__ = ["Flusher"]
 
-# A sender that ended by itself is restarted after this; not at once, because a loop that is shutting down cancels all
-# tasks and must not find new ones.
+HIGH_WATER: Final = 0.8
+LOW_WATER: Final = 0.5
+# A sender that ended by itself is restarted after this many seconds; not at once, because a loop that is shutting down
+# cancels all tasks and must not find new ones.
 RESTART_SECONDS: Final = 0.05
-# What senders and connections get to end in, when the deadline of a close has come.
+# How long senders and connections may take to end once the deadline of a close has passed.
 GRACE_SECONDS: Final = 0.1
 
-
-# The ends of forgotten agents; the event loop itself holds tasks only weakly.
+# The ends of forgotten agents, because the event loop itself holds tasks only weakly.
 _endings: Final[set[asyncio.Future[None]]] = set()
-
-
-class State(Enum):
-    """Where an agent is in its life."""
-
-    NEW = "new"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Flusher:
     """
-    Runs the senders of one agent. It knows the agent's rooms but not the agent, so that a forgotten agent is collected.
+    Runs the senders of one agent. It does not know the agent, so that a forgotten agent can be collected.
 
-    Its coroutines belong to the event loop that `start` was called in; `notify` may be called from any thread.
+    Its coroutines belong to the event loop that `start` was called in; `wake` may be called from any thread.
 
     Args:
         accumulator: Where the messages wait.
-        transport: What carries them.
+        transport: Carries the batches.
         batching: For the linger.
         retry: For the senders.
-        hooks: Who is told of outcomes.
-        log: For troubles.
+        hooks: Called with outcomes.
+        log: For failures.
 
     Attributes:
-        state: Where in its life the agent is.
-        traffic: What went over the wire.
+        stage: `State.NEW`, `OPEN`, `CLOSING` or `CLOSED`; `state` also says whether sending is paused or parked.
+        traffic: Counts of what went over the wire.
     """
 
     def __init__(
@@ -80,7 +71,7 @@ class Flusher:
         hooks: Hooks,
         log: RateLimitedLogger,
     ) -> None:
-        self.state = State.NEW
+        self.stage = State.NEW
         self.traffic = Traffic()
         self._accumulator = accumulator
         self._transport = transport
@@ -88,34 +79,29 @@ class Flusher:
         self._retry = retry
         self._hooks = hooks
         self._log = log
-        # Set by `start`, and again when a new loop takes over from a dead one.
+        # Set by `start`, and again when a new loop takes over from one that has ended.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
         self._throttle: Throttle | None = None
         self._senders: tuple[Sender, ...] = ()
         self._tasks: dict[Sender, asyncio.Task[None]] = {}
-        # Who waits: for a barrier to be settled, for the queue to fall to the low-water mark.
-        self._flushes: dict[Barrier, asyncio.Event] = {}
+        # Those that wait: for a barrier to be passed, for the queue to fall to the low-water mark.
+        self._flushes: dict[asyncio.Event, Barrier] = {}
         self._drained: asyncio.Event | None = None
-        # The end, once begun; shared by all who call `aclose`.
+        # The end, once it has begun; shared by all calls of `aclose`.
         self._closing: asyncio.Task[Report] | None = None
         self._deadline = float("inf")
-        # While it drains: brought forward by an `aclose` with an earlier deadline.
+        # While the end drains: brought forward by an `aclose` with an earlier deadline.
         self._draining: asyncio.Timeout | None = None
 
     @property
-    def paused(self) -> bool:
-        """Whether something holds sending back: the throttle, or a sender that is parked."""
-        return (self._throttle is not None and self._throttle.left > 0) or any(
-            sender.parked for sender in self._senders
-        )
-
-    @property
-    def condition(self) -> str:
-        """The state in a word, for people: also what holds an open agent back."""
-        if self.state is State.OPEN and self.paused:
-            return "parked" if any(sender.parked for sender in self._senders) else "paused"
-        return self.state.value
+    def state(self) -> State:
+        """The stage, and for an open agent whether something holds sending back."""
+        if self.stage is State.OPEN:
+            if any(sender.parked for sender in self._senders):
+                return State.PARKED
+            if self._throttle is not None and self._throttle.left > 0:
+                return State.PAUSED
+        return self.stage
 
     def start(self) -> None:
         """
@@ -125,17 +111,19 @@ class Flusher:
             WrongLoop: It is bound to another loop, which is running.
         """
         loop = asyncio.get_running_loop()
-        if self.state is State.CLOSED or (self._loop is loop and self._tasks):
+        if self.stage is State.CLOSED or (self._loop is loop and self._tasks):
             return
         self._check_loop(loop)
         for sender in self._senders:
-            sender.retire()  # of a loop that is no more, or does not run
+            sender.stop()  # of a loop that has ended
         self._tasks.clear()
+        for barrier in self._flushes.values():
+            self._accumulator.release(barrier)
         self._flushes.clear()
         self._drained = None
-        self._loop, self._thread = loop, get_ident()
+        self._loop = loop
         self._throttle = Throttle(loop.time)
-        around = SenderContext(
+        context = SenderContext(
             accumulator=self._accumulator,
             transport=self._transport,
             throttle=self._throttle,
@@ -144,54 +132,41 @@ class Flusher:
             traffic=self.traffic,
             log=self._log,
             clock=loop.time,
+            linger=self._linger,
             on_progress=self._progress,
+            on_displaced=self._report_displaced,
         )
-        self._senders = tuple(Sender(partition, around) for partition in self._accumulator.partitions)
+        self._senders = tuple(Sender(partition, context) for partition in self._accumulator.partitions)
+        self._accumulator.wake = _waker(loop, self._senders)
         for sender in self._senders:
             self._spawn(sender)
-            # What was tracked before has waited long enough.
-            self._accumulator.seal_open(sender.partition)
-        if self.state is State.NEW:
-            self.state = State.OPEN
-
-    def notify(self, partition: Partition, flags: int) -> None:
-        """Tell the loop what a call has brought about. Safe in any thread; never raises."""
-        loop = self._loop
-        if loop is None:
-            return  # `start` will look at everything
-        # Without a current task this may be a signal handler in the middle of the loop's sleep, which nothing but a
-        # wake-up ends.
-        if get_ident() == self._thread and asyncio.current_task(loop) is not None:
-            self._notified(loop, partition.index, flags)
-        else:
-            with suppress(RuntimeError):  # the loop was closed; what waits, waits for another
-                loop.call_soon_threadsafe(self._notified, loop, partition.index, flags)
+            sender.end_linger()  # what was tracked before the start has waited long enough
+        if self.stage is State.NEW:
+            self.stage = State.OPEN
 
     async def flush(self, timeout: float | None) -> Report:
         """Wait until everything accepted so far has its outcome, or is parked, or *timeout* seconds have passed."""
-        barrier = self._accumulator.barrier()
-        try:
-            if not barrier.settled():
-                self.start()
-                self._wake_all()
-                if timeout is not None:
-                    for sender in self._senders:
-                        sender.hurry()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(timeout):
-                        await self._settled(barrier)
-            return barrier.report()
-        finally:
-            self._release(barrier)
+        # One turn of the loop first: with an eager task factory, a signal handler may have come here in the middle of
+        # another step of the loop's thread.
+        await asyncio.sleep(0)
+        if self._accumulator.fill() > 0:
+            self.start()
+        with self._following() as (barrier, progress):
+            if timeout is not None:
+                for sender in self._senders:
+                    sender.hurry()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._passed(barrier, progress)
+            return self._accumulator.report(barrier)
 
     async def drain(self) -> None:
         """Wait, above the high-water mark, for the low one."""
-        if self._accumulator.fill() < HIGH_WATER or self.state is State.CLOSED:
+        if self._accumulator.fill() < HIGH_WATER or self.stage is State.CLOSED:
             return
         self.start()
         for sender in self._senders:
-            self._accumulator.seal_open(sender.partition)
-        self._wake_all()
+            sender.end_linger()
         if self._drained is None:
             self._drained = asyncio.Event()
         await self._drained.wait()
@@ -200,12 +175,14 @@ class Flusher:
         """
         Deliver what can be delivered in *timeout* seconds, give up the rest, and end.
 
-        Cancelled meanwhile, it still ends like that, and then raises the cancellation.
+        When it is cancelled, it still ends like that, and then raises the cancellation.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
-            self.start()  # takes over from a loop that is no more
+            self.start()  # takes over from a loop that has ended
         self._accumulator.close()
+        if self.stage is not State.CLOSED:
+            self.stage = State.CLOSING
         deadline = loop.time() + timeout
         closing = self._closing
         if closing is None or closing.cancelled() or (closing.get_loop() is not loop and not closing.done()):
@@ -214,10 +191,15 @@ class Flusher:
             self._deadline = deadline
             if self._draining is not None and not self._draining.expired():
                 self._draining.reschedule(deadline)
-                self._progress()
+            self._progress()
+        return await self._closed(closing)
+
+    async def _closed(self, closing: asyncio.Task[Report]) -> Report:
+        """Wait for the end, whatever is cancelled; the cancellation of the caller is raised afterwards."""
         caller = asyncio.current_task()
         cancellation: asyncio.CancelledError | None = None
-        # The scope keeps out the cancellations of anyio, which come again and again; asyncio's come once and are kept.
+        # The scope keeps out the cancellations of anyio, which are delivered again and again; those of asyncio are
+        # delivered once, and are kept.
         with anyio.CancelScope(shield=True):
             while not closing.done():
                 try:
@@ -226,22 +208,14 @@ class Flusher:
                     if caller is not None and caller.cancelling():
                         cancellation = exc
                 if closing.cancelled():
-                    # Before its first step, by somebody who cancels all tasks (`asyncio.run` does at its end).
-                    closing = self._begin_close(loop, deadline)
+                    # Before its first step, as `asyncio.run` cancels all tasks at its end.
+                    closing = self._begin_close(closing.get_loop(), self._deadline)
         if cancellation is not None:
             raise cancellation
         return closing.result()
 
-    def _begin_close(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Report]:
-        barrier = self._accumulator.barrier()
-        if not barrier.settled():
-            self.start()
-        self._deadline = deadline
-        closing = self._closing = loop.create_task(self._close(barrier), name="salesmachine-close")
-        return closing
-
     async def ping(self) -> None:
-        """Send a ping now, past the senders; raises what went wrong."""
+        """Send a ping now, past the senders; raises the failure."""
         self._check_loop(asyncio.get_running_loop())
         outcome = await self._ping_once()
         if outcome.verdict is Verdict.STALE:
@@ -254,15 +228,15 @@ class Flusher:
                 server_message=outcome.error.server_message,
             )
         if outcome.error is not None:
-            # A copy: raising hangs a traceback on it, and `Stats.last_error` must not hold frames.
+            # A copy, because raising attaches a traceback, and `Stats.last_error` must not keep frames alive.
             raise copy(outcome.error)
 
-    def orphan(self) -> None:
-        """End the tasks of an agent that is gone. Safe in any thread, and when the loop is gone too."""
-        self.state = State.CLOSED
+    def abandon(self) -> None:
+        """End the tasks of an agent that was collected. Safe in any thread, and after the loop has ended."""
+        self.stage = State.CLOSED
         if self._loop is not None:
             with suppress(RuntimeError):  # closed
-                self._loop.call_soon_threadsafe(self._end_orphaned)
+                self._loop.call_soon_threadsafe(self._end_abandoned)
 
     def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and self._loop is not loop and self._loop.is_running():
@@ -274,138 +248,134 @@ class Flusher:
         self.traffic.last_error = outcome.error
         return outcome
 
-    def _end_orphaned(self) -> None:
-        ending = asyncio.ensure_future(self._end_alone())
+    def _end_abandoned(self) -> None:
+        ending = asyncio.ensure_future(self._end_senders_and_transport())
         _endings.add(ending)
         ending.add_done_callback(_endings.discard)
 
-    async def _end_alone(self) -> None:
+    async def _end_senders_and_transport(self) -> None:
         await self._end_senders()
         await self._end_transport()
 
     # In the loop's thread.
 
     def _spawn(self, sender: Sender) -> None:
-        task = asyncio.get_running_loop().create_task(
-            sender.run(),
-            name=f"salesmachine-sender-{sender.partition.index}",
-            # Of its own: started within a request, it would keep that request's trace and context for ever.
-            context=Context(),
-        )
+        # In a context of its own, or a task started within a request would keep that request's context. The context is
+        # entered, not passed on, because task factories of old have no parameter for it.
+        loop = asyncio.get_running_loop()
+        task = Context().run(loop.create_task, sender.run())
+        task.set_name(f"salesmachine-sender-{sender.partition.index}")
         self._tasks[sender] = task
         task.add_done_callback(partial(self._sender_ended, sender))
 
     def _sender_ended(self, sender: Sender, task: asyncio.Task[None]) -> None:
-        """Start a sender again that has ended by itself or by somebody else's hand."""
+        """Restart a sender whose task failed, or was cancelled from outside."""
         exc = None if task.cancelled() else task.exception()
-        if self.state not in (State.OPEN, State.CLOSING) or self._tasks.get(sender) is not task:
+        if self.stage not in (State.OPEN, State.CLOSING) or self._tasks.get(sender) is not task:
             return
         why = "was cancelled from outside" if exc is None else f"failed: {describe_exception(exc)}"
-        self._log("sender", logging.ERROR, "a delivery task %s; nothing is lost, it will be started again", why)
+        self._log("sender", logging.ERROR, "a delivery task %s; it is restarted, and nothing is lost", why)
         task.get_loop().call_later(RESTART_SECONDS, self._restart, sender, task)
 
     def _restart(self, sender: Sender, task: asyncio.Task[None]) -> None:
-        if self.state in (State.OPEN, State.CLOSING) and self._tasks.get(sender) is task:
+        if self.stage in (State.OPEN, State.CLOSING) and self._tasks.get(sender) is task:
             self._spawn(sender)
+            sender.look()
 
-    def _notified(self, loop: asyncio.AbstractEventLoop, index: int, flags: int) -> None:
-        if loop is not self._loop:
-            return  # meant for senders of a loop that is no more
-        if flags & EVICTED:
-            self._wake_all()  # displacing may have sealed the open batch of any sender
-            self._progress()  # and is an outcome
-        sender = self._senders[index]
-        if flags & OPENED:
-            sender.linger_due = loop.time() + self._linger
-            # One timer per sender: a batch that is full before its time leaves it armed for the next.
-            if sender.linger_timer is None:
-                sender.linger_timer = loop.call_at(sender.linger_due, self._linger_over, loop, sender)
-        if flags & SEALED:
-            sender.sealed.set()
+    @contextmanager
+    def _following(self) -> Generator[tuple[Barrier, asyncio.Event]]:
+        """Draw a barrier; yield it, and what is set when there is no more to wait for."""
+        barrier, progress = self._accumulator.barrier(), asyncio.Event()
+        self._flushes[progress] = barrier
+        try:
+            for sender in self._senders:
+                sender.look()
+            yield barrier, progress
+        finally:
+            self._flushes.pop(progress, None)
+            if barrier not in self._flushes.values():
+                self._accumulator.release(barrier)
 
-    def _linger_over(self, loop: asyncio.AbstractEventLoop, sender: Sender) -> None:
-        sender.linger_timer = None
-        if sender.linger_due > loop.time():
-            sender.linger_timer = loop.call_at(sender.linger_due, self._linger_over, loop, sender)
-        else:
-            self._accumulator.seal_open(sender.partition)
-            # Also for what was sealed by a call that a signal handler broke off before it could tell.
-            sender.sealed.set()
-
-    def _wake_all(self) -> None:
-        for sender in self._senders:
-            sender.sealed.set()
+    async def _passed(self, barrier: Barrier, progress: asyncio.Event) -> None:
+        while not self._is_over(barrier):
+            progress.clear()
+            await progress.wait()
 
     def _progress(self) -> None:
         """Wake those whose waiting is over."""
-        if self._flushes:
-            stuck = self._stuck_senders()
-            for barrier, settled in self._flushes.items():
-                if barrier.settled(stuck):
-                    settled.set()
+        for progress, barrier in self._flushes.items():
+            if self._is_over(barrier):
+                progress.set()
         if self._drained is not None and self._accumulator.fill() <= LOW_WATER:
             self._drained.set()
             self._drained = None
 
-    def _stuck_senders(self) -> Collection[int]:
-        """Return the senders not worth waiting for: parked, or, when closing, paused beyond the deadline."""
-        return {
-            sender.partition.index
-            for sender in self._senders
-            if sender.parked or (self._hopeless and not sender.sending)
-        }
+    def _is_over(self, barrier: Barrier) -> bool:
+        """Return whether everything before *barrier* has an outcome, or is not worth waiting for."""
+        return all(
+            self._accumulator.passed(barrier, partition) or self._is_stuck(partition.index)
+            for partition in self._accumulator.partitions
+        )
 
-    @property
-    def _hopeless(self) -> bool:
-        return self._throttle is not None and self._throttle.until > self._deadline
+    def _is_stuck(self, index: int) -> bool:
+        """Return whether a partition is parked, or paused beyond the deadline of a close."""
+        if not self._senders or self._throttle is None:
+            return False
+        sender = self._senders[index]
+        return sender.parked or (self._throttle.until > self._deadline and not sender.sending)
 
-    async def _settled(self, barrier: Barrier) -> None:
-        while not barrier.settled(self._stuck_senders()):
-            event = self._flushes.setdefault(barrier, asyncio.Event())
-            event.clear()
-            await event.wait()
-
-    def _release(self, barrier: Barrier) -> None:
-        if self._accumulator.release(barrier):
-            self._flushes.pop(barrier, None)
-
-    async def _close(self, barrier: Barrier) -> Report:
-        """Drain until the deadline, then end all. Cancelling it only brings the end nearer."""
-        self.state = State.CLOSING
-        self._wake_all()
-        for sender in self._senders:
-            sender.hurry_now()
-        with suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout_at(self._deadline) as self._draining:
-                await self._settled(barrier)
-        self._draining = None
-        self.state = State.CLOSED  # before anything is awaited: a flush meanwhile must not start senders again
-        await self._end_senders()
-        # Displaced by a call that a signal handler broke off before it could tell.
-        self._hooks.lost(LossReason.QUEUE_FULL, None, self._accumulator.take_evicted())
-        abandoned = self._accumulator.abandon(LossReason.CLOSED)
+    def _report_displaced(self) -> None:
+        """Call the hook with what was displaced or abandoned."""
+        displaced = self._accumulator.displaced
+        by_reason: dict[LossReason, list[Batch]] = {}
+        while displaced:
+            reason, batch = displaced.popleft()
+            by_reason.setdefault(reason, []).append(batch)
+        for reason, batches in by_reason.items():
+            self._hooks.lost(reason, self.traffic.last_error if reason is LossReason.CLOSED else None, batches)
         self._progress()
-        self._hooks.lost(LossReason.CLOSED, self.traffic.last_error, abandoned)
-        await self._end_transport()
-        self._release(barrier)
-        return barrier.report()
+
+    # The end.
+
+    def _begin_close(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Report]:
+        self._deadline = deadline
+        closing = self._closing = loop.create_task(self._close())
+        return closing
+
+    async def _close(self) -> Report:
+        """Drain until the deadline, then end all. Cancelling it only brings the end nearer."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # for the same reason as in `flush`
+        if self._accumulator.fill() > 0:
+            self.start()
+        with self._following() as (barrier, progress):
+            for sender in self._senders:
+                sender.hurry_now()
+            with suppress(TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout_at(self._deadline) as self._draining:
+                    await self._passed(barrier, progress)
+            self._draining = None
+            self.stage = State.CLOSED  # before the next wait: a flush during it must not start senders again
+            await self._end_senders()
+            self._accumulator.abandon(LossReason.CLOSED)
+            self._report_displaced()
+            await self._end_transport()
+            return self._accumulator.report(barrier)
 
     async def _end_senders(self) -> None:
         tasks, self._tasks = tuple(self._tasks.values()), {}
-        for sender in self._senders:
-            sender.cancel_timers()
         for task in tasks:
             task.cancel()
         if tasks:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         for sender in self._senders:
-            sender.retire()  # of a transport that does not let itself be cancelled
+            sender.stop()  # for a transport that does not let itself be cancelled
 
     async def _end_transport(self) -> None:
         try:
             ending = asyncio.ensure_future(self._transport.aclose())
-        except BaseException as exc:  # a carrier may be the user's
+        except BaseException as exc:  # a transport may be the user's
             if not raised_by_callback(exc):
                 raise
             self._log("transport", logging.ERROR, "the transport raised %s while closing", describe_exception(exc))
@@ -416,3 +386,23 @@ class Flusher:
             ending.cancel()
         elif not ending.cancelled() and (failure := ending.exception()) is not None:
             self._log("transport", logging.ERROR, "the transport raised %s while closing", describe_exception(failure))
+
+
+def _waker(loop: asyncio.AbstractEventLoop, senders: tuple[Sender, ...]) -> Callable[[Partition], None]:
+    """Return a function for any thread that has *loop*, which runs in this one, look at a partition."""
+    thread = get_ident()
+
+    def wake(partition: Partition) -> None:
+        look = senders[partition.index].look
+        try:
+            # Within a task of the loop, `call_soon` does. Without one this may be a signal handler in the middle of
+            # the loop's sleep, which only a byte on the loop's own socket ends.
+            if get_ident() == thread and asyncio.current_task(loop) is not None:
+                loop.call_soon(look, context=Context())
+            else:
+                loop.call_soon_threadsafe(look, context=Context())
+        except RuntimeError:
+            if not loop.is_closed():  # else what waits is for another loop
+                raise
+
+    return wake

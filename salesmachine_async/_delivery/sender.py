@@ -65,7 +65,9 @@ class SenderContext:
         traffic: What is counted.
         log: For troubles.
         clock: The event loop's time in seconds.
+        linger: Seconds that an open batch waits for more messages.
         on_progress: Called when a batch is settled or what a sender waits for changes.
+        on_displaced: Called when messages were displaced.
     """
 
     accumulator: Accumulator
@@ -76,7 +78,9 @@ class SenderContext:
     traffic: Traffic
     log: RateLimitedLogger
     clock: Callable[[], float]
+    linger: float
     on_progress: Callable[[], None]
+    on_displaced: Callable[[], None]
 
 
 class Sender:
@@ -85,58 +89,76 @@ class Sender:
 
     Attributes:
         partition: Its queue.
-        sealed: Set when there may be something to take.
-        parked: Whether it keeps everything and only probes, because the server refuses for a reason that no
-            message is to blame for.
+        parked: Whether it keeps everything and only probes, because the server refuses for a reason that lies in no
+            message.
         sending: Whether a request is under way.
-        linger_due: When the open batch must be sealed, on the loop's clock.
-        linger_timer: Armed while a batch may be open; None else.
     """
 
     def __init__(self, partition: Partition, around: SenderContext) -> None:
         self.partition = partition
-        self.sealed = asyncio.Event()
         self.parked = False
         self.sending = False
-        self.linger_due = 0.0
-        self.linger_timer: asyncio.TimerHandle | None = None
+        # Set by callbacks of the loop alone: a signal handler may run in the middle of its `wait`.
+        self._ready = asyncio.Event()
+        # Runs while a batch is open, perhaps for longer; None else.
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._linger_due = 0.0
+        self._linger_over = False
         self._around = around
         # In flight; None once it has its outcome, or went back.
         self._batch: Batch | None = None
-        self._retired = False
+        self._stopped = False
         self._hurry = asyncio.Event()
         self._hurry_timer: asyncio.TimerHandle | None = None
         self._last_attempt = float("-inf")
         self._backoff = Backoff(around.retry)
 
     async def run(self) -> None:
-        """Deliver until cancelled. What is in flight then goes back to the front of the queue."""
+        """Deliver until cancelled. What is in flight then returns to the front of the queue."""
         try:
-            while not self._retired:
-                # Cleared before looking, so that what is sealed meanwhile is not missed.
-                self.sealed.clear()
+            while not self._stopped:
+                self._ready.clear()  # before the look, so that what becomes ready after it is not missed
                 self._batch = self._around.accumulator.take(self.partition)
                 if self._batch is None:
-                    await self.sealed.wait()
+                    await self._ready.wait()
                 else:
                     await self._deliver(self._batch)
         finally:
             self.recover()
 
+    def look(self) -> None:
+        """Collect what calls have appended, and see what is to be done. Runs as a callback of the event loop."""
+        if self._stopped:
+            return
+        try:
+            self._look()
+        except BaseException:
+            # A signal handler raised in the middle. Calls may have been quietened, so look again.
+            asyncio.get_running_loop().call_soon(self.look)
+            raise
+
+    def end_linger(self) -> None:
+        """Let everything that was accepted before be sent now, before its batch is full."""
+        self._linger_over = True
+        self.look()
+
     def recover(self) -> None:
-        """Return what is in flight to the queue: nobody is going to send it any more."""
-        # The partition knows it too, should a signal handler have raised before it was noted here.
-        batch, self._batch = self._batch or (None if self._retired else self.partition.flying), None
+        """Return the batch in flight to the queue, because this sender no longer works on it."""
+        self._batch = None
         self.sending = False
-        if batch is not None:
+        batch = self.partition.in_flight
+        if batch is not None and not self._stopped:
             self._around.accumulator.put_back(batch)
 
-    def retire(self) -> None:
-        """Recover, and take no other batch, should the task live on."""
+    def stop(self) -> None:
+        """Recover, cancel the timers and take no other batch, should the task live on."""
         self.recover()
-        self._retired = True
+        self._stopped = True
+        for timer in (self._linger_timer, self._hurry_timer):
+            if timer is not None:
+                timer.cancel()
         with suppress(RuntimeError):  # its loop is closed
-            self.sealed.set()
+            self._ready.set()
 
     def hurry(self) -> None:
         """Barrier a backoff short, but keep the distance of a first backoff from the last attempt."""
@@ -149,11 +171,33 @@ class Sender:
         self._backoff = Backoff(self._around.retry)
         self._hurry.set()
 
-    def cancel_timers(self) -> None:
-        """End what would keep the sender alive in the event loop."""
-        for timer in (self.linger_timer, self._hurry_timer):
-            if timer is not None:
-                timer.cancel()
+    def _look(self) -> None:
+        around, partition = self._around, self.partition
+        if around.accumulator.collect(partition):
+            self._linger_due = around.clock() + around.linger
+        if self._linger_over:
+            partition.due = bool(partition.lines)
+            self._linger_over = False
+        if partition.lines:
+            if self._linger_timer is None:
+                self._start_linger_timer()
+            around.accumulator.quieten(partition)
+        if partition.sealed or partition.due:
+            self._ready.set()
+        if around.accumulator.displace():
+            around.on_displaced()
+
+    def _start_linger_timer(self) -> None:
+        self._linger_timer = asyncio.get_running_loop().call_at(self._linger_due, self._linger_timed_out)
+
+    def _linger_timed_out(self) -> None:
+        self._linger_timer = None
+        if not self.partition.lines:
+            return
+        if self._linger_due > self._around.clock():
+            self._start_linger_timer()  # the batch for which it was started became full before its time
+        elif not self.partition.due:
+            self.end_linger()
 
     def _hurry_up(self) -> None:
         self._hurry_timer = None

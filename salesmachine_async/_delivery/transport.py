@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome, outcome
 from salesmachine_async._http.config import (
     check_base_url,
@@ -21,6 +21,7 @@ from salesmachine_async._http.config import (
 )
 from salesmachine_async._http.session import INHERITED, Connector, begin_attempt, failure, open_session, read_some
 from salesmachine_async.policy import Timeouts
+from salesmachine_async.report import Endpoint
 
 __all__ = ["HttpTransport", "Transport"]
 

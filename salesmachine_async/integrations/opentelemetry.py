@@ -35,7 +35,7 @@ Read = Callable[[Stats], int]
 COUNTERS: Final[Mapping[str, tuple[str, str, Read]]] = {
     "accepted": ("{message}", "Messages taken by a call.", lambda stats: stats.accepted),
     "delivered": ("{message}", "Messages the server answered with 2xx.", lambda stats: stats.delivered),
-    "refused": ("{call}", "Calls that were not accepted.", lambda stats: stats.refused),
+    "dropped": ("{call}", "Calls that were not accepted.", lambda stats: sum(stats.dropped.values())),
     "requests": ("{request}", "HTTP requests begun.", lambda stats: stats.requests),
     "retries": ("{request}", "HTTP requests that repeated an earlier one.", lambda stats: stats.retries),
     "sent": ("By", "Bytes of all request bodies.", lambda stats: stats.bytes_sent),

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from salesmachine_async.report import LossReason, Stats
+from salesmachine_async.report import LossReason, State, Stats
 
 __all__ = ["AgentCollector", "HasStats"]
 
@@ -91,12 +91,12 @@ def numbers_of(stats: Stats) -> dict[str, int]:
     return {
         "accepted": stats.accepted,
         "delivered": stats.delivered,
-        "refused": stats.refused,
+        "dropped": sum(stats.dropped.values()),
         "requests": stats.requests,
         "retries": stats.retries,
         "sent_bytes": stats.bytes_sent,
         "queued": stats.queued,
         "queued_bytes": stats.queued_bytes,
         "in_flight": stats.in_flight,
-        "paused": int(stats.paused),
+        "paused": int(stats.state in (State.PAUSED, State.PARKED)),
     }

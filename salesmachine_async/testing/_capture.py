@@ -10,14 +10,14 @@ from typing import Any, Final, NoReturn
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.access.calls import Caller
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import AgentClosed, ConnectionFailed
-from salesmachine_async.report import Report, Stats
+from salesmachine_async.report import Endpoint, Report, Stats
 from salesmachine_async.testing._recorder import Recorder
 
 __all__ = ["capture"]

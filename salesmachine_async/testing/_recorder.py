@@ -6,8 +6,8 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
-from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.response import Outcome, Verdict
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._environment import nothing
 from salesmachine_async.policy import Batching, Invalid, QueueLimits
@@ -41,8 +41,9 @@ class Recorder(Agent):
     ) -> None:
         self._recorded: list[dict[str, Any]] = []
         self._collecting = RLock()
+        self._is_collecting = False
         super().__init__(
-            batching=batching, queue=queue, on_invalid=on_invalid, before_send=before_send, transport=_Memory()
+            batching=batching, queue=queue, on_invalid=on_invalid, before_send=before_send, transport=NullTransport()
         )
 
     def __repr__(self) -> str:
@@ -161,19 +162,27 @@ class Recorder(Agent):
     async def ping(self) -> None:
         """Do nothing: it is there."""
 
-    def _follow_up(self, uid: object, flags: int) -> bool:
-        accepted = super()._follow_up(uid, flags)
+    def _build(self) -> None:
+        super()._build()
+        self._accumulator.wake = self._collect_from
+
+    def _collect_from(self, partition: Partition) -> None:  # noqa: ARG002 (there is only one)
         self._collect()
-        return accepted
 
     def _collect(self) -> None:
-        """Take over what the calls have queued. Under a lock, for the order; and one caller takes another's, too."""
+        """Take over what the calls have queued. Under a lock, because the accumulator is for one thread at a time."""
         with self._collecting:
-            for stream in self._accumulator.partitions:
-                self._accumulator.seal_open(stream)
-                while (batch := self._accumulator.take(stream)) is not None:
+            if self._is_collecting:
+                return  # a signal handler or finaliser tracks in the middle
+            self._is_collecting = True
+            try:
+                (partition,) = self._accumulator.partitions
+                self._accumulator.seal(partition)
+                while (batch := self._accumulator.take(partition)) is not None:
                     self._recorded += batch.messages()
-                    self._accumulator.settle(batch, None)
+                    self._accumulator.settle(batch)
+            finally:
+                self._is_collecting = False
 
     def _report(self) -> Report:
         self._collect()
@@ -190,17 +199,6 @@ class Recorder(Agent):
             if pattern.fits(message):
                 return message
         raise AssertionError(pattern.explain(messages))
-
-
-class _Memory:
-    """A carrier that is never asked to carry."""
-
-    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (the protocol)
-        """Succeed."""
-        return Outcome(verdict=Verdict.DELIVERED, status=200)
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
 
 def _event(event_uid: str | int | None, contact_uid: str | int | None, params: dict[str, Any]) -> Pattern:

@@ -29,11 +29,11 @@ from salesmachine_async._core.accumulator import (
     SEALED,
     Accumulator,
 )
-from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Overflow
-from salesmachine_async.report import LossReason, Report
+from salesmachine_async.report import Endpoint, LossReason, Report
 from tests.support.core import (
     PLENTY,
     accumulator,

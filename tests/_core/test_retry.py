@@ -10,7 +10,7 @@ from math import log2
 import pytest
 
 from salesmachine_async._core.accumulator import Accumulator
-from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._core.retry import (
     AskPing,
@@ -26,7 +26,7 @@ from salesmachine_async._core.retry import (
     decide,
 )
 from salesmachine_async.policy import Batching, QueueLimits, Retry
-from salesmachine_async.report import LossReason
+from salesmachine_async.report import Endpoint, LossReason
 from tests.support.core import law_holds, line, numbers
 
 FOR_EVER = Retry(wait_initial=0.5, wait_max=30.0, timeout=None, max_retry_after=100.0)

@@ -16,7 +16,7 @@ from salesmachine_async import Agent, Batching, Loss, LossReason, Report, Retry,
 from salesmachine_async.errors import RateLimited, Rejected, ServerFailure, Unauthorized
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.support.servers import Exchange, RawServer, Seen, Turn, answers, bound, http, ok, raw, says
-from tests.support.waiting import until
+from tests.support.waiting import held_back, until
 
 TOKEN = "tok4711token"
 RETRY = Retry(wait_initial=0.01, wait_max=0.05)
@@ -161,10 +161,10 @@ async def test_pause_is_as_long_as_asked(status: int, header: str, caplog: pytes
     async with RawServer(pausing.refuse, then=pausing.accept) as server, agent_to(server) as agent:
         ids = track(agent, 10)
         await until(lambda: agent.stats().last_error)
-        assert agent.stats().paused or asked == 0.0
+        assert held_back(agent) or asked == 0.0
         assert type(agent.stats().last_error) is (RateLimited if status == 429 else ServerFailure)
         assert (await agent.flush()).ok
-        assert not agent.stats().paused
+        assert not held_back(agent)
     check_received(server, ids)
     assert pausing.pause >= asked
     (warning,) = lines(caplog, logging.WARNING)
@@ -238,7 +238,7 @@ async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
     async with RawServer(*[first] * senders, then=pausing.accept) as server:
         async with agent_to(server, concurrency=senders, batching=batching) as agent:
             ids = [id_ for uid in uids(senders) for id_ in track(agent, 3, uid=uid)]
-            await until(lambda: agent.stats().paused)
+            await until(lambda: held_back(agent))
             paused.set()
             assert (await agent.flush()).ok
     assert sorted(server.committed) == sorted(ids)
@@ -267,7 +267,7 @@ async def test_pause_holds_the_question_to_ping_back() -> None:
         async with agent_to(server, concurrency=2, batching=Batching(max_messages=1, linger=0)) as agent:
             track(agent, 1, uid=guilty)
             track(agent, 1, uid=innocent)
-            await until(lambda: agent.stats().paused)
+            await until(lambda: held_back(agent))
             paused.set()
             report = await agent.flush()
     assert report == Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=0)
@@ -281,7 +281,7 @@ async def test_close_does_not_wait_for_a_pause_beyond_its_deadline() -> None:
     async with RawServer(then=says(429, Retry_After="3600")) as server:
         async with agent_to(server, on_lost=told.append) as agent:
             ids = track(agent, 10)
-            await until(lambda: agent.stats().paused)
+            await until(lambda: held_back(agent))
             async with asyncio.timeout(PATIENCE / 2):
                 report = await agent.aclose(PATIENCE)
     assert report == Report(delivered=0, lost={LossReason.CLOSED: 10}, pending=0)
@@ -362,7 +362,7 @@ async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytes
     async with RawServer(then=says(status, b"", Location="/elsewhere")) as server, agent_to(server) as agent:
         ids = track(agent, 10)
         assert await agent.flush() == Report(delivered=0, lost={}, pending=10)
-        assert agent.stats().paused
+        assert held_back(agent)
         assert "[parked |" in repr(agent)
         await until(lambda: len(server.seen) >= 3)
         # Only the probe goes out, again and again; nothing else, nowhere else.
@@ -371,7 +371,7 @@ async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytes
         assert await agent.flush() == Report(delivered=0, lost={}, pending=10)
         server.play(then=ok())
         await until(lambda: agent.stats().delivered == 10)
-        assert not agent.stats().paused
+        assert not held_back(agent)
         assert await agent.flush() == Report(delivered=10, lost={}, pending=0)
     check_received(server, ids)
     (error,) = lines(caplog, logging.ERROR)
@@ -388,7 +388,7 @@ async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest
         retry = Retry(wait_initial=0.01, wait_max=3600)
         async with agent_to(server, retry=retry, on_lost=told.append) as agent:
             ids = track(agent, 10)
-            await until(lambda: agent.stats().paused)
+            await until(lambda: held_back(agent))
             async with asyncio.timeout(PATIENCE / 2):
                 report = await agent.aclose(PATIENCE)
     assert report == Report(delivered=0, lost={LossReason.CLOSED: 10}, pending=0)
@@ -406,7 +406,7 @@ async def test_parked_lane_does_not_stop_the_others() -> None:
     async with RawServer(then=turn) as server, agent_to(server, concurrency=2) as agent:
         kept = track(agent, 4, uid=bad)
         sent = track(agent, 10, uid=good)
-        await until(lambda: agent.stats().paused)
+        await until(lambda: held_back(agent))
         assert await agent.flush() == Report(delivered=10, lost={}, pending=4)
         server.play(then=ok())
         await until(lambda: agent.stats().delivered == 14)

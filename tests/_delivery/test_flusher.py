@@ -152,7 +152,7 @@ def test_a_crash_of_a_lane_is_told_with_type_and_place(
     assert record.levelno == logging.ERROR
     told = record.getMessage()
     assert told.startswith("a delivery task failed: ZeroDivisionError (test_flusher.py:")
-    assert told.endswith("); nothing is lost, it will be started again")
+    assert told.endswith("); it is restarted, and nothing is lost")
 
 
 # Closing.

@@ -327,5 +327,5 @@ def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.Log
 
     run(main())
     assert [[message["event_uid"] for message in messages] for _, _, messages in carrier.attempts] == [["1"], ["2"]]
-    line = "a delivery task was cancelled from outside; nothing is lost, it will be started again"
+    line = "a delivery task was cancelled from outside; it is restarted, and nothing is lost"
     assert said(caplog) == [(logging.ERROR, line)]

@@ -21,7 +21,7 @@ import trustme
 from aioresponses import aioresponses
 
 from salesmachine_async import __version__
-from salesmachine_async._core.batch import Batch, Endpoint
+from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery import transport as module
 from salesmachine_async._delivery.transport import HttpTransport
@@ -38,6 +38,7 @@ from salesmachine_async.errors import (
     Unauthorized,
 )
 from salesmachine_async.policy import Timeouts
+from salesmachine_async.report import Endpoint
 from tests.support.servers import (
     Exchange,
     RawServer,
@@ -75,7 +76,7 @@ def batch(count: int = 1, padding: int = 0) -> Batch:
 
 
 def alias() -> Batch:
-    return Batch.of_lines([b'{"contact_uid":"1","alias":"2"}'], endpoint=Endpoint.ALIAS)
+    return Batch.of_lines([AliasLine(b'{"contact_uid":"1","alias":"2"}')])
 
 
 @asynccontextmanager

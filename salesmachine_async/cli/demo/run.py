@@ -85,7 +85,7 @@ class Results:
     @property
     def ok(self) -> bool:
         """Whether everything tracked was accepted, delivered, and found again."""
-        complete = self.report.ok and not self.stats.refused and not self.failed
+        complete = self.report.ok and not self.stats.dropped and not self.failed
         return complete and (self.verdict is None or self.verdict.ok)
 
 

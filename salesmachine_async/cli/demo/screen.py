@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from salesmachine_async.cli.demo.figures import Latency
-from salesmachine_async.report import Stats
+from salesmachine_async.report import State, Stats
 
 # The screen is drawn in the process that serves the shop: a frame takes about a millisecond, in which no request is
 # served. Four a second stay far below the one in a hundred requests that make the p99.
@@ -143,7 +143,7 @@ def panel(moment: Moment) -> Group:
         " lost",
     )
     answer = f"sandbox   {moment.trouble or 'healthy'}"
-    if stats.paused:
+    if stats.state in (State.PAUSED, State.PARKED):
         answer += "  (delivery pauses, the shop does not)"
     return Group("", top, messages, Text(answer, "yellow" if moment.trouble else "dim"))
 

@@ -47,7 +47,7 @@ def as_json(results: Results) -> dict[str, Any]:
             "delivered": results.report.delivered,
             "lost": results.lost,
             "pending": results.report.pending,
-            "refused": stats.refused,
+            "dropped": sum(stats.dropped.values()),
         },
         "batches": results.batches,
         "api_requests": stats.requests,
@@ -94,7 +94,7 @@ def _messages(results: Results) -> Table:
     table.add_row("delivered", f"{report.delivered:,}", "aliases", f"{results.calls.get('alias', 0):,}")
     table.add_row("lost", _alarm(results.lost), "retries", f"{stats.retries:,}")
     table.add_row("pending", _alarm(report.pending), "bytes sent", f"{stats.bytes_sent:,}")
-    table.add_row("refused", _alarm(stats.refused), "time in all", f"{results.seconds:.1f} s")
+    table.add_row("dropped", _alarm(sum(stats.dropped.values())), "time in all", f"{results.seconds:.1f} s")
     return table
 
 

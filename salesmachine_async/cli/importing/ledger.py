@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from salesmachine_async import Batch
 from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.report import EncodedMessages
 
 _OPEN, _DELIVERED, _REJECTED, _SKIPPED = range(4)
 CHAIN_BYTES = 16
@@ -156,7 +156,7 @@ class Ledger:
         self.answered += 1
         self.skipped += 1
 
-    def answer(self, batch: Batch, reason: str | None = None) -> None:
+    def answer(self, batch: EncodedMessages, reason: str | None = None) -> None:
         """
         Note what became of a batch: delivered, or, with a *reason*, lost for good.
 
