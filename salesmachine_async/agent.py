@@ -28,7 +28,7 @@ from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async._delivery.transport import HttpTransport, Transport
 from salesmachine_async._log import InvalidValues, RateLimitedLogger, log_or_stderr, logger, show_debug
-from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge
+from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, SalesmachineError
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
 from salesmachine_async.report import Delivery, DropReason, Loss, Report, State, Stats
 from salesmachine_async.tracker import Tracker
@@ -249,13 +249,17 @@ class Agent:
             encode_event = self._encode_event
             line = encode_event(contact_uid, event_uid, params)
             if line is not None:
-                # As `_accept`, whose call would cost 5 %; `accumulator` explains these lines.
+                # These lines stand in `_accept` too, whose call would cost 5 %; `accumulator` explains them.
                 partition = self._only or self._accumulator.partition_for(contact_uid)  # type: ignore[arg-type]
-                if len(line) > self._long or partition.append(line) is not None:
+                try:
+                    if len(line) <= self._long and partition.append(line) is None:
+                        if len(partition.pending) < partition.notice.at:
+                            return True
+                        return self._announce(partition, line)
                     return self._add(partition, line)
-                if len(partition.pending) < partition.notice.at:
-                    return True
-                return self._announce(partition, line)
+                except BaseException as exc:
+                    self._interrupted(partition, exc)
+                    raise
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
 
@@ -425,11 +429,20 @@ class Agent:
     def _accept(self, uid: Any, line: bytes) -> bool:
         """Queue an encoded message, and notify the loop if it must look."""
         partition = self._only or self._accumulator.partition_for(uid)
-        if len(line) > self._long or partition.append(line) is not None:
+        try:
+            if len(line) <= self._long and partition.append(line) is None:
+                if len(partition.pending) < partition.notice.at:
+                    return True
+                return self._announce(partition, line)
             return self._add(partition, line)
-        if len(partition.pending) < partition.notice.at:
-            return True
-        return self._announce(partition, line)
+        except BaseException as exc:
+            self._interrupted(partition, exc)
+            raise
+
+    def _interrupted(self, partition: Partition, exc: BaseException) -> None:
+        """Wake the loop: a signal handler raised, perhaps between the append of the line and its announcement."""
+        if not isinstance(exc, SalesmachineError):
+            self._accumulator.wake(partition)
 
     def _add(self, partition: Partition, line: bytes) -> bool:
         try:

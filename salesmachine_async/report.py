@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from salesmachine_async.errors import DeliveryError
 
-__all__ = ["Delivery", "DropReason", "EncodedMessages", "Endpoint", "Loss", "LossReason", "Report", "State", "Stats"]
+__all__ = ["Delivery", "DropReason", "Endpoint", "Loss", "LossReason", "Report", "State", "Stats"]
 
 
 class Endpoint(Enum):

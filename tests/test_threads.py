@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -16,7 +15,7 @@ from salesmachine_async import Agent, AgentClosed, Batching, QueueLimits, Retry
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import serve
 from tests.support.carriers import Carrier
-from tests.support.core import switches, switching_often
+from tests.support.core import switching_often
 
 THREADS = 8
 
@@ -71,33 +70,6 @@ async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: S
         assert seen == list(range(int(contact[-1]), each, 10))
 
 
-def test_a_call_within_the_grant_is_one_step() -> None:
-    """As that of the accumulator, of which it is a copy."""
-    assert switches(Agent.track, "room", "count") == []
-
-
-@pytest.mark.usefixtures("gil")
-async def test_only_where_there_is_a_gil_a_call_does_without_the_lock() -> None:
-    """A call within the grant, which has the accumulator to itself: it asks for the lock only if there is no GIL."""
-    agent = Agent(transport=Carrier())
-    agent.track("u", "e")
-    asked = 0
-
-    class Lock:
-        def __enter__(self) -> None:
-            nonlocal asked
-            asked += 1
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    agent._accumulator._lock = Lock()  # type: ignore[assignment]
-    agent.track("u", "e")
-    assert asked == ("free-threading" in sys.version)
-    assert (await agent.aclose()).delivered == 2
-
-
-@pytest.mark.usefixtures("gil")
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrency: int) -> None:
     """Calls go on until the close; then they raise AgentClosed; what was accepted is what was delivered."""
@@ -130,7 +102,7 @@ async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrenc
                 await asyncio.wait_for(agent.drain(), 0.01)
             stats = agent.stats()
             assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
-            assert stats.queued + stats.in_flight <= 3000
+            assert stats.queued + stats.in_flight <= 3000 + THREADS  # each may be in the middle of a call
         report = await agent.aclose(timeout=30)
         for thread in threads:
             await asyncio.to_thread(thread.join)
@@ -158,10 +130,10 @@ async def test_a_message_of_another_thread_wakes_the_loop() -> None:
         assert agent.stats().delivered == 101
 
 
-@pytest.mark.parametrize("step", ["_add", "_follow_up"])
+@pytest.mark.parametrize("step", ["_add", "_announce"])
 @pytest.mark.parametrize("call", ["track", "contact"])
 async def test_what_a_broken_off_call_has_queued_is_sent_within_the_linger(step: str, call: str) -> None:
-    """A time limit (Celery's, say) that raises behind the queue's step leaves no message waiting for the next batch."""
+    """A time limit (Celery's, say) that raises once the line is in the queue leaves no message waiting for the next."""
 
     class Interrupted(Exception):
         """What a signal handler raises."""

@@ -40,6 +40,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, repeat
+from threading import get_ident
 from typing import Final, NamedTuple
 
 from salesmachine_async._core.barrier import Barrier, Tally
@@ -83,6 +84,7 @@ class Accumulator:
             are shorter, the bound on messages is reached first.
         wake: Called in any thread to have the loop look at a partition. It must not raise for a reason of its own.
         displaced: Batches lost by `displace` and `abandon` that no hook has seen yet; take them from the left.
+        reporting_thread: The thread (by `threading.get_ident`) in which a hook is being called with them; 0 for none.
     """
 
     def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1) -> None:
@@ -95,6 +97,7 @@ class Accumulator:
         self.partitions = tuple(Partition(index) for index in range(partitions))
         self.wake: Callable[[Partition], None] = _nothing_to_wake
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
+        self.reporting_thread = 0
         self._closed = False
         self._guarded = False
         self._sealed_batches = 0
@@ -156,12 +159,7 @@ class Accumulator:
         notice = partition.notice  # before the look at `_closed`: `close` replaces it
         if self._closed:
             return _withdraw(partition, line)
-        try:
-            self.wake(partition)
-        except BaseException:
-            # A signal handler raised, perhaps before the loop was woken, and there may be no further call.
-            self.wake(partition)
-            raise
+        self.wake(partition)
         # Unless the loop has looked since: it has then replaced the notice.
         notice.at = len(partition.pending) + self._step
         if self._near_a_bound(1):
@@ -360,12 +358,23 @@ class Accumulator:
         return messages >= 1 and (room >= size or self._room(exactly=True)[1] >= size)
 
     def _may_displace(self, size: int) -> bool:
-        """Return whether the queue may exceed its bounds until the loop displaces: by a batch for each partition."""
-        if self._limits.overflow is not Overflow.DROP_OLDEST:
+        """
+        Return whether the queue may exceed its bounds until the loop displaces: by a batch for each partition.
+
+        Not for a message that would not fit beside what is in flight, nor for a call of the hook that is being called
+        with displaced messages, or that hook would be called without end.
+        """
+        if self._limits.overflow is not Overflow.DROP_OLDEST or get_ident() == self.reporting_thread:
             return False
+        flying = [batch for partition in self.partitions if (batch := partition.in_flight) is not None]
         messages, room = self._room()
         partitions = len(self.partitions)
-        return messages + partitions * self._batch_messages >= 1 and room + partitions * self._batch_bytes >= size
+        return (
+            messages + partitions * self._batch_messages >= 1
+            and room + partitions * self._batch_bytes >= size
+            and sum(batch.count for batch in flying) < self._limits.max_messages
+            and sum(batch.size for batch in flying) + size <= self._limits.max_bytes
+        )
 
     def _near_a_bound(self, batches: int) -> bool:
         """Return whether there is no room for so many batches of short lines in each partition."""

@@ -331,8 +331,12 @@ class Flusher:
         while displaced:
             reason, batch = displaced.popleft()
             by_reason.setdefault(reason, []).append(batch)
-        for reason, batches in by_reason.items():
-            self._hooks.lost(reason, self.traffic.last_error if reason is LossReason.CLOSED else None, batches)
+        self._accumulator.reporting_thread = get_ident()
+        try:
+            for reason, batches in by_reason.items():
+                self._hooks.lost(reason, self.traffic.last_error if reason is LossReason.CLOSED else None, batches)
+        finally:
+            self._accumulator.reporting_thread = 0
         self._progress()
 
     # The end.
@@ -340,6 +344,7 @@ class Flusher:
     def _begin_close(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Report]:
         self._deadline = deadline
         closing = self._closing = loop.create_task(self._close())
+        closing.set_name("salesmachine-close")
         return closing
 
     async def _close(self) -> Report:

@@ -1,93 +1,95 @@
-"""The line that a flush draws."""
+"""What a flush waits for, and what it reports."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from salesmachine_async._core.barrier import Barrier
+from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async.report import LossReason, Report
+from tests.support.core import accumulator, add_all, everything, numbers, uid_for
 
 
-def barrier(pending: list[int], delivered: int = 0, lost: Counter[LossReason] | None = None) -> Barrier:
-    return Barrier(0, accepted=10, delivered=delivered, lost=lost or Counter(), pending=pending)
-
-
-def test_report_begins_with_the_counts_of_its_moment() -> None:
-    """A report has what was delivered and lost before the barrier, and all pending partitions added up."""
-    report = barrier([2, 3], delivered=4, lost=Counter({LossReason.REJECTED: 1})).report()
+def test_what_has_no_outcome_is_pending() -> None:
+    """A report has the counts of the tally; the rest of what was accepted is pending."""
+    report = Barrier(1, accepted=10).report(Tally(4, Counter({LossReason.REJECTED: 1})))
     assert report == Report(delivered=4, lost={LossReason.REJECTED: 1}, pending=5)
 
 
-def test_delivered_messages_move_from_pending_to_delivered() -> None:
-    """An outcome without a reason is a delivery."""
-    it = barrier([2, 3])
-    it.pending[1] -= 2
-    it.delivered += 2
-    assert it.report() == Report(delivered=2, lost={}, pending=3)
+def test_a_tally_is_replaced_and_never_changed() -> None:
+    """Deliveries and losses add up, in a new tally each time."""
+    first = Tally()
+    second = first.plus(3, None).plus(2, LossReason.CLOSED).plus(1, LossReason.CLOSED)
+    assert (second.delivered, second.lost) == (3, {LossReason.CLOSED: 3})
+    assert (first.delivered, first.lost) == (0, {})
 
 
-def test_lost_messages_move_from_pending_to_their_reason() -> None:
-    """Losses are counted by reason."""
-    it = barrier([4], lost=Counter({LossReason.CLOSED: 1}))
-    it.pending[0] -= 3
-    it.lost[LossReason.CLOSED] += 1
-    it.lost[LossReason.TOO_LARGE] += 2
-    assert it.report() == Report(delivered=0, lost={LossReason.CLOSED: 2, LossReason.TOO_LARGE: 2}, pending=1)
+def test_a_barrier_lies_behind_everything_accepted_before() -> None:
+    """What comes later is neither waited for nor reported."""
+    it = accumulator(batch=2)
+    (partition,) = it.partitions
+    add_all(it, 1, 2, 3)
+    barrier = it.barrier()
+    add_all(it, 4)
+    for count, delivered in ((2, 2), (1, 3)):
+        assert not it.passed(barrier, partition)
+        batch = it.take(partition)
+        assert batch is not None
+        assert batch.count == count
+        it.settle(batch)
+        assert it.report(barrier) == Report(delivered=delivered, lost={}, pending=3 - delivered)
+    assert it.passed(barrier, partition)
+    assert numbers(*everything(it)) == [4]
+    assert it.report(barrier) == Report(delivered=3, lost={}, pending=0)
 
 
-def test_it_is_settled_when_no_lane_has_pending_messages() -> None:
-    """A barrier is settled with the last outcome."""
-    it = barrier([1, 0])
-    assert not it.settled()
-    it.pending[0] -= 1
-    assert it.settled()
+def test_parts_of_a_batch_lie_where_the_whole_lay() -> None:
+    """A split or returned batch is still before the barrier."""
+    it = accumulator()
+    (partition,) = it.partitions
+    add_all(it, 1, 2, 3)
+    barrier = it.barrier()
+    batch = it.take(partition)
+    assert batch is not None
+    it.split(batch)
+    assert not it.passed(barrier, partition)
+    batch = it.take(partition)
+    assert batch is not None
+    it.settle(batch, LossReason.REJECTED)
+    assert not it.passed(barrier, partition)
+    assert it.report(barrier) == Report(delivered=0, lost={LossReason.REJECTED: 1}, pending=2)
+    everything(it)
+    assert it.passed(barrier, partition)
 
 
-def test_lanes_can_be_left_out_of_the_question() -> None:
-    """What is pending in a parked partition need not be waited for."""
-    it = barrier([1, 2, 0])
-    assert not it.settled(but_for_partitions=[0])
-    assert not it.settled(but_for_partitions={2})
-    assert it.settled(but_for_partitions={0, 1})
+def test_each_partition_passes_by_itself() -> None:
+    """One that is stuck does not hide that another has passed."""
+    it = accumulator(partitions=2)
+    for index in (0, 1):
+        add_all(it, index, uid=uid_for(index, 2))
+    barrier = it.barrier()
+    first, second = it.partitions
+    batch = it.take(second)
+    assert batch is not None
+    it.settle(batch)
+    assert (it.passed(barrier, first), it.passed(barrier, second)) == (False, True)
 
 
-def test_an_outcome_counts_in_its_own_lane() -> None:
-    """What is settled in one partition leaves the others as they are."""
-    it = barrier([2, 2])
-    it.pending[1] -= 2
-    it.delivered += 2
-    assert it.settled(but_for_partitions=[0])
-    assert not it.settled(but_for_partitions=[1])
+def test_flushes_with_nothing_between_them_share_a_barrier() -> None:
+    """A thousand of them do not make each outcome a thousand times as dear."""
+    it = accumulator()
+    add_all(it, 1)
+    barrier = it.barrier()
+    assert it.barrier() is barrier
+    add_all(it, 2)
+    other = it.barrier()
+    assert other is not barrier
+    assert (barrier.accepted, other.accepted) == (1, 2)
 
 
-def test_a_cut_of_nothing_is_settled() -> None:
-    """Without pending messages there is nothing to wait for."""
-    assert barrier([0]).settled()
-    assert barrier([0]).report().ok
-
-
-def test_the_losses_it_was_given_are_copied() -> None:
-    """The counts of a barrier do not follow those of the accumulator."""
-    lost = Counter({LossReason.CLOSED: 1})
-    it = barrier([1], lost=lost)
-    lost[LossReason.CLOSED] = 9
-    assert it.report().lost == {LossReason.CLOSED: 1}
-
-
-def test_a_report_stays_as_it_was() -> None:
-    """A report given out does not change with later outcomes."""
-    it = barrier([1])
-    before = it.report()
-    it.pending[0] -= 1
-    it.lost[LossReason.REJECTED] += 1
-    assert before == Report(delivered=0, lost={}, pending=1)
-
-
-def test_deliveries_add_up() -> None:
-    """Each outcome is added to what was delivered before it."""
-    it = barrier([5], delivered=3)
-    it.pending[0] -= 2
-    it.delivered += 2
-    it.pending[0] -= 1
-    it.delivered += 1
-    assert it.report() == Report(delivered=6, lost={}, pending=2)
+def test_a_released_barrier_is_counted_for_no_more() -> None:
+    """The next one starts from the counts of its own moment."""
+    it = accumulator()
+    add_all(it, 1)
+    it.release(it.barrier())
+    everything(it)
+    assert it.report(it.barrier()) == Report(delivered=1, lost={}, pending=0)

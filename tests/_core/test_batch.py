@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesmachine_async._core.batch import OPEN, Batch, Endpoint, seal
+from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.message import OPTIONS
+from salesmachine_async.report import Endpoint
 from tests.support.core import strict_loads
 
 HOSTILE = ["\n", "\r\n", "},{", "[", "]", '"', "\\", "\\n", "\u2028", "\x00", "}\n{", '"}],"', "é", "\U0001f600", ""]
@@ -19,19 +20,8 @@ hostile_messages = st.lists(st.dictionaries(hostile_text, hostile_text, max_size
 
 
 def batch(messages: list[Any], **where: Any) -> Batch:
-    """Make a batch the way the accumulator does: lines appended to an open buffer, which is then sealed."""
-    buffer = bytearray(OPEN)
-    for message in messages:
-        buffer += orjson.dumps(message, None, OPTIONS)
-    return Batch(seal(buffer), len(messages), **where)
-
-
-def displaced(it: Batch) -> Batch:
-    """Take the oldest message out, as the accumulator does."""
-    oldest = it.oldest()
-    it.start += oldest.size
-    it.count -= 1
-    return oldest
+    """Make a batch the way the accumulator does: of encoded messages."""
+    return Batch.of_lines([orjson.dumps(message, None, OPTIONS)[:-1] for message in messages], **where)
 
 
 def test_endpoints_are_the_documented_paths() -> None:
@@ -40,16 +30,18 @@ def test_endpoints_are_the_documented_paths() -> None:
 
 
 def test_body_of_a_batch_is_one_json_array() -> None:
-    """The messages stand in one bare array, in order, without white space."""
-    assert batch([{"a": 1}, {"b": "x"}]).body() == b'[{"a":1},{"b":"x"}]'
+    """The messages stand in one bare array, in order, each on a line of its own."""
+    assert batch([{"a": 1}, {"b": "x"}]).body() == b'[{"a":1},\n{"b":"x"}]'
 
 
 def test_body_of_an_alias_is_one_json_object() -> None:
     """An alias is no batch: its body is the object itself."""
-    alias = batch([{"contact_uid": "1", "alias": "2"}], endpoint=Endpoint.ALIAS)
+    alias = Batch.of_lines([AliasLine(b'{"contact_uid":"1","alias":"2"}')], partition=2, number=3)
     assert alias.body() == b'{"contact_uid":"1","alias":"2"}'
-    assert alias.body_size == len(alias.body())
-    assert alias.size == alias.body_size + 1
+    assert alias.size == alias.body_size == len(alias.body())
+    assert (alias.endpoint, alias.count, alias.partition, alias.number) == (Endpoint.ALIAS, 1, 2, 3)
+    assert alias.messages() == [{"contact_uid": "1", "alias": "2"}]
+    assert type(alias.body()) is bytes
 
 
 def test_a_ping_has_no_body_and_no_messages() -> None:
@@ -73,44 +65,39 @@ def test_no_content_breaks_a_batch(messages: list[Any]) -> None:
     assert strict_loads(it.body()) == messages
     assert it.messages() == messages
     assert [strict_loads(line) for line in it.lines()] == messages
-    assert it.size + 1 == it.body_size == len(it.body())
+    assert it.size == sum(map(len, it.lines()))
+    assert it.body_size == len(it.body()) == it.size + 2 * len(messages)
     assert Batch.of_lines(it.lines()).body() == it.body()
 
 
-@given(hostile_messages)
-def test_messages_leave_one_by_one(messages: list[Any]) -> None:
-    """The oldest message can be taken out until one is left; what remains is a correct batch each time."""
-    it = batch(messages, partition=3, epoch=4, order=5)
-    for index in range(len(messages) - 1):
-        oldest = displaced(it)
-        assert strict_loads(oldest.body()) == [messages[index]]
-        assert (oldest.count, oldest.partition, oldest.epoch, oldest.order) == (1, 3, 4, 5)
-        rest = messages[index + 1 :]
-        assert strict_loads(it.body()) == it.messages() == rest
-        assert it.count == len(rest) == len(it.lines())
-        assert it.size + 1 == it.body_size == len(it.body())
+@given(hostile_messages.filter(lambda messages: len(messages) > 1), st.data())
+def test_a_batch_is_split_anywhere(messages: list[Any], data: st.DataObject) -> None:
+    """Both parts are correct batches of the same place, and together they are the whole."""
+    at = data.draw(st.integers(1, len(messages) - 1))
+    older, newer = batch(messages, partition=3, number=4).split(at)
+    assert strict_loads(older.body()) == messages[:at]
+    assert strict_loads(newer.body()) == messages[at:]
+    assert older.size + newer.size == batch(messages).size
+    assert {(part.partition, part.number) for part in (older, newer)} == {(3, 4)}
 
 
-@given(hostile_messages.filter(lambda messages: len(messages) > 1), st.booleans(), st.integers(0, 8))
-def test_halves_hold_the_same_messages_in_order(messages: list[Any], searching: bool, popped: int) -> None:
+@given(hostile_messages.filter(lambda messages: len(messages) > 1), st.booleans())
+def test_halves_hold_the_same_messages_in_order(messages: list[Any], searching: bool) -> None:
     """Both halves hold something, the older one first and no larger; together they are the whole."""
     it = batch(messages)
-    for _ in range(min(popped, len(messages) - 2)):
-        displaced(it)
-    whole = it.messages()
     older, newer = it.search_halves() if searching else it.halves()
-    assert strict_loads(older.body()) + strict_loads(newer.body()) == whole
-    assert (older.count, newer.count) == (len(whole) // 2, len(whole) - len(whole) // 2)
+    assert strict_loads(older.body()) + strict_loads(newer.body()) == messages
+    assert (older.count, newer.count) == (len(messages) // 2, len(messages) - len(messages) // 2)
     assert older.body_size == len(older.body())
     assert newer.body_size == len(newer.body())
 
 
 def test_halves_inherit_where_they_belong_and_what_they_went_through() -> None:
-    """Sender, epoch, order, attempts and the start of the failure are those of the whole."""
-    whole = batch([{}, {}, {}], partition=1, epoch=2, order=3)
+    """Partition, number, attempts and the start of the failure are those of the whole."""
+    whole = batch([{}, {}, {}], partition=1, number=3)
     whole.attempts, whole.failing_since = 4, 5.0
     for half in whole.halves():
-        assert (half.partition, half.epoch, half.order, half.attempts, half.failing_since) == (1, 2, 3, 4, 5.0)
+        assert (half.partition, half.number, half.attempts, half.failing_since) == (1, 3, 4, 5.0)
         assert half.endpoint is Endpoint.BATCH
         assert not half.searching
         assert not half.suspected
@@ -157,7 +144,7 @@ def test_guilt_outside_a_search_changes_nothing() -> None:
     assert not alone.suspected
 
 
-@pytest.mark.parametrize(("count", "shown"), [(1, "1 messages, 16 bytes"), (2, "2 messages, 31 bytes")])
+@pytest.mark.parametrize(("count", "shown"), [(1, "1 messages, 16 bytes"), (2, "2 messages, 32 bytes")])
 def test_repr_shows_no_payload(count: int, shown: str) -> None:
     """The repr tells what it is, how many and how large, and nothing of what it holds."""
     assert repr(batch([{"p": "SECRET"}] * count)) == f"<Batch /v1/batch | {shown}>"
@@ -170,29 +157,7 @@ def test_decoded_messages_are_made_anew() -> None:
     assert it.messages() == [{"a": [1]}]
 
 
-def test_sealing_leaves_no_air() -> None:
-    """A sealed buffer is a bytes object of exactly the body's length."""
-    sealed = seal(bytearray(b"[{}\n{}\n"))
-    assert sealed == b"[{}\n{}]"
-    assert type(sealed) is bytes
-
-
-def test_no_memory_to_seal_leaves_the_buffer_open() -> None:
-    """Lines that come later do not stand behind the end of an array."""
-
-    class Full(bytearray):
-        def __radd__(self, other: bytes) -> bytes:
-            raise MemoryError
-
-    buffer = Full(OPEN + b"1\n")
-    with pytest.raises(MemoryError):
-        seal(buffer)
-    assert bytes(buffer) == OPEN + b"1\n"
-
-
-def test_a_batch_without_particulars_is_of_the_first_lane_and_epoch() -> None:
-    """What is made without saying where it belongs belongs to the beginning."""
-    it = batch([{"n": 1}])
-    assert (it.endpoint, it.partition, it.epoch, it.order) == (Endpoint.BATCH, 0, 0, 0)
-    it = Batch.ping()
-    assert (it.endpoint, it.partition, it.epoch, it.order) == (Endpoint.PING, 0, 0, 0)
+def test_a_batch_is_of_the_first_partition_unless_another_is_named() -> None:
+    """A batch made without a place belongs to partition 0 and has no number."""
+    for it in (batch([{"n": 1}]), Batch.ping()):
+        assert (it.partition, it.number) == (0, 0)

@@ -27,7 +27,7 @@ from salesmachine_async._core.retry import (
 )
 from salesmachine_async.policy import Batching, QueueLimits, Retry
 from salesmachine_async.report import Endpoint, LossReason
-from tests.support.core import law_holds, line, numbers
+from tests.support.core import add, law_holds, numbers
 
 FOR_EVER = Retry(wait_initial=0.5, wait_max=30.0, timeout=None, max_retry_after=100.0)
 TEN_SECONDS = Retry(wait_initial=0.5, wait_max=30.0, timeout=10.0, max_retry_after=100.0)
@@ -135,7 +135,8 @@ class Search:
             Batching(max_messages=count), QueueLimits(max_messages=count, max_bytes=count * 100 + 256)
         )
         for number in range(count):
-            self.accumulator.add("a", line(number))
+            add(self.accumulator, number)
+        self.accumulator.seal(self.accumulator.partitions[0])
         self.server = server
         self.requests = self.pings = 0
         self.delivered: list[int] = []

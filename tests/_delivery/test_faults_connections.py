@@ -27,6 +27,7 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Verdict
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async.errors import CertificateRejected, ConnectionFailed, DeliveryError, RequestTimeout
+from tests.support.core import uid_for
 from tests.support.servers import (
     RawServer,
     Turn,
@@ -471,9 +472,7 @@ async def test_17_each_connection_may_be_stale_once(turn: Turn, caplog: pytest.L
 
     async with RawServer(*[first] * senders, *[turn] * senders) as server:
         agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, concurrency=senders, batching=batching)
-        lane_of = {
-            sender: next(uid for uid in map(str, range(999)) if hash(uid) % senders == sender) for sender in range(4)
-        }
+        lane_of = {sender: uid_for(sender, senders) for sender in range(4)}
         async with watched(agent):
             for sender, uid in lane_of.items():
                 agent.track(uid, "x", {"n": f"a{sender}"}, message_id=f"a{sender}")
@@ -513,9 +512,7 @@ async def test_18_lanes_do_not_wait_for_connections() -> None:
 
     async with RawServer(*[slow] * senders) as server:
         agent = Agent(TOKEN, base_url=server.url, concurrency=senders, timeouts=LONG, batching=Batching(linger=0.005))
-        uids = [
-            next(uid for uid in map(str, range(99999)) if hash(uid) % senders == sender) for sender in range(senders)
-        ]
+        uids = [uid_for(sender, senders) for sender in range(senders)]
         async with watched(agent):
             for uid in uids:
                 agent.track(uid, "x", {"n": uid}, message_id=uid)

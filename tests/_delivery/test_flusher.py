@@ -11,6 +11,7 @@ import pytest
 
 from salesmachine_async import Agent, Batch, Batching, LossReason, Outcome, Overflow, QueueLimits, Retry, Unauthorized
 from salesmachine_async._core.retry import Decision, RetryState, decide
+from tests.support.core import uid_for
 from tests.support.carriers import BROKEN, OK, Carrier, Hanging, answer
 from tests.support.virtual import run
 
@@ -21,7 +22,7 @@ def lane_tasks() -> list[asyncio.Task[object]]:
 
 def contact_of_partition(index: int, senders: int) -> str:
     """A contact whose messages go through the sender with this index."""
-    return next(uid for uid in map(str, range(1000)) if hash(uid) % senders == index)
+    return uid_for(index, senders)
 
 
 # The linger.

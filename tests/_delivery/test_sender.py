@@ -156,7 +156,7 @@ def test_what_is_no_exception_in_a_hook_may_be_meant_for_the_caller(error: type[
     def fail(_: object) -> None:
         raise error
 
-    hooks = Hooks(fail, None, RateLimitedLogger())
+    hooks = Hooks(fail, None, None, RateLimitedLogger())
     batch = Batch(b"{}", 1)
     with pytest.raises(error):
         hooks.delivered(batch, status=None, seconds=0.0)

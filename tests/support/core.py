@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import json
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from types import FrameType
 from typing import Any, Final
 
 from salesmachine_async._core.accumulator import Accumulator, Counts
-from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 
 PLENTY: Final = 10**6
@@ -36,15 +36,15 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def line(number: int = 0, uid: str = "a", size: int = 0) -> bytes:
-    """Return one line that names its uid and number; padded to *size* bytes, the newline included."""
-    bare = f'{{"u":"{uid}","n":{number},"p":""}}\n'
+    """Return one encoded message that names its uid and number; padded to *size* bytes."""
+    bare = f'{{"u":"{uid}","n":{number},"p":""}}'
     assert not size or size >= len(bare), "too short to be padded"
-    return f'{{"u":"{uid}","n":{number},"p":"{"x" * max(0, size - len(bare))}"}}\n'.encode()
+    return f'{{"u":"{uid}","n":{number},"p":"{"x" * max(0, size - len(bare))}"}}'.encode()
 
 
-def uid_in_partition(accumulator: Accumulator, partition: int) -> str:
+def uid_for(partition: int, partitions: int) -> str:
     """Return a uid whose messages go to that partition."""
-    return next(uid for uid in map(str, count()) if accumulator.partition_of(uid).index == partition)
+    return next(uid for uid in map(str, count()) if partition_of(uid, partitions) == partition)
 
 
 def numbers(*batches: Batch) -> list[int]:
@@ -61,7 +61,7 @@ def accumulator(
     batch: int = 100,
     batch_bytes: int = PLENTY,
     queue: int = PLENTY,
-    queue_bytes: int = 10 * PLENTY,
+    queue_bytes: int = 1000 * PLENTY,
     overflow: Overflow = Overflow.DROP_NEWEST,
     partitions: int = 1,
 ) -> Accumulator:
@@ -73,13 +73,43 @@ def accumulator(
     )
 
 
-def add_all(it: Accumulator, *which: int, uid: str = "a", size: int = 0) -> list[int]:
-    """Add messages of these numbers; returns the flags of each."""
-    return [it.add(uid, line(number, uid, size)) for number in which]
+def add(it: Accumulator, number: int, uid: str = "a", size: int = 0) -> bool:
+    """Add one message as a call of the agent does."""
+    return add_line(it, line(number, uid, size), uid)
+
+
+def add_alias(it: Accumulator, number: int, uid: str = "a") -> bool:
+    """Add one alias as a call of the agent does."""
+    return it.add(it.partition_for(uid), AliasLine(line(number, uid)))
+
+
+def add_line(it: Accumulator, encoded: bytes, uid: str = "a") -> bool:
+    """Do what `Agent.track` does with an encoded message."""
+    partition = it.partition_for(uid)
+    if len(encoded) <= it.long and partition.append(encoded) is None:
+        return True if len(partition.pending) < partition.notice.at else it.announce(partition, encoded)
+    return it.add(partition, encoded)
+
+
+def add_all(it: Accumulator, *which: int, uid: str = "a", size: int = 0) -> list[bool]:
+    """Add messages of these numbers; returns what each call returned."""
+    return [add(it, number, uid, size) for number in which]
+
+
+def everything(it: Accumulator) -> list[Batch]:
+    """Take and settle all that is queued, in the order of its sealing."""
+    for partition in it.partitions:
+        it.seal(partition)
+    batches: list[Batch] = []
+    for partition in it.partitions:
+        while (batch := it.take(partition)) is not None:
+            batches.append(batch)
+            it.settle(batch)
+    return sorted(batches, key=lambda batch: batch.number)
 
 
 def interrupted(outer: Callable[[], object], inner: Callable[[], object], point: int) -> bool:
-    """Run *outer*, and *inner* in the middle of it, at the so-manieth point; returns whether there was such a point."""
+    """Run *outer*, and *inner* in the middle of it, at the point of this number; returns whether there was one."""
 
     def at_its_point(now: int) -> None:
         if now == point:
@@ -90,9 +120,10 @@ def interrupted(outer: Callable[[], object], inner: Callable[[], object], point:
 
 def interrupted_always(outer: Callable[[], object], inner: Callable[[int], object]) -> int:
     """
-    Run *outer*, and *inner* with its number at every point where CPython looks for signals and other threads.
+    Run *outer*, and *inner* with its number at every point where CPython runs signal handlers and other threads.
 
-    That is where a Python function begins, and where a built-in one has returned. Returns how many there were.
+    That is where a Python function begins, and where a built-in one has returned. Returns how many points there were,
+    also if *inner* raises.
     """
     passed = 0
 
@@ -106,23 +137,15 @@ def interrupted_always(outer: Callable[[], object], inner: Callable[[int], objec
     sys.setprofile(profile)
     try:
         outer()
+    except Interruption:
+        pass
     finally:
         sys.setprofile(before)
     return passed
 
 
-# Where the interpreter looks whether it is another thread's turn, and what may run code of any kind.
-_SWITCHING: Final = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "SEND", "YIELD", "FOR_")
-
-
-def switches(function: Callable[..., object], first: str, last: str) -> list[str]:
-    """Return at which instructions CPython may switch threads between the first look at an attribute and a store."""
-    steps = [(each.opname, each.argval) for each in dis.get_instructions(function)]
-    start = min(at for at, (_, value) in enumerate(steps) if value == first)
-    end = max(at for at, step in enumerate(steps) if step == ("STORE_ATTR", last))
-    between = [name for name, _ in steps[start:end]]
-    assert {"LOAD_ATTR", "STORE_ATTR", "COMPARE_OP", "BINARY_OP"} <= set(between)
-    return [name for name in between if name.startswith(_SWITCHING)]
+class Interruption(BaseException):
+    """Raised by a signal handler, as KeyboardInterrupt is."""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async.cli.importing.rows import Row
 from salesmachine_async.report import EncodedMessages
 
@@ -135,7 +136,7 @@ class Ledger:
 
     def note_sent(self, block: Block, index: int, uid: str, message_id: str | None) -> None:
         """Note that the agent has accepted a row."""
-        partition = self._partitions[hash(uid) % len(self._partitions)]
+        partition = self._partitions[partition_of(uid, len(self._partitions))]
         if not partition or partition[-1].block is not block:
             partition.append(_Run(block))
         run = partition[-1]

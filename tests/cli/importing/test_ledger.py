@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from salesmachine_async import Batch, Batching, QueueLimits
 from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.checkpoint import Checkpoint
 from salesmachine_async.cli.importing.ledger import Disagreement, Ledger, Settled
@@ -49,7 +50,7 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                self.concurrency[hash(str(contact)) % len(self.concurrency)].append((self.number, f"id-{self.number}"))
+                self.concurrency[partition_of(str(contact), len(self.concurrency))].append((self.number, f"id-{self.number}"))
 
     def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
         taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
@@ -112,7 +113,7 @@ def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
             uid = str(rng.getrandbits(64))
             ledger = Ledger(concurrency, lambda row, reason: None)
             ledger.note_sent(ledger.open([row(1)]), 0, uid, "m")
-            ledger.answer(batch("m", partition=accumulator.partition_of(uid).index))
+            ledger.answer(batch("m", partition=accumulator.partition_for(uid).index))
             assert ledger.pending == 0
 
 

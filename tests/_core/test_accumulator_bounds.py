@@ -1,0 +1,226 @@
+"""The bounds of the queue: exact, by messages and by bytes, whatever a call does beyond them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async.errors import MessageTooLarge, QueueFull
+from salesmachine_async.policy import Overflow
+from salesmachine_async.report import DropReason, LossReason
+from tests.support.core import accumulator, add, add_alias, add_all, everything, law_holds, numbers, uid_for
+
+SIZE: Final = 64
+
+
+def held(it: Accumulator) -> int:
+    counts = it.counts()
+    return counts.queued + counts.in_flight
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 2, 7, 100])
+@pytest.mark.parametrize("queue", [1, 2, 3, 10, 99, 100, 101, 350])
+def test_the_bound_on_messages_is_exact(partitions: int, batch: int, queue: int) -> None:
+    """So many are accepted before the loop runs, and not one more, in any partition."""
+    it = accumulator(batch=batch, queue=queue, partitions=partitions)
+    accepted = sum(add(it, number, uid=str(number)) for number in range(queue + 50))
+    assert (accepted, held(it)) == (queue, queue)
+    assert it.counts().dropped == {DropReason.QUEUE_FULL: 50}
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+@given(looks=st.lists(st.integers(0, 40), max_size=12), settles=st.lists(st.booleans(), min_size=12, max_size=12))
+def test_the_bound_holds_while_the_loop_collects_and_delivers(
+    partitions: int, looks: list[int], settles: list[bool]
+) -> None:
+    """Whatever the loop does between the calls, it is never exceeded, and what fits is accepted."""
+    it = accumulator(batch=4, queue=30, partitions=partitions)
+    number = 0
+    for calls, settle in zip(looks, settles, strict=False):
+        for _ in range(calls):
+            before = held(it)
+            assert add(it, number, uid=str(number % 11)) == (before < 30)
+            number += 1
+        for partition in it.partitions:
+            it.collect(partition)
+            it.quieten(partition)
+            if settle and (batch := it.take(partition)) is not None:
+                it.settle(batch)
+        assert held(it) <= 30
+    assert law_holds(it.counts())
+
+
+@given(sizes=st.lists(st.integers(40, 700), max_size=60), collect=st.booleans())
+def test_the_bound_on_bytes_is_exact(sizes: list[int], collect: bool) -> None:
+    """A message is accepted if, and only if, it fits."""
+    it = accumulator(batch=10, batch_bytes=2000, queue=50, queue_bytes=9000)
+    used = count = 0
+    for number, size in enumerate(sizes):
+        fits = used + size <= 9000 and count < 50
+        assert add(it, number, size=size) == fits
+        used, count = used + size * fits, count + fits
+        assert it.counts().queued_bytes == used
+        if collect:
+            it.collect(it.partitions[0])
+            it.quieten(it.partitions[0])
+
+
+def test_delivered_messages_make_room() -> None:
+    """For as many as were delivered, and calls become quick again."""
+    it = accumulator(batch=2, queue=20)
+    (partition,) = it.partitions
+    assert all(add_all(it, *range(20)))
+    assert not add(it, 20)
+    assert partition.append is not partition.pending.append
+    everything(it)
+    it.collect(partition)
+    it.quieten(partition)
+    assert partition.append == partition.pending.append
+    assert sum(add_all(it, *range(30))) == 20
+
+
+def test_what_is_in_flight_takes_room() -> None:
+    """It is not delivered yet."""
+    it = accumulator(batch=2, queue=2)
+    add_all(it, 1, 2)
+    it.seal(it.partitions[0])
+    assert it.take(it.partitions[0]) is not None
+    assert not add(it, 3)
+
+
+def test_an_alias_takes_room() -> None:
+    """It is a message like any other."""
+    it = accumulator(queue=2)
+    assert [add_alias(it, number) for number in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+@pytest.mark.parametrize("size", [255, 300, 5000])
+def test_a_message_larger_than_a_batch_is_refused(overflow: Overflow, size: int) -> None:
+    """At the call, with both sizes; nothing else is lost for it."""
+    it = accumulator(batch_bytes=256, overflow=overflow)
+    assert add(it, 0, size=254)
+    with pytest.raises(MessageTooLarge, match=rf"message: is {size} bytes, but a batch holds at most 254"):
+        add(it, 1, size=size)
+    assert held(it) == 1
+
+
+def test_raise_raises_at_the_call() -> None:
+    """And the call counts as dropped."""
+    it = accumulator(queue=2, overflow=Overflow.RAISE)
+    add_all(it, 1, 2)
+    with pytest.raises(QueueFull, match="2 messages"):
+        add(it, 3)
+    assert it.counts().dropped == {DropReason.QUEUE_FULL: 1}
+
+
+# DROP_OLDEST.
+
+
+def displacing(**options: int) -> Accumulator:
+    return accumulator(overflow=Overflow.DROP_OLDEST, **options)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_the_oldest_are_displaced_when_the_loop_runs(partitions: int) -> None:
+    """Exactly as many as are too many; the newest stay."""
+    it = displacing(batch=5, queue=12, partitions=partitions)
+    for number in range(15):
+        assert add(it, number, uid=str(number))
+        for partition in it.partitions:
+            it.collect(partition)
+    assert it.displace()
+    assert held(it) == 12
+    lost = numbers(*(batch for _, batch in it.displaced))
+    assert len(lost) == 3
+    assert sorted(lost + numbers(*everything(it))) == list(range(15))
+    assert it.counts().lost == {LossReason.QUEUE_FULL: 3}
+    assert law_holds(it.counts())
+    if partitions == 1:
+        assert lost == [0, 1, 2]
+
+
+def test_nothing_is_displaced_while_the_bounds_hold() -> None:
+    """Nor under another policy."""
+    it = displacing(queue=3)
+    add_all(it, 1, 2, 3)
+    assert not it.displace()
+    it = accumulator(queue=3)
+    add_all(it, 1, 2, 3, 4)
+    assert not it.displace()
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_calls_exceed_the_bound_by_a_batch_for_each_partition_at_most(partitions: int) -> None:
+    """Until the loop runs, or where none does; beyond that they are dropped."""
+    it = displacing(batch=4, queue=10, partitions=partitions)
+    accepted = sum(add(it, number, uid=str(number)) for number in range(50))
+    assert accepted == 10 + 4 * partitions
+    assert it.counts().dropped == {DropReason.QUEUE_FULL: 50 - accepted}
+
+
+def test_part_of_a_batch_is_displaced() -> None:
+    """The rest of it keeps its place."""
+    it = displacing(batch=10, queue=10)
+    add_all(it, *range(13))
+    assert it.displace()
+    assert [(reason, numbers(batch)) for reason, batch in it.displaced] == [(LossReason.QUEUE_FULL, [0, 1, 2])]
+    assert numbers(*everything(it)) == list(range(3, 13))
+
+
+def test_bytes_are_made_room_for() -> None:
+    """As many of the oldest messages go as the new one needs."""
+    it = displacing(batch=10, queue=100, queue_bytes=10 * SIZE)
+    add_all(it, *range(10), size=SIZE)
+    add(it, 10, size=2 * SIZE + 1)
+    assert it.displace()
+    assert numbers(*(batch for _, batch in it.displaced)) == [0, 1, 2]
+    assert it.counts().queued_bytes == 9 * SIZE + 1
+
+
+def test_what_is_in_flight_stays() -> None:
+    """A message that would not fit beside it displaces none in vain."""
+    it = displacing(batch=4, queue=100, queue_bytes=10 * SIZE)
+    add_all(it, *range(4), size=2 * SIZE)
+    it.seal(it.partitions[0])
+    assert it.take(it.partitions[0]) is not None
+    assert add(it, 4, size=SIZE)
+    assert not add(it, 5, size=3 * SIZE)
+    assert not it.displace()
+    assert add(it, 6, size=2 * SIZE)
+    assert it.displace()
+    assert numbers(*(batch for _, batch in it.displaced)) == [4]
+
+
+def test_calls_of_the_hook_displace_nothing() -> None:
+    """Or it would be called again for each message that it tracks, without end. Other threads may displace."""
+    it = displacing(batch=1, queue=2)
+    add_all(it, 1, 2)
+    from threading import Thread, get_ident
+
+    it.reporting_thread = get_ident()
+    assert not add(it, 3)
+    thread = Thread(target=add, args=(it, 4))
+    thread.start()
+    thread.join()
+    assert held(it) == 3
+    it.reporting_thread = 0
+    assert it.displace()
+
+
+def test_the_oldest_of_all_partitions_goes_first() -> None:
+    """By the order in which batches were sealed."""
+    it = displacing(batch=1, queue=4, partitions=2)
+    for number in range(4):
+        uid = uid_for((number // 2) % 2, 2)
+        add(it, number, uid=uid)
+        it.collect(it.partition_for(uid))
+    for number in (4, 5):
+        add(it, number, uid=uid_for(0, 2))
+    assert it.displace()
+    assert numbers(*(batch for _, batch in it.displaced)) == [0, 1]
