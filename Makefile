@@ -57,6 +57,9 @@ test: $(VENV)/.test
 	$(COVERAGE) report --fail-under=95
 	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100
 
+check: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow" --hypothesis-profile=check
+
 test-matrix: $(VENV)/.python
 	$(BIN)/python tests/matrix.py
 

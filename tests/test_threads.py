@@ -37,6 +37,7 @@ async def in_threads(work: object) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced")
 async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
     """Through 4 concurrency, with faults under way: each message once, each contact in order."""
@@ -97,6 +98,7 @@ async def test_only_where_there_is_a_gil_a_call_does_without_the_lock() -> None:
     assert (await agent.aclose()).delivered == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gil")
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrency: int) -> None:

@@ -87,6 +87,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps, st.integers(1, 4))
 @settings(max_examples=150)
 def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int) -> None:

@@ -15,6 +15,8 @@ from tests.support.cli_inside import invoke, invoke_here
 from tests.support.cli_process import end, run, start
 from tests.support.terminals import in_terminal
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = ("SALESMACHINE_API_URL", "SALESMACHINE_API_TOKEN", "SALESMACHINE_API_SECRET", "SALESMACHINE_ACCESS_TOKEN")
 
 # Says which signals reach it, and ends at "q" or after a while.
