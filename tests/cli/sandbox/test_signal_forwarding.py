@@ -145,7 +145,7 @@ async def test_a_background_job(bash: tuple[str, ...], listener: tuple[str, ...]
 
 
 async def test_stopped_by_a_key_and_continued(bash: tuple[str, ...], listener: tuple[str, ...]) -> None:
-    """Ctrl-Z stops the sandbox, the command gets it once; `fg` continues both; then keys reach the command again."""
+    """Ctrl-Z stops the sandbox, the command gets it at most once; `fg` continues both; then keys reach the command again."""
     text = await typed(
         bash,
         [
@@ -158,7 +158,9 @@ async def test_stopped_by_a_key_and_continued(bash: tuple[str, ...], listener: t
         ],
     )
     assert "ended: 7" in text
-    assert (text.count(f"<{signal.SIGTSTP}>"), text.count(f"<{signal.SIGINT}>")) == (1, 1), text
+    assert text.count(f"<{signal.SIGINT}>") == 1, text
+    # SIGCONT discards a SIGTSTP that the command has not handled yet.
+    assert text.count(f"<{signal.SIGTSTP}>") <= 1, text
 
 
 async def test_stopped_by_another_process_and_continued(bash: tuple[str, ...], listener: tuple[str, ...]) -> None:
@@ -173,7 +175,7 @@ async def test_stopped_by_another_process_and_continued(bash: tuple[str, ...], l
         ],
     )
     assert "ended: 7" in text
-    assert text.count(f"<{signal.SIGTSTP}>") == 1, text
+    assert text.count(f"<{signal.SIGTSTP}>") <= 1, text
 
 
 def child_of(pid: int) -> int:
