@@ -145,7 +145,7 @@ async def test_a_background_job(bash: tuple[str, ...], listener: tuple[str, ...]
 
 
 async def test_stopped_by_a_key_and_continued(bash: tuple[str, ...], listener: tuple[str, ...]) -> None:
-    """Ctrl-Z stops the sandbox, the command gets it at most once; `fg` continues both; then keys reach the command again."""
+    """Ctrl-Z stops the sandbox, the command gets it once at most; `fg` continues both; keys then reach the command."""
     text = await typed(
         bash,
         [
