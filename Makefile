@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a newcomer needs: each makes its own .venv and installs what it uses.
+# `make demo` and `make check` are all a newcomer needs: each makes its own .venv and installs what it uses.
 VENV ?= .venv
 # The first interpreter on the PATH that is new enough; name another with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -10,13 +10,15 @@ COVERAGE = env $(shell $(BIN)/python -c 'import sys; \
 # One more than there are cores: many tests wait for another process.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
-.PHONY: help demo test test-matrix lint bench bench-other clean
+.PHONY: help demo check test test-version test-matrix lint bench bench-other clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
-	@echo "make test   all tests, with the coverage bars"
-	@echo "make test-matrix   the integrations with older and newer frameworks, each in an environment of its own"
+	@echo "make check  the tests without a browser, other processes or load, in about 20 seconds"
+	@echo "make test   all tests, with the coverage bars, in about three minutes"
+	@echo "make test-version   the tests that depend on the version of Python, without coverage"
+	@echo "make test-matrix   older and newer dependencies and frameworks, each in an environment of its own; ROWS=... chooses"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
 	@echo "make bench  the benchmarks, on every Python there is; writes benchmarks/RESULTS.md"
 	@echo "make clean  remove the virtual environments and caches"
@@ -50,15 +52,28 @@ $(VENV)/.bench-agent: $(VENV)/.python pyproject.toml
 demo: $(VENV)/.demo
 	$(BIN)/salesmachine demo
 
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal
+
+check: $(VENV)/.test
+	$(BIN)/python $(PYTEST) -q -m "not slow" --hypothesis-profile=check
+
 test: $(VENV)/.test
+	@echo "All tests: about three minutes."
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		echo "Skipped: the tests of the sandbox's page, as there is no Chromium."
+	@for shell in bash zsh fish; do \
+		command -v $$shell >/dev/null || echo "Skipped: the tests of what needs $$shell, as it is not installed."; done
 	$(COVERAGE) erase
-	$(COVERAGE) run -m pytest -n $(WORKERS) --dist worksteal
+	$(COVERAGE) run $(PYTEST)
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=95
 	$(COVERAGE) report --include='*/_core/*,*/_delivery/*' --fail-under=100
 
+test-version: $(VENV)/.test
+	$(BIN)/python $(PYTEST) -q -m "not one_python"
+
 test-matrix: $(VENV)/.python
-	$(BIN)/python tests/matrix.py
+	$(BIN)/python .ci/matrix.py $(ROWS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -80,4 +95,4 @@ bench-other: $(VENV)/.bench-agent
 	@$(BIN)/python -m benchmarks --json --no-peers > benchmarks/results-$(OTHER).json
 
 clean:
-	rm -rf $(VENV) .venv-ci-* .venv-bench-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) .venv-ci-* .venv-bench-* .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -16,6 +16,8 @@ from salesmachine_async import Agent, Batching, QueueLimits, Retry, Timeouts
 from salesmachine_async.sandbox import Sandbox
 from tests.support.carriers import BROKEN, Carrier, answer
 
+pytestmark = pytest.mark.slow
+
 SECRETS = ("TOPSECRETTOKEN", "TOPSECRETSECRET", "PAYLOAD")
 
 

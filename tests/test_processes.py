@@ -15,6 +15,8 @@ import pytest
 
 from salesmachine_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "processes"
 
 

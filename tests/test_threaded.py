@@ -162,6 +162,7 @@ def test_close_at_a_dead_host_ends_by_its_deadline(caplog: pytest.LogCaptureFixt
     assert "lost 230 messages (closed)" in caplog.text
 
 
+@pytest.mark.slow
 def test_drain_holds_the_producer_back(workspace: Workspace) -> None:
     """A queue of 100 takes 5,000."""
     agent = workspace.threaded_agent(queue=QueueLimits(max_messages=100), batching=Batching(max_messages=20))
@@ -522,6 +523,7 @@ def run(url: str, source: str, *, token: str = "exits", status: int = 0, **envir
     return ended.stdout, ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise RuntimeError('the program failed')"])
 def test_an_exit_delivers_what_is_left(workspace: Workspace, end: str) -> None:
     """However the program ends, without a close; also what a forgotten agent still has."""
@@ -541,6 +543,7 @@ def test_an_exit_delivers_what_is_left(workspace: Workspace, end: str) -> None:
     assert ("Error: the program failed" in err) if "raise" in end else not err
 
 
+@pytest.mark.slow
 def test_an_exit_at_a_dead_host_ends_in_time_and_says_how_much_was_left() -> None:
     """On stderr, although nobody has configured logging."""
     began = time.monotonic()

@@ -210,6 +210,7 @@ async def test_outcome(row: Row) -> None:
             assert server.connections == 2
 
 
+@pytest.mark.slow
 @every_row
 async def test_every_message_arrives(row: Row) -> None:
     """However often the fault strikes, every message arrives, in order; what is delivered is not sent again."""
@@ -291,6 +292,7 @@ DISTRUSTED: dict[str, Callable[[trustme.CA], ssl.SSLContext]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", DISTRUSTED.values(), ids=DISTRUSTED)
 async def test_03_certificate(
     authority: trustme.CA, made: Callable[[trustme.CA], ssl.SSLContext], caplog: pytest.LogCaptureFixture
@@ -331,6 +333,7 @@ async def tls_agent_arrives(server: RawServer, authority: trustme.CA, timeouts: 
     check_received(server, ids)
 
 
+@pytest.mark.slow
 async def test_04_handshake_hangs(authority: trustme.CA) -> None:
     """A server that does not speak TLS and waits: no connection in time, then all is well."""
     with half_open() as url:
@@ -424,6 +427,7 @@ async def test_15_endless_body_takes_no_memory() -> None:
 # Row 17: stale keep-alive.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("senders", "reset"), [(1, False), (4, False), (4, True)])
 async def test_17_stale_keepalive(senders: int, reset: bool, caplog: pytest.LogCaptureFixture) -> None:
     """
@@ -541,6 +545,7 @@ async def test_20_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # Row 21: the server is killed, again and again.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["kill", "terminate"])
 async def test_21_killed_and_restarted(tmp_path: Path, signal: str) -> None:
     """Five times killed while messages flow: all arrive, and what came twice was in flight when it died."""
@@ -570,6 +575,7 @@ async def test_21_killed_and_restarted(tmp_path: Path, signal: str) -> None:
     assert len(committed) - len(ids) <= 5 * agent.stats().retries
 
 
+@pytest.mark.slow
 async def test_21_bounced() -> None:
     """The same without the cost of processes: the listening socket goes and comes on the same port."""
     server = RawServer()
@@ -599,6 +605,7 @@ async def test_21_bounced() -> None:
 # All at once.
 
 
+@pytest.mark.slow
 async def test_every_fault_in_one_run() -> None:
     """One agent meets all rows that do not take time, shuffled by their order: everything arrives, in order."""
     turns = [row.turn for row in ROWS if row.error is not RequestTimeout and not row.padding]

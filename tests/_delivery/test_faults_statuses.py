@@ -140,6 +140,7 @@ class Pausing:
         return min(self.came) - max(self.told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "header"), [(429, "0.2"), (503, "0.2"), (429, "seconds"), (503, "date"), (429, "date of the server")]
 )
@@ -311,6 +312,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 504, 507, 520, 599])
 async def test_transient_failure_is_retried(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """With a backoff, in place, the same messages, until it works."""
@@ -428,6 +430,7 @@ async def test_redirect_is_never_followed() -> None:
 # 400 and 422.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize("refusal", [400, 401, 403, 404, 422, 302])
 async def test_refused_batch_with_a_refused_key_is_parked(

@@ -11,8 +11,8 @@ import pytest
 
 from salesmachine_async import Agent, Batch, Batching, LossReason, Outcome, Overflow, QueueLimits, Retry, Unauthorized
 from salesmachine_async._core.retry import Decision, RetryState, decide
-from tests.support.core import uid_for
 from tests.support.carriers import BROKEN, OK, Carrier, Hanging, answer
+from tests.support.core import uid_for
 from tests.support.virtual import run
 
 

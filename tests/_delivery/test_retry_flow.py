@@ -497,6 +497,7 @@ def test_drain_seals_what_it_waits_for() -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_many_messages_pass_through_a_small_queue() -> None:
     """track() with drain() moves any number through a bounded queue, none refused."""
     count = 0
@@ -577,6 +578,7 @@ def test_flush_ends_when_everything_under_it_was_displaced() -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_an_outage_of_ten_thousand_failures_logs_little(caplog: pytest.LogCaptureFixture) -> None:
     """Less than twenty lines of an outage of 10,000 failed requests within minutes."""
     carrier = Carrier([BROKEN, answer(500), answer(503)] * 3334)

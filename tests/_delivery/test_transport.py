@@ -120,6 +120,7 @@ ANSWERS: list[tuple[range | list[int], Verdict, type[DeliveryError] | None]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "verdict", "kind"), [(status, verdict, kind) for many, verdict, kind in ANSWERS for status in many]
 )
@@ -618,6 +619,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 async def test_close_gives_all_sockets_back(authority: trustme.CA, tls: bool) -> None:
     """After aclose there is not one socket more than before, and nothing left for the collector to complain of."""
@@ -638,6 +640,7 @@ async def test_close_gives_all_sockets_back(authority: trustme.CA, tls: bool) ->
     assert sockets() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closing", ["in the last loop", "in a new loop"])
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore:unclosed transport:ResourceWarning")
 def test_second_loop_after_the_first_was_closed(closing: str) -> None:
@@ -667,6 +670,7 @@ def test_second_loop_after_the_first_was_closed(closing: str) -> None:
     assert sockets() == before
 
 
+@pytest.mark.slow
 async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a fork the session is dropped unclosed, and kept from the collector; the next request makes its own."""
     inherited: list[Any] = []

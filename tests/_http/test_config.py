@@ -52,7 +52,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"ftp://user:{HIDDEN}@api.example.com", "https://"),
         (f"https://user:{HIDDEN}@", "not a URL|no host"),
         (f"https://user:{HIDDEN}@api.example.com:port", "not a URL"),
-        (f"https://a\\@{HIDDEN}.com", "not a URL"),
+        (f"https://a\\@{HIDDEN}.com", "not a URL|credentials"),
         ("ws://api.example.com", "https://"),
         ("file:///etc/passwd", "https://"),
         ("api.example.com", "https://"),

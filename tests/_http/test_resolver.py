@@ -233,6 +233,7 @@ HANGING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["resolver", "agent"])
 def test_hanging_lookup_does_not_hold_up_the_exit(who: str) -> None:
     """asyncio.run returns and the interpreter ends, long before a name server that takes a minute."""

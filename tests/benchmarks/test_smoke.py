@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = [pytest.mark.usefixtures("untraced"), pytest.mark.slow, pytest.mark.one_python]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -76,6 +76,7 @@ async def test_no_keys(command: list[str]) -> None:
     assert "--credentials FILE" in ended.err
 
 
+@pytest.mark.slow
 async def test_unusable_keys() -> None:
     """A key that cannot travel is told without being shown, in a real process."""
     ended = await run("ping", SALESMACHINE_API_TOKEN="to ken-qwertyuiop")

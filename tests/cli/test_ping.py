@@ -3,12 +3,15 @@
 import json
 import re
 
+import pytest
+
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 
 
+@pytest.mark.slow
 async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """All is well: one line on stdout with the time it took, status 0."""
     ended = await run("ping", **keys)

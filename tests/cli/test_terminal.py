@@ -67,6 +67,7 @@ async def shell(code: str, **extra: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode("latin-1"), err.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 async def test_stdout_that_cannot_be_written() -> None:
     """A full disk, or no stdout, is one line and status 1: data is never lost silently."""
@@ -75,6 +76,7 @@ async def test_stdout_that_cannot_be_written() -> None:
     assert await shell("$salesmachine completion bash >&-") == (1, "", "Error: stdout is closed\n")
 
 
+@pytest.mark.slow
 async def test_an_encoding_that_lacks_characters() -> None:
     """They are shown as escapes; in JSON as its own."""
     code = "$salesmachine contact 日本é; $salesmachine list contacts"

@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 from salesmachine_async.testing import Workspace
 from tests.support.example_process import served
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets"), pytest.mark.slow]
 
 
 def told(workspace: Workspace) -> list[tuple[Any, ...]]:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.example_process import ROOT
 
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+
 README = (ROOT / "README.md").read_text()
 # By heading: whose code it shows.
 QUICKSTARTS = {

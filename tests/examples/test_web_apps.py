@@ -9,6 +9,8 @@ import pytest
 from salesmachine_async.testing import Workspace
 from tests.support.example_process import served
 
+pytestmark = pytest.mark.slow
+
 UVICORN = ("uvicorn", "--port", "0")
 
 

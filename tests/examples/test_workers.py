@@ -12,6 +12,8 @@ import pytest
 from salesmachine_async.testing import Workspace
 from tests.support.example_process import ROOT, environment, run, served
 
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+
 
 def test_the_script(workspace: Workspace) -> None:
     """A thousand steps."""

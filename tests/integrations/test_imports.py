@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # What frameworks import of each other is their affair; these no one imports for another.
 WEB = {"fastapi", "starlette", "litestar", "django"}
 OTHERS = {"prometheus_client", "opentelemetry", "structlog", "celery"}

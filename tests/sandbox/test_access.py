@@ -70,6 +70,7 @@ async def test_twenty_five_by_default(client: Client) -> None:
     assert "next" in answer.body["pagination"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "problem"),
     [

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 TESTS = """
@@ -93,6 +95,7 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
+@pytest.mark.slow
 def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
     """Plain, under anyio and under pytest-asyncio; a failure is short and shows the miss."""
     (tmp_path / "test_app.py").write_text(TESTS)

@@ -68,14 +68,14 @@ def command(
 async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequence[str]", *, quiet: bool) -> int:
     import asyncio  # noqa: PLC0415
 
-    from salesmachine_async.cli.sandbox.handing_on import signals_handed_on  # noqa: PLC0415
+    from salesmachine_async.cli.sandbox.signal_forwarding import signals_forwarded  # noqa: PLC0415
 
     async with sandbox:
         sandbox.faults(faults)
         if not quiet:
             note(f"Sandbox: {sandbox.url}/")
-        # From before it starts: a signal that comes meanwhile is handed on as soon as there is somebody.
-        with signals_handed_on() as hand_on:
+        # From before the command starts: a signal that comes while it starts is forwarded when it has.
+        with signals_forwarded() as forward_to:
             try:
                 child = await asyncio.create_subprocess_exec(*arguments, env=_environment(sandbox.url))
             except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +84,7 @@ async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequen
                 fail(f"cannot run {arguments[0]!r}: {error.strerror or error}", code=_NOT_EXECUTABLE)
             except ValueError as error:  # a NUL among the arguments
                 fail(f"cannot run {arguments[0]!r}: {error}", code=_NOT_EXECUTABLE)
-            hand_on(child)
+            forward_to(child)
             status = await child.wait()
         if not quiet:
             note(_summary(sandbox))

@@ -106,6 +106,7 @@ def read_file(file: Annotated[str, typer.Argument(metavar="FILE")]) -> None:
     """Do nothing."""
 
 
+@pytest.mark.slow
 async def test_the_command() -> None:
     """It prints the script, and nothing else."""
     ended = await run("completion", "bash")

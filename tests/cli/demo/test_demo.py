@@ -15,6 +15,8 @@ from salesmachine_async.sandbox import Sandbox
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import end, run, start
 
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+
 
 async def test_the_demo_passes() -> None:
     """On its own sandbox, with faults: nothing is lost, everything is found again, status 0."""

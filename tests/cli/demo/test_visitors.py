@@ -7,6 +7,7 @@ import random
 import sys
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
@@ -79,6 +80,7 @@ async def start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=environment())
 
 
+@pytest.mark.slow
 async def test_orders_are_carried_out_one_by_one() -> None:
     """As a process, it reports each order's measurements and its end, and ends with stdin."""
     process = await start()

@@ -206,6 +206,7 @@ def test_the_same_row_of_two_files_is_two_messages(tmp_path: Path) -> None:
             assert (summary["events"], summary["duplicates"]) == (arrived, doubled)
 
 
+@pytest.mark.slow
 def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
     """What an earlier import rejected is somebody's work by now: status 2, and the checkpoint stays too."""
     file, rejects = write(tmp_path / "a.ndjson", [{"object": "note"}, *events(99), {}, *events(3000)]), tmp_path / "r"
@@ -229,6 +230,7 @@ def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
         assert (ended.status, rejects.read_bytes()) == (3, kept * 2)
 
 
+@pytest.mark.slow
 def test_csv_on_stdin() -> None:
     """Rows that are no JSON on stdin: one line that says what to do; said to be NDJSON, they are rejected."""
     people = b"contact_uid,name\n1,Ann\n2,Bob\n"
@@ -244,6 +246,7 @@ def test_csv_on_stdin() -> None:
         assert ("line 1" in out.decode()) is (status == 3)
 
 
+@pytest.mark.slow
 async def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:
     """Neither the terminal nor the file of rejected rows, which others get to mend, learns it."""
     token, secret = "tokentokentoken", "secretsecret"
@@ -320,6 +323,7 @@ def test_dry_run(tmp_path: Path) -> None:
     assert "Use --rejects FILE" in text.out
 
 
+@pytest.mark.slow
 def test_stdout_that_takes_nothing(tmp_path: Path) -> None:
     """The status stays that of the import: it is done, whoever wants to read of it or not."""
     file = write(tmp_path / "a.ndjson", [*events(3), {"method": "event"}])
@@ -338,6 +342,7 @@ def test_stdout_that_takes_nothing(tmp_path: Path) -> None:
         os.close(writer)
 
 
+@pytest.mark.slow
 def test_stdin(tmp_path: Path) -> None:
     """A pipe that dawdles is imported as it comes; with --format it may be CSV; a named pipe is one too."""
     with serve() as sandbox:
@@ -357,6 +362,7 @@ def test_stdin(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [pipe]
 
 
+@pytest.mark.slow
 def test_stdin_goes_on_from_a_checkpoint_that_was_named(tmp_path: Path) -> None:
     """Fed the same from its beginning, it passes over what was answered for."""
     kept = tmp_path / "kept"
@@ -487,6 +493,7 @@ def test_the_key_is_revoked_in_the_middle(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_the_server_is_not_there(tmp_path: Path) -> None:
     """It is tried again until --give-up-after, then the status is 5; when it comes back in time all is well."""
     file = write(tmp_path / "a.ndjson", events(10))
@@ -525,6 +532,7 @@ def interrupted(sandbox: Sandbox, file: Path, *arguments: str) -> subprocess.Pop
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """It stops reading, delivers what was read, and says how to go on; --resume sends exactly the rest."""
@@ -551,6 +559,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
         assert sandbox.summary()["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_interrupted_twice(tmp_path: Path) -> None:
     """The second Ctrl-C stops at once; rows without an answer are told of, and sent again with the same ids."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -573,6 +582,7 @@ def test_interrupted_twice(tmp_path: Path) -> None:
         assert numbers(sandbox) == list(range(3000))
 
 
+@pytest.mark.slow
 def test_a_silent_pipe_can_be_interrupted() -> None:
     """Waiting for stdin does not hold up the end."""
     with serve() as sandbox, popen("import", "-", **keys(sandbox)) as process:
@@ -582,6 +592,7 @@ def test_a_silent_pipe_can_be_interrupted() -> None:
         assert process.wait(timeout=5) == 130
 
 
+@pytest.mark.slow
 def test_resume_refuses_what_is_not_the_same(tmp_path: Path) -> None:
     """A changed beginning, other options, another server: status 2, and the checkpoint stays; --restart begins anew."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -640,6 +651,7 @@ def test_resume_with_several_files_and_rejects(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.smckpt"))
 
 
+@pytest.mark.slow
 def test_a_zipped_file_that_breaks_off(tmp_path: Path) -> None:
     """What can be read arrives, the status is 1, and with the whole file --resume goes on."""
     whole = write(
@@ -660,6 +672,7 @@ def test_a_zipped_file_that_breaks_off(tmp_path: Path) -> None:
         assert numbers(sandbox) == list(range(9000))
 
 
+@pytest.mark.slow
 def test_how_it_is_getting_on(tmp_path: Path) -> None:
     """SIGUSR1 is answered by a line on stderr; --quiet says nothing else; the rows per second are held."""
     file = write(tmp_path / "a.ndjson", events(400))

@@ -15,6 +15,8 @@ import pytest
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.support.cli_process import end, environment, start
 
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+
 ROWS = 4000
 # Each is a row that no server would take, so that rejected rows are counted through all kills too.
 BAD = range(100, ROWS, 997)

@@ -50,7 +50,9 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                self.concurrency[partition_of(str(contact), len(self.concurrency))].append((self.number, f"id-{self.number}"))
+                self.concurrency[partition_of(str(contact), len(self.concurrency))].append(
+                    (self.number, f"id-{self.number}")
+                )
 
     def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
         taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
@@ -88,6 +90,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps, st.integers(1, 4))
 @settings(max_examples=150)
 def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int) -> None:

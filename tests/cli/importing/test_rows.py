@@ -229,6 +229,7 @@ def test_several_gzip_members_and_padding(tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.slow
 def test_what_was_packed_extremely_well_is_unzipped_in_parts(tmp_path: Path) -> None:
     """A hundred megabytes of nothing never are in memory at once."""
     path = tmp_path / "x.gz"

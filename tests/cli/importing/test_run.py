@@ -91,6 +91,7 @@ async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(Late.numbers) == list(range(10_000))
 
 
+@pytest.mark.slow
 async def test_the_reader_waits_for_the_first_row_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

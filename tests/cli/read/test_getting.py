@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from salesmachine_async.sandbox import Sandbox
 from tests.cli.conftest import TOKEN
 from tests.support.cli_inside import invoke
@@ -22,6 +24,7 @@ def fill(sandbox: Sandbox) -> None:
     sandbox.replay(map(json.dumps, lines), TOKEN)
 
 
+@pytest.mark.slow
 async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """In a pipe one line of JSON, whole as the API gives it."""
     fill(sandbox)
@@ -56,6 +59,7 @@ async def test_not_there(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert (await invoke("delete", "user", "c1", "--yes", **keys)).status == 2
 
 
+@pytest.mark.slow
 async def test_delete_without_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A script is never asked: without --yes status 2, with it the contact is gone."""
     fill(sandbox)
@@ -68,6 +72,7 @@ async def test_delete_without_a_terminal(sandbox: Sandbox, keys: dict[str, str])
     assert (await invoke("list", "contacts", **keys)).out == ""
 
 
+@pytest.mark.slow
 async def test_delete_asks(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """On a terminal it asks, with the host; no is status 1 and deletes nothing, yes deletes."""
     fill(sandbox)

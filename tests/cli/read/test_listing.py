@@ -21,6 +21,7 @@ def fill(sandbox: Sandbox, count: int, **params: object) -> None:
     sandbox.replay([json.dumps(line) for line in lines], TOKEN)
 
 
+@pytest.mark.slow
 async def test_piped(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """In a pipe: one JSON object a line, whole as the API gives it, page after page."""
     fill(sandbox, 230, email="a@b.c")
@@ -31,6 +32,7 @@ async def test_piped(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert rows[0]["data"] == {"email": "a@b.c"}
 
 
+@pytest.mark.slow
 async def test_the_reader_leaves(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """`| head -1` ends it quietly, with status 0, long before the list does."""
     fill(sandbox, 2000, text="x" * 300)
@@ -118,6 +120,7 @@ async def test_nobody_there(keys: dict[str, str]) -> None:
     assert ended.out == ""
 
 
+@pytest.mark.slow
 async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A server that hangs is given up after --timeout, repetitions included."""
     sandbox.faults([Fault(latency=20, times=None)])
@@ -133,6 +136,7 @@ async def test_how_the_token_travels(sandbox: Sandbox, keys: dict[str, str]) -> 
     assert ended.status == 2
 
 
+@pytest.mark.slow
 async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A table as wide as the terminal; hostile values cannot steer it; one header for all pages."""
     fill(sandbox, 150, email="elon@teslamotors.com", name=HOSTILE)
@@ -151,6 +155,7 @@ async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert "\\x1b" in plain
 
 
+@pytest.mark.slow
 async def test_nothing_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """An empty list is said to be one; NO_COLOR is followed."""
     assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "There are no notes like that.\n")
@@ -165,6 +170,7 @@ async def test_json_cannot_steer_a_terminal(sandbox: Sandbox, keys: dict[str, st
     assert "é日本" in ended.out
 
 
+@pytest.mark.slow
 async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Ctrl-C in a terminal: status 130, no traceback."""
     fill(sandbox, 200)

@@ -11,6 +11,7 @@ from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 
 
+@pytest.mark.slow
 async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """The body goes to stdout; the query may be in the path or in --param."""
     ended = await run("request", "get", "/v2/Users?limit=1", "--param", "order=asc", **keys)

@@ -15,6 +15,8 @@ from salesmachine_async.sandbox import RateLimit
 from tests.support.cli_inside import invoke, invoke_here
 from tests.support.cli_process import end, run, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_json(number: signal.Signals) -> None:

@@ -1,6 +1,5 @@
 """`salesmachine sandbox exec`."""
 
-import asyncio
 import json
 import os
 import signal
@@ -12,24 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli_inside import invoke, invoke_here
-from tests.support.cli_process import end, run, start
-from tests.support.terminals import in_terminal
+from tests.support.cli_process import run, start
+
+pytestmark = pytest.mark.slow
 
 ENVIRONMENT = ("SALESMACHINE_API_URL", "SALESMACHINE_API_TOKEN", "SALESMACHINE_API_SECRET", "SALESMACHINE_ACCESS_TOKEN")
-
-# Says which signals reach it, and ends at "q" or after a while.
-LISTENER = """
-import os, signal, sys, time
-def say(number, frame):
-    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print is not re-entrant
-for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(each, say)
-os.write(1, b"ready %d\\n" % os.getppid())
-end = time.monotonic() + 20
-while time.monotonic() < end and not os.path.exists(sys.argv[1]):
-    time.sleep(0.01)
-sys.exit(7)
-"""
 
 
 def script(code: str, *arguments: str) -> tuple[str, ...]:
@@ -74,43 +60,6 @@ def test_no_such_command(tmp_path: Path) -> None:
     ended = invoke_here("sandbox", "exec", "-q", str(tmp_path))
     assert ended.status == 126
     assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_signals_are_handed_on(tmp_path: Path, number: signal.Signals) -> None:
-    """A signal to us reaches the command, once; we wait for how it ends, and give its status."""
-    done = tmp_path / "done"
-    process = await start("sandbox", "exec", "--quiet", *script(LISTENER, str(done)))
-    assert process.stdout is not None
-    assert (await process.stdout.readline()).decode() == f"ready {process.pid}\n"
-    process.send_signal(number)
-    assert (await process.stdout.readline()).decode() == f"{number.name}\n"
-    await asyncio.sleep(0.1)
-    done.touch()
-    assert await end(process) == (7, "", "")
-
-
-async def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
-    """A terminal's Ctrl-C reaches the command once, and does not end us before it."""
-    done = tmp_path / "done"
-    code = LISTENER.replace(
-        "    os.write(1, sig", f"    open({str(done)!r}, 'w')\n    time.sleep(0.3)\n    os.write(1, sig"
-    )
-    status, text = await in_terminal(
-        "sandbox", "exec", "--quiet", *script(code, str(done)), press=[("ready", "\x03")], extra={}
-    )
-    assert status == 7
-    assert text.count("SIGINT") == 1
-
-
-async def test_ctrl_c_is_not_handed_on_in_a_terminal(tmp_path: Path) -> None:
-    """The terminal has sent it to the command already: one that has left the terminal gets none from us."""
-    code = LISTENER.replace("+ 20", "+ 0.5").replace("import os,", "import os; os.setsid(); import")
-    status, text = await in_terminal(
-        "sandbox", "exec", "--quiet", *script(code, str(tmp_path / "done")), press=[("ready", "\x03")], extra={}
-    )
-    assert status == 7
-    assert "SIGINT" not in text
 
 
 async def test_grandchildren_do_not_hold_it_up() -> None:

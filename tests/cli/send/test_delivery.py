@@ -36,6 +36,7 @@ async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert sandbox.account("78910")["params"] == {"name": "Tesla Motors"}
 
 
+@pytest.mark.slow
 async def test_a_real_process(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Data on stdout, nothing on stderr, no ANSI in a pipe; params of stdin, a time and an id of one's own."""
     process = await start(
@@ -110,6 +111,7 @@ async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: i
     assert TOKEN not in ended.out + ended.err
 
 
+@pytest.mark.slow
 async def test_nobody_there() -> None:
     """Retries until --timeout, says so, then status 5 with the id to send the same message again."""
     url = "http://127.0.0.1:1"
@@ -143,6 +145,7 @@ async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert "no answer within 0.3 s" in ended.err
 
 
+@pytest.mark.slow
 async def test_trouble_that_passes(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Delivered at the third request: status 0, and how often it was tried."""
     sandbox.faults([Fault(status=500, times=2)])
@@ -152,6 +155,7 @@ async def test_trouble_that_passes(sandbox: Sandbox, keys: dict[str, str]) -> No
     assert ended.err == "the server answered 500; trying again ...\n"
 
 
+@pytest.mark.slow
 async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Ctrl-C: status 130 at once; that the message may have arrived is said. Nobody finds a key in `ps`."""
     sandbox.faults([Fault(latency=20)])

@@ -18,7 +18,7 @@ from tests.sandbox.conftest import TOKEN, Client
 from .conftest import WORKSPACE, Look
 from .hostile import TEXTS, params
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.one_python]
 
 COPY = "copy"
 

@@ -13,7 +13,7 @@ from tests.sandbox.conftest import TOKEN, Client
 
 from .conftest import WORKSPACE, Look, new_context
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.one_python]
 
 
 async def test_pause_and_resume(look: Look, client: Client) -> None:

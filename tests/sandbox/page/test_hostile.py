@@ -14,7 +14,7 @@ from tests.sandbox.conftest import Client
 from .conftest import Look, new_context
 from .hostile import LONG, MARKUP, SCRIPT, TEXTS, params
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.one_python]
 
 TOKEN = "<script>window.__hit=1</script>"
 

@@ -120,6 +120,7 @@ def test_the_document_holds_no_code() -> None:
     assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text) == []
 
 
+@pytest.mark.slow
 async def test_the_page_ships(tmp_path: Path) -> None:
     """All files are in the wheel and in the sdist."""
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]

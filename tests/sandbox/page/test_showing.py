@@ -13,7 +13,7 @@ from tests.sandbox.conftest import TOKEN, Client
 
 from .conftest import WORKSPACE, Look
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.one_python]
 
 
 def lines(count: int) -> Any:

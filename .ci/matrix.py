@@ -1,15 +1,18 @@
 """
-Runs the integrations' tests with several releases of each framework: ``make test-matrix``.
+Runs tests with other releases of the dependencies and frameworks: ``make test-matrix``.
 
-Each release gets a virtual environment in .venv-matrix/, which is kept. Names given on the command line choose:
-``python tests/matrix.py fastapi-0.137.0 django-4.2``.
+Each row gets a virtual environment in .venv-matrix/, which is kept. Names on the command line choose rows:
+``python .ci/matrix.py oldest django-newest``.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
+import tomllib
 import venv
 from pathlib import Path
 from typing import Final
@@ -17,10 +20,27 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 HOME: Final = ROOT / ".venv-matrix"
 
-# What the tests themselves need; warnings are errors, so releases must agree with each other: no upper bounds here.
-TOOLS: Final = ("pytest>=9,<10", "pytest-asyncio>=1.3,<2", "pytest-timeout", "hypothesis", "aioresponses==0.7.9")
-SERVERS: Final = ("uvicorn", "websockets")
 
+def lowest(requirement: str) -> str:
+    """Pin a requirement such as ``anyio>=4.8`` to its lower bound."""
+    name, version = re.findall(r"^([\w-]+)>=([\d.]+)", requirement)[0]
+    return f"{name}=={version}"
+
+
+def name(requirement: str) -> str:
+    """Return the name of a required distribution."""
+    return re.split(r"[<>=]", requirement)[0]
+
+
+DEPENDENCIES: Final[list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+
+# What the tests themselves need; warnings are errors, so releases must agree with each other: no upper bounds here.
+TOOLS: Final = (
+    *("pytest>=9,<10", "pytest-asyncio>=1.3,<2", "pytest-timeout", "coverage", "hypothesis", "aioresponses==0.7.9"),
+    *("trustme", "attrs", "pydantic", "uvicorn", "websockets"),
+)
+
+CORE: Final = ("tests/_core", "tests/_http", "tests/_delivery")
 FASTAPI: Final = ("tests/integrations/test_fastapi.py", "tests/examples/test_fastapi_app.py")
 STARLETTE: Final = (
     "tests/integrations/test_starlette.py",
@@ -30,11 +50,19 @@ STARLETTE: Final = (
 )
 LITESTAR: Final = ("tests/integrations/test_litestar.py", "tests/examples/test_web_apps.py", "-k", "litestar")
 DJANGO: Final = ("tests/integrations/test_django.py", "tests/examples/test_web_apps.py", "-k", "django")
-AIOHTTP: Final = ("tests/integrations/test_aiohttp.py", "tests/examples/test_web_apps.py", "-k", "aiohttp")
+AIOHTTP: Final = (
+    "tests/_delivery",
+    "tests/integrations/test_aiohttp.py",
+    "tests/examples/test_web_apps.py",
+    "-k",
+    "_delivery or aiohttp",
+)
 ASGI: Final = tuple(f"tests/integrations/test_asgi_{name}.py" for name in ("messages", "life", "rules", "hostile"))
 
-# By name: what is installed, what is run. Beside each old release stands why.
+# By name: what is installed, what is run. A comment says why an old release is there.
 MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "oldest": (tuple(map(lowest, DEPENDENCIES)), CORE),  # all lower bounds of pyproject.toml at once
+    "newest": (tuple(map(name, DEPENDENCIES)), CORE),
     # 0.137 put routers without a path among the routes, which broke every tool that walked them.
     "fastapi-0.136.3": (("fastapi==0.136.3",), FASTAPI),
     "fastapi-0.137.0": (("fastapi==0.137.0",), FASTAPI),
@@ -57,27 +85,15 @@ MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 
 
-def run(name: str) -> bool:
+def run(row: str) -> bool:
     """Install one environment and run its tests; returns whether they passed."""
-    packages, tests = MATRIX[name]
-    home = HOME / name
+    packages, tests = MATRIX[row]
+    home = HOME / row
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-    install = (
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--upgrade",
-        "-e",
-        str(ROOT),
-        *TOOLS,
-        *SERVERS,
-        *packages,
-    )
-    if subprocess.run(install, cwd=ROOT, check=False).returncode:
+    install = (str(python), "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy=eager")
+    if subprocess.run((*install, "-e", str(ROOT), *TOOLS, *packages), cwd=ROOT, check=False).returncode:
         return False
     # Not the repository's coverage, nor its plug-ins: these environments have only what they need.
     test = (str(python), "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *tests)
@@ -90,15 +106,21 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(names: list[str]) -> int:
-    """Run the named environments, or all; returns the exit status."""
+def main(rows: list[str]) -> int:
+    """Run the named rows, or all; returns the exit status."""
+    unknown = [row for row in rows if row not in MATRIX]
+    if unknown:
+        say(f"matrix: there is no row {', '.join(unknown)}; the rows are {', '.join(MATRIX)}")
+        return 2
     results: dict[str, bool] = {}
-    for name in names or MATRIX:
-        say(f"\n=== {name}")
-        results[name] = run(name)
+    for row in rows or MATRIX:
+        begun = time.monotonic()
+        say(f"\n--- {row}")
+        results[row] = run(row)
+        say(f"{'passed' if results[row] else 'FAILED'}  {row}, {time.monotonic() - begun:.0f} s")
     say("")
-    for name, passed in results.items():
-        say(f"{'passed' if passed else 'FAILED'}  {name}")
+    for row, passed in results.items():
+        say(f"{'passed' if passed else 'FAILED'}  {row}")
     say(f"{sum(results.values())} passed, {len(results) - sum(results.values())} failed")
     return 0 if all(results.values()) else 1
 
