@@ -54,6 +54,9 @@ class Options(TypedDict, total=False):
     timeouts: Timeouts
     concurrency: int
     on_invalid: Invalid
+    params: Mapping[str, Any] | None
+    enabled: bool | None
+    debug: bool | None
     on_delivered: Callable[[Delivery], None] | None
     on_lost: Callable[[Loss], None] | None
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None

@@ -793,11 +793,12 @@ async def test_a_batch_in_flight_is_known_wherever_its_lane_is_broken_off(monkey
     assert [message["params"]["n"] for message in carrier.delivered] == list(range(5))
 
 
-async def test_displaced_messages_that_nobody_was_told_of_are_told_at_the_end() -> None:
-    """A call that displaced them and was broken off before the hook ran."""
+async def test_displaced_messages_that_no_hook_has_seen_are_reported_at_the_end() -> None:
+    """A signal handler that raised between the loss and the hook does not hide it."""
     losses: list[Loss] = []
     limits = QueueLimits(max_messages=2, overflow=Overflow.DROP_OLDEST)
     async with Agent(transport=Carrier(), queue=limits, on_lost=losses.append) as agent:
-        for _ in range(3):
-            agent._add("1", b'{"n":1}\n')  # without what follows it
+        for number in range(3):
+            agent.track("u", str(number))
+        agent._accumulator.displace()  # without the report that follows it
     assert [(loss.reason, loss.count) for loss in losses] == [(LossReason.QUEUE_FULL, 1)]

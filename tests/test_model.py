@@ -105,7 +105,8 @@ class Life(RuleBasedStateMachine):
             on_lost=self.lost,
             on_delivered=lambda delivery: self.told_delivered.extend(m["messageId"] for m in delivery.messages),
         )
-        self.limit = limit
+        # Under DROP_OLDEST the loop displaces when it runs: until then there may be a batch more in each partition.
+        self.limit = limit + (concurrency * min(batch, limit) if overflow is Overflow.DROP_OLDEST else 0)
 
     def lost(self, loss: Loss) -> None:
         for message in loss.messages:

@@ -55,6 +55,7 @@ def test_the_linger_begins_with_the_first_message() -> None:
             agent.track(other, "2")
             await asyncio.sleep(6)
             agent.track(other, "3")
+            await asyncio.sleep(0)
             assert sum(agent.stats().lost.values()) == 1
             await asyncio.sleep(10)
             assert [time - began for time, _, messages in carrier.attempts if messages[0]["contact_uid"] == other] == [

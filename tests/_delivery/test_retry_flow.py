@@ -565,6 +565,7 @@ def test_flush_ends_when_everything_under_it_was_displaced() -> None:
         await asyncio.sleep(1)
         for number in range(8):
             agent.track("u", f"new{number}")
+            await asyncio.sleep(0.001)
         report = None
         async with asyncio.timeout(1000):
             while not flush.done() and agent.stats().in_flight == 1:

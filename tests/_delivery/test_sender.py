@@ -192,7 +192,7 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
     """In the agent's own thread too, where every other exception is the transport's own."""
 
     async def close_one() -> None:
-        sending = send_guarded(Hanging(), Batch(b"{}", 0), RateLimitedLogger())
+        sending = send_guarded(Hanging(), Batch(b"[{}]", 1), RateLimitedLogger())
         sending.send(None)
         sending.close()
 

@@ -50,9 +50,8 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                self.concurrency[partition_of(str(contact), len(self.concurrency))].append(
-                    (self.number, f"id-{self.number}")
-                )
+                partition = partition_of(str(contact), len(self.concurrency))
+                self.concurrency[partition].append((self.number, f"id-{self.number}"))
 
     def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
         taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
