@@ -246,7 +246,7 @@ class Accumulator:
         if self._limits.overflow is not Overflow.DROP_OLDEST or min(self._room()) >= 0:
             return False
         for partition in self.partitions:
-            self.seal(partition)
+            self.collect(partition)
         lost = False
         while min(room := self._room()) < 0 and (oldest := self._with_oldest_sealed()) is not None:
             self._lose_oldest(oldest, _covering(oldest.sealed[0], *room), LossReason.QUEUE_FULL)
@@ -255,8 +255,6 @@ class Accumulator:
 
     def abandon(self, reason: LossReason) -> None:
         """Lose everything that is queued, oldest first; it is in `displaced`."""
-        for partition in self.partitions:
-            self.seal(partition)
         while (oldest := self._with_oldest_sealed()) is not None:
             self._lose_oldest(oldest, oldest.sealed[0].count, reason)
 
@@ -471,6 +469,10 @@ class Accumulator:
         )
 
     def _with_oldest_sealed(self) -> Partition | None:
+        """Return the partition whose first sealed batch is the oldest; where none is sealed, seal the open ones first."""
+        if not any(partition.sealed for partition in self.partitions):
+            for partition in self.partitions:
+                self.seal(partition)
         return min(
             (partition for partition in self.partitions if partition.sealed),
             key=lambda partition: partition.sealed[0].number,

@@ -337,6 +337,8 @@ class Flusher:
                 self._hooks.lost(reason, self.traffic.last_error if reason is LossReason.CLOSED else None, batches)
         finally:
             self._accumulator.reporting_thread = 0
+        for sender in self._senders:
+            sender.wake()  # to make room, the open batch of any partition may have been sealed
         self._progress()
 
     # The end.

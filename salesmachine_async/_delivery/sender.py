@@ -137,6 +137,11 @@ class Sender:
             asyncio.get_running_loop().call_soon(self.look)
             raise
 
+    def wake(self) -> None:
+        """Let the task run if there is something to take."""
+        if self.partition.sealed or self.partition.due:
+            self._ready.set()
+
     def end_linger(self) -> None:
         """Let everything that was accepted before be sent now, before its batch is full."""
         self._linger_over = True
@@ -182,8 +187,7 @@ class Sender:
             if self._linger_timer is None:
                 self._start_linger_timer()
             around.accumulator.quieten(partition)
-        if partition.sealed or partition.due:
-            self._ready.set()
+        self.wake()
         if around.accumulator.displace():
             around.on_displaced()
 
