@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import orjson
 
 from salesmachine_async._core.jsonable import Cleaner, own_dict, raise_invalid, stored
-from salesmachine_async._core.simplify import real, without_surrogates
+from salesmachine_async._core.simplify import name_of, real, without_surrogates
 from salesmachine_async._core.uid import check_uids
 from salesmachine_async.errors import InvalidMessage
 
@@ -273,7 +273,7 @@ class Encoder:
         except Exception as exc:  # noqa: BLE001 (the mapping is the user's own code)
             self._on_problem("params", f"could not be read ({type(exc).__name__})")
             return {}
-        self._on_problem("params", f"must be a mapping, not {type(params).__qualname__}")
+        self._on_problem("params", f"must be a mapping, not {name_of(params)}")
         return {}
 
     def _created_at(self, created_at: Any) -> str:
@@ -284,7 +284,7 @@ class Encoder:
             except Exception as exc:  # noqa: BLE001 (tzinfo is the user's own code; the year may leave 1..9999)
                 self._on_problem("created_at", f"is no moment in UTC ({type(exc).__name__})")
         elif created_at is not None:
-            self._on_problem("created_at", f"must be a datetime, not {type(created_at).__qualname__}")
+            self._on_problem("created_at", f"must be a datetime, not {name_of(created_at)}")
         return self._now()
 
     def _message_id(self, message_id: Any) -> str:
@@ -294,7 +294,7 @@ class Encoder:
                 return text
             self._on_problem("message_id", "must not be empty" if not text else "must be valid Unicode")
         elif message_id is not None:
-            self._on_problem("message_id", f"must be a non-empty str, not {type(message_id).__qualname__}")
+            self._on_problem("message_id", f"must be a non-empty str, not {name_of(message_id)}")
         while True:
             head, next_number = self._ids
             try:
@@ -328,8 +328,8 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
         InvalidMessage: *changed* is not a message.
     """
     if not issubclass(type(changed), dict):
-        raise InvalidMessage("message", f"must be a dict or None, not {type(changed).__qualname__}")
-    revised = stored(cast("dict[str, Any]", changed))
+        raise InvalidMessage("message", f"must be a dict or None, not {name_of(changed)}")
+    revised = _read("message", changed)
     result = {
         **message,
         **(check_uids({name: revised.get(name) for name in UIDS if name in message}, raise_invalid) or {}),
@@ -337,9 +337,17 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
     if "params" in message:
         params = revised.get("params", {})
         if not issubclass(type(params), dict):
-            raise InvalidMessage("params", f"must be a dict, not {type(params).__qualname__}")
-        result["params"] = stored(params)
+            raise InvalidMessage("params", f"must be a dict, not {name_of(params)}")
+        result["params"] = _read("params", params)
     return result
+
+
+def _read(path: str, mapping: Any) -> dict[Any, Any]:
+    """Copy a dict of the user's own kind."""
+    try:
+        return stored(mapping)
+    except Exception as exc:  # noqa: BLE001 (its keys are the user's own code)
+        raise InvalidMessage(path, f"could not be read ({type(exc).__name__})") from None
 
 
 def partition_key(message: dict[str, Any]) -> str:

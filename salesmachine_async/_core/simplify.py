@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from math import isfinite
 from pathlib import PurePath
@@ -21,7 +22,17 @@ from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-__all__ = ["LEAVES", "Unencodable", "is_json_int", "is_lazy_text", "name_of", "real", "simplify", "without_surrogates"]
+__all__ = [
+    "LEAVES",
+    "Unencodable",
+    "is_json_int",
+    "is_lazy_text",
+    "is_nothing",
+    "name_of",
+    "real",
+    "simplify",
+    "without_surrogates",
+]
 
 T = TypeVar("T")
 
@@ -87,6 +98,11 @@ def without_surrogates(text: str) -> str:
 def is_json_int(value: int) -> bool:
     """Return whether JSON readers keep *value* exact: a 64-bit integer, signed or not."""
     return _INT64_MIN <= value <= _UINT64_MAX
+
+
+def is_nothing(cls: type[Any]) -> bool:
+    """Return whether a class is that of ``attrs.NOTHING``: an Enum, whose value orjson writes like any other's."""
+    return _full_name(cls) == ("attr", "_Nothing")
 
 
 def is_lazy_text(cls: type[Any]) -> bool:
@@ -161,7 +177,7 @@ _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
     int: _int_or_text,
     dict: _own_dict,
     **dict.fromkeys((list, tuple, set, frozenset, deque, UserList), list),
-    **dict.fromkeys((UUID, PurePath, UserString), str),
+    **dict.fromkeys((UUID, Fraction, PurePath, UserString), str),
     **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network), str),
 }
 _LAZY: Final = frozenset({("django", "Promise")})
@@ -181,7 +197,6 @@ _BY_STR: Final = frozenset(
 # Stand-ins for "no value".
 _ABSENT: Final = frozenset(
     {
-        ("attr", "_Nothing"),
         ("dataclasses", "_MISSING_TYPE"),
         ("msgspec", "UnsetType"),
         ("pandas", "NAType"),

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-from salesmachine_async._core.simplify import is_lazy_text, name_of, simplify, without_surrogates
+from salesmachine_async._core.simplify import is_lazy_text, is_nothing, name_of, simplify, without_surrogates
 
 __all__ = ["check_uids"]
 
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     # By the type: proxies and mocks answer `isinstance` for another.
     cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(cls, Enum):
-        return None if issubclass(type(value.value), Enum) else _plain(value.value)
+        return None if is_nothing(cls) or issubclass(type(value.value), Enum) else _plain(value.value)
     if issubclass(cls, str):
         return str.__str__(value)
     if issubclass(cls, int):
