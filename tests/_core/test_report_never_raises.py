@@ -18,7 +18,7 @@ class Hostile(Mapping[str, Any]):
     def _raise(self, *_: object) -> Any:
         raise LookupError("SECRET")
 
-    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = __contains__ = __eq__ = __hash__ = _raise  # type: ignore[assignment]
+    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = __contains__ = __eq__ = __hash__ = _raise
     __repr__ = __str__ = _raise
 
 
@@ -28,7 +28,7 @@ class HostileDict(dict[str, Any]):
     def _raise(self, *_: object) -> Any:
         raise LookupError("SECRET")
 
-    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = copy = get = _raise  # type: ignore[assignment]
+    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = copy = get = _raise
 
 
 class Liar:

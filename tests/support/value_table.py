@@ -151,8 +151,11 @@ def _django() -> dict[str, Any]:
 
     if not settings.configured:
         settings.configure(USE_I18N=False)
-    choice: Any = TextChoices("Choice", {"YES": ("yes", gettext_lazy("Yes"))})
-    return {"gettext_lazy": gettext_lazy, "Choice": choice, "SafeString": SafeString}
+
+    class Choice(TextChoices):
+        YES = "yes", gettext_lazy("Yes")
+
+    return {"gettext_lazy": gettext_lazy, "Choice": Choice, "SafeString": SafeString}
 
 
 def _row() -> Any:
