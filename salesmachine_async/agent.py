@@ -141,9 +141,7 @@ class Agent:
             log=self._log,
         )
         strict = self._on_invalid is Invalid.RAISE
-        self._encoder = Encoder(
-            _new_prefix, time, _clock, os.getpid, raise_invalid if strict else self._invalid_values
-        )
+        self._encoder = Encoder(_new_prefix, time, _clock, os.getpid, raise_invalid if strict else self._invalid_values)
         # The first step of a call. A message that has to be seen before it is queued takes the slow way.
         self._encode_event: Callable[[Any, Any, Any], bytes | None] = self._encoder.event
         self._encode_record: Callable[[str, str, Any, Any], bytes | None] = self._encoder.record

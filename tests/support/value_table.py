@@ -4,6 +4,8 @@ The values that applications pass, and what goes on the wire for each: as data.
 The rows drive the tests, and `docs/values.md` is printed from them: ``python -m tests.support.value_table``.
 """
 
+# ruff: noqa: F401 (the sources of the rows use these names)
+
 from __future__ import annotations
 
 import dataclasses
@@ -331,8 +333,8 @@ class, a msgspec struct or a pydantic model. This page is printed from the table
 * Enum members are their value. Naive datetimes are UTC. Durations are seconds. Decimals are text, because a float would
   round money. Bytes are text if they are UTF-8, else base64. Integers beyond 64 bits are text.
 * Models are objects of their public fields; names with a leading underscore are left out. pydantic's serialisers,
-  aliases excepted, and its excluded fields are respected; a dataclass inside of a pydantic model is written by pydantic,
-  private fields included.
+  aliases excepted, and its excluded fields are respected; a dataclass inside of a pydantic model is written by
+  pydantic, private fields included.
 * Values are nested at most 200 levels deep. A container that holds itself is refused.
 * Two keys that become the same text are refused. A key is the text of the scalar that it would be as a value.
 * A uid is a non-empty text or an integer; an Enum member, a UUID, an integer of numpy and a lazy text of Django are
