@@ -39,6 +39,9 @@ MAX_CONCURRENCY = 256
 # Seconds: longer waits than thirty years are barrier to that, as not every event loop can count to infinity.
 FOREVER = 1e9
 
+# The real clock, should a test have put an unusable one in its place.
+_clock = time.time
+
 # Those that were not collected yet, for the end of a fork and of the interpreter.
 _agents: WeakSet[Agent] = WeakSet()
 
@@ -138,7 +141,7 @@ class Agent:
             log=self._log,
         )
         strict = self._on_invalid is Invalid.RAISE
-        self._encoder = Encoder(str(uuid.uuid4())[:24], time.time, raise_invalid if strict else self._invalid_values)
+        self._encoder = Encoder(_new_prefix, time, _clock, os.getpid, raise_invalid if strict else self._invalid_values)
         # The first step of a call. A message that has to be seen before it is queued takes the slow way.
         self._encode_event: Callable[[Any, Any, Any], bytes | None] = self._encoder.event
         self._encode_record: Callable[[str, str, Any, Any], bytes | None] = self._encoder.record
@@ -564,6 +567,11 @@ class Agent:
 # What forked children have inherited, kept unused for as long as they live: to collect it would close the parent's
 # connections.
 _inherited: list[object] = []
+
+
+def _new_prefix() -> str:
+    """Return the beginning of the ids of an agent in this process."""
+    return str(uuid.uuid4())[:24]
 
 
 def _no_fast_way(*_: object) -> None:

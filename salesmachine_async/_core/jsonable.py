@@ -1,79 +1,83 @@
 """
-The slow path of odd values: what JSON cannot hold becomes something it can, or is named by its path.
+Values become plain: exact str, int, float, bool, None, dict and list, which nothing but the encoder holds.
 
-`simplify` turns one odd value into a plain one; orjson calls it for every value that it does not know, so
-that most odd values stay on the fast path. `Cleaner` walks a whole structure instead, for what orjson has no
-hook for: non-string keys, integers beyond 64 bits, lone surrogates, depth and cycles. Both give the same
-result for the same value.
+`own_dict` is the fast walk, for values that all have a JSON form; it raises at the first that has none. `Cleaner` is
+the thorough one, for what orjson refuses as well: keys that are not text, integers beyond 64 bits, lone surrogates,
+depth and cycles. It names each problem by its path. Both give the same result for the same value.
+
+orjson sees nothing else. A Fragment, which it would copy out unchecked, is a value without a JSON form like any other;
+and no Python code runs during its work, in whose middle another thread could change what it reads.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from base64 import b64encode
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Set
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
+from collections.abc import Callable
 from math import isfinite
-from pathlib import PurePath
 from types import NoneType
 from typing import Any, Final, cast
-from uuid import UUID
 
 import orjson
 
+from salesmachine_async._core.simplify import (
+    LEAVES,
+    Unencodable,
+    is_json_int,
+    name_of,
+    simplify,
+    without_surrogates,
+)
 from salesmachine_async.errors import InvalidMessage
+
+__all__ = ["MAX_DEPTH", "Cleaner", "key_in_path", "key_text", "own_dict", "raise_invalid", "stored"]
 
 # Below orjson's own limit of 254 levels, less the levels of the message around the params.
 MAX_DEPTH: Final = 200
 # A key is quoted in an error only this far: it may hold anything.
 MAX_KEY_IN_PATH: Final = 40
 
-_INT64_MIN: Final = -(2**63)
-_UINT64_MAX: Final = 2**64 - 1
-_MINUTE: Final = timedelta(minutes=1)
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 # What is written as it is; `type(value) in` is exact, so subclasses take the longer way.
 _ATOMS: Final = frozenset({bool, float, NoneType})
+# Simplifying a key ends here: an Enum of an Enum of a numpy integer is three steps.
+MAX_STEPS: Final = 8
+_NO_KEYS: Final = frozenset({dict, list, tuple, float, NoneType})
 
 
-class Unencodable(TypeError):
-    """A value has no JSON form. A TypeError, because that is what orjson expects of its hook."""
-
-
-def simplify(value: Any) -> Any:
+def own_dict(source: dict[Any, Any], depth: int) -> dict[Any, Any]:
     """
-    Turn one value that orjson does not know into one that it does.
-
-    The result may hold odd values itself; orjson hands those in again.
+    Return a plain copy of an exact dict, down to its last value.
 
     Raises:
-        Unencodable: The value has no JSON form. Its ``repr`` is never used: it could leak or fail.
+        Unencodable: A value has no JSON form, or is nested too deeply.
+        Exception: Code of the user's, run to convert a value, raised it.
     """
-    if isinstance(value, Enum):  # first: a str or int mixed in would hide it
-        return value.value
-    for cls in type(value).__mro__:
-        convert = _BY_TYPE.get(cls)
-        if convert is not None:
-            return convert(value)
-    return _by_shape(value)
+    # The copy comes first: whatever another thread does to the source, the copy is what is checked, and what is sent.
+    own = source.copy()
+    for key, value in own.items():
+        if type(value) not in LEAVES:
+            own[key] = _own(value, depth + 1)
+    return own
 
 
-def without_surrogates(text: str) -> str:
-    """
-    Return *text* as an exact `str` of valid Unicode: a surrogate pair is joined, a lone one is U+FFFD.
+def _own(value: Any, depth: int) -> Any:
+    if depth >= MAX_DEPTH:
+        raise Unencodable(f"is nested deeper than {MAX_DEPTH} levels")
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if cls is dict:
+        return own_dict(value, depth)
+    if cls is list or cls is tuple:
+        return [item if type(item) in LEAVES else _own(item, depth + 1) for item in tuple(value)]
+    plain = simplify(value)
+    return plain if type(plain) in LEAVES else _own(plain, depth + 1)
 
-    The round trip through UTF-16 is what joins the halves of a pair.
-    """
-    text = str.__str__(text)  # a subclass may lie
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+
+def stored(params: dict[Any, Any]) -> dict[Any, Any]:
+    """Copy the content of a dict past the methods of its class, which may answer otherwise, or raise."""
+    if type(params) is dict:
+        return params.copy()
+    items: Any = dict.items(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return dict(items)
 
 
 class Cleaner:
@@ -100,7 +104,7 @@ class Cleaner:
         if cls is str:
             return without_surrogates(value)
         if cls is int:
-            return value if _INT64_MIN <= value <= _UINT64_MAX else self._guarded(str, value, path)
+            return value if is_json_int(value) else self._guarded(str, value, path)
         if depth >= MAX_DEPTH:
             return self._problem(path, f"is nested deeper than {MAX_DEPTH} levels")
         if id(value) in self._ancestors:
@@ -124,7 +128,7 @@ class Cleaner:
 
     def _mapping(self, mapping: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        # A copy of the items first: another thread may change the mapping meanwhile.
+        # A copy of the items first: another thread may change the mapping.
         for key, item in tuple(mapping.items()):
             place = path + key_in_path(key)
             name = self._guarded(key_text, key, place)
@@ -143,8 +147,8 @@ class Cleaner:
         except Unencodable as exc:
             return self._problem(path, str(exc))
         except Exception as exc:  # noqa: BLE001
-            # Only the type is told: the text of a foreign exception may quote the value.
-            return self._problem(path, f"{_name(value)} could not be converted ({type(exc).__name__})")
+            # Only the type is named: the text of a foreign exception may quote the value.
+            return self._problem(path, f"{name_of(value)} could not be converted ({type(exc).__name__})")
 
     def _problem(self, path: str, problem: str) -> None:
         self._on_problem(path, problem)
@@ -157,130 +161,34 @@ def raise_invalid(path: str, problem: str) -> None:
 
 def key_text(key: Any) -> str:
     """
-    Return the JSON key for a mapping's *key*, as ``OPT_NON_STR_KEYS`` of orjson writes it, and for a few more types.
+    Return the JSON key for a mapping's *key*: the text of the value that it would be, if that is no container.
 
     Raises:
         Unencodable: The key has no obvious text.
     """
-    if isinstance(key, Enum):
-        return key_text(key.value)
-    if issubclass(type(key), str):  # by its type: proxies and mocks answer `isinstance` for another
-        return without_surrogates(key)
-    if isinstance(key, float):
-        if isfinite(key):
-            return float.__repr__(key)
-    elif key is None or isinstance(key, bool):
-        return orjson.dumps(key).decode()
-    elif isinstance(key, int):
-        return int.__repr__(key)
-    elif isinstance(key, _TEXT_KEYS):
-        return str(_plain_text(key))
-    raise Unencodable(f"a key of type {_name(key)} has no JSON form")
+    plain = key
+    for _ in range(MAX_STEPS):
+        cls: Any = type(plain)  # pyright: ignore[reportUnknownVariableType]
+        if cls is str:
+            return without_surrogates(plain)
+        if cls is int or (cls is float and isfinite(plain)):
+            return repr(plain)
+        if cls is bool or plain is key is None:
+            return orjson.dumps(plain).decode()
+        if cls in _NO_KEYS:
+            break
+        try:
+            plain = simplify(plain)
+        except Unencodable:
+            break
+    raise Unencodable(f"a key of type {name_of(key)} has no JSON form")
 
 
 def key_in_path(key: object) -> str:
-    """Return how *key* is shown in a path: ``.name``, or quoted, escaped and barrier short when it is no plain word."""
+    """Return how *key* is shown in a path: ``.name``, or quoted, escaped and cut short when it is no plain word."""
     if not issubclass(type(key), str):
-        return f"[<{_name(key)}>]"
+        return f"[<{name_of(key)}>]"
     text = str.__str__(cast("str", key))  # a subclass may lie
     if _PLAIN_KEY.match(text) and len(text) <= MAX_KEY_IN_PATH:
         return "." + text
     return f"[{text[:MAX_KEY_IN_PATH]!a}{'…' if len(text) > MAX_KEY_IN_PATH else ''}]"
-
-
-def _name(value: object) -> str:
-    return type(value).__qualname__
-
-
-def _text_of_bytes(value: bytes | bytearray | memoryview) -> str:
-    raw = bytes(value)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return b64encode(raw).decode("ascii")
-
-
-def _text_of_datetime(value: datetime) -> str | None:
-    # pandas' NaT is a datetime that differs from itself.
-    if value != value:  # noqa: PLR0124
-        return None
-    offset = value.utcoffset()
-    if offset is None:
-        return value.isoformat() + "Z"
-    if offset % _MINUTE:  # RFC 3339 has no offsets with seconds
-        value = value.astimezone(UTC)
-    return value.isoformat().replace("+00:00", "Z")
-
-
-def _number_or_null(value: Decimal) -> str | None:
-    return str(value) if value.is_finite() else None
-
-
-def _int_or_text(value: int) -> int | str:
-    plain = int(value)
-    return plain if _INT64_MIN <= plain <= _UINT64_MAX else str(plain)
-
-
-def _own_dict(value: dict[Any, Any]) -> dict[Any, Any]:
-    return dict(value)
-
-
-# One entry per family; the nearest along the method resolution order wins.
-_BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
-    Decimal: _number_or_null,  # exact, as text: a float would round money
-    UUID: str,
-    datetime: _text_of_datetime,
-    date: date.isoformat,
-    time: time.isoformat,
-    timedelta: timedelta.total_seconds,  # a number of seconds
-    bytes: _text_of_bytes,  # its text if it is UTF-8, else base64
-    bytearray: _text_of_bytes,
-    memoryview: _text_of_bytes,
-    PurePath: str,
-    set: list,
-    frozenset: list,
-    deque: list,
-    tuple: list,
-    list: list,
-    dict: _own_dict,
-    str: without_surrogates,
-    float: float,
-    int: _int_or_text,
-}
-_TEXT_KEYS: Final = (Decimal, UUID, date, time, bytes, bytearray, PurePath)
-
-
-def _plain_text(key: Any) -> str:
-    text = simplify(key)
-    if not isinstance(text, str):
-        raise Unencodable(f"a key of type {_name(key)} has no JSON form")
-    return without_surrogates(text)
-
-
-def _by_shape(value: Any) -> Any:
-    """Recognise models by what they offer, so that no model library needs to be imported."""
-    if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if isinstance(value, Set):
-        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, type):
-        raise Unencodable(f"a class ({value.__qualname__}) has no JSON form")
-    if dataclasses.is_dataclass(value):
-        return _fields(value, (field.name for field in dataclasses.fields(value)))
-    attrs_fields = getattr(cls, "__attrs_attrs__", None)
-    if attrs_fields is not None:
-        return _fields(value, (field.name for field in attrs_fields))
-    struct_fields = getattr(cls, "__struct_fields__", None)  # msgspec
-    if struct_fields is not None:
-        return _fields(value, struct_fields)
-    if callable(getattr(cls, "model_dump", None)):  # pydantic: its own serialisers know best
-        return value.model_dump(mode="json")
-    if callable(getattr(cls, "tolist", None)):  # numpy arrays and scalars
-        return value.tolist()
-    raise Unencodable(f"a value of type {_name(value)} has no JSON form")
-
-
-def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    # A leading underscore means private, as in orjson's own handling of dataclasses.
-    return {name: getattr(value, name) for name in names if not name.startswith("_")}

@@ -1,5 +1,5 @@
 """
-A call's arguments become one line of bytes.
+Encoding: the arguments of a call become one line of bytes.
 
 A line is the message's JSON object, without a newline at its end. orjson writes neither white space nor a raw
 newline inside an object, so lines can be joined by newlines, counted and cut apart without parsing them again;
@@ -9,53 +9,69 @@ newline inside an object, so lines can be joined by newlines, counted and cut ap
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
-from types import NoneType
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol
 
 import orjson
 
-from salesmachine_async._core.jsonable import (
-    MAX_DEPTH,
-    Cleaner,
-    Unencodable,
-    raise_invalid,
-    simplify,
-    without_surrogates,
-)
+from salesmachine_async._core.jsonable import Cleaner, own_dict, raise_invalid, stored
+from salesmachine_async._core.simplify import name_of, real, without_surrogates
+from salesmachine_async._core.uid import check_uids
 from salesmachine_async.errors import InvalidMessage
 
-# Dataclasses go through `simplify`: one rule for all models. So do dates and times, at a microsecond each: orjson
-# 3.13.0 writes time(0, 0, 0, 10000) as 00:00:00.10000, and a tzinfo that raises crashes the process.
-# The newline is there to be cut off: orjson never trims its buffer, so that 136 bytes of message would hold 4 KiB, and
-# the slice is a copy of exactly the line's size.
+__all__ = ["Clock", "Encoder", "encode", "partition_key", "revise"]
+
+# Dataclasses and times are left to the table of types: one rule for all models; orjson 3.13.0 writes
+# time(0, 0, 0, 10000) as 00:00:00.10000, and a tzinfo that raises crashes the process. The newline is there to be
+# stripped: orjson never trims its buffer, so that 136 bytes of message would hold 4 KiB; stripping copies the bytes.
 OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
 
-# Values looked at for a Fragment before the slow path is taken instead.
-MAX_SCANNED: Final = 10_000
-
-# The arguments that say whom or what a message is about.
+# The arguments that identify the subject of a message.
 UIDS: Final = ("contact_uid", "account_uid", "event_uid", "alias")
 
-# Ids are a prefix, a number of nine digits for every thousand of them, and one of these: together a UUID's shape.
-# Joining two ready texts costs less than half of formatting a number (43 against 113 ns on CPython 3.11).
+# An id is a prefix, a number of nine digits for every thousand of ids, and one of these: together a UUID's shape.
+# Joining two ready texts costs less than half of formatting a number.
 _THOUSAND: Final = tuple(f"{number:03}" for number in range(1000))
 _FIRST_THOUSAND: Final = 10**8
 
-# orjson copies a Fragment out unvalidated, at any depth: a broken one would corrupt its whole batch, and no option
-# forbids it. Every living Fragment holds a reference to its type, so this count tells in 10 ns that there is none;
-# looking through the params of every call instead costs 200 ns (CPython 3.11). What it cannot see: a reference that
-# is there while this is imported and is dropped later hides one Fragment.
-_FRAGMENT: Final = orjson.Fragment
-_refcount: Final = sys.getrefcount
 _dumps: Final = orjson.dumps
-_NO_FRAGMENTS: Final = _refcount(_FRAGMENT)
+_Datetime: Final = real(datetime)
+
+# orjson copies the content of a Fragment out unread, at any depth: a broken one would corrupt its whole batch. Since
+# 3.13 a living Fragment holds a reference to its type, so that the type's number of references shows in 10 ns that
+# there is none; looking at each value of each call takes as long as all the rest of its encoding.
+_FRAGMENT: Final = orjson.Fragment
+_refs: Final = sys.getrefcount
 
 
-# What holds nothing else, and is written by orjson without a call.
-_LEAVES: Final = frozenset({str, int, float, bool, NoneType})
+def _refs_when_unused() -> int:
+    """Return the references to the type while no Fragment lives; -1 where Fragments do not count there."""
+    before = _refs(_FRAGMENT)
+    fragment = _FRAGMENT(b"")
+    return before if _refs(_FRAGMENT) > before and fragment else -1
+
+
+_unused = _refs_when_unused()
+
+
+def _checked(params: Any) -> dict[Any, Any]:
+    """Copy params value by value, which refuses a Fragment."""
+    global _unused  # noqa: PLW0603
+    # Fewer than at the import: a Fragment that lived then has died.
+    _unused = min(_unused, _refs(_FRAGMENT))
+    return own_dict(params, 0)
+
+
+class Clock(Protocol):
+    """The module `time`, or what has its function of that name."""
+
+    def time(self) -> float:
+        """Return the wall clock in seconds since the epoch."""
+        ...
 
 
 class Encoder:
@@ -63,28 +79,54 @@ class Encoder:
     Encodes calls; mints message ids and timestamps. Several threads may use it at once.
 
     Args:
-        id_prefix: 24 characters, as a UUID begins: what makes the ids of this agent in this process unique.
-        clock: Returns the wall clock in seconds since the epoch; read once per message.
+        new_prefix: Returns 24 random characters, as a UUID begins: they make the ids of this agent in this process
+            unique.
+        clock: Looked up and read once per message, so that a clock replaced later is the one that counts.
+        spare_clock: Read when *clock* raises or returns no usable time.
+        process_id: Returns the id of the process; read once per millisecond at most.
         on_problem: Called with path and problem of each argument that cannot be sent. The strict one, the
             default, raises. When it returns, the value becomes null, or the whole message None if it is
             unusable without that argument.
     """
 
-    __slots__ = ("_clock", "_ids", "_on_problem", "_prefix", "_second", "_stamp", "_thousands")
+    __slots__ = (
+        "_clock",
+        "_ids",
+        "_new_prefix",
+        "_on_problem",
+        "_pid",
+        "_process_id",
+        "_second",
+        "_spare_clock",
+        "_stamp",
+        "_thousands",
+    )
 
     def __init__(
-        self, id_prefix: str, clock: Callable[[], float], on_problem: Callable[[str, str], None] = raise_invalid
+        self,
+        new_prefix: Callable[[], str],
+        clock: Clock,
+        spare_clock: Callable[[], float],
+        process_id: Callable[[], int],
+        on_problem: Callable[[str, str], None] = raise_invalid,
     ) -> None:
-        self._prefix = id_prefix
-        # next() of such an iterator, and of the one in `_ids`, is one atomic step: two threads never get the same.
-        self._thousands = count(_FIRST_THOUSAND).__next__
-        self._ids = self._thousand_ids()
+        self._new_prefix = new_prefix
         self._clock = clock
+        self._spare_clock = spare_clock
+        self._process_id = process_id
         self._on_problem = on_problem
         # The text of a millisecond, from when (inclusive) until when (exclusive) it holds; replaced as one tuple,
         # so that no thread sees the text of one millisecond with the bounds of another.
-        self._stamp = (0.0, 0.0, "")
-        self._second: tuple[int, str] = (-1, "")
+        self._stamp = (0.0, 0.0, "1970-01-01T00:00:00.000Z")
+        self._second: tuple[int | None, str] = (None, "")
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin ids with a new prefix: those of a forked process must differ from its parent's."""
+        self._pid = self._process_id()
+        # next() of a count is one atomic step, and so is popleft() of a deque: two threads never get the same id.
+        self._thousands = (self._new_prefix(), count(_FIRST_THOUSAND).__next__)
+        self._ids = self._thousand_ids()
 
     def event(self, contact_uid: object, event_uid: object, params: Any) -> bytes | None:
         """
@@ -99,32 +141,30 @@ class Encoder:
             or not contact_uid
             or not event_uid
             or (type(params) is not dict and params is not None)
-            or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
         ):
             return None
-        clock = self._clock
-        start, end, stamp = self._stamp
-        if not start <= (now := clock()) < end:
-            stamp = self._stamp_at(now)
-        prefix, numbers = self._ids
         try:
-            message_id = prefix + next(numbers)
-        except StopIteration:
+            start, end, stamp = self._stamp
+            if not start <= (now := self._clock.time()) < end:
+                stamp = self._stamp_at(now)
+            head, next_number = self._ids
+            message: dict[str, Any] = {
+                "method": "event",
+                "contact_uid": contact_uid,
+                "event_uid": event_uid,
+                # A copy: of an Enum orjson reads `value`, which is Python code, in whose middle another thread may
+                # change the caller's dict.
+                "params": {} if not params else params.copy() if _refs(_FRAGMENT) == _unused else _checked(params),
+                "created_at": stamp,
+                "messageId": head + next_number(),
+            }
+            try:
+                return _dumps(message, None, OPTIONS).rstrip()
+            except TypeError:
+                message["params"] = own_dict(message["params"], 0)
+                return _dumps(message, None, OPTIONS).rstrip()
+        except Exception:  # noqa: BLE001 (`compose` meets the same again, and names it)
             return None
-        message: dict[str, Any] = {
-            "method": "event",
-            "contact_uid": contact_uid,
-            "event_uid": event_uid,
-            # A copy (70 ns): of an Enum orjson reads `value`, which is Python code, in whose middle another thread may
-            # change the caller's dict. orjson would go on in what is no longer there, and send whatever it finds.
-            "params": params.copy() if params else {},
-            "created_at": stamp,
-            "messageId": message_id,
-        }
-        try:
-            return _dumps(message, None, OPTIONS)[:-1]
-        except TypeError:
-            return _dumps_odd(message)
 
     def record(self, method: str, uid_name: str, uid: object, params: Any) -> bytes | None:
         """
@@ -133,33 +173,27 @@ class Encoder:
         Returns:
             The line, or None when the arguments need `compose`.
         """
-        if (
-            type(uid) is not str
-            or not uid
-            or (type(params) is not dict and params is not None)
-            or (_refcount(_FRAGMENT) != _NO_FRAGMENTS and _holds_fragment(params))
-        ):
+        if type(uid) is not str or not uid or (type(params) is not dict and params is not None):
             return None
-        clock = self._clock
-        start, end, stamp = self._stamp
-        if not start <= (now := clock()) < end:
-            stamp = self._stamp_at(now)
-        prefix, numbers = self._ids
         try:
-            message_id = prefix + next(numbers)
-        except StopIteration:
+            start, end, stamp = self._stamp
+            if not start <= (now := self._clock.time()) < end:
+                stamp = self._stamp_at(now)
+            head, next_number = self._ids
+            message: dict[str, Any] = {
+                "method": method,
+                uid_name: uid,
+                "params": {} if not params else params.copy() if _refs(_FRAGMENT) == _unused else _checked(params),
+                "created_at": stamp,
+                "messageId": head + next_number(),
+            }
+            try:
+                return _dumps(message, None, OPTIONS).rstrip()
+            except TypeError:
+                message["params"] = own_dict(message["params"], 0)
+                return _dumps(message, None, OPTIONS).rstrip()
+        except Exception:  # noqa: BLE001 (`compose` meets the same again, and names it)
             return None
-        message: dict[str, Any] = {
-            "method": method,
-            uid_name: uid,
-            "params": params.copy() if params else {},
-            "created_at": stamp,
-            "messageId": message_id,
-        }
-        try:
-            return _dumps(message, None, OPTIONS)[:-1]
-        except TypeError:
-            return _dumps_odd(message)
 
     def compose(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
@@ -203,6 +237,15 @@ class Encoder:
         """Encode a composed message: as fast as its params allow."""
         return encode(message, self._on_problem)
 
+    def _now(self) -> str:
+        """Return the text of this moment; the last known one when no clock can be read."""
+        # A clock that a test has put in the place of the real one may raise anything.
+        with suppress(Exception):
+            return self._stamp_at(self._clock.time())
+        with suppress(Exception):
+            return self._stamp_at(self._spare_clock())
+        return self._stamp[2]
+
     def _stamp_at(self, now: float) -> str:
         milliseconds = int(now * 1000)
         second, rest = divmod(milliseconds, 1000)
@@ -210,10 +253,13 @@ class Encoder:
         # with less than a thousand calls a second comes here with each of them.
         known, head = self._second
         if second != known:
-            head = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            head = _Datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
             self._second = (second, head)
         text = f"{head}{_THOUSAND[rest]}Z"
         self._stamp = (milliseconds / 1000, (milliseconds + 1) / 1000, text)
+        # A fork by C code runs none of Python's hooks, and takes longer than a millisecond.
+        if self._process_id() != self._pid:
+            self.renew()
         return text
 
     def _params(self, params: Any) -> dict[Any, Any]:
@@ -221,25 +267,25 @@ class Encoder:
             return {}
         try:
             if issubclass(type(params), dict):
-                return _stored(params)
+                return stored(params)
             if isinstance(params, Mapping):
                 return dict(params)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         except Exception as exc:  # noqa: BLE001 (the mapping is the user's own code)
             self._on_problem("params", f"could not be read ({type(exc).__name__})")
             return {}
-        self._on_problem("params", f"must be a mapping, not {type(params).__qualname__}")
+        self._on_problem("params", f"must be a mapping, not {name_of(params)}")
         return {}
 
     def _created_at(self, created_at: Any) -> str:
-        if issubclass(type(created_at), datetime):
+        if issubclass(type(created_at), _Datetime):
             try:
                 aware = created_at if created_at.utcoffset() is not None else created_at.replace(tzinfo=UTC)
                 return _iso(aware.astimezone(UTC))
             except Exception as exc:  # noqa: BLE001 (tzinfo is the user's own code; the year may leave 1..9999)
                 self._on_problem("created_at", f"is no moment in UTC ({type(exc).__name__})")
         elif created_at is not None:
-            self._on_problem("created_at", f"must be a datetime, not {type(created_at).__qualname__}")
-        return self._stamp_at(self._clock())
+            self._on_problem("created_at", f"must be a datetime, not {name_of(created_at)}")
+        return self._now()
 
     def _message_id(self, message_id: Any) -> str:
         if issubclass(type(message_id), str):
@@ -248,162 +294,68 @@ class Encoder:
                 return text
             self._on_problem("message_id", "must not be empty" if not text else "must be valid Unicode")
         elif message_id is not None:
-            self._on_problem("message_id", f"must be a non-empty str, not {type(message_id).__qualname__}")
+            self._on_problem("message_id", f"must be a non-empty str, not {name_of(message_id)}")
         while True:
-            prefix, numbers = self._ids
+            head, next_number = self._ids
             try:
-                return prefix + next(numbers)
-            except StopIteration:
+                return head + next_number()
+            except IndexError:
                 # Two threads may both come here: then some numbers of a thousand stay unused. Others may also use
-                # all of them before this one comes round.
+                # all of them before this one takes its own.
                 self._ids = self._thousand_ids()
 
-    def _thousand_ids(self) -> tuple[str, Iterator[str]]:
-        return f"{self._prefix}{self._thousands()}", iter(_THOUSAND)
-
-
-def _stored(params: dict[Any, Any]) -> dict[Any, Any]:
-    """Copy what a dict holds, as orjson reads it: one of its own kind may tell otherwise, or raise."""
-    return dict(dict.items(params))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-
-def _plain(value: Any) -> Any:
-    """As `simplify`, but what turns into a Fragment is left to the slow path, which refuses it."""
-    plain = simplify(value)
-    if _refcount(_FRAGMENT) != _NO_FRAGMENTS:
-        raise Unencodable("a Fragment has no JSON form")
-    return plain
-
-
-def _holds_fragment(message: Any) -> bool:
-    """Whether a Fragment stands in a message or its params, as far as orjson would find it without help."""
-    found: list[Any] = [message]
-    # Bounded, for what contains itself: then the slow path decides.
-    for _ in range(MAX_SCANNED):
-        if not found:
-            return False
-        value = found.pop()
-        if isinstance(value, dict):
-            found.extend(value.values())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        elif isinstance(value, list | tuple):
-            found.extend(value)  # pyright: ignore[reportUnknownArgumentType]
-        elif type(value) is _FRAGMENT:
-            return True
-    return True
+    def _thousand_ids(self) -> tuple[str, Callable[[], str]]:
+        if self._process_id() != self._pid:
+            self.renew()
+        prefix, next_thousand = self._thousands
+        return f"{prefix}{next_thousand()}", deque(_THOUSAND).popleft
 
 
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
     """Encode a composed message, or the same changed by a hook, as one line."""
-    if _refcount(_FRAGMENT) == _NO_FRAGMENTS or not _holds_fragment(message):
-        try:
-            return _dumps(message, None, OPTIONS)[:-1]
-        except TypeError:
-            line = _dumps_odd(message)
-        if line is not None:
-            return line
-    clean = Cleaner(on_problem).clean
-    return orjson.dumps({name: clean(value, name) for name, value in message.items()}, None, OPTIONS)[:-1]
-
-
-def _dumps_odd(message: dict[str, Any]) -> bytes | None:
-    """Encode with the values that `simplify` knows; None is for the `Cleaner`."""
     try:
-        # All else in a message is text of ours.
-        own = {**message, "params": _owned(message["params"], 1)} if "params" in message else message
-        return orjson.dumps(own, _plain_owned, OPTIONS)[:-1]
-    except (TypeError, RecursionError) as exc:
-        if exc.__cause__ is not None and not isinstance(exc.__cause__, Exception):
-            raise exc.__cause__ from None  # a KeyboardInterrupt, say, that came in the hook
-        return None
-
-
-def _owned(value: Any, depth: int) -> Any:
-    """
-    Copy the containers: during a call of the hook, another thread or the hook itself may change the caller's.
-
-    orjson then reads items that are not there any more, and the process crashes.
-
-    Raises:
-        TypeError: It is nested too deeply.
-    """
-    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if cls in _LEAVES:
-        return value
-    if depth > MAX_DEPTH:
-        raise TypeError
-    if cls is dict or issubclass(cls, dict):
-        own: Any = dict.copy(value)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        # Leaves are let through here too: that halves the cost.
-        return {key: item if type(item) in _LEAVES else _owned(item, depth + 1) for key, item in own.items()}
-    if cls is list or cls is tuple or issubclass(cls, list):
-        return [item if type(item) in _LEAVES else _owned(item, depth + 1) for item in tuple(value)]
-    return value
-
-
-def _plain_owned(value: Any) -> Any:
-    return _owned(_plain(value), 0)
+        return _dumps(own_dict(message, -1), None, OPTIONS).rstrip()
+    except Exception:  # noqa: BLE001 (the walk below meets the same again, and names it)
+        clean = Cleaner(on_problem).clean
+    return _dumps({name: clean(value, name) for name, value in message.items()}, None, OPTIONS).rstrip()
 
 
 def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
     """
-    Return *message* with the uids and params of *changed*, which a hook made of it. All else stays as it was.
+    Return *message* with the uids and params of *changed*, the result of a hook. All else stays as it was.
 
     Raises:
-        InvalidMessage: It is no message any more.
+        InvalidMessage: *changed* is not a message.
     """
-    if not isinstance(changed, dict):
-        raise InvalidMessage("message", f"must be a dict or None, not {type(changed).__qualname__}")
-    revised = cast("dict[str, Any]", changed)
+    if not issubclass(type(changed), dict):
+        raise InvalidMessage("message", f"must be a dict or None, not {name_of(changed)}")
+    revised = _read("message", changed)
     result = {
         **message,
         **(check_uids({name: revised.get(name) for name in UIDS if name in message}, raise_invalid) or {}),
     }
     if "params" in message:
         params = revised.get("params", {})
-        if not isinstance(params, dict):
-            raise InvalidMessage("params", f"must be a dict, not {type(params).__qualname__}")
-        result["params"] = _stored(params)  # pyright: ignore[reportUnknownArgumentType]
+        if not issubclass(type(params), dict):
+            raise InvalidMessage("params", f"must be a dict, not {name_of(params)}")
+        result["params"] = _read("params", params)
     return result
 
 
+def _read(path: str, mapping: Any) -> dict[Any, Any]:
+    """Copy a dict of the user's own kind."""
+    try:
+        return stored(mapping)
+    except Exception as exc:  # noqa: BLE001 (its keys are the user's own code)
+        raise InvalidMessage(path, f"could not be read ({type(exc).__name__})") from None
+
+
 def partition_key(message: dict[str, Any]) -> str:
-    """Return the uid whose order counts: the contact's, or of an account message the account's."""
+    """Return the uid whose messages stay in order: the contact's, or in an account message the account's."""
     uid: str = message["contact_uid"] if "contact_uid" in message else message["account_uid"]
     return uid
 
 
-def check_uids(uids: dict[str, object], on_problem: Callable[[str, str], None]) -> dict[str, str] | None:
-    """Return identifying arguments as text; None when one is unusable and *on_problem* has not raised."""
-    texts: dict[str, str] = {}
-    for name, value in uids.items():
-        text, problem = _uid(value)
-        if problem is not None:
-            on_problem(name, problem)
-            return None
-        texts[name] = text
-    return texts
-
-
-def _uid(value: Any) -> tuple[str, str | None]:
-    """Return a uid's text, and what is wrong with it."""
-    # By the type: proxies and mocks answer `isinstance` for another.
-    cls: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if issubclass(cls, str):
-        text = str.__str__(value)
-        if not text:
-            return text, "must not be empty"
-        if text != without_surrogates(text):
-            # Replacing the broken character could make one of two people.
-            return text, "must be valid Unicode (it holds a lone surrogate)"
-        return text, None
-    if issubclass(cls, int) and cls is not bool:
-        try:
-            return int.__repr__(value), None
-        except ValueError:  # beyond sys.get_int_max_str_digits()
-            return "", "has too many digits"
-    return "", f"must be a non-empty str or an int, not {type(value).__qualname__}"
-
-
 def _iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds and Z, the form that Salesmachine's own Ruby client sent."""
+    """Return ISO 8601 in UTC with milliseconds and Z, the form that Salesmachine's own Ruby client sent."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

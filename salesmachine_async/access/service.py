@@ -38,7 +38,7 @@ class Service:
         self._credentials = credentials
         self._caller = caller
         # Checks and converts arguments as the agent does. Its ids are never used.
-        self._encoder = Encoder("", time.time)
+        self._encoder = Encoder(str, time, time.time, int)
 
     async def call(
         self,

@@ -1,0 +1,257 @@
+"""
+The table of types: each has one JSON form, wherever a value stands.
+
+`docs/values.md` lists what the tests check of it. No library is imported for its types: they are recognised by their
+names or by what they offer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from base64 import b64encode
+from collections import UserList, UserString, deque
+from collections.abc import Callable, Iterable, Mapping, Set
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from math import isfinite
+from pathlib import PurePath
+from types import NoneType
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID
+
+__all__ = [
+    "LEAVES",
+    "Unencodable",
+    "is_json_int",
+    "is_lazy_text",
+    "is_nothing",
+    "name_of",
+    "real",
+    "simplify",
+    "without_surrogates",
+]
+
+T = TypeVar("T")
+
+# Types that JSON has itself. `type(value) in` is exact: a subclass goes through the table.
+LEAVES: Final = frozenset({str, int, float, bool, NoneType})
+
+_INT64_MIN: Final = -(2**63)
+_UINT64_MAX: Final = 2**64 - 1
+_MINUTE: Final = timedelta(minutes=1)
+
+
+class Unencodable(TypeError):
+    """A value has no JSON form."""
+
+
+def real(cls: type[T]) -> type[T]:
+    """Return the class of `datetime` behind *cls*: freezegun puts a child in its place, for modules imported then."""
+    return next((cast("type[T]", base) for base in cls.__mro__ if base.__module__ == "datetime"), cls)
+
+
+_Datetime: Final = real(datetime)
+_Date: Final = real(date)
+
+
+def simplify(value: Any) -> Any:
+    """
+    Return the next plainer form of a value that JSON does not have.
+
+    The result may have to be simplified itself, or hold values that must be.
+
+    Raises:
+        Unencodable: The value has no JSON form. Its ``repr`` is never used: it could leak or fail.
+    """
+    # By the type everywhere: proxies and mocks answer `isinstance` for another.
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if _full_name(cls) in _ABSENT:
+        return None
+    if issubclass(cls, Enum):  # before the table: a str or int mixed in would hide it
+        return value.value
+    for base in cls.__mro__:
+        convert = _BY_TYPE.get(base)
+        if convert is not None:
+            return convert(value)
+        if _full_name(base) in _BY_STR or _full_name(base) in _LAZY:
+            return str(value)
+    return _by_shape(value, cls)
+
+
+def without_surrogates(text: str) -> str:
+    """
+    Return *text* as an exact `str` of valid Unicode: a surrogate pair is joined, a lone one is U+FFFD.
+
+    The round trip through UTF-16 is what joins the halves of a pair.
+    """
+    text = str.__str__(text)  # a subclass may lie
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def is_json_int(value: int) -> bool:
+    """Return whether JSON readers keep *value* exact: a 64-bit integer, signed or not."""
+    return _INT64_MIN <= value <= _UINT64_MAX
+
+
+def is_nothing(cls: type[Any]) -> bool:
+    """Return whether a class is that of ``attrs.NOTHING``: an Enum, whose value orjson writes like any other's."""
+    return _full_name(cls) == ("attr", "_Nothing")
+
+
+def is_lazy_text(cls: type[Any]) -> bool:
+    """Return whether a class is that of Django's lazy translations."""
+    return any(_full_name(base) in _LAZY for base in cls.__mro__)
+
+
+def name_of(value: object) -> str:
+    """Return the name of a value's type, for an error."""
+    return str(type.__getattribute__(type(value), "__qualname__"))
+
+
+def _full_name(cls: type[Any]) -> tuple[str, str]:
+    """Return a class's top-level package and name: libraries move their classes between modules."""
+    return str(cls.__module__).partition(".")[0], cls.__qualname__
+
+
+def _text_of_bytes(value: bytes | bytearray | memoryview) -> str:
+    raw = bytes(value)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return b64encode(raw).decode("ascii")
+
+
+def _text_of_datetime(value: datetime) -> str | None:
+    # pandas' NaT is a datetime that differs from itself.
+    if value != value:  # noqa: PLR0124
+        return None
+    offset = value.utcoffset()
+    if offset is None:
+        return _Datetime.isoformat(value) + "Z"
+    if offset % _MINUTE:  # RFC 3339 has no offsets with seconds
+        value = value.astimezone(UTC)
+    return _Datetime.isoformat(value).replace("+00:00", "Z")
+
+
+def _seconds(value: timedelta) -> float:
+    return float(value.total_seconds())
+
+
+def _number_or_null(value: Decimal) -> str | None:
+    return str(value) if value.is_finite() else None
+
+
+def _float_or_null(value: float) -> float | None:
+    plain = float(value)
+    return plain if isfinite(plain) else None
+
+
+def _int_or_text(value: int) -> int | str:
+    plain = int(value)
+    return plain if is_json_int(plain) else str(plain)
+
+
+def _own_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    return dict(value)
+
+
+# One entry per family; the nearest along the method resolution order wins.
+_BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
+    Decimal: _number_or_null,  # exact, as text: a float would round money
+    _Datetime: _text_of_datetime,
+    _Date: _Date.isoformat,
+    time: time.isoformat,
+    timedelta: _seconds,
+    bytes: _text_of_bytes,  # its text if it is UTF-8, else base64
+    bytearray: _text_of_bytes,
+    memoryview: _text_of_bytes,
+    str: without_surrogates,
+    float: _float_or_null,
+    int: _int_or_text,
+    dict: _own_dict,
+    **dict.fromkeys((list, tuple, set, frozenset, deque, UserList), list),
+    **dict.fromkeys((UUID, Fraction, PurePath, UserString), str),
+    **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network), str),
+}
+_LAZY: Final = frozenset({("django", "Promise")})
+# By package and name: addresses, and pydantic's secrets, whose text is asterisks.
+_BY_STR: Final = frozenset(
+    {
+        ("yarl", "URL"),
+        ("httpx", "URL"),
+        ("pydantic", "_BaseUrl"),
+        ("pydantic", "_BaseMultiHostUrl"),
+        ("pydantic_core", "Url"),
+        ("pydantic_core", "MultiHostUrl"),
+        ("pydantic", "_SecretBase"),
+        ("pydantic", "Secret"),
+    }
+)
+# Stand-ins for "no value".
+_ABSENT: Final = frozenset(
+    {
+        ("dataclasses", "_MISSING_TYPE"),
+        ("msgspec", "UnsetType"),
+        ("pandas", "NAType"),
+        ("pydantic_core", "PydanticUndefinedType"),
+    }
+)
+
+
+def _by_shape(value: Any, cls: Any) -> Any:
+    """Recognise containers and models by what they offer."""
+    if issubclass(cls, Mapping):
+        return dict(value)
+    if issubclass(cls, Set):
+        return list(value)
+    if issubclass(cls, type):
+        raise Unencodable(f"a class ({name_of_class(value)}) has no JSON form")
+    if dataclasses.is_dataclass(cls):
+        return _fields(value, (field.name for field in dataclasses.fields(cls)))
+    attrs_fields = getattr(cls, "__attrs_attrs__", None)
+    if attrs_fields is not None:
+        return _fields(value, (field.name for field in attrs_fields))
+    struct_fields = getattr(cls, "__struct_fields__", None)  # msgspec
+    if struct_fields is not None:
+        return _fields(value, struct_fields)
+    if callable(getattr(cls, "model_dump", None)):  # pydantic; its JSON mode would write some values in other forms
+        return value.model_dump()
+    if callable(getattr(cls, "_asdict", None)):  # SQLAlchemy's rows
+        return value._asdict()
+    if callable(getattr(cls, "tolist", None)):  # numpy, pandas, array
+        return _of_array(value, cls)
+    raise Unencodable(f"a value of type {name_of(value)} has no JSON form")
+
+
+def name_of_class(cls: type[Any]) -> str:
+    """Return the name of a class that is itself a value."""
+    return str(type.__getattribute__(cls, "__qualname__"))
+
+
+def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    # A leading underscore means private, as in orjson's own handling of dataclasses.
+    return {name: getattr(value, name) for name in names if not name.startswith("_")}
+
+
+def _of_array(value: Any, cls: Any) -> Any:
+    """Return the values of an array, or the value of a scalar of numpy's."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in ("M", "m") and hasattr(value, "astype"):
+        # `tolist` makes plain integers of times in nanoseconds, numpy's and pandas' default.
+        if getattr(value, "ndim", 0):
+            return list(value)
+        scalar = value[()]
+        if kind == "m":
+            return float(scalar / type(scalar)(1, "s"))
+        plain = scalar.tolist()
+        return scalar.astype("datetime64[us]").tolist() if type(plain) is int else plain
+    plain = value.tolist()
+    # A long double is its own plainest form to numpy.
+    return float(plain) if kind == "f" and type(plain) is cls else plain

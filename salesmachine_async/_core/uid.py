@@ -1,0 +1,65 @@
+"""Identifying arguments: which values may be a uid, and the text of each."""
+
+from __future__ import annotations
+
+from collections import UserString
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from salesmachine_async._core.simplify import is_lazy_text, is_nothing, name_of, simplify, without_surrogates
+
+__all__ = ["check_uids"]
+
+# Types whose text identifies as well as a str does. The text of a Decimal does not: 1.0 and 1.00 are one number.
+_IDENTIFYING: Final = (UUID, UserString)
+
+
+def check_uids(uids: dict[str, object], on_problem: Callable[[str, str], None]) -> dict[str, str] | None:
+    """Return identifying arguments as text; None when one is unusable and *on_problem* has not raised."""
+    texts: dict[str, str] = {}
+    for name, value in uids.items():
+        try:
+            text, problem = _uid(value)
+        except Exception as exc:  # noqa: BLE001 (the conversion may run the user's own code)
+            text, problem = "", f"could not be converted ({type(exc).__name__})"
+        if problem is not None:
+            on_problem(name, problem)
+            return None
+        texts[name] = text
+    return texts
+
+
+def _uid(value: Any) -> tuple[str, str | None]:
+    """Return a uid's text, and its problem or None."""
+    plain = _plain(value)
+    if type(plain) is int:
+        try:
+            return str(plain), None
+        except ValueError:  # beyond sys.get_int_max_str_digits()
+            return "", "has too many digits"
+    if type(plain) is not str:
+        return "", f"must be a non-empty str or an int, not {name_of(value)}"
+    if not plain:
+        return plain, "must not be empty"
+    if plain != without_surrogates(plain):
+        # Replacing the broken character could make one of two people.
+        return plain, "must be valid Unicode (it holds a lone surrogate)"
+    return plain, None
+
+
+def _plain(value: Any) -> Any:
+    """Return the exact str or int that a value identifies by; anything else when there is none."""
+    # By the type: proxies and mocks answer `isinstance` for another.
+    cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if issubclass(cls, Enum):
+        return None if is_nothing(cls) or issubclass(type(value.value), Enum) else _plain(value.value)
+    if issubclass(cls, str):
+        return str.__str__(value)
+    if issubclass(cls, int):
+        return None if cls is bool else int.__int__(value)
+    if issubclass(cls, _IDENTIFYING) or is_lazy_text(cls):
+        return str(value)
+    # The integers of numpy, as a column of ids holds them.
+    return simplify(value) if hasattr(cls, "__index__") and hasattr(cls, "tolist") else None
