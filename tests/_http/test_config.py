@@ -290,7 +290,7 @@ def test_usable_proxy_may_hold_credentials() -> None:
         (
             "http://h",
             "http:// would send the API token readable to h: use https://, "
-            "or pass transport=HttpTransport(..., allow_http=True)",
+            "or set SALESMACHINE_ALLOW_HTTP=1, or pass transport=HttpTransport(..., allow_http=True)",
         ),
     ],
 )

@@ -1,0 +1,143 @@
+"""
+Everything that overrides or sets a part of aiohttp which its documentation does not name.
+
+Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with its C parser and with the one in Python
+(``AIOHTTP_NO_EXTENSIONS=1``): `tests/_delivery` and `tests/_http` run whole with both ends. What is relied on:
+
+* `ResponseHandler` (the protocol of a connection): `data_received`, `exception`, `set_exception`, `should_close`,
+  `transport`; it is made by ``BaseConnector._factory``.
+* `BaseConnector.connect` (documented) returns a `Connection` with the protocol that carries the request.
+* `BaseConnector.__del__` closes what is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from salesmachine_async._core.head import Head, HeadReader
+
+__all__ = ["INHERITED", "Attempt", "Connector", "abandon", "begin_attempt", "leave_to_parent"]
+
+# Connectors of parent processes, kept for as long as this process lives.
+INHERITED: Final[list[object]] = []
+
+
+@dataclass(slots=True)
+class Attempt:
+    """
+    A request under way.
+
+    Attributes:
+        reused: Whether its connection had carried a request before.
+        reader: The head of its answer, as far as it has arrived; None before there is a connection.
+    """
+
+    reused: bool = False
+    reader: HeadReader | None = None
+
+    def answered(self) -> Head | None:
+        """Return the head of the answer, whether aiohttp understood it or not; None before a final status line."""
+        return None if self.reader is None else self.reader.read()
+
+
+# The attempt of the current task. A trace of aiohttp would cost 20 µs a request, a tenth of it.
+_attempt: Final[ContextVar[Attempt]] = ContextVar("salesmachine_attempt")
+
+
+def begin_attempt() -> Attempt:
+    """Return the attempt in which the connector notes the current task's next request."""
+    attempt = Attempt()
+    _attempt.set(attempt)
+    return attempt
+
+
+class AnswerProtocol(ResponseHandler):
+    """
+    Hands an answer's head to aiohttp as a whole, and what follows it separately.
+
+    aiohttp gives up a connection, and an answer that it has not handed over yet, at the first bytes that it does not
+    understand. So the head is kept: its status line decides, however the network cut the answer into pieces.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.reader: HeadReader | None = None
+
+    def begin(self, attempt: Attempt) -> None:
+        """Note in *attempt* the answer that comes next."""
+        attempt.reused = self.reader is not None
+        attempt.reader = self.reader = HeadReader()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes of an answer."""
+        reader = self.reader
+        if reader is None or reader.whole:
+            super().data_received(data)
+            return
+        parts = reader.feed(data)
+        if parts is not None:
+            head, rest = parts
+            super().data_received(head)
+            # A parser that has failed would read the rest as another answer.
+            if rest and self.exception() is None:
+                super().data_received(rest)
+        elif reader.too_large:
+            self.set_exception(aiohttp.ClientPayloadError("the head of the answer is too large"))
+            if self.transport is not None:
+                self.transport.close()
+
+
+class Connector(aiohttp.TCPConnector):
+    """
+    A connector that keeps the head of each answer, and can be left open at its end.
+
+    Attributes:
+        orphaned: Whether its collection must not close it.
+    """
+
+    orphaned = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        self._factory = partial(AnswerProtocol, loop=self._loop)  # type: ignore[assignment]
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a connection, but no kept one on which the server has sent something unasked (aiohttp issue 13656)."""
+        while True:
+            connection = await super().connect(*args, **kwargs)
+            protocol = connection.protocol
+            if not isinstance(protocol, AnswerProtocol):
+                return connection
+            if protocol.reader is None or not protocol.should_close:
+                protocol.begin(_attempt.get())
+                return connection
+            connection.close()
+
+    def __del__(self, *args: Any, **kwargs: Any) -> None:
+        if not self.orphaned:
+            super().__del__(*args, **kwargs)
+
+
+def abandon(session: aiohttp.ClientSession) -> None:
+    """Leave a session unclosed, because its loop is closed; its sockets close when they are collected."""
+    if isinstance(session.connector, Connector):
+        session.connector.orphaned = True
+        session.detach()
+
+
+def leave_to_parent(session: aiohttp.ClientSession) -> None:
+    """
+    Leave a session to the parent process, after a fork.
+
+    It is neither closed nor collected here: that would unregister its sockets from the selector, which this process
+    shares with the parent, and the parent would wait for its answers in vain.
+    """
+    INHERITED.append(session.connector)
+    abandon(session)
