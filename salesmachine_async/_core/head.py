@@ -46,28 +46,27 @@ class HeadReader:
     Interim answers (1xx except 101) are skipped, however many there are.
 
     Attributes:
-        whole: Whether the head has ended, or cannot be a head of HTTP; the rest belongs to a parser.
-        too_large: Whether `MAX_HEAD_BYTES` arrived without an end.
+        whole: Whether the head has ended.
+        failed: Whether it never will: the answer is not HTTP, or `MAX_HEAD_BYTES` arrived without an end.
     """
 
-    __slots__ = ("_raw", "too_large", "whole")
+    __slots__ = ("_raw", "failed", "whole")
 
     def __init__(self) -> None:
         self._raw: bytes | bytearray = b""
         self.whole = False
-        self.too_large = False
+        self.failed = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """
         Add bytes from the network.
 
         Returns:
-            The head and what follows it, or None while more is needed. What is not HTTP is returned as it is.
+            The head and what follows it, or None while there is no whole head.
         """
-        end = data.find(b"\r\n\r\n") + 4
         # The usual answer: one whole head in one piece, and not an interim one.
-        if end >= 4 and not self._raw and data[9:10] != b"1" and _STATUS.match(data):
-            return self._ended(data[:end], data[end:])
+        if not self._raw and data[9:10] != b"1" and _STATUS.match(data) and (end := _END.search(data)):
+            return self._ended(data[: end.end()], data[end.end() :])
         return self._feed_piece(data)
 
     def read(self) -> Head | None:
@@ -94,7 +93,8 @@ class HeadReader:
         while len(raw) >= _STATUS_BYTES or not b"HTTP/".startswith(raw[:5]):
             found = _STATUS.match(raw)
             if found is None:
-                return self._ended(bytes(raw), b"")
+                self.failed = True
+                break
             interim = _is_interim(found)
             end = _END.search(raw, unsearched)
             if end is None:
@@ -114,7 +114,7 @@ class HeadReader:
             # Only its end is of interest.
             raw[_STATUS_BYTES:-3] = b" "
         else:
-            self.too_large = True
+            self.failed = True
 
     def _ended(self, head: bytes, rest: bytes) -> tuple[bytes, bytes]:
         self._raw, self.whole = head, True

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import aiohttp
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.response import Outcome, outcome
+from salesmachine_async._core.response import Outcome, Verdict, outcome
 from salesmachine_async._http.config import check_credentials, from_environment, network
 from salesmachine_async._http.redaction import Redactor
 from salesmachine_async._http.session import (
@@ -110,7 +110,7 @@ class HttpTransport:
         """
         attempt = begin_attempt()
         try:
-            return await self._send(batch)
+            return await self._send(batch, attempt)
         except asyncio.CancelledError:
             # The caller learns that the batch is delivered, and then obeys the cancellation.
             head = attempt.answered()
@@ -120,7 +120,7 @@ class HttpTransport:
         except Exception as exc:  # noqa: BLE001 (no exception of a connection may end the sender)
             return self._failure(exc, attempt)
 
-    async def _send(self, batch: Batch) -> Outcome:
+    async def _send(self, batch: Batch, attempt: Attempt) -> Outcome:
         body = batch.body()
         response = await self._open().post(
             self._urls[batch.endpoint],
@@ -135,7 +135,9 @@ class HttpTransport:
             # Not `async with`: it waits until the rest of the request is sent, and can be cancelled there.
             # A connection whose answer was read to its end is in the pool again already.
             response.close()
-        return self._outcome(response.status, response.headers, answer)
+        if 200 <= response.status <= 299:
+            return Outcome(verdict=Verdict.DELIVERED, status=response.status)
+        return self._outcome(response.status, attempt.headers_of(response), answer)
 
     def _outcome(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> Outcome:
         return outcome(status, headers, now=datetime.now(UTC), body=body, redact=self._redact)

@@ -4,8 +4,9 @@ Everything that overrides or sets a part of aiohttp which its documentation does
 Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with its C parser and with the one in Python
 (``AIOHTTP_NO_EXTENSIONS=1``): `tests/_delivery` and `tests/_http` run whole with both ends. What is relied on:
 
-* `ResponseHandler` (the protocol of a connection): `data_received`, `exception`, `set_exception`, `should_close`,
-  `transport`; it is made by ``BaseConnector._factory``.
+* `ResponseHandler` (the protocol of a connection): `data_received`, `exception`, `set_exception` with an
+  `HttpProcessingError`, `should_close`, `force_close`, `transport`, `_payload`, and of its `_parser`, if that is the one
+  in Python, `_tail`; it is made by ``BaseConnector._factory``.
 * `BaseConnector.connect` (documented) returns a `Connection` with the protocol that carries the request.
 * `BaseConnector.__del__` closes what is left open.
 """
@@ -13,6 +14,7 @@ Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 
 from salesmachine_async._core.head import Head, HeadReader
 
@@ -45,6 +48,11 @@ class Attempt:
     def answered(self) -> Head | None:
         """Return the head of the answer, whether aiohttp understood it or not; None before a final status line."""
         return None if self.reader is None else self.reader.read()
+
+    def headers_of(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
+        """Return the headers of an answer: read leniently, as those of an answer that aiohttp did not understand."""
+        head = self.answered()
+        return response.headers if head is None else head.headers
 
 
 # The attempt of the current task. A trace of aiohttp would cost 20 µs a request, a tenth of it.
@@ -79,19 +87,26 @@ class AnswerProtocol(ResponseHandler):
         """Receive bytes of an answer."""
         reader = self.reader
         if reader is None or reader.whole:
-            super().data_received(data)
+            self._parse(data)
             return
         parts = reader.feed(data)
         if parts is not None:
             head, rest = parts
-            super().data_received(head)
+            self._parse(head)
             # A parser that has failed would read the rest as another answer.
             if rest and self.exception() is None:
-                super().data_received(rest)
-        elif reader.too_large:
-            self.set_exception(aiohttp.ClientPayloadError("the head of the answer is too large"))
+                self._parse(rest)
+        elif reader.failed:
+            # As aiohttp does when its parser fails.
+            self.set_exception(HttpProcessingError())
             if self.transport is not None:
                 self.transport.close()
+
+    def _parse(self, data: bytes) -> None:
+        super().data_received(data)
+        # The parser in Python keeps what follows an answer until a line has ended, and the connection in use.
+        if getattr(self._parser, "_tail", b"") and (self._payload is None or self._payload.is_eof()):
+            self.force_close()
 
 
 class Connector(aiohttp.TCPConnector):

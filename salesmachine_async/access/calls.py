@@ -160,7 +160,7 @@ class Caller:
                 ) as response,
             ):
                 body = await (_read(response) if 200 <= response.status <= 299 else read_some(response))
-                result = _outcome(call, response.status, response.headers, body)
+                result = _outcome(call, response.status, attempt.headers_of(response), body)
                 return _Try(result, trace.sent, response.headers, body)
         except _TooLarge as exc:
             error = ConnectionFailed("the answer was too large", status=exc.status)
