@@ -86,9 +86,7 @@ class HttpTransport:
     ) -> None:
         token, secret, base_url = from_environment(token, secret, base_url)
         check_credentials(token, secret)
-        self._network = network(
-            base_url, allow_http=allow_http, proxy=proxy, ca_file=ca_file, ssl_context=ssl_context
-        )
+        self._network = network(base_url, allow_http=allow_http, proxy=proxy, ca_file=ca_file, ssl_context=ssl_context)
         self._urls = {endpoint: self._network.base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
         self._redact = Redactor(token, secret)

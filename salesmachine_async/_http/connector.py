@@ -5,8 +5,8 @@ Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with 
 (``AIOHTTP_NO_EXTENSIONS=1``): `tests/_delivery` and `tests/_http` run whole with both ends. What is relied on:
 
 * `ResponseHandler` (the protocol of a connection): `data_received`, `exception`, `set_exception` with an
-  `HttpProcessingError`, `should_close`, `force_close`, `transport`, `_payload`, and of its `_parser`, if that is the one
-  in Python, `_tail`; it is made by ``BaseConnector._factory``.
+  `HttpProcessingError`, `should_close`, `force_close`, `transport`, `_payload`, and `_tail` of its `_parser` if that is
+  the one in Python. It is made by ``BaseConnector._factory``.
 * `BaseConnector.connect` (documented) returns a `Connection` with the protocol that carries the request.
 * `BaseConnector.__del__` closes what is left open.
 """

@@ -99,9 +99,7 @@ class DaemonResolver(AbstractResolver):
 def _getaddrinfo(host: str, port: int, family: int) -> _Answer:
     """Return what `socket.getaddrinfo` returns, or whatever it raises as an OSError."""
     try:
-        return list(
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
-        )
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG))
     except OSError as exc:
         return exc
     except UnicodeError:  # a label that IDNA cannot encode

@@ -42,9 +42,7 @@ class Contacts(Tracked[Contact]):
         # An error tracker hides local variables only if they are called `token` or `secret`.
         token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"contact_uid": uid}
-        await self._service.track(
-            "/v1/contact", "contact", uids, params, created_at=created_at, token=token
-        )
+        await self._service.track("/v1/contact", "contact", uids, params, created_at=created_at, token=token)
 
 
 class Accounts(Tracked[Account]):
@@ -75,9 +73,7 @@ class Accounts(Tracked[Account]):
         # An error tracker hides local variables only if they are called `token` or `secret`.
         token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"account_uid": uid}
-        await self._service.track(
-            "/v1/account", "account", uids, params, created_at=created_at, token=token
-        )
+        await self._service.track("/v1/account", "account", uids, params, created_at=created_at, token=token)
 
 
 class Notes(Listed[Note]):

@@ -84,7 +84,11 @@ class Service:
         message_id: str | None = None,
         token: str | None = None,
     ) -> None:
-        """Make a call of v1, with *token* instead of the client's. A contact or an account can be sent twice; an event would be there twice."""
+        """
+        Make a call of v1, with *token* instead of the client's.
+
+        A contact or an account can be sent twice; an event would be there twice.
+        """
         auth = self._credentials.tracking
         if token is not None:
             check_credentials(token, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,7 +177,7 @@ def test_pieces_make_no_difference(parts: list[bytes], cuts: list[int]) -> None:
     """Any bytes, cut anywhere: the same head, the same rest, and no exception."""
     data = b"".join(parts)
     edges = [0, *sorted(cuts), len(data)]
-    pieces = [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
+    pieces = [data[start:end] for start, end in pairwise(edges) if start < end]
 
     def outcome_of(pieces: list[bytes]) -> tuple[bool, bool, Head | None, bytes, bytes]:
         reader, head, rest = HeadReader(), b"", b""

@@ -22,6 +22,7 @@ from aioresponses import aioresponses
 
 from salesmachine_async import __version__
 from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.head import HeadReader
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._http import connector as connector_module
@@ -810,14 +811,17 @@ async def test_cancellation_after_2xx_is_held_back(turn: Any, monkeypatch: pytes
 async def test_cancellation_after_a_status_line_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """2xx is delivered, though the rest of the head has not come and aiohttp knows of no answer."""
     come = asyncio.Event()
-    feed = connector_module.HeadReader.feed
+    feed = HeadReader.feed
 
-    def noting(reader: connector_module.HeadReader, data: bytes) -> object:
+    def noting(reader: HeadReader, data: bytes) -> object:
         come.set()
         return feed(reader, data)
 
-    monkeypatch.setattr(connector_module.HeadReader, "feed", noting)
-    async with RawServer(raw(b"HTTP/1.1 201 Created\r\nX:", hold=True)) as server, transport_to(server.url) as transport:
+    monkeypatch.setattr(HeadReader, "feed", noting)
+    async with (
+        RawServer(raw(b"HTTP/1.1 201 Created\r\nX:", hold=True)) as server,
+        transport_to(server.url) as transport,
+    ):
         task = asyncio.create_task(transport.send(batch()))
         await come.wait()
         task.cancel()

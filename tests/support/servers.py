@@ -353,9 +353,7 @@ def says(status: int, body: bytes = b"{}", /, **headers: str) -> Turn:
     return answers(lambda _: http(status, body, **headers))
 
 
-def raw(
-    data: bytes, *, commit: bool = False, reset: bool = False, hold: bool = False, bytewise: int = 0
-) -> Turn:
+def raw(data: bytes, *, commit: bool = False, reset: bool = False, hold: bool = False, bytewise: int = 0) -> Turn:
     """
     Read the request, send *data* instead of an answer, and close.
 
