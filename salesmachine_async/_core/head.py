@@ -18,7 +18,7 @@ __all__ = ["MAX_HEAD_BYTES", "Head", "HeadReader"]
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 _STATUS: Final = re.compile(rb"HTTP/(?:0\.9|1\.\d|2\.0) ([1-9]\d\d)(?=[ \r\n])")
-# The longest beginning that can still become a status line, and the shortest that is one.
+# The length of a status line up to the byte that ends the status.
 _STATUS_BYTES: Final = len(b"HTTP/1.1 200 ")
 _END: Final = re.compile(rb"\n\r?\n")
 # What the meaning of an answer depends on, by lower-case name.
@@ -64,7 +64,7 @@ class HeadReader:
         Returns:
             The head and what follows it, or None while there is no whole head.
         """
-        # The usual answer: one whole head in one piece, and not an interim one.
+        # The usual answer is one whole head in one piece, and not an interim one.
         if not self._raw and data[9:10] != b"1" and _STATUS.match(data) and (end := _END.search(data)):
             return self._ended(data[: end.end()], data[end.end() :])
         return self._feed_piece(data)

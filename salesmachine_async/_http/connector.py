@@ -70,8 +70,8 @@ class AnswerProtocol(ResponseHandler):
     """
     Hands an answer's head to aiohttp as a whole, and what follows it separately.
 
-    aiohttp gives up a connection, and an answer that it has not handed over yet, at the first bytes that it does not
-    understand. So the head is kept: its status line decides, however the network cut the answer into pieces.
+    aiohttp closes a connection at the first bytes that it does not understand, and loses an answer that has not been
+    read yet. The head is kept, so that its status line decides, however the network cut the answer into pieces.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -104,7 +104,7 @@ class AnswerProtocol(ResponseHandler):
 
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
-        # The parser in Python keeps what follows an answer until a line has ended, and the connection in use.
+        # The parser in Python keeps bytes behind an answer without an error; such a connection must not be used again.
         if getattr(self._parser, "_tail", b"") and (self._payload is None or self._payload.is_eof()):
             self.force_close()
 

@@ -15,6 +15,9 @@ __all__ = ["DaemonResolver"]
 
 _FLAGS: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
+# Seconds between two looks at whether the thread of a lookup is alive.
+ALIVE_SECONDS: Final = 1.0
+
 _Key = tuple[str, int, int]
 # The result of getaddrinfo, or the error instead: an exception set on a future without a waiter would be logged.
 _Answer = list[Any] | OSError
@@ -23,11 +26,7 @@ _Answer = list[Any] | OSError
 @dataclass(frozen=True, slots=True)
 class _Lookup:
     answer: asyncio.Future[_Answer]
-    thread: Thread | None
-
-    def can_answer(self) -> bool:
-        """Return whether an answer has come or may still come."""
-        return self.answer.done() or self.thread is None or self.thread.is_alive()
+    thread: Thread
 
 
 class DaemonResolver(AbstractResolver):
@@ -52,12 +51,7 @@ class DaemonResolver(AbstractResolver):
             OSError: The name is not known, or cannot be looked up now.
         """
         key = (host, port, int(family))
-        lookup = self._lookups.get(key)
-        # A thread may end without an answer, for example for want of memory.
-        if lookup is None or not lookup.can_answer():
-            lookup = self._look_up(key)
-        # Shielded, because the answer is shared: a request that is cancelled must not cancel it.
-        answer = await asyncio.shield(lookup.answer)
+        answer = await self._answer(self._lookups.get(key) or self._look_up(key))
         if isinstance(answer, OSError):
             raise answer
         return [
@@ -79,21 +73,27 @@ class DaemonResolver(AbstractResolver):
             with suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(_set, answer, found)
 
-        thread = Thread(target=run, name="salesmachine-dns", daemon=True)
+        lookup = _Lookup(answer, Thread(target=run, name="salesmachine-dns", daemon=True))
         try:
-            thread.start()
+            lookup.thread.start()
         except RuntimeError as exc:
             # At the limit of threads the request fails and is repeated later. At the interpreter's end no thread can
             # be started any more, and nothing else is left to do than to wait for the answer.
-            answer.set_result(OSError(str(exc)) if main_thread().is_alive() else _getaddrinfo(*key))
-            return _Lookup(answer, None)
-        lookup = self._lookups[key] = _Lookup(answer, thread)
-        answer.add_done_callback(lambda _: self._forget(key, lookup))
+            _set(answer, OSError(str(exc)) if main_thread().is_alive() else _getaddrinfo(*key))
+        else:
+            self._lookups[key] = lookup
+            answer.add_done_callback(lambda _: self._lookups.pop(key))
         return lookup
 
-    def _forget(self, key: _Key, lookup: _Lookup) -> None:
-        if self._lookups.get(key) is lookup:
-            del self._lookups[key]
+    async def _answer(self, lookup: _Lookup) -> _Answer:
+        # A request that is cancelled must leave the answer to the others, as `asyncio.wait` does.
+        while not lookup.answer.done():
+            await asyncio.wait([lookup.answer], timeout=ALIVE_SECONDS)
+            if not lookup.thread.is_alive():
+                # A thread may end without an answer, for example for want of memory.
+                await asyncio.sleep(0)
+                _set(lookup.answer, OSError("the lookup ended without an answer"))
+        return lookup.answer.result()
 
 
 def _getaddrinfo(host: str, port: int, family: int) -> _Answer:
@@ -109,7 +109,8 @@ def _getaddrinfo(host: str, port: int, family: int) -> _Answer:
 
 
 def _set(future: asyncio.Future[_Answer], answer: _Answer) -> None:
-    future.set_result(answer)
+    if not future.done():
+        future.set_result(answer)
 
 
 def _numeric(address: Any) -> str:

@@ -204,26 +204,33 @@ async def test_result_that_is_none_fails_only_its_request(monkeypatch: pytest.Mo
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_thread_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request that waits for it ends by its time-out; the next one looks up anew."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
-    resolver, loop = DaemonResolver(), asyncio.get_running_loop()
-    with monkeypatch.context() as patch:
+    """All requests that wait for it fail, through a real session too; the next one looks up anew."""
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.01)
+    real, dead = module._getaddrinfo, [True]
 
-        def fail(*_: object) -> None:
+    def fail_once(*args: Any) -> Any:
+        if dead:
+            dead.clear()
             raise MemoryError
+        return real(*args)
 
-        patch.setattr(loop, "call_soon_threadsafe", fail)
-        waiting = asyncio.create_task(resolver.resolve("a.example"))
-        await asyncio.sleep(0)
-        await until(lambda: not any(thread.name == "salesmachine-dns" for thread in threads()))
+    monkeypatch.setattr(module, "_getaddrinfo", fail_once)
+    async with RawServer() as server:
+        transport = HttpTransport("t", base_url=server.url.replace("127.0.0.1", "localhost"))
+        async with aclosing(transport), asyncio.timeout(10):
+            failed = await asyncio.gather(*(transport.send(Batch.ping()) for _ in range(3)))
+            assert {(outcome.verdict, type(outcome.error)) for outcome in failed} == {(Verdict.RETRY, ConnectionFailed)}
+            assert (await transport.send(Batch.ping())).status == 200
+
+
+async def test_slow_lookup_is_waited_for(lookup: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as its thread is alive, however often that is looked at."""
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.001)
+    waiting = asyncio.create_task(DaemonResolver().resolve("a.example"))
+    await asyncio.sleep(0.05)
     assert not waiting.done()
-    async with asyncio.timeout(10):
-        assert await resolver.resolve("a.example")
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    # A late answer to the first lookup would not have touched the second.
-    assert not resolver._lookups
+    lookup.let.set()
+    assert await waiting
 
 
 @pytest.mark.parametrize("exc", [RuntimeError("can't start new thread"), MemoryError()], ids=["limit", "memory"])
