@@ -39,7 +39,6 @@ from salesmachine_async.errors import (
     Unauthorized,
 )
 from salesmachine_async.policy import Timeouts
-from salesmachine_async.report import Endpoint
 from tests.support.servers import (
     Exchange,
     RawServer,
