@@ -24,6 +24,7 @@ import trustme
 
 from salesmachine_async import Agent, Batching, Retry, Timeouts
 from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async._core.response import Verdict
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async.errors import CertificateRejected, ConnectionFailed, DeliveryError, RequestTimeout
@@ -470,7 +471,8 @@ async def test_17_each_connection_may_be_stale_once(turn: Turn, caplog: pytest.L
     async with RawServer(*[first] * senders, *[turn] * senders) as server:
         agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, concurrency=senders, batching=batching)
         lane_of = {
-            sender: next(uid for uid in map(str, range(999)) if hash(uid) % senders == sender) for sender in range(4)
+            sender: next(uid for uid in map(str, range(999)) if partition_of(uid, senders) == sender)
+            for sender in range(4)
         }
         async with watched(agent):
             for sender, uid in lane_of.items():
@@ -512,7 +514,8 @@ async def test_18_lanes_do_not_wait_for_connections() -> None:
     async with RawServer(*[slow] * senders) as server:
         agent = Agent(TOKEN, base_url=server.url, concurrency=senders, timeouts=LONG, batching=Batching(linger=0.005))
         uids = [
-            next(uid for uid in map(str, range(99999)) if hash(uid) % senders == sender) for sender in range(senders)
+            next(uid for uid in map(str, range(99999)) if partition_of(uid, senders) == sender)
+            for sender in range(senders)
         ]
         async with watched(agent):
             for uid in uids:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async import Agent, Batching, Loss, LossReason, Report, Retry, Timeouts
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async.errors import RateLimited, Rejected, ServerFailure, Unauthorized
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.support.servers import Exchange, RawServer, Seen, Turn, answers, bound, http, ok, raw, says
@@ -68,7 +69,9 @@ def track(agent: Agent, count: int, *, start: int = 0, uid: str = "c") -> list[s
 
 def uids(senders: int) -> list[str]:
     """Return a uid for each sender."""
-    return [next(uid for uid in map(str, range(9999)) if hash(uid) % senders == sender) for sender in range(senders)]
+    return [
+        next(uid for uid in map(str, range(9999)) if partition_of(uid, senders) == sender) for sender in range(senders)
+    ]
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
