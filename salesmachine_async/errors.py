@@ -93,8 +93,8 @@ class DeliveryError(SalesmachineError):
     Attributes:
         status: The HTTP status, or None when no HTTP answer was understood.
         retry_after: Seconds the server asked to wait, or None.
-        server_message: What the server's ``{"error": …}`` said, at most 500 characters; not part of
-            ``str(error)`` because a server may quote the request in it.
+        server_message: The value of ``error`` in the server's answer, at most 500 characters; not part of
+            ``str(error)`` because a server may quote the request in it. Token and secret are replaced by ``***``.
     """
 
     def __init__(

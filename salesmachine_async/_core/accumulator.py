@@ -469,7 +469,7 @@ class Accumulator:
         )
 
     def _with_oldest_sealed(self) -> Partition | None:
-        """Return the partition whose first sealed batch is the oldest; where none is sealed, seal the open ones first."""
+        """Return the partition with the oldest sealed batch; where there is none, seal the open ones first."""
         if not any(partition.sealed for partition in self.partitions):
             for partition in self.partitions:
                 self.seal(partition)

@@ -1,8 +1,8 @@
-"""What an answer means: status and headers become an `Outcome`."""
+"""The meaning of an answer: its status and headers become an `Outcome`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,39 +26,39 @@ __all__ = ["Outcome", "Verdict", "outcome", "retry_after", "server_message"]
 MAX_SERVER_MESSAGE: Final = 500
 
 _RETRY: Final = frozenset({408, 425})
-# Nothing is wrong with the messages, but with the key, the URL or the server's plan: only a person can mend it.
+# The messages are valid; an operator has to fix the key, the URL or the plan.
 _PARKED: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 451, 501, 505, 511})
 
 
 class Verdict(Enum):
-    """What an attempt came to."""
+    """Classes of outcomes."""
 
     DELIVERED = "delivered"
-    """2xx: the status line decided, whatever came of the body."""
+    """2xx, whatever follows the status line."""
     PAUSE = "pause"
-    """429 or 503: the server wants less of everything; all partitions wait."""
+    """429 or 503: the server is overloaded, so all partitions wait."""
     RETRY = "retry"
-    """It may work later: other 5xx, 408, 425, network errors, timeouts, garbage instead of HTTP."""
+    """A failure that may pass: other 5xx, 408, 425, network errors, timeouts, garbage instead of HTTP."""
     STALE = "stale"
-    """A kept-alive connection was closed under the request: says nothing about the server."""
+    """A kept-alive connection was closed under the request, which says nothing about the server."""
     REJECTED = "rejected"
-    """400, 422 and the like: some message, or the API key."""
+    """400, 422 and the like: a message is invalid, or the API key is."""
     TOO_LARGE = "too_large"
     """413."""
     PARKED = "parked"
-    """Refused for a reason no message is to blame for: key, URL, certificate."""
+    """The configuration is wrong (key, URL, certificate), not a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """
-    What became of one request.
+    The result of one request.
 
     Attributes:
-        verdict: What it came to.
+        verdict: Its class.
         status: The HTTP status, or None without an answer.
         error: The failure; None when delivered.
-        retry_after: Seconds the server asked to wait, or None.
+        retry_after: Seconds to wait according to the server, or None.
     """
 
     verdict: Verdict
@@ -72,20 +72,29 @@ class Outcome:
         return cls(verdict=verdict, error=error)
 
 
-def outcome(status: int, headers: Mapping[str, str], *, now: datetime, body: bytes = b"") -> Outcome:
+def outcome(
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    now: datetime,
+    body: bytes = b"",
+    redact: Callable[[str], str] = str,
+) -> Outcome:
     """
-    Return what an HTTP answer means.
+    Return the meaning of an HTTP answer, which its status decides.
 
     Args:
         status: The HTTP status.
         headers: The answer's headers, looked up by their usual spelling.
         now: The wall clock, aware; only for a ``Retry-After`` given as a date without a ``Date`` header.
-        body: As much of the answer's body as was read, for the server's words.
+        body: The beginning of the answer's body, for `server_message`.
+        redact: Removes credentials from text of the server.
     """
     if 200 <= status <= 299:
         return Outcome(verdict=Verdict.DELIVERED, status=status)
     wait = retry_after(headers.get("Retry-After"), date=headers.get("Date"), now=now)
-    error = _error(status, headers, wait, server_message(body))
+    message = server_message(body, redact=redact)
+    error = _error(status, redact(headers.get("Location", "")), wait, message)
     return Outcome(verdict=_verdict(status), status=status, error=error, retry_after=wait)
 
 
@@ -93,8 +102,8 @@ def retry_after(value: str | None, *, date: str | None, now: datetime) -> float 
     """
     Return a ``Retry-After`` in seconds, or None if it is absent, malformed or negative.
 
-    A date is measured against the server's own clock (its ``Date`` header) if that is readable, so that a wrong
-    clock here does no harm; a date in the past is 0.
+    A date is compared with the server's own clock (its ``Date`` header) if that is readable, so that a wrong local
+    clock does no harm; a date in the past is 0.
 
     Source: RFC 9110 §10.2.3 (seconds or HTTP-date). A fraction is accepted, as many servers send it.
     """
@@ -110,13 +119,19 @@ def retry_after(value: str | None, *, date: str | None, now: datetime) -> float 
     return seconds if isfinite(seconds) and seconds >= 0 else None
 
 
-def server_message(body: bytes) -> str | None:
-    """Return what ``{"error": …}`` says, at most `MAX_SERVER_MESSAGE` characters; None if the body is not like that."""
+def server_message(body: bytes, *, redact: Callable[[str], str] = str) -> str | None:
+    """
+    Return the value of ``error`` in a JSON object, or None if *body* is something else or cannot be read.
+
+    Returns:
+        At most `MAX_SERVER_MESSAGE` characters, redacted before they are cut; a value that is no text as JSON.
+    """
     try:
-        told = orjson.loads(body)["error"]
-    except (ValueError, TypeError, KeyError):
+        message = orjson.loads(body)["error"]
+        text = message if isinstance(message, str) else orjson.dumps(message).decode()
+        return redact(text)[:MAX_SERVER_MESSAGE]
+    except Exception:  # noqa: BLE001 (nothing in a body may change what the status decided)
         return None
-    return (told if isinstance(told, str) else orjson.dumps(told).decode())[:MAX_SERVER_MESSAGE]
 
 
 def _http_date(text: str) -> datetime | None:
@@ -139,7 +154,7 @@ def _verdict(status: int) -> Verdict:
     return Verdict.RETRY
 
 
-def _error(status: int, headers: Mapping[str, str], wait: float | None, told: str | None) -> DeliveryError:
+def _error(status: int, location: str, wait: float | None, message: str | None) -> DeliveryError:
     kind: type[DeliveryError] = ServerFailure
     text = f"the server answered {status}"
     if status in (401, 403):
@@ -151,11 +166,11 @@ def _error(status: int, headers: Mapping[str, str], wait: float | None, told: st
         kind = RequestTimeout
     elif 300 <= status <= 399:
         kind = Rejected
-        text += f", a redirect, which is never followed: check the base URL{_redirected_to(headers)}"
+        text += f", a redirect, which is never followed: check the base URL{_redirected_to(location)}"
     elif 400 <= status <= 499:
         kind = Rejected
         text += _HINTS.get(status, "")
-    return kind(text, status=status, retry_after=wait, server_message=told)
+    return kind(text, status=status, retry_after=wait, server_message=message)
 
 
 _HINTS: Final = {
@@ -163,18 +178,18 @@ _HINTS: Final = {
     404: ": check the base URL (SALESMACHINE_API_URL)",
     405: ": check the base URL (SALESMACHINE_API_URL)",
     410: ": the API is gone from this URL; check the base URL (SALESMACHINE_API_URL)",
-    407: ": the proxy wants credentials",
+    407: ": the proxy requires credentials",
 }
 
 
-def _redirected_to(headers: Mapping[str, str]) -> str:
-    """Return where to, without the query, user or anything unprintable: it may hold a token."""
-    target = headers.get("Location", "").partition("?")[0].partition("#")[0]
+def _redirected_to(location: str) -> str:
+    """Describe the target without query, user and unprintable characters, because it may hold credentials."""
+    target = location.partition("?")[0].partition("#")[0]
     scheme, separator, rest = target.partition("://")
     if separator:
         authority, slash, path = rest.partition("/")
         target = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    # An @ that is left may end the user of an odd form of URL: `//user@host`, `https:user@host`.
+    # An @ may still end the user in a malformed URL: `//user@host`, `https:user@host`.
     if not target.isascii() or not target.isprintable() or "@" in target:
         return ""
     return f" (it points to {target[:200]})" if target else ""

@@ -1,31 +1,35 @@
-"""The border to the network: batches go out, outcomes come back, foreign errors end here."""
+"""The interface to the network: a transport sends batches and returns outcomes, and raises no error of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import aiohttp
 
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.response import Outcome, outcome
-from salesmachine_async._http.config import (
-    check_base_url,
-    check_credentials,
-    check_proxy,
-    check_ssl_context,
-    from_environment,
+from salesmachine_async._core.response import Outcome, Verdict, outcome
+from salesmachine_async._http.config import check_credentials, from_environment, network
+from salesmachine_async._http.redaction import Redactor
+from salesmachine_async._http.session import (
+    Attempt,
+    abandon,
+    begin_attempt,
+    failure,
+    leave_to_parent,
+    open_session,
+    read_some,
 )
-from salesmachine_async._http.session import INHERITED, Connector, begin_attempt, failure, open_session, read_some
 from salesmachine_async.policy import Timeouts
 from salesmachine_async.report import Endpoint
 
 __all__ = ["HttpTransport", "Transport"]
 
-# aiohttp warns (ResourceWarning) of larger bodies given as bytes; they go out in slices.
+# aiohttp warns (ResourceWarning) of larger bodies given as bytes, so they are sent in slices.
 SLICE_BYTES: Final = 2**20
 
 
@@ -33,15 +37,15 @@ class Transport(Protocol):
     """
     Carries batches. The agent calls it from one event loop, from each sender one call at a time.
 
-    A carrier that raises is treated like a broken connection: the batch is sent again.
+    An exception from `send` counts as a broken connection: the batch is sent again.
     """
 
     async def send(self, batch: Batch) -> Outcome:
-        """Send one batch and tell what came of it."""
+        """Send one batch and return its outcome."""
         ...
 
     async def aclose(self) -> None:
-        """Give back all resources. The agent calls it once, at its end."""
+        """Release all resources. The agent calls it once, at its end."""
         ...
 
 
@@ -49,17 +53,20 @@ class HttpTransport:
     """
     Sends batches to the Salesmachine tracking API with aiohttp.
 
-    Redirects are never followed, cookies never kept, proxies of the environment never used, certificates
-    always verified.
+    Redirects are never followed, cookies never kept, certificates always verified. Of the environment only variables
+    that begin with ``SALESMACHINE_`` are read.
 
     Args:
         token: The API token; default: ``SALESMACHINE_API_TOKEN``.
         secret: The API secret; default: ``SALESMACHINE_API_SECRET``, else empty.
-        base_url: Where the API is; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
-        timeouts: How long to wait for a connection and for an answer.
-        allow_http: Allow ``http://`` to hosts other than this machine. The token then travels readable.
-        proxy: URL of an HTTP proxy.
-        ssl_context: Instead of the default one, e.g. for a private certificate authority.
+        base_url: The URL of the API; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
+        timeouts: Limits for a connection and for an answer.
+        allow_http: Allow ``http://`` to hosts other than this machine, which sends the token readable; default:
+            ``SALESMACHINE_ALLOW_HTTP`` (1 or 0), else not.
+        proxy: URL of an HTTP proxy; default: ``SALESMACHINE_PROXY``, else none.
+        ca_file: A PEM file of the certificate authorities to trust instead of the system's; default:
+            ``SALESMACHINE_CA_FILE``, else none.
+        ssl_context: A context to use instead of the default one, e.g. with a client certificate.
 
     Raises:
         ConfigError: An argument, or the environment variable in its place, is unusable.
@@ -72,87 +79,106 @@ class HttpTransport:
         *,
         base_url: str | None = None,
         timeouts: Timeouts | None = None,
-        allow_http: bool = False,
+        allow_http: bool | None = None,
         proxy: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         token, secret, base_url = from_environment(token, secret, base_url)
         check_credentials(token, secret)
-        self._base = check_base_url(base_url, allow_http=allow_http)
-        self._urls = {endpoint: self._base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
+        self._network = network(base_url, allow_http=allow_http, proxy=proxy, ca_file=ca_file, ssl_context=ssl_context)
+        self._urls = {endpoint: self._network.base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
+        self._redact = Redactor(token, secret)
         self._timeouts = timeouts or Timeouts()
-        self._proxy = None if proxy is None else check_proxy(proxy)
-        self._ssl = check_ssl_context(ssl_context)
-        # Made in the running loop at the first request; it belongs to that loop.
+        # Opened in the running loop by the first request; it belongs to that loop and to this process.
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
-        """Show where to, never with which credentials."""
-        return f"<HttpTransport {self._base}>"
+        """Show the base URL, never the credentials."""
+        return f"<HttpTransport {self._network.base}>"
 
     async def send(self, batch: Batch) -> Outcome:
         """
-        Send one batch and tell what came of it.
+        Send one batch and return its outcome.
 
         Raises only the cancellation of its task, and not even that once the server has answered 2xx.
         """
-        body = batch.body()
         attempt = begin_attempt()
         try:
-            response = await self._open().post(
-                self._urls[batch.endpoint],
-                data=body if len(body) <= SLICE_BYTES else _slices(body),
-                headers={"Content-Length": str(len(body))} if len(body) > SLICE_BYTES else None,
-                allow_redirects=False,
-                proxy=self._proxy,
-            )
-            try:
-                told = await read_some(response)
-            except asyncio.CancelledError:
-                # Delivered is delivered: the sender learns it, and then obeys the cancellation.
-                if not 200 <= response.status <= 299:
-                    raise
-                told = b""
-            finally:
-                # Not `async with`: it waits for the rest of the request to be taken, and can be cancelled there.
-                # A connection whose answer was read to its end has gone back to the pool already.
-                response.close()
-            return outcome(response.status, response.headers, now=datetime.now(UTC), body=told)
-        except Exception as exc:  # noqa: BLE001 (whatever a connection can raise, the sender must live)
-            return failure(exc, reused=attempt.reused)
+            return await self._send(batch, attempt)
+        except asyncio.CancelledError:
+            # The caller learns that the batch is delivered, and then obeys the cancellation.
+            head = attempt.answered()
+            if head is None or not 200 <= head.status <= 299:
+                raise
+            return self._outcome(head.status, head.headers)
+        except Exception as exc:  # noqa: BLE001 (no exception of a connection may end the sender)
+            return self._failure(exc, attempt)
+
+    async def _send(self, batch: Batch, attempt: Attempt) -> Outcome:
+        body = batch.body()
+        response = await self._open().post(
+            self._urls[batch.endpoint],
+            data=body if len(body) <= SLICE_BYTES else _slices(body),
+            headers={"Content-Length": str(len(body))} if len(body) > SLICE_BYTES else None,
+            allow_redirects=False,
+            proxy=self._network.proxy,
+        )
+        try:
+            answer = await read_some(response)
+        finally:
+            # Not `async with`: it waits until the rest of the request is sent, and can be cancelled there.
+            # A connection whose answer was read to its end is in the pool again already.
+            response.close()
+        if 200 <= response.status <= 299:
+            return Outcome(verdict=Verdict.DELIVERED, status=response.status)
+        return self._outcome(response.status, attempt.headers_of(response), answer)
+
+    def _outcome(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> Outcome:
+        return outcome(status, headers, now=datetime.now(UTC), body=body, redact=self._redact)
+
+    def _failure(self, exc: Exception, attempt: Attempt) -> Outcome:
+        head = attempt.answered()
+        if head is not None:
+            return self._outcome(head.status, head.headers)
+        return failure(exc, reused=attempt.reused)
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._notice_fork()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
+        self._notice_fork()
         if self._session is None or self._loop is not loop:
             self.forget()
             self._session, self._loop = self._new_session(), loop
         return self._session
 
     def forget(self) -> None:
-        """Drop the session without closing it: its loop is closed. The sockets close when they are collected."""
+        """Drop the session without closing it, because its loop is closed."""
+        self._notice_fork()
         session, self._session = self._session, None
-        if session is not None and isinstance(session.connector, Connector):
-            session.connector.orphaned = True
-            session.detach()
+        if session is not None:
+            abandon(session)
 
     def after_fork_in_child(self) -> None:
-        """
-        Drop the session of the parent process.
+        """Drop the session of the parent process, which must not be closed here."""
+        self._pid = os.getpid()
+        session, self._session = self._session, None
+        if session is not None:
+            leave_to_parent(session)
 
-        It must never be closed here, nor collected: that would unregister its sockets from the selector, which
-        the child shares with the parent, and the parent would wait for its answers in vain.
-        """
-        if self._session is not None:
-            INHERITED.append(self._session.connector)
-        self.forget()
+    def _notice_fork(self) -> None:
+        """Notice a fork that ran no hooks of Python: uWSGI's, or that of a C extension."""
+        if os.getpid() != self._pid:
+            self.after_fork_in_child()
 
     def _new_session(self) -> aiohttp.ClientSession:
         return open_session(
@@ -162,7 +188,7 @@ class HttpTransport:
                 "Accept": "application/json",
             },
             timeouts=self._timeouts,
-            ssl_context=self._ssl,
+            ssl_context=self._network.ssl,
         )
 
 

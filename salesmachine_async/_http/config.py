@@ -1,9 +1,11 @@
-"""Where the API is and who asks: read from arguments or the environment, checked before anything is sent."""
+"""Credentials and network settings: read from arguments or the environment, checked before anything is sent."""
 
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
@@ -14,7 +16,66 @@ from salesmachine_async.errors import ConfigError
 TOKEN_VARIABLE: Final = "SALESMACHINE_API_TOKEN"  # noqa: S105 (the name of a variable)
 SECRET_VARIABLE: Final = "SALESMACHINE_API_SECRET"  # noqa: S105
 URL_VARIABLE: Final = "SALESMACHINE_API_URL"
+ALLOW_HTTP_VARIABLE: Final = "SALESMACHINE_ALLOW_HTTP"
+PROXY_VARIABLE: Final = "SALESMACHINE_PROXY"
+CA_FILE_VARIABLE: Final = "SALESMACHINE_CA_FILE"
 DEFAULT_URL: Final = "https://api.salesmachine.io"
+
+_VISIBLE: Final = re.compile(r"[!-~]*")
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """
+    The way to the API, as aiohttp takes it.
+
+    Attributes:
+        base: The base URL.
+        proxy: The URL of an HTTP proxy, which may hold credentials; None for none.
+        ssl: An SSL context, or True for the default one. Never False, which would switch verification off.
+    """
+
+    base: URL
+    proxy: URL | None = field(repr=False)
+    ssl: ssl.SSLContext | bool
+
+
+def network(
+    base_url: str,
+    *,
+    allow_http: bool | None,
+    proxy: str | None,
+    ca_file: str | os.PathLike[str] | None,
+    ssl_context: ssl.SSLContext | None,
+) -> Network:
+    """
+    Return the checked arguments, each None replaced by its environment variable or default.
+
+    Raises:
+        ConfigError: An argument, or the environment variable in its place, is unusable.
+    """
+    if allow_http is None:
+        allow_http = flag_from_environment(ALLOW_HTTP_VARIABLE)
+    return Network(
+        base=check_base_url(base_url, allow_http=allow_http),
+        proxy=_proxy(proxy),
+        ssl=_ssl(ca_file, ssl_context),
+    )
+
+
+def flag_from_environment(variable: str) -> bool:
+    """
+    Return whether an environment variable is on (1, true, yes, on) or off (0, false, no, off, empty, unset).
+
+    Raises:
+        ConfigError: The variable has another value.
+    """
+    value = os.environ.get(variable, "").strip().lower()
+    if value not in _TRUE | _FALSE:
+        raise ConfigError(f"{variable} must be 1 or 0")
+    return value in _TRUE
 
 
 def from_environment(token: str | None, secret: str | None, base_url: str | None) -> tuple[str, str, str]:
@@ -31,17 +92,22 @@ def check_credentials(token: object, secret: object) -> None:
     Check that token and secret can travel in an Authorization header.
 
     Raises:
-        ConfigError: One of them cannot. The message tells what is wrong and never what it is.
+        ConfigError: One of them cannot. The message says what is wrong and does not echo the value.
     """
     if token == "":
         raise ConfigError(f"no API token: pass token= or set {TOKEN_VARIABLE}")
-    for name, value in (("token", token), ("secret", secret)):
-        if not isinstance(value, str):
-            raise ConfigError(f"the API {name} must be a str, not {type(value).__name__}")
-        if not all("!" <= character <= "~" for character in value):
-            raise ConfigError(f"the API {name} may only hold visible ASCII characters (no spaces, no line ends)")
+    _check_visible("token", token)
+    _check_visible("secret", secret)
     if isinstance(token, str) and ":" in token:
         raise ConfigError("the API token must not hold a colon: it is the user of HTTP Basic authentication")
+
+
+def _check_visible(name: str, secret: object) -> None:
+    # Error trackers record local variables, and hide those that are called `token` or `secret`.
+    if not isinstance(secret, str):
+        raise ConfigError(f"the API {name} must be a str, not {type(secret).__name__}")
+    if not _VISIBLE.fullmatch(secret):
+        raise ConfigError(f"the API {name} may only hold visible ASCII characters (no spaces, no line ends)")
 
 
 def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
@@ -75,42 +141,61 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ConfigError(
             f"http:// would send the API token readable to {host}: use https://, "
-            "or pass transport=HttpTransport(..., allow_http=True)"
+            f"or set {ALLOW_HTTP_VARIABLE}=1, or pass transport=HttpTransport(..., allow_http=True)"
         )
     return url
 
 
-def check_proxy(proxy: object) -> URL:
+def check_proxy(proxy: object, *, name: str = "proxy") -> URL:
     """
     Return the URL of an HTTP proxy, parsed; it may hold credentials.
 
     Raises:
-        ConfigError: It is not one that aiohttp can use. The message does not echo it.
+        ConfigError: aiohttp cannot use it. The message names the setting and does not echo the value.
     """
     if not isinstance(proxy, str):
-        raise ConfigError(f"proxy must be a str, not {type(proxy).__name__}")
+        raise ConfigError(f"{name} must be a str, not {type(proxy).__name__}")
     try:
         url = URL(proxy)
     except ValueError:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host or url.port is None:
-        raise ConfigError("proxy must be a URL as http://host:port")
+        raise ConfigError(f"{name} must be a URL as http://host:port")
     return url
 
 
-def check_ssl_context(ssl_context: object) -> ssl.SSLContext | bool:
-    """
-    Return what aiohttp is to be told: the context, or for None that it verifies by the default one.
+def _proxy(proxy: str | None) -> URL | None:
+    if proxy is not None:
+        return check_proxy(proxy)
+    proxy = os.environ.get(PROXY_VARIABLE)
+    return check_proxy(proxy, name=PROXY_VARIABLE) if proxy else None
 
-    Raises:
-        ConfigError: It is neither.
-    """
-    if ssl_context is None:
-        return True
-    if not isinstance(ssl_context, ssl.SSLContext):
-        # To aiohttp False would mean: do not verify.
-        raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
-    return ssl_context
+
+def _ssl(ca_file: object, ssl_context: object) -> ssl.SSLContext | bool:
+    """Return a context for the arguments; those that are given win over the environment."""
+    if ssl_context is not None:
+        if not isinstance(ssl_context, ssl.SSLContext):
+            raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
+        if ca_file is not None:
+            raise ConfigError("pass either ca_file= or ssl_context=, not both")
+        return ssl_context
+    if ca_file is not None:
+        return _trusting("ca_file", ca_file)
+    path = os.environ.get(CA_FILE_VARIABLE)
+    return _trusting(CA_FILE_VARIABLE, path) if path else True
+
+
+def _trusting(name: str, path: object) -> ssl.SSLContext:
+    """Return a context that trusts the authorities in a PEM file, and no others."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{name} must be a path, not {type(path).__name__}")
+    try:
+        return ssl.create_default_context(cafile=os.fspath(path))
+    except ssl.SSLError:
+        problem = "is not a PEM file of certificates"
+    except (OSError, ValueError) as exc:
+        problem = f"cannot be read ({getattr(exc, 'strerror', None) or type(exc).__name__})"
+    raise ConfigError(f"{name} {problem}: {os.fspath(path)!r}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,11 +1,12 @@
-"""Host names are looked up in daemon threads, so that a name server that hangs never holds up an exit."""
+"""Name resolution in daemon threads, so that a name server that hangs never delays an exit."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from contextlib import suppress
-from threading import Thread
+from dataclasses import dataclass
+from threading import Thread, main_thread
 from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -14,22 +15,31 @@ __all__ = ["DaemonResolver"]
 
 _FLAGS: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
-# What getaddrinfo returns, or the error instead: an exception set on a future that nobody waits for any more would be
-# logged as never retrieved.
+# Seconds between two looks at whether the thread of a lookup is alive.
+ALIVE_SECONDS: Final = 1.0
+
+_Key = tuple[str, int, int]
+# The result of getaddrinfo, or the error instead: an exception set on a future without a waiter would be logged.
 _Answer = list[Any] | OSError
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    answer: asyncio.Future[_Answer]
+    thread: Thread
 
 
 class DaemonResolver(AbstractResolver):
     """
     Resolves with `socket.getaddrinfo`, as the event loop does, but not in its thread pool.
 
-    Threads of the pool are waited for when the loop's default executor shuts down (up to 300 s since Python
-    3.12) and again when the interpreter exits: a hanging lookup would hang both. There is one thread for one
-    name at most: who asks again while a lookup is under way waits for the same.
+    The pool's threads are waited for when the loop's default executor shuts down (up to 300 s since Python 3.12) and
+    again when the interpreter exits: a hanging lookup would hang both. A name has at most one thread that is alive;
+    further requests for the name wait for the same answer. An answer is not kept.
     """
 
     def __init__(self) -> None:
-        self._lookups: dict[tuple[str, int, int], asyncio.Future[_Answer]] = {}
+        self._lookups: dict[_Key, _Lookup] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -38,16 +48,10 @@ class DaemonResolver(AbstractResolver):
         Return the addresses of a host.
 
         Raises:
-            OSError: The name is not known, or the name server is out of reach.
+            OSError: The name is not known, or cannot be looked up now.
         """
-        key = (host, port, family)
-        lookup = self._lookups.get(key)
-        if lookup is None:
-            lookup = self._lookups[key] = asyncio.get_running_loop().create_future()
-            lookup.add_done_callback(lambda _: self._lookups.pop(key))
-            self._start(lookup, host, port, family)
-        # Shielded: who gives up does not take the answer from the others.
-        answer = await asyncio.shield(lookup)
+        key = (host, port, int(family))
+        answer = await self._answer(self._lookups.get(key) or self._look_up(key))
         if isinstance(answer, OSError):
             raise answer
         return [
@@ -58,32 +62,55 @@ class DaemonResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to give back: a lookup under way ends by itself."""
+        """Do nothing: a lookup under way ends by itself."""
 
-    def _start(self, lookup: asyncio.Future[_Answer], host: str, port: int, family: int) -> None:
-        loop = lookup.get_loop()
+    def _look_up(self, key: _Key) -> _Lookup:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_Answer] = loop.create_future()
 
-        def look_up() -> None:
-            answer: _Answer
-            try:
-                answer = socket.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
-                )
-            except OSError as exc:
-                answer = exc
-            except UnicodeError:  # a label that IDNA cannot encode
-                answer = OSError("the host name is not valid")
-            with suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(_answer, lookup, answer)
+        def run() -> None:
+            found = _getaddrinfo(*key)
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(_set, answer, found)
 
+        lookup = _Lookup(answer, Thread(target=run, name="salesmachine-dns", daemon=True))
         try:
-            Thread(target=look_up, name="salesmachine-dns", daemon=True).start()
-        except RuntimeError as exc:  # no more threads, or the interpreter is shutting down
-            _answer(lookup, OSError(str(exc)))
+            lookup.thread.start()
+        except RuntimeError as exc:
+            # At the limit of threads the request fails and is repeated later. At the interpreter's end no thread can
+            # be started any more, and nothing else is left to do than to wait for the answer.
+            _set(answer, OSError(str(exc)) if main_thread().is_alive() else _getaddrinfo(*key))
+        else:
+            self._lookups[key] = lookup
+            answer.add_done_callback(lambda _: self._lookups.pop(key))
+        return lookup
+
+    async def _answer(self, lookup: _Lookup) -> _Answer:
+        # A request that is cancelled must leave the answer to the others, as `asyncio.wait` does.
+        while not lookup.answer.done():
+            await asyncio.wait([lookup.answer], timeout=ALIVE_SECONDS)
+            if not lookup.thread.is_alive():
+                # A thread may end without an answer, for example for want of memory.
+                await asyncio.sleep(0)
+                _set(lookup.answer, OSError("the lookup ended without an answer"))
+        return lookup.answer.result()
 
 
-def _answer(lookup: asyncio.Future[_Answer], answer: _Answer) -> None:
-    lookup.set_result(answer)
+def _getaddrinfo(host: str, port: int, family: int) -> _Answer:
+    """Return what `socket.getaddrinfo` returns, or whatever it raises as an OSError."""
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG))
+    except OSError as exc:
+        return exc
+    except UnicodeError:  # a label that IDNA cannot encode
+        return OSError("the host name is not valid")
+    except BaseException as exc:  # noqa: BLE001 (a thread that ended without an answer would leave requests waiting)
+        return OSError(f"the lookup raised {type(exc).__name__}")
+
+
+def _set(future: asyncio.Future[_Answer], answer: _Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
 
 
 def _numeric(address: Any) -> str:

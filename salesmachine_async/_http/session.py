@@ -1,5 +1,5 @@
 """
-HTTP sessions on aiohttp, as the tracking transport and the Access API client both need them.
+HTTP sessions on aiohttp, for the tracking transport and for the client of the Access API.
 
 Opens a session, reads as much of an answer as is useful, and translates aiohttp's exceptions into outcomes.
 """
@@ -10,28 +10,45 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
+from salesmachine_async._core.head import MAX_HEAD_BYTES
 from salesmachine_async._core.response import Outcome, Verdict
+from salesmachine_async._http.connector import (
+    INHERITED,
+    Attempt,
+    Connector,
+    abandon,
+    begin_attempt,
+    leave_to_parent,
+)
 from salesmachine_async._http.resolver import DaemonResolver
 from salesmachine_async._version import __version__
 from salesmachine_async.errors import CertificateRejected, ConnectionFailed, RequestTimeout
 from salesmachine_async.policy import Timeouts
 
-__all__ = ["INHERITED", "Attempt", "Connector", "begin_attempt", "failure", "open_session", "read_some"]
+__all__ = [
+    "INHERITED",
+    "Attempt",
+    "Connector",
+    "abandon",
+    "begin_attempt",
+    "failure",
+    "leave_to_parent",
+    "open_session",
+    "read_some",
+]
 
-# Idle connections are dropped before usual servers do it (aiohttp's own server after 75 s, nginx 75, uvicorn 5, many
-# load balancers 60): the less often a request meets a connection that is closing, the fewer are repeated.
+# Idle connections are closed before usual servers do it (aiohttp's own server after 75 s, nginx 75, many load
+# balancers 60), because a request that meets a closing connection has to be repeated.
 KEEPALIVE_SECONDS: Final = 10.0
-# Of an answer's body: enough for any error message; a server that sends more is cut off.
+# More headers than any proxy adds.
+MAX_HEADERS: Final = 1000
+# Enough of an answer's body for any error message; a connection that brings more is closed.
 MAX_ANSWER_BYTES: Final = 64 * 1024
-# The status line has decided already; a body that dawdles costs only the connection.
+# The status line has decided already, so a slow body costs only the connection.
 BODY_SECONDS: Final = 0.25
 
 
@@ -43,13 +60,13 @@ def open_session(
     traces: Iterable[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
     """
-    Open a session as all requests of this library are made with; in the event loop it is for.
+    Open a session in the running event loop.
 
-    `begin_attempt` before each request tells afterwards, for `failure`, whether its connection had served another.
+    `begin_attempt` must be called before each request; its result says what is known of the request afterwards.
     """
     return aiohttp.ClientSession(
         connector=Connector(
-            limit=0,  # the senders are the limit
+            limit=0,  # the callers limit the number of requests
             ssl=ssl_context,
             keepalive_timeout=KEEPALIVE_SECONDS,
             resolver=DaemonResolver(),
@@ -69,103 +86,46 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         raise_for_status=False,
+        # A large head does not have to cost the connection.
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        max_headers=MAX_HEADERS,
         trace_configs=[*traces],
     )
 
 
-@dataclass(slots=True)
-class Attempt:
-    """
-    What is known of a request under way.
-
-    Attributes:
-        reused: Whether its connection had served a request before.
-    """
-
-    reused: bool = False
-
-
-# Of the current task. aiohttp's own way to tell, its tracing, costs 20 µs a request, a tenth of it.
-_attempt: Final[ContextVar[Attempt]] = ContextVar("salesmachine_attempt")
-
-
-def begin_attempt() -> Attempt:
-    """Return what the session's connector will note of the current task's next request."""
-    attempt = Attempt()
-    _attempt.set(attempt)
-    return attempt
-
-
-class _Protocol(ResponseHandler):
-    """
-    Reads answers, the head by itself.
-
-    aiohttp's parser forgets an answer when something wrong comes behind its head in the same bytes; it must not
-    depend on how the network cut them. A status line that was seen decides.
-    """
-
-    def data_received(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n") + 4
-        if 4 <= end < len(data):
-            super().data_received(data[:end])
-            data = data[end:]
-        super().data_received(data)
-
-
-# Connectors of parent processes, kept for as long as this process lives.
-INHERITED: Final[list[object]] = []
-
-
-class Connector(aiohttp.TCPConnector):
-    """A connector that can be left alone by its end."""
-
-    orphaned = False
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)  # pyright: ignore[reportUnknownMemberType]
-        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]
-
-    async def _get(self, *args: Any, **kwargs: Any) -> Any:
-        """Take a kept connection, but none on which the server has said something unasked (aiohttp issue 13656)."""
-        while (connection := await super()._get(*args, **kwargs)) is not None:
-            if connection.protocol is None or not connection.protocol.should_close:
-                break
-            connection.close()
-        _attempt.get().reused = connection is not None
-        return connection
-
-    def __del__(self, *args: Any, **kwargs: Any) -> None:
-        if not self.orphaned:
-            super().__del__(*args, **kwargs)
-
-
 async def read_some(response: aiohttp.ClientResponse) -> bytes:
     """
-    Read the answer's body as far as it is worth, and return it.
+    Return the beginning of the answer's body, at most `MAX_ANSWER_BYTES`.
 
-    Read to its end, the connection can be used again. Whatever is wrong with the body is not wrong with the answer.
+    A body that was read to its end leaves the connection usable. Errors in the body are ignored, because the status
+    line has decided.
     """
-    told = bytearray()
+    body = bytearray()
     with suppress(Exception):
         if response.content.is_eof() and response.content.total_bytes <= MAX_ANSWER_BYTES:
-            # It has come whole, as short answers do: without a timer that saves 8 µs.
+            # A short answer has arrived whole: doing without a timer saves 8 µs.
             return response.content.read_nowait()
         async with asyncio.timeout(BODY_SECONDS):
             while chunk := await response.content.readany():
-                told += chunk
-                if len(told) > MAX_ANSWER_BYTES:
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
                     break
             else:
-                return bytes(told)
+                return bytes(body)
     response.close()
-    return bytes(told[:MAX_ANSWER_BYTES])
+    return bytes(body[:MAX_ANSWER_BYTES])
 
 
 def failure(exc: Exception, *, reused: bool) -> Outcome:
     """
-    Translate what aiohttp raised; *reused* says whether the connection had served a request before.
+    Return the outcome of a request that ended without a status line.
 
-    Only names and system messages are taken over: some of aiohttp's errors hold the request's headers.
+    Only names and messages of the system are taken over, because some of aiohttp's errors hold the request's headers.
+
+    Args:
+        exc: The exception that aiohttp raised.
+        reused: Whether the connection had carried a request before.
     """
     if isinstance(exc, TimeoutError):
         what = "no connection" if isinstance(exc, aiohttp.ConnectionTimeoutError) else "no answer"
@@ -192,7 +152,7 @@ def _description(exc: Exception) -> str:
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {exc.status}"
     if isinstance(exc, aiohttp.ClientResponseError):
-        # aiohttp raises it, with status 400, for an answer that is not HTTP.
+        # aiohttp reports an answer that is not HTTP like this, with a status of 400.
         return "the answer was not HTTP"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the connection was closed before an answer came"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,12 +11,19 @@ from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
-from yarl import URL
 
 from salesmachine_async._core.response import Outcome, Verdict, outcome
 from salesmachine_async._core.retry import Decision, Deliver, Pause, RetryNow, RetryState, Wait, decide
 from salesmachine_async._http.backoff import Backoff
-from salesmachine_async._http.session import begin_attempt, failure, open_session, read_some
+from salesmachine_async._http.config import Network
+from salesmachine_async._http.session import (
+    Attempt,
+    begin_attempt,
+    failure,
+    leave_to_parent,
+    open_session,
+    read_some,
+)
 from salesmachine_async.access.wire import Answer, Call, parsed
 from salesmachine_async.errors import (
     AgentClosed,
@@ -38,31 +45,38 @@ MAX_ANSWER_BYTES: Final = 64 * 2**20
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """
-    How calls are made.
+    The settings of a `Caller`.
 
     Attributes:
-        retry: When they are repeated.
-        timeouts: How long each attempt may take.
-        max_connections: How many may be under way at once; further ones wait for their turn, without a time limit.
-        ssl_context: As of `HttpTransport`; True for the default one.
-        proxy: As of `HttpTransport`, parsed; it may hold credentials.
+        retry: The policy for repetitions.
+        timeouts: The limits of each attempt.
+        max_connections: The number of calls under way at once; further ones wait for their turn, without a time limit.
+        network: The way to the API.
     """
 
     retry: Retry
     timeouts: Timeouts
     max_connections: int
-    ssl_context: ssl.SSLContext | bool
-    proxy: URL | None = field(repr=False)
+    network: Network
 
 
 @dataclass(slots=True)
 class _Try:
-    """What one attempt came to; *sent* is how often aiohttp has sent it, of an answer there are headers and body."""
+    """
+    One attempt at a call.
+
+    Attributes:
+        outcome: Its outcome.
+        sent: The number of times that aiohttp has sent it.
+        headers: The headers of the answer, if there was one.
+        body: The body of the answer.
+    """
 
     outcome: Outcome
     sent: int
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    body: bytes = b""
+    # A server may quote the token in both.
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 class Caller:
@@ -75,10 +89,11 @@ class Caller:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Made at the first call, so that none of it needs a loop before.
+        # Opened by the first call, so that the constructor needs no loop. It belongs to this process.
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: asyncio.Semaphore | None = None
+        self._pid = os.getpid()
         self.closed: bool = False
 
     async def make(self, call: Call, *, gone_is_done: bool = False) -> Answer:
@@ -121,15 +136,16 @@ class Caller:
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
-        """Close all connections; further calls are refused."""
+        """Close all connections; further calls raise `AgentClosed`."""
         self.closed = True
+        self._notice_fork()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _attempt(self, call: Call) -> _Try:
         session, turns = self._open()
-        attempt, trace, status = begin_attempt(), SimpleNamespace(sent=0), None
+        attempt, trace = begin_attempt(), SimpleNamespace(sent=0)
         try:
             async with (
                 turns,
@@ -139,50 +155,71 @@ class Caller:
                     data=call.body,
                     headers={**call.auth.headers, **call.headers},
                     allow_redirects=False,
-                    proxy=self._settings.proxy,
+                    proxy=self._settings.network.proxy,
                     trace_request_ctx=trace,
                 ) as response,
             ):
-                status = response.status
-                good = 200 <= status <= 299
-                body = await _read(response) if good else await read_some(response)
-                told = b"" if good else call.auth.hide(body)
-                result = outcome(status, response.headers, now=datetime.now(UTC), body=told)
+                body = await (_read(response) if 200 <= response.status <= 299 else read_some(response))
+                result = _outcome(call, response.status, attempt.headers_of(response), body)
                 return _Try(result, trace.sent, response.headers, body)
-        except _TooLarge:
-            error = ConnectionFailed("the answer was too large", status=status)
+        except _TooLarge as exc:
+            error = ConnectionFailed("the answer was too large", status=exc.status)
             return _Try(Outcome.failed(error, Verdict.PARKED), trace.sent)
-        except Exception as exc:  # noqa: BLE001 (whatever a connection can raise is one of our errors)
-            result = failure(exc, reused=attempt.reused)
-        # What was answered, though its body was lost, is worth knowing.
-        assert result.error is not None
-        result.error.status = status
-        return _Try(result, trace.sent)
+        except Exception as exc:  # noqa: BLE001 (every exception of a connection becomes a DeliveryError)
+            return _Try(_failure(call, attempt, exc), trace.sent)
 
     def _open(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
         if self.closed:
             raise AgentClosed("the client was closed")
         loop = asyncio.get_running_loop()
+        self._notice_fork()
         if self._session is None or self._turns is None:
             self._loop = loop
             self._turns = asyncio.Semaphore(self._settings.max_connections)
             self._session = open_session(
                 {"Accept": "application/json"},
                 timeouts=self._settings.timeouts,
-                ssl_context=self._settings.ssl_context,
+                ssl_context=self._settings.network.ssl,
                 traces=[_counting()],
             )
         elif self._loop is not loop:
             raise WrongLoop("the client is in use in another event loop: make one for each loop")
         return self._session, self._turns
 
+    def _notice_fork(self) -> None:
+        """Drop the session of the parent process, which must not be closed here."""
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            session, self._session = self._session, None
+            if session is not None:
+                leave_to_parent(session)
+
 
 class _TooLarge(Exception):
-    """The body of an answer has no end."""
+    """The body of an answer is larger than `MAX_ANSWER_BYTES`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _outcome(call: Call, status: int, headers: Mapping[str, str], body: bytes = b"") -> Outcome:
+    return outcome(status, headers, now=datetime.now(UTC), body=body, redact=call.auth.redact)
+
+
+def _failure(call: Call, attempt: Attempt, exc: Exception) -> Outcome:
+    """Return the outcome of an attempt whose answer is incomplete; of a 2xx the body is needed, too."""
+    head = attempt.answered()
+    if head is not None and not 200 <= head.status <= 299:
+        return _outcome(call, head.status, head.headers)
+    result = failure(exc, reused=attempt.reused)
+    assert result.error is not None
+    result.error.status = None if head is None else head.status
+    return result
 
 
 def _counting() -> aiohttp.TraceConfig:
-    """Count how often a request is sent: aiohttp itself repeats idempotent ones once, on a kept connection."""
+    """Count how often a request is sent, because aiohttp repeats idempotent ones once on a kept connection."""
 
     async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
         context.trace_request_ctx.sent += 1
@@ -198,7 +235,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             response.close()
-            raise _TooLarge
+            raise _TooLarge(response.status)
     return bytes(body)
 
 

@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from salesmachine_async._http.config import (
-    check_base_url,
-    check_credentials,
-    check_proxy,
-    check_ssl_context,
-    from_environment,
-)
+from salesmachine_async._http.config import check_credentials, from_environment, network
 from salesmachine_async.access.calls import Caller, Settings
 from salesmachine_async.access.objects import Account, Activity, Contact, Note, Task, User
 from salesmachine_async.access.paths import Paths
@@ -62,9 +56,12 @@ class AccessClient:
         retry: When calls are repeated; None: never. By default for 30 seconds.
         timeouts: How long each attempt may take.
         max_connections: How many calls are made at once; others wait for their turn.
-        allow_http: Allow ``http://`` to hosts other than this machine. The tokens then travel readable.
-        proxy: URL of an HTTP proxy.
-        ssl_context: Instead of the default one, e.g. for a private certificate authority.
+        allow_http: Allow ``http://`` to hosts other than this machine, which sends the tokens readable; default:
+            ``SALESMACHINE_ALLOW_HTTP`` (1 or 0), else not.
+        proxy: URL of an HTTP proxy; default: ``SALESMACHINE_PROXY``, else none.
+        ca_file: A PEM file of the certificate authorities to trust instead of the system's; default:
+            ``SALESMACHINE_CA_FILE``, else none.
+        ssl_context: A context to use instead of the default one, e.g. with a client certificate.
 
     Attributes:
         contacts: The contacts.
@@ -91,25 +88,40 @@ class AccessClient:
         retry: Retry | None = DEFAULT_RETRY,
         timeouts: Timeouts | None = None,
         max_connections: int = 10,
-        allow_http: bool = False,
+        allow_http: bool | None = None,
         proxy: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        try:
+            given = token is not None
+            token = _access_token(token)
+            if tracking_token is None:
+                # A token given by hand is never mixed with one of the environment: they may be of different places.
+                tracking_token = token if given else from_environment(None, "", "")[0] or token
+            check_credentials(token, "")
+            check_credentials(tracking_token, tracking_secret)
+            credentials = Credentials(
+                access=Auth.access(auth, token), tracking=Auth.tracking(tracking_token, tracking_secret)
+            )
+        finally:
+            # Error trackers record local variables, and hide only those that are called `token` or `secret`.
+            del tracking_token, tracking_secret
         check_whole("max_connections", max_connections, at_least=1)
-        token, tracking_token, base_url = _settled(token, tracking_token, base_url)
-        check_credentials(token, "")
-        check_credentials(tracking_token, tracking_secret)
-        self._base = check_base_url(base_url, allow_http=allow_http)
-        credentials = Credentials(
-            access=Auth.access(auth, token), tracking=Auth.tracking(tracking_token, tracking_secret)
+        way = network(
+            from_environment("", "", base_url)[2],
+            allow_http=allow_http,
+            proxy=proxy,
+            ca_file=ca_file,
+            ssl_context=ssl_context,
         )
+        self._base = way.base
         self._caller = Caller(
             Settings(
                 retry=NO_RETRY if retry is None else retry,
                 timeouts=timeouts or Timeouts(),
                 max_connections=max_connections,
-                ssl_context=check_ssl_context(ssl_context),
-                proxy=None if proxy is None else check_proxy(proxy),
+                network=way,
             )
         )
         self._service = service = Service(self._base, credentials, self._caller)
@@ -184,18 +196,13 @@ class AccessClient:
         return await self._service.call(method, path_of(path), params=params, json=json, headers=_checked(headers))
 
 
-def _settled(token: str | None, tracking_token: str | None, base_url: str | None) -> tuple[str, str, str]:
-    """Return the arguments, with environment variables or defaults for those that are None."""
-    from_variables = token is None
+def _access_token(token: str | None) -> str:
+    """Return the token of v2, by default that of the environment."""
     if token is None:
         token = os.environ.get(ACCESS_TOKEN_VARIABLE, "")
         if not token:
             raise ConfigError(f"no Access API token: pass token= or set {ACCESS_TOKEN_VARIABLE}")
-    variable, _, url = from_environment(None, "", base_url)
-    if tracking_token is None:
-        # A token given by hand is never mixed with one of the environment: they may be of different places.
-        tracking_token = (variable if from_variables else "") or token
-    return token, tracking_token, url
+    return token
 
 
 def _checked(headers: Mapping[str, Any] | None) -> dict[str, str]:

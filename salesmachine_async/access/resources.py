@@ -39,10 +39,10 @@ class Contacts(Tracked[Contact]):
             InvalidMessage: An argument cannot be sent.
             DeliveryError: There was no good answer.
         """
+        # An error tracker hides local variables only if they are called `token` or `secret`.
+        token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"contact_uid": uid}
-        await self._service.track(
-            "/v1/contact", "contact", uids, params, created_at=created_at, tracking_token=tracking_token
-        )
+        await self._service.track("/v1/contact", "contact", uids, params, created_at=created_at, token=token)
 
 
 class Accounts(Tracked[Account]):
@@ -70,10 +70,10 @@ class Accounts(Tracked[Account]):
             InvalidMessage: An argument cannot be sent.
             DeliveryError: There was no good answer.
         """
+        # An error tracker hides local variables only if they are called `token` or `secret`.
+        token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"account_uid": uid}
-        await self._service.track(
-            "/v1/account", "account", uids, params, created_at=created_at, tracking_token=tracking_token
-        )
+        await self._service.track("/v1/account", "account", uids, params, created_at=created_at, token=token)
 
 
 class Notes(Listed[Note]):
@@ -180,6 +180,8 @@ class Events:
             InvalidMessage: An argument cannot be sent.
             DeliveryError: There was no good answer.
         """
+        # An error tracker hides local variables only if they are called `token` or `secret`.
+        token, tracking_token = tracking_token, None
         named = {"account_uid": None if account_uid is None else str(account_uid), "display_name": display_name}
         given = {name: value for name, value in named.items() if value is not None}
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
@@ -192,7 +194,7 @@ class Events:
             fields,
             created_at=created_at,
             message_id=message_id,
-            tracking_token=tracking_token,
+            token=token,
         )
 
 

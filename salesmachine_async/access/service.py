@@ -82,13 +82,17 @@ class Service:
         *,
         created_at: datetime | None = None,
         message_id: str | None = None,
-        tracking_token: str | None = None,
+        token: str | None = None,
     ) -> None:
-        """Make a call of v1. A contact or an account can be sent twice; an event would be there twice."""
+        """
+        Make a call of v1, with *token* instead of the client's.
+
+        A contact or an account can be sent twice; an event would be there twice.
+        """
         auth = self._credentials.tracking
-        if tracking_token is not None:
-            check_credentials(tracking_token, "")
-            auth = Auth.tracking(tracking_token, "")
+        if token is not None:
+            check_credentials(token, "")
+            auth = Auth.tracking(token, "")
         message = self._encoder.compose(method, uids, params, created_at, message_id)
         assert message is not None  # the encoder raises
         # The documented body, and no more unless it was given.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 import aiohttp
 import orjson
 from yarl import URL
 
 from salesmachine_async._core.jsonable import Cleaner, raise_invalid
+from salesmachine_async._http.redaction import Redactor
 from salesmachine_async.errors import ConfigError, ConnectionFailed, InvalidMessage
 
 __all__ = ["Answer", "Auth", "Call", "Credentials", "Scheme", "body_of", "parsed", "path_of", "same_origin"]
@@ -21,7 +20,6 @@ Scheme = Literal["basic", "bearer", "query"]
 SCHEMES: Final = ("basic", "bearer", "query")
 # The parameter that the documents of v1 show.
 TOKEN_PARAMETER: Final = "api_token"  # noqa: S105 (a name)
-HIDDEN: Final = b"[token]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +47,13 @@ class Auth:
         scheme: How; None for the tracking token, which travels as the documents of v1 say.
         headers: What it adds to the headers.
         query: What it adds to the query.
-        hidden: The forms of the token that must not be shown.
+        redact: Removes the token from text of a server, which may quote the request.
     """
 
     scheme: Scheme | None
     headers: Mapping[str, str] = field(repr=False)
     query: Mapping[str, str] = field(repr=False)
-    hidden: tuple[bytes, ...] = field(repr=False)
+    redact: Redactor = field(repr=False)
 
     @classmethod
     def access(cls, scheme: Scheme, token: str) -> Auth:
@@ -73,29 +71,17 @@ class Auth:
         elif scheme == "basic":
             headers["Authorization"] = aiohttp.encode_basic_auth(token, "")
         query = {TOKEN_PARAMETER: token} if scheme == "query" else {}
-        return cls(scheme=scheme, headers=headers, query=query, hidden=_forms(token, ""))
+        return cls(scheme=scheme, headers=headers, query=query, redact=Redactor(token, ""))
 
     @classmethod
     def tracking(cls, token: str, secret: str) -> Auth:
         """Make it for the checked token of v1, and its secret, which may be empty."""
         headers = {"Authorization": aiohttp.encode_basic_auth(token, secret)}
-        return cls(scheme=None, headers=headers, query={}, hidden=_forms(token, secret))
+        return cls(scheme=None, headers=headers, query={}, redact=Redactor(token, secret))
 
     def on(self, url: URL) -> URL:
         """Return *url* with the token, if that is where it travels; one that is there is replaced."""
         return url.update_query(self.query) if self.query else url
-
-    def hide(self, body: bytes) -> bytes:
-        """Return *body*, in which a server may have quoted the request, without the token."""
-        for each in self.hidden:
-            body = body.replace(each, HIDDEN)
-        return body
-
-
-def _forms(token: str, secret: str) -> tuple[bytes, ...]:
-    """Return how a token and a secret may look in a quoted request, the longest first."""
-    forms = {token, quote(token, safe=""), secret, base64.b64encode(f"{token}:{secret}".encode()).decode()}
-    return tuple(sorted((form.encode() for form in forms if form), key=len, reverse=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

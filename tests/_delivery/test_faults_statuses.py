@@ -307,8 +307,6 @@ GARBAGE = [
     b"400 Bad Request\r\n\r\n",
     b"<html>400 Bad Request</html>",
     b"\x15\x03\x03\x00\x02\x02\x28",  # a TLS alert
-    b"HTTP/1.1 400 Bad Request\r\nBad Header\r\n\r\n",
-    b"HTTP/1.1 400 Bad Request\r\nContent-Length: two\r\n\r\n",
 ]
 
 

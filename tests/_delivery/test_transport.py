@@ -22,9 +22,10 @@ from aioresponses import aioresponses
 
 from salesmachine_async import __version__
 from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.head import HeadReader
 from salesmachine_async._core.response import Outcome, Verdict
-from salesmachine_async._delivery import transport as module
 from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async._http import connector as connector_module
 from salesmachine_async._http import session
 from salesmachine_async._http.session import KEEPALIVE_SECONDS, MAX_ANSWER_BYTES
 from salesmachine_async.errors import (
@@ -674,7 +675,7 @@ def test_second_loop_after_the_first_was_closed(closing: str) -> None:
 async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a fork the session is dropped unclosed, and kept from the collector; the next request makes its own."""
     inherited: list[Any] = []
-    monkeypatch.setattr(module, "INHERITED", inherited)
+    monkeypatch.setattr(connector_module, "INHERITED", inherited)
     async with RawServer() as server, transport_to(server.url) as transport:
         transport.after_fork_in_child()
         assert not inherited  # there was none
@@ -760,10 +761,10 @@ async def test_tls_appears_on_a_connection(authority: trustme.CA) -> None:
     [
         at_accept(hold=True),
         raw(b"HTTP/1.1 2", hold=True),
-        raw(b"HTTP/1.1 200 OK\r\n", hold=True),
+        raw(b"HTTP/1.1 500 Oops\r\n", hold=True),
         raw(http(500, b"", Content_Length="10"), hold=True),
     ],
-    ids=["no answer", "no status", "no end of headers", "status of a failure"],
+    ids=["no answer", "no status", "status line of a failure", "status of a failure"],
 )
 async def test_cancellation_passes_through(turn: Any) -> None:
     """Until a 2xx is known a cancelled send is cancelled, and its connection not used again."""
@@ -805,6 +806,29 @@ async def test_cancellation_after_2xx_is_held_back(turn: Any, monkeypatch: pytes
         async with asyncio.timeout(PROMPT):
             outcome = await task
         assert outcome.verdict is Verdict.DELIVERED
+        assert task.cancelling() == 1
+        assert (await transport.send(batch())).status == 200
+    assert server.connections == 2
+
+
+async def test_cancellation_after_a_status_line_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2xx is delivered, though the rest of the head has not come and aiohttp knows of no answer."""
+    come = asyncio.Event()
+    feed = HeadReader.feed
+
+    def noting(reader: HeadReader, data: bytes) -> object:
+        come.set()
+        return feed(reader, data)
+
+    monkeypatch.setattr(HeadReader, "feed", noting)
+    async with (
+        RawServer(raw(b"HTTP/1.1 201 Created\r\nX:", hold=True)) as server,
+        transport_to(server.url) as transport,
+    ):
+        task = asyncio.create_task(transport.send(batch()))
+        await come.wait()
+        task.cancel()
+        assert (await task).status == 201
         assert task.cancelling() == 1
         assert (await transport.send(batch())).status == 200
     assert server.connections == 2

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
+import trustme
 
+from salesmachine_async import Agent
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._http.config import (
+    ALLOW_HTTP_VARIABLE,
+    CA_FILE_VARIABLE,
     DEFAULT_URL,
+    PROXY_VARIABLE,
     SECRET_VARIABLE,
     TOKEN_VARIABLE,
     URL_VARIABLE,
@@ -17,7 +29,10 @@ from salesmachine_async._http.config import (
     check_proxy,
     from_environment,
 )
+from salesmachine_async.access import AccessClient
+from salesmachine_async.access.client import ACCESS_TOKEN_VARIABLE
 from salesmachine_async.errors import ConfigError
+from tests.support.servers import RawServer, proxy, says, server_context
 
 HIDDEN = "hush4711"
 
@@ -34,7 +49,10 @@ def told(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE):
+    for name in (
+        *(TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE),
+        *(ALLOW_HTTP_VARIABLE, PROXY_VARIABLE, CA_FILE_VARIABLE, ACCESS_TOKEN_VARIABLE),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -290,7 +308,7 @@ def test_usable_proxy_may_hold_credentials() -> None:
         (
             "http://h",
             "http:// would send the API token readable to h: use https://, "
-            "or pass transport=HttpTransport(..., allow_http=True)",
+            "or set SALESMACHINE_ALLOW_HTTP=1, or pass transport=HttpTransport(..., allow_http=True)",
         ),
     ],
 )
@@ -339,3 +357,239 @@ def test_names_of_the_variables_are_a_promise() -> None:
         "SALESMACHINE_API_SECRET",
         "SALESMACHINE_API_URL",
     )
+
+
+# The network, by arguments or the environment, for both clients.
+
+CLIENTS: dict[str, Callable[..., Any]] = {
+    "transport": lambda **options: HttpTransport("token", **options),
+    "access client": lambda **options: AccessClient("token", retry=None, **options),
+}
+both = pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+ELSEWHERE = "http://sandbox:8700"
+
+
+async def ping(client: Any) -> None:
+    """Make one request that must be answered 200."""
+    async with aclosing(client):
+        if isinstance(client, HttpTransport):
+            outcome = await client.send(Batch.ping())
+            assert outcome.status == 200, outcome.error
+        else:
+            await client.ping()
+
+
+@both
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "on", " 1 "])
+def test_plain_http_may_be_allowed_by_the_environment(
+    client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in docker compose, where the sandbox has a name of its own; an argument wins."""
+    monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
+    assert ELSEWHERE in repr(client(base_url=ELSEWHERE))
+    with pytest.raises(ConfigError, match=f"{ALLOW_HTTP_VARIABLE}=1"):
+        client(base_url=ELSEWHERE, allow_http=False)
+
+
+@both
+@pytest.mark.parametrize("value", ["0", "false", "no", "off", "", " "])
+def test_plain_http_is_not_allowed_by_an_environment_that_says_no(
+    client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by an empty variable; an argument wins."""
+    monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
+    with pytest.raises(ConfigError, match="http:// would send"):
+        client(base_url=ELSEWHERE)
+    assert ELSEWHERE in repr(client(base_url=ELSEWHERE, allow_http=True))
+
+
+@both
+@pytest.mark.parametrize("value", ["2", "maybe", "1 0", "ja", "True!"])
+def test_a_flag_that_is_none_is_an_error(
+    client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable."""
+    monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
+    with pytest.raises(ConfigError, match=f"^{ALLOW_HTTP_VARIABLE} must be 1 or 0$"):
+        client()
+
+
+def test_an_agent_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own transport does."""
+    monkeypatch.setenv(ALLOW_HTTP_VARIABLE, "1")
+    monkeypatch.setenv(URL_VARIABLE, ELSEWHERE)
+    Agent("token")
+    monkeypatch.delenv(ALLOW_HTTP_VARIABLE)
+    with pytest.raises(ConfigError, match=ALLOW_HTTP_VARIABLE):
+        Agent("token")
+
+
+@both
+async def test_proxy_of_the_environment(client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It carries the requests; an argument wins; an empty variable is none."""
+    async with RawServer(then=proxy()) as first, RawServer(then=proxy()) as second, RawServer() as server:
+        monkeypatch.setenv(PROXY_VARIABLE, first.url)
+        await ping(client(base_url="http://api.localhost:1"))
+        await ping(client(base_url="http://api.localhost:1", proxy=second.url))
+        monkeypatch.setenv(PROXY_VARIABLE, "")
+        await ping(client(base_url=server.url))
+        assert [len(each.seen) for each in (first, second, server)] == [1, 1, 1]
+
+
+@both
+@pytest.mark.parametrize("value", [f"socks5://user:{HIDDEN}@host:1", "host:3128", f"http://{HIDDEN}@", "http://h:x"])
+def test_unusable_proxy_of_the_environment(
+    client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable and does not echo it."""
+    monkeypatch.setenv(PROXY_VARIABLE, value)
+    with pytest.raises(ConfigError, match=f"^{PROXY_VARIABLE} must be") as error:
+        client()
+    assert HIDDEN not in told(error)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[trustme.CA, Path]:
+    """A certificate authority, and the file of its certificate."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made, tmp_path / "ca.pem"
+
+
+@both
+async def test_certificate_authorities_from_a_file(
+    client: Callable[..., Any], authority: tuple[trustme.CA, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By argument, as a str or a path, or by environment; what is explicit wins."""
+    made, path = authority
+    async with RawServer(tls=server_context(made)) as server:
+        url = server.url.replace("http:", "https:")
+        await ping(client(base_url=url, ca_file=path))
+        await ping(client(base_url=url, ca_file=str(path)))
+        monkeypatch.setenv(CA_FILE_VARIABLE, str(path))
+        await ping(client(base_url=url))
+        monkeypatch.setenv(CA_FILE_VARIABLE, "/nonexistent")
+        await ping(client(base_url=url, ca_file=path))
+        await ping(client(base_url=url, ssl_context=ssl.create_default_context(cafile=str(path))))
+
+
+async def test_client_certificate(authority: tuple[trustme.CA, Path]) -> None:
+    """Through ssl_context: a server that demands one is answered."""
+    made, path = authority
+    demanding = server_context(made)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    made.configure_trust(demanding)
+    context = ssl.create_default_context(cafile=str(path))
+    made.issue_cert("client@example.com").configure_cert(context)
+    async with RawServer(tls=demanding) as server:
+        await ping(HttpTransport("token", base_url=server.url.replace("http:", "https:"), ssl_context=context))
+
+
+@both
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "cannot be read"), (b"", "not a PEM"), (b"no certificate", "not a PEM"), ("folder", "cannot be read|PEM")],
+)
+def test_unusable_file_of_authorities(
+    client: Callable[..., Any], content: Any, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the setting and the file."""
+    path = tmp_path / "ca.pem"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^ca_file .*({complaint}).*ca.pem"):
+        client(ca_file=path)
+    monkeypatch.setenv(CA_FILE_VARIABLE, str(path))
+    with pytest.raises(ConfigError, match=f"^{CA_FILE_VARIABLE} .*({complaint}).*ca.pem"):
+        client()
+
+
+@both
+@pytest.mark.parametrize("path", [7, b"ca.pem", ["ca.pem"], "a\0b"])
+def test_file_of_authorities_that_is_no_path(client: Callable[..., Any], path: Any) -> None:
+    """Only a str or a path-like object names a file."""
+    with pytest.raises(ConfigError, match=r"^ca_file "):
+        client(ca_file=path)
+
+
+@both
+def test_file_and_context_exclude_each_other(client: Callable[..., Any], authority: tuple[trustme.CA, Path]) -> None:
+    """It would not be clear which counts."""
+    with pytest.raises(ConfigError, match="not both"):
+        client(ca_file=authority[1], ssl_context=ssl.create_default_context())
+
+
+# What an error tracker records of a frame.
+
+
+HIDDEN_NAMES = ("token", "secret")
+
+
+def shown_of(value: object) -> str:
+    """The repr of a value; of a half-made object there may be none."""
+    try:
+        return repr(value)
+    except AttributeError:
+        return object.__repr__(value)
+
+
+def recorded(traceback: TracebackType | None) -> str:
+    """The local variables of this package's frames, but those that every tracker hides."""
+    shown = []
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if (
+            f"{os.sep}salesmachine_async{os.sep}" in frame.f_code.co_filename
+            and "tests" not in frame.f_code.co_filename
+        ):
+            shown += [f"{name}={shown_of(value)}" for name, value in frame.f_locals.items() if name not in HIDDEN_NAMES]
+        traceback = traceback.tb_next
+    assert shown
+    return "\n".join(shown)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HttpTransport(f"{HIDDEN}\n"),
+        lambda: HttpTransport(f"{HIDDEN}:x"),
+        lambda: HttpTransport(HIDDEN, f"{HIDDEN} "),
+        lambda: HttpTransport(HIDDEN, HIDDEN.encode()),  # type: ignore[arg-type]
+        lambda: HttpTransport(HIDDEN, HIDDEN, base_url="ftp://x"),
+        lambda: HttpTransport(HIDDEN, HIDDEN, proxy="x"),
+        lambda: HttpTransport(HIDDEN, HIDDEN, ca_file="/nonexistent"),
+        lambda: Agent(f"{HIDDEN}\n"),
+        lambda: Agent(HIDDEN, f"{HIDDEN}\n"),
+        lambda: AccessClient(f"{HIDDEN}\n"),
+        lambda: AccessClient(HIDDEN, tracking_token=f"{HIDDEN}\n"),
+        lambda: AccessClient(HIDDEN, tracking_token=HIDDEN, tracking_secret=f"{HIDDEN}\n"),
+        lambda: AccessClient(tracking_token=HIDDEN, tracking_secret=HIDDEN),
+        lambda: AccessClient(HIDDEN, tracking_token=HIDDEN, tracking_secret=HIDDEN, auth="no"),  # type: ignore[arg-type]
+        lambda: AccessClient(HIDDEN, tracking_token=HIDDEN, tracking_secret=HIDDEN, base_url="ftp://x"),
+        lambda: AccessClient(HIDDEN, tracking_token=HIDDEN, tracking_secret=HIDDEN, max_connections=0),
+    ],
+)
+def test_no_local_variable_holds_a_credential(make: Callable[[], object]) -> None:
+    """Except `token` and `secret`, which error trackers hide by their names."""
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert HIDDEN not in recorded(error.value.__traceback__)
+    assert HIDDEN not in told(error)
+
+
+async def test_no_local_variable_of_a_call_holds_a_credential() -> None:
+    """A tracking token that is passed to a call does not stay in its frames; nor does what a server quotes of it."""
+    quoting = f'{{"error": "{HIDDEN} is unknown"}}'.encode()
+    async with RawServer(then=says(401, quoting, X_Quoted=HIDDEN)) as server:
+        async with AccessClient("token", base_url=server.url, retry=None) as client:
+            for call in (
+                client.contacts.create_or_update("1", tracking_token=HIDDEN),
+                client.accounts.create_or_update("1", tracking_token=HIDDEN),
+                client.events.create("1", "x", tracking_token=HIDDEN),
+                client.events.create("1", "x", tracking_token=f"{HIDDEN}\n"),
+            ):
+                with pytest.raises(Exception, match=r"401|visible ASCII") as error:
+                    await call
+                assert HIDDEN not in recorded(error.value.__traceback__)

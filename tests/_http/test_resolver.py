@@ -9,13 +9,20 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from threading import Event, Thread
+from contextlib import aclosing
+from threading import Event, Thread, get_ident
 from threading import enumerate as threads
 from typing import Any
 
 import pytest
 
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.response import Verdict
+from salesmachine_async._delivery.transport import HttpTransport
+from salesmachine_async._http import resolver as module
 from salesmachine_async._http.resolver import DaemonResolver
+from salesmachine_async.errors import ConnectionFailed
+from tests.support.servers import RawServer
 from tests.support.waiting import until
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -124,10 +131,22 @@ async def test_answers_are_not_kept(lookup: Lookup) -> None:
         socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
         OSError("no route"),
         UnicodeError("label too long"),
+        LookupError("unknown encoding: idna"),
+        RuntimeError("boom"),
+        ValueError("embedded null character"),
+        TypeError("boom"),
+        MemoryError(),
+        RecursionError(),
+        AssertionError(),
+        SystemExit(1),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
     ],
+    ids=lambda exc: type(exc).__name__,
 )
-async def test_failure_is_an_oserror_for_everybody(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
-    """All who wait are told; the next one who asks causes a new lookup."""
+async def test_failure_is_an_oserror_for_every_request(monkeypatch: pytest.MonkeyPatch, exc: BaseException) -> None:
+    """Whatever getaddrinfo raises is an answer to all requests that wait; the next request causes a new lookup."""
     failing(monkeypatch, exc)
     resolver = DaemonResolver()
     told = await asyncio.gather(*(resolver.resolve("nosuch.invalid") for _ in range(3)), return_exceptions=True)
@@ -172,15 +191,120 @@ async def test_failure_that_nobody_waits_for_is_not_complained_about(
     await resolver.close()
 
 
-async def test_thread_that_cannot_start_is_a_failed_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit of threads, or at the interpreter's end, the name is just not found."""
+@pytest.mark.parametrize("result", [None, 7, "x", [None], [()], [(socket.AF_INET, 1, 6, "", ())]])
+async def test_result_that_is_none_fails_only_its_request(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    """A patched getaddrinfo may return anything; the next request looks up anew."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: result)
+    resolver = DaemonResolver()
+    with pytest.raises(Exception):  # noqa: B017, PT011 (aiohttp's session is the one that handles it)
+        await resolver.resolve("a.example")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
+    assert await resolver.resolve("a.example")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_thread_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests that wait for it fail, through a real session too; the next one looks up anew."""
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.01)
+    real, dead = module._getaddrinfo, [True]
+
+    def fail_once(*args: Any) -> Any:
+        if dead:
+            dead.clear()
+            raise MemoryError
+        return real(*args)
+
+    monkeypatch.setattr(module, "_getaddrinfo", fail_once)
+    async with RawServer() as server:
+        transport = HttpTransport("t", base_url=server.url.replace("127.0.0.1", "localhost"))
+        async with aclosing(transport), asyncio.timeout(10):
+            failed = await asyncio.gather(*(transport.send(Batch.ping()) for _ in range(3)))
+            assert {(outcome.verdict, type(outcome.error)) for outcome in failed} == {(Verdict.RETRY, ConnectionFailed)}
+            assert (await transport.send(Batch.ping())).status == 200
+
+
+async def test_slow_lookup_is_waited_for(lookup: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as its thread is alive, however often that is looked at."""
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.001)
+    waiting = asyncio.create_task(DaemonResolver().resolve("a.example"))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    lookup.let.set()
+    assert await waiting
+
+
+@pytest.mark.parametrize("exc", [RuntimeError("can't start new thread"), MemoryError()], ids=["limit", "memory"])
+async def test_thread_that_cannot_start_is_a_failed_lookup(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
+    """At the limit of threads the request fails, without a lookup that would block the loop; the next one may pass."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
+    resolver = DaemonResolver()
 
     def start(_: Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        assert get_ident() == loop_thread
+        raise exc
 
+    loop_thread = get_ident()
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", start)
+        with pytest.raises((OSError, MemoryError)):
+            await resolver.resolve("a.example")
+    assert await resolver.resolve("a.example")
+
+
+async def test_interpreter_that_ends_looks_up_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread can be started any more, and the main thread has ended: there is nothing else left to do."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
+
+    class Ended:
+        def is_alive(self) -> bool:
+            return False
+
+    def start(_: Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(module, "main_thread", Ended)
     monkeypatch.setattr(Thread, "start", start)
-    with pytest.raises(OSError, match="can't start new thread"):
-        await DaemonResolver().resolve("a.example")
+    resolver = DaemonResolver()
+    for _ in range(2):
+        (result,) = await resolver.resolve("a.example")
+        assert result["host"] == "192.0.2.1"
+
+
+AT_EXIT = """
+    import sys
+    from salesmachine_async import Batching, ThreadedAgent
+
+    agent = ThreadedAgent("t", base_url=sys.argv[1], batching=Batching(linger=60.0))
+    for number in range(5):
+        agent.track("u", "e", message_id=f"m{number}")
+"""
+
+
+async def test_messages_left_at_exit_find_a_host_by_its_name() -> None:
+    """CPython 3.12.0 to 3.12.2 start no threads in exit handlers, so the name is looked up without one."""
+    async with RawServer() as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(AT_EXIT), url)
+        assert await process.wait() == 0
+    assert server.committed == [f"m{number}" for number in range(5)]
+
+
+async def test_lookup_that_raised_once_does_not_kill_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a real session: the request fails, the next one is answered."""
+    real, raised = socket.getaddrinfo, [LookupError("once")]
+
+    def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
+        if raised:
+            raise raised.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with RawServer() as server:
+        transport = HttpTransport("t", base_url=server.url.replace("127.0.0.1", "localhost"))
+        async with aclosing(transport):
+            outcome = await transport.send(Batch.ping())
+            assert (outcome.verdict, type(outcome.error)) == (Verdict.RETRY, ConnectionFailed)
+            assert (await transport.send(Batch.ping())).status == 200
 
 
 def test_loop_closed_meanwhile_does_no_harm(lookup: Lookup) -> None:

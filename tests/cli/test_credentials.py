@@ -88,4 +88,5 @@ async def test_another_host_without_tls() -> None:
     """A token does not leave the machine readable; the advice is none for Python."""
     ended = await invoke("ping", SALESMACHINE_API_TOKEN="t", SALESMACHINE_API_URL="http://example.com")
     assert ended.status == 2
-    assert ended.err == "Error: http:// would send the API token readable to example.com: use https://\n"
+    says = "http:// would send the API token readable to example.com: use https://, or set SALESMACHINE_ALLOW_HTTP=1"
+    assert ended.err == f"Error: {says}\n"

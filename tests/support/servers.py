@@ -353,7 +353,7 @@ def says(status: int, body: bytes = b"{}", /, **headers: str) -> Turn:
     return answers(lambda _: http(status, body, **headers))
 
 
-def raw(data: bytes, *, commit: bool = False, reset: bool = False, hold: bool = False) -> Turn:
+def raw(data: bytes, *, commit: bool = False, reset: bool = False, hold: bool = False, bytewise: int = 0) -> Turn:
     """
     Read the request, send *data* instead of an answer, and close.
 
@@ -362,14 +362,18 @@ def raw(data: bytes, *, commit: bool = False, reset: bool = False, hold: bool = 
         commit: The messages are accepted nevertheless.
         reset: End with a reset.
         hold: Keep the connection open, without a further word.
+        bytewise: Send that many bytes of *data* one by one, then the rest.
     """
 
     async def turn(exchange: Exchange) -> None:
         seen = await exchange.request()
         if commit:
             exchange.server.committed += seen.ids
-        if data:
-            await exchange.send(data)
+        for at in range(bytewise):
+            await exchange.send(data[at : at + 1])
+            await asyncio.sleep(0)
+        if data[bytewise:]:
+            await exchange.send(data[bytewise:])
         if reset:
             # What was sent must be read first: a reset overtakes it.
             await asyncio.sleep(0.02 if data else 0)
