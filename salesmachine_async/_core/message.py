@@ -144,8 +144,9 @@ class Encoder:
         ):
             return None
         try:
+            now = self._clock.time()
             start, end, stamp = self._stamp
-            if not start <= (now := self._clock.time()) < end:
+            if not start <= now < end:
                 stamp = self._stamp_at(now)
             head, next_number = self._ids
             message: dict[str, Any] = {
@@ -176,8 +177,9 @@ class Encoder:
         if type(uid) is not str or not uid or (type(params) is not dict and params is not None):
             return None
         try:
+            now = self._clock.time()
             start, end, stamp = self._stamp
-            if not start <= (now := self._clock.time()) < end:
+            if not start <= now < end:
                 stamp = self._stamp_at(now)
             head, next_number = self._ids
             message: dict[str, Any] = {
@@ -257,10 +259,13 @@ class Encoder:
             self._second = (second, head)
         text = f"{head}{_THOUSAND[rest]}Z"
         self._stamp = (milliseconds / 1000, (milliseconds + 1) / 1000, text)
-        # A fork by C code runs none of Python's hooks, and takes longer than a millisecond.
+        self._renew_after_fork()
+        return text
+
+    def _renew_after_fork(self) -> None:
+        """Notice a fork by C code, which runs none of Python's hooks: once per millisecond, and on the long way."""
         if self._process_id() != self._pid:
             self.renew()
-        return text
 
     def _params(self, params: Any) -> dict[Any, Any]:
         if params is None:
@@ -295,6 +300,7 @@ class Encoder:
             self._on_problem("message_id", "must not be empty" if not text else "must be valid Unicode")
         elif message_id is not None:
             self._on_problem("message_id", f"must be a non-empty str, not {name_of(message_id)}")
+        self._renew_after_fork()
         while True:
             head, next_number = self._ids
             try:
@@ -305,8 +311,6 @@ class Encoder:
                 self._ids = self._thousand_ids()
 
     def _thousand_ids(self) -> tuple[str, Callable[[], str]]:
-        if self._process_id() != self._pid:
-            self.renew()
         prefix, next_thousand = self._thousands
         return f"{prefix}{next_thousand()}", deque(_THOUSAND).popleft
 

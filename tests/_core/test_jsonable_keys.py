@@ -259,3 +259,14 @@ def test_the_path_leads_to_the_value(value: Any, path: str) -> None:
         Cleaner(raise_invalid).clean(value, "params")
     assert caught.value.path == path
     assert str(caught.value) == f"{path}: a value of type object has no JSON form"
+
+
+def test_a_key_that_always_turns_into_another_is_refused() -> None:
+    """The conversion of a key ends."""
+
+    class Doll:
+        def tolist(self) -> Any:
+            return Doll()
+
+    with pytest.raises(InvalidMessage, match=r"key of type .*Doll"):
+        clean({Doll(): 1})

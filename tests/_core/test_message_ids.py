@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import orjson
@@ -136,6 +137,14 @@ def test_a_child_process_has_ids_of_its_own_while_the_clock_stands_still() -> No
     ids = [process.mint() for _ in range(1001)]
     assert len(set(ids)) == 1001
     assert ids[-1].startswith("00000002")
+
+
+def test_a_child_process_has_ids_of_its_own_on_the_long_way() -> None:
+    """A message with a time of its own needs no clock: its id is checked as well."""
+    process = Process()
+    composed(process.encoder)
+    process.pid = 2
+    assert composed(process.encoder, created_at=datetime(2026, 1, 2))["messageId"].startswith("00000002")
 
 
 def test_ids_can_be_renewed() -> None:
