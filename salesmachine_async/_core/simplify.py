@@ -112,7 +112,12 @@ def is_lazy_text(cls: type[Any]) -> bool:
 
 def name_of(value: object) -> str:
     """Return the name of a value's type, for an error."""
-    return str(type.__getattribute__(type(value), "__qualname__"))
+    return _name(type(value))
+
+
+def _name(cls: type[Any]) -> str:
+    # Past the class's own class, which may raise.
+    return str(type.__getattribute__(cls, "__qualname__"))
 
 
 def _full_name(cls: type[Any]) -> tuple[str, str]:
@@ -158,10 +163,6 @@ def _int_or_text(value: int) -> int | str:
     return plain if is_json_int(plain) else str(plain)
 
 
-def _own_dict(value: dict[Any, Any]) -> dict[Any, Any]:
-    return dict(value)
-
-
 # One entry per family; the nearest along the method resolution order wins.
 _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
     Decimal: _number_or_null,  # exact, as text: a float would round money
@@ -175,7 +176,7 @@ _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
     str: without_surrogates,
     float: _float_or_null,
     int: _int_or_text,
-    dict: _own_dict,
+    dict: dict,
     **dict.fromkeys((list, tuple, set, frozenset, deque, UserList), list),
     **dict.fromkeys((UUID, Fraction, PurePath, UserString), str),
     **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network), str),
@@ -212,7 +213,7 @@ def _by_shape(value: Any, cls: Any) -> Any:
     if issubclass(cls, Set):
         return list(value)
     if issubclass(cls, type):
-        raise Unencodable(f"a class ({name_of_class(value)}) has no JSON form")
+        raise Unencodable(f"a class ({_name(value)}) has no JSON form")
     if dataclasses.is_dataclass(cls):
         return _fields(value, (field.name for field in dataclasses.fields(cls)))
     attrs_fields = getattr(cls, "__attrs_attrs__", None)
@@ -228,11 +229,6 @@ def _by_shape(value: Any, cls: Any) -> Any:
     if callable(getattr(cls, "tolist", None)):  # numpy, pandas, array
         return _of_array(value, cls)
     raise Unencodable(f"a value of type {name_of(value)} has no JSON form")
-
-
-def name_of_class(cls: type[Any]) -> str:
-    """Return the name of a class that is itself a value."""
-    return str(type.__getattribute__(cls, "__qualname__"))
 
 
 def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:

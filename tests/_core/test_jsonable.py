@@ -192,13 +192,13 @@ def test_deeper_than_allowed() -> None:
     """One level more is a problem; leniently, what is too deep becomes null."""
     with pytest.raises(InvalidMessage, match="nested deeper than 200 levels"):
         clean(nested(MAX_DEPTH + 1))
-    value, told = problems_of(nested(MAX_DEPTH + 1))
-    assert [problem for _, problem in told] == ["is nested deeper than 200 levels"]
+    value, reported = problems_of(nested(MAX_DEPTH + 1))
+    assert [problem for _, problem in reported] == ["is nested deeper than 200 levels"]
     assert "null" in orjson.dumps(value).decode()
 
 
 def test_an_abyss_is_only_deep() -> None:
-    """Nesting beyond any recursion limit is found at the limit of ours."""
+    """Nesting beyond any recursion limit is found at our own limit."""
     with pytest.raises(InvalidMessage, match="nested deeper"):
         clean(nested(50_000))
 
@@ -321,9 +321,9 @@ class Zone(tzinfo):
         {body}
     def dst(self, moment):
         return None
-told = []
-print(encode({{"params": {{"at": datetime(2026, 1, 2, tzinfo=Zone())}}}}, lambda *problem: told.append(problem)))
-print(told)
+reported = []
+print(encode({{"params": {{"at": datetime(2026, 1, 2, tzinfo=Zone())}}}}, lambda *problem: reported.append(problem)))
+print(reported)
 """)
     assert done.returncode == 0, f"ended by {done.returncode}: {done.stderr[-300:]}"
     assert '"at":null' in done.stdout

@@ -30,14 +30,14 @@ class Boom(Exception):
         super().__init__("SECRET")
 
     def __repr__(self) -> str:
-        raise AssertionError("asked for its repr")
+        raise AssertionError("its repr was used")
 
 
 class Unreadable:
     """No model of any kind, and its repr is a trap."""
 
     def __repr__(self) -> str:
-        raise AssertionError("asked for its repr")
+        raise AssertionError("its repr was used")
 
     __str__ = __repr__
 
@@ -163,7 +163,7 @@ def released() -> memoryview:
     ids=lambda value: type(value).__name__,
 )
 def test_a_value_without_a_json_form_is_told_by_its_type(value: Any, problem: str) -> None:
-    """Neither the value's repr nor the text of its exception is told; leniently, it becomes null."""
+    """Neither the value's repr nor the text of its exception is shown; leniently, it becomes null."""
     with pytest.raises(InvalidMessage) as caught:
         clean(value)
     assert str(caught.value) == f"params.v: {problem}"

@@ -114,9 +114,9 @@ def test_a_key_without_an_obvious_text_is_refused(key: Any) -> None:
         key_text(key)
     with pytest.raises(InvalidMessage, match="key of type"):
         clean({key: 1})
-    value, told = problems_of({key: 1, "b": 2})
+    value, reported = problems_of({key: 1, "b": 2})
     assert value == {"b": 2}
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_keys_that_collide_are_refused(mapping: Any, kept: Any, path: str) -> No
     with pytest.raises(InvalidMessage, match="same key") as caught:
         Cleaner(raise_invalid).clean(mapping, "params")
     assert caught.value.path == path
-    value, told = problems_of(mapping)
+    value, reported = problems_of(mapping)
     assert value == kept
-    assert told == [(path, "is the same key in JSON as another one")]
+    assert reported == [(path, "is the same key in JSON as another one")]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_no_key_breaks_a_line_of_a_log(key: str) -> None:
 
 
 class Liar(str):
-    """A str that lies to whoever asks it."""
+    """A str whose methods do not say what it holds."""
 
     __slots__ = ()
 

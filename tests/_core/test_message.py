@@ -116,7 +116,7 @@ def test_an_unusable_alias_is_none() -> None:
     lenient = Lenient()
     assert lenient.encoder.compose_alias("1", "", None) is None
     assert lenient.encoder.compose_alias(None, "2", "mine") is None
-    assert [path for path, _ in lenient.told] == ["alias", "contact_uid"]
+    assert [path for path, _ in lenient.reported] == ["alias", "contact_uid"]
 
 
 def test_a_line_holds_no_more_memory_than_its_own_bytes() -> None:

@@ -44,10 +44,10 @@ def test_any_text_stays_on_one_line(uid: str, event: str, key: str, value: str) 
     line = it.event(uid, event, {key: value})
     if line is None:
         line = it.encode(composed(it, contact_uid=uid, event_uid=event, params={key: value}))
-    told = one_line(line)
-    assert told["contact_uid"] == uid
-    assert told["event_uid"] == event
-    assert told["params"] == {plain(key): plain(value)}
+    reported = one_line(line)
+    assert reported["contact_uid"] == uid
+    assert reported["event_uid"] == event
+    assert reported["params"] == {plain(key): plain(value)}
 
 
 def plain(text: str) -> str:
@@ -265,7 +265,7 @@ def check_fuzzed(params: dict[Any, Any]) -> None:
     assert re.match(r"params[.\[]", refused.path)
     assert "SECRET" not in str(refused)
     one_line(line_of(lenient.encoder, params))
-    assert lenient.told[0] == (refused.path, refused.problem)
+    assert lenient.reported[0] == (refused.path, refused.problem)
 
 
 def check_documented(params: dict[Any, Any], line: bytes) -> None:
@@ -278,21 +278,21 @@ def check_documented(params: dict[Any, Any], line: bytes) -> None:
     assert same(message["params"], expected)
 
 
-def same(told: Any, expected: object) -> bool:
+def same(reported: Any, expected: object) -> bool:
     """Compare exactly: 1 is not True, and 1 is not 1.0."""
     match expected:
         case Instant():
-            return bool(expected == told)
+            return bool(expected == reported)
         case dict():
             return (
-                isinstance(told, dict)
-                and list(told) == list(expected)
-                and all(same(told[key], expected[key]) for key in expected)
+                isinstance(reported, dict)
+                and list(reported) == list(expected)
+                and all(same(reported[key], expected[key]) for key in expected)
             )
         case list():
-            return isinstance(told, list) and len(told) == len(expected) and all(map(same, told, expected))
+            return isinstance(reported, list) and len(reported) == len(expected) and all(map(same, reported, expected))
         case _:
-            return type(told) is type(expected) and repr(told) == repr(expected)
+            return type(reported) is type(expected) and repr(reported) == repr(expected)
 
 
 def test_the_oracle_can_fail() -> None:

@@ -88,7 +88,7 @@ def test_a_given_message_id_is_sent(given_id: str) -> None:
     ],
 )
 def test_an_unusable_message_id(given_id: object, problem: str) -> None:
-    """Any other id is refused; leniently, it is told and one is minted."""
+    """Any other id is refused; leniently, it is reported and one is minted."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), message_id=given_id)
     assert (caught.value.path, caught.value.problem) == ("message_id", problem)
@@ -96,7 +96,7 @@ def test_an_unusable_message_id(given_id: object, problem: str) -> None:
     message = lenient.compose(message_id=given_id)
     assert message is not None
     assert message["messageId"] == FIRST
-    assert lenient.told == [("message_id", problem)]
+    assert lenient.reported == [("message_id", problem)]
 
 
 class Process:

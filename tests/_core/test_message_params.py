@@ -33,7 +33,7 @@ from tests.support.encoding import (
     ids=lambda value: type(value).__name__,
 )
 def test_unusable_params(params: object, problem: str) -> None:
-    """Params are a mapping or None; leniently, others are told and empty."""
+    """Params are a mapping or None; leniently, others are reported and empty."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), params=params)
     assert (caught.value.path, caught.value.problem) == ("params", problem)
@@ -41,7 +41,7 @@ def test_unusable_params(params: object, problem: str) -> None:
     message = lenient.compose(params=params)
     assert message is not None
     assert message["params"] == {}
-    assert lenient.told == [("params", problem)]
+    assert lenient.reported == [("params", problem)]
 
 
 @pytest.mark.parametrize("params", [MappingProxyType({"a": 1}), type("Row", (dict,), {})(a=1), {"a": 1}])
@@ -52,12 +52,12 @@ def test_any_mapping_will_do_as_params(params: Any) -> None:
 
 
 def test_unusable_values_are_told_by_path_and_become_null() -> None:
-    """Leniently, each bad value is told once and null, and everything else is kept."""
+    """Leniently, each bad value is reported once and null, and everything else is kept."""
     lenient = Lenient()
     message = lenient.compose(params={"a": 1, "b": {"c": [object(), 2]}, (1, 2): 3, "d": {4}})
     assert message is not None
     assert params_of(lenient.encoder.encode(message)) == {"a": 1, "b": {"c": [None, 2]}, "d": [4]}
-    assert lenient.told == [
+    assert lenient.reported == [
         ("params.b.c[0]", "a value of type object has no JSON form"),
         ("params[<tuple>]", "a key of type tuple has no JSON form"),
     ]

@@ -69,7 +69,7 @@ def test_what_is_no_message_any_more(changed: object, path: str) -> None:
 
 
 def test_a_revised_message_is_encoded_like_any_other() -> None:
-    """Odd values that a hook put in are converted, bad ones told by path."""
+    """Odd values that a hook put in are converted, bad ones named by path."""
     revised = revise(message_to_revise(), {**message_to_revise(), "params": {1: {2}}})
     assert params_of(encode(revised, raise_invalid)) == {"1": [2]}
     revised["params"] = {"v": object()}

@@ -54,7 +54,7 @@ def test_a_fragment_in_params_is_refused(content: bytes, wrap: Callable[[Any], A
     assert message is not None
     line = lenient.encoder.encode(message)
     one_line(line)
-    assert len(lenient.told) == 1
+    assert len(lenient.reported) == 1
 
 
 def test_a_fragment_is_refused_as_any_argument() -> None:

@@ -76,7 +76,7 @@ def test_created_at_is_written_in_utc_with_milliseconds(moment: datetime, text: 
     ids=lambda value: type(value).__name__,
 )
 def test_an_unusable_created_at(moment: object, problem: str) -> None:
-    """What is no moment in UTC is refused; leniently, it is told and now is taken."""
+    """What is no moment in UTC is refused; leniently, it is reported and now is taken."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), created_at=moment)
     assert (caught.value.path, caught.value.problem) == ("created_at", problem)
@@ -84,7 +84,7 @@ def test_an_unusable_created_at(moment: object, problem: str) -> None:
     message = lenient.compose(created_at=moment)
     assert message is not None
     assert message["created_at"] == STAMP
-    assert lenient.told == [("created_at", problem)]
+    assert lenient.reported == [("created_at", problem)]
 
 
 def stamp_of(it: Encoder) -> str:
@@ -147,7 +147,7 @@ def test_time_goes_on_from_one_millisecond_to_the_next(stamp: Callable[[Encoder]
 @WAYS
 @pytest.mark.parametrize("back", [0.000_5, 0.001, 0.25, 3600.0, 1_700_000_000.0])
 def test_a_clock_set_back_is_believed(stamp: Callable[[Encoder], str], back: float) -> None:
-    """When the clock goes backwards the time told goes with it: a cached text is never told for another time."""
+    """When the clock goes backwards the time sent goes with it: a cached text is never sent for another time."""
     clock = ManualClock()
     it = encoder(clock)
     stamp(it)
@@ -157,13 +157,13 @@ def test_a_clock_set_back_is_believed(stamp: Callable[[Encoder], str], back: flo
 
 @given(st.lists(st.floats(0, 4e9), min_size=1, max_size=20))
 def test_no_time_is_off_by_a_millisecond(times: list[float]) -> None:
-    """Whatever the clock does, the time told is the clock's, at most a millisecond early and never late."""
+    """Whatever the clock does, the time sent is the clock's, at most a millisecond early and never late."""
     clock = ManualClock()
     it = encoder(clock)
     for now in times:
         clock.now = now
-        told = datetime.fromisoformat(stamp_of(it)).timestamp()
-        assert -1e-6 <= now - told < 0.001_001
+        reported = datetime.fromisoformat(stamp_of(it)).timestamp()
+        assert -1e-6 <= now - reported < 0.001_001
 
 
 def test_the_clock_is_read_once_per_message() -> None:

@@ -55,7 +55,7 @@ class OnceHashable(str):
 
 
 class NamelessType(type):
-    """The type of classes that raise when asked for their name."""
+    """The type of classes that raise when their name is read."""
 
     def __getattribute__(cls, name: str) -> Any:
         raise LookupError("SECRET")
@@ -96,7 +96,7 @@ def test_a_hostile_argument_never_raises_under_report(place: str, make: Callable
     message = lenient.compose(**arguments)
     if message is not None:
         one_line(lenient.encoder.encode(message))
-    assert "SECRET" not in str(lenient.told)
+    assert "SECRET" not in str(lenient.reported)
     try:
         encoder().encode(composed(encoder(), **arguments))
     except InvalidMessage as exc:
@@ -135,4 +135,4 @@ def test_the_rest_is_kept_beside_a_hostile_value() -> None:
     lenient = Lenient()
     line = line_of(lenient.encoder, {"a": 1, "v": Hostile(), "b": [2, Liar(dict)]})
     assert one_line(line)["params"] == {"a": 1, "v": None, "b": [2, None]}
-    assert [path for path, _ in lenient.told] == ["params.v", "params.b[1]"]
+    assert [path for path, _ in lenient.reported] == ["params.v", "params.b[1]"]

@@ -71,13 +71,13 @@ def test_a_usable_uid(uid: object, text: str) -> None:
 )
 @pytest.mark.parametrize("name", ["contact_uid", "event_uid"])
 def test_an_unusable_uid(name: str, uid: object, problem: str) -> None:
-    """Any other uid is refused by name; leniently, it is told and there is no message."""
+    """Any other uid is refused by name; leniently, it is reported and there is no message."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), **{name: uid})
     assert (caught.value.path, caught.value.problem) == (name, problem)
     lenient = Lenient()
     assert lenient.compose(**{name: uid}, params={"v": object()}) is None
-    assert lenient.told == [(name, problem)]
+    assert lenient.reported == [(name, problem)]
 
 
 @pytest.mark.parametrize("uid", [Mock(spec=str), Mock(spec=int)], ids=["str", "int"])
@@ -89,7 +89,7 @@ def test_what_only_claims_to_be_a_str_or_an_int_is_no_uid(uid: object) -> None:
 
 @pytest.mark.parametrize("name", ["contact_uid", "params", "created_at", "message_id"])
 def test_an_argument_that_fails_at_isinstance_is_refused(name: str) -> None:
-    """An unbound lazy proxy is a bad argument, told by name. (Finding: its own exception escapes.)"""
+    """An unbound lazy proxy is a bad argument, reported by name. (Finding: its own exception escapes.)"""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), **{name: Unbound()})
     assert caught.value.path == name

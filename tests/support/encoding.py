@@ -39,8 +39,8 @@ class Lenient:
     """An encoder that reports, and what it reported."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-        self.encoder = encoder(None, lambda path, problem: self.told.append((path, problem)))
+        self.reported: list[tuple[str, str]] = []
+        self.encoder = encoder(None, lambda path, problem: self.reported.append((path, problem)))
 
     def compose(self, **given: Any) -> dict[str, Any] | None:
         return compose(self.encoder, **given)

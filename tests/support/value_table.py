@@ -1,5 +1,5 @@
 """
-The values that applications pass, and what goes on the wire for each: as data.
+The values that applications pass, and the form of each on the wire: as data.
 
 The rows drive the tests, and `docs/values.md` is printed from them: ``python -m tests.support.value_table``.
 """

@@ -175,5 +175,5 @@ def fast(value: Any) -> bytes | None:
 
 def problems_of(value: Any, path: str = "params") -> tuple[Any, list[tuple[str, str]]]:
     """Return what a lenient cleaner makes of a value, and what it reported."""
-    told: list[tuple[str, str]] = []
-    return Cleaner(lambda path, problem: told.append((path, problem))).clean(value, path), told
+    reported: list[tuple[str, str]] = []
+    return Cleaner(lambda path, problem: reported.append((path, problem))).clean(value, path), reported
