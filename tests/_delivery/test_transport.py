@@ -689,6 +689,24 @@ async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.Mo
         await connector.close()
 
 
+async def test_fork_that_ran_no_hooks_is_noticed_by_the_process_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the hooks had run; see also tests/_http/test_fork.py, with a real fork."""
+    inherited: list[Any] = []
+    monkeypatch.setattr(connector_module, "INHERITED", inherited)
+    async with RawServer() as server, transport_to(server.url) as transport:
+        assert (await transport.send(batch())).status == 200
+        with monkeypatch.context() as patch:
+            child = os.getpid() + 1
+            patch.setattr(os, "getpid", lambda: child)
+            for _ in range(2):
+                assert (await transport.send(batch())).status == 200
+            (connector,) = inherited
+            assert not connector.closed
+            await transport.aclose()
+        assert [seen.connection for seen in server.seen] == [0, 1, 1]
+        await connector.close()
+
+
 # Failed connections. Each, and more, again end to end in test_faults_connections.py.
 
 
