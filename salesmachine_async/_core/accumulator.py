@@ -100,6 +100,8 @@ class Accumulator:
         self.reporting_thread = 0
         self._closed = False
         self._guarded = False
+        # How many bytes long lines may still take before the bounds have to be looked at.
+        self._spare_bytes = 0
         self._sealed_batches = 0
         self._tallies: dict[Barrier, Tally] = {}
         # By the reason's text, because a lookup by an Enum member calls Python code.
@@ -126,23 +128,23 @@ class Accumulator:
             QueueFull: The queue is full, under `Overflow.RAISE`.
         """
         size = len(line)
-        if self._closed:
-            raise _closed_error()
-        if size + FRAMING_BYTES > self._batch_bytes:
-            limit = self._batch_bytes - FRAMING_BYTES
-            raise MessageTooLarge("message", f"is {size} bytes, but a batch holds at most {limit}")
-        fits = self._fits(size)
-        if not fits and not self._may_displace(size):
-            self.drop(DropReason.QUEUE_FULL)
-            if self._limits.overflow is Overflow.RAISE:
-                limits = self._limits
-                raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
-            return False
+        if size <= self._spare_bytes and size + FRAMING_BYTES <= self._batch_bytes:
+            self._spare_bytes -= size
+            fits = True
+        else:
+            fits = self._fits(size)
+            if not fits and not self._may_displace(size):
+                self.drop(DropReason.QUEUE_FULL)
+                if self._limits.overflow is Overflow.RAISE:
+                    limits = self._limits
+                    raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
+                return False
+        pending = partition.pending
         if size > self.long:
             partition.large_bytes += size
-        partition.pending.append(line)
+        pending.append(line)
         full = partition.large_bytes + partition.lines_bytes >= self._batch_bytes
-        if fits and not full and len(partition.pending) < partition.notice.at:
+        if fits and not full and len(pending) < partition.notice.at:
             return True
         return self.announce(partition, line)
 
@@ -162,8 +164,7 @@ class Accumulator:
         self.wake(partition)
         # Unless the loop has looked since: it has then replaced the notice.
         notice.at = len(partition.pending) + self._step
-        if self._near_a_bound(1):
-            self._guard()
+        self._watch_bounds()
         return True
 
     def drop(self, reason: DropReason) -> None:
@@ -195,6 +196,7 @@ class Accumulator:
         if not self._closed:
             notice.at = min(self._step, self._batch_messages - len(partition.lines))
             self._watch_bounds()
+            self._stop_guarding()
 
     def seal(self, partition: Partition) -> None:
         """Seal everything that was accepted before."""
@@ -352,6 +354,12 @@ class Accumulator:
         return messages, size
 
     def _fits(self, size: int) -> bool:
+        """Return whether a line of *size* bytes may be appended; raises as `add` does."""
+        if self._closed:
+            raise _closed_error()
+        if size + FRAMING_BYTES > self._batch_bytes:
+            limit = self._batch_bytes - FRAMING_BYTES
+            raise MessageTooLarge("message", f"is {size} bytes, but a batch holds at most {limit}")
         messages, room = self._room()
         return messages >= 1 and (room >= size or self._room(exactly=True)[1] >= size)
 
@@ -374,28 +382,37 @@ class Accumulator:
             and sum(batch.size for batch in flying) + size <= self._limits.max_bytes
         )
 
-    def _near_a_bound(self, batches: int) -> bool:
-        """Return whether there is no room for so many batches of short lines in each partition."""
+    def _watch_bounds(self) -> None:
+        """
+        Note how far the bounds are.
+
+        Each partition may add a batch of short lines unseen. What is left of the bytes is for long lines, which calls
+        of several threads at the same moment may exceed by one each.
+        """
         messages, size = self._room()
-        each = len(self.partitions) * batches * self._step
-        return messages < each or size < each * self.long
+        lines = len(self.partitions) * self._step
+        if messages < lines or size < lines * self.long or self._closed:
+            self._guard()
+        elif not self._guarded:
+            self._spare_bytes = size - lines * self.long
 
     def _guard(self) -> None:
-        """Have every call count, in all partitions: each may else add a batch unseen."""
+        """Have every call count, in all partitions."""
         self._guarded = True
+        self._spare_bytes = 0
         for partition in self.partitions:
             partition.append = _decline
 
-    def _watch_bounds(self) -> None:
-        """Guard near a bound. Stop where there is twice the room, so that other threads cannot use it up first."""
-        if self._near_a_bound(1):
-            self._guard()
-        elif self._guarded and not self._closed and not self._near_a_bound(2):
-            for partition in self.partitions:
-                partition.append = partition.pending.append
-            self._guarded = False
-            if self.is_closed():  # by a signal handler, in the middle of this
-                self._guard()
+    def _stop_guarding(self) -> None:
+        """Let calls append unseen again, where there is so much room that other threads cannot use it up first."""
+        if self._guarded:
+            messages, size = self._room()
+            lines = 2 * len(self.partitions) * self._step
+            if messages >= lines and size >= lines * self.long:
+                for partition in self.partitions:
+                    partition.append = partition.pending.append
+                self._guarded = False
+                self._watch_bounds()  # once more, because a signal handler may have closed the agent in the middle
 
     # The open batch.
 
