@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from salesmachine_async.sandbox import access, control, tracking
-from salesmachine_async.sandbox.answers import NOTHING, ApiError, answer, error
-from salesmachine_async.sandbox.asking import read_body
-from salesmachine_async.sandbox.auth import require_local
-from salesmachine_async.sandbox.breakage import BREAK, SLOW, break_off, spoil, trickle
-from salesmachine_async.sandbox.journal import Visit, head_lines
-from salesmachine_async.sandbox.messages import count_items
+from salesmachine_async.sandbox.control import routes as control
+from salesmachine_async.sandbox.faults.inject import BREAK, SLOW, break_off, spoil, trickle
+from salesmachine_async.sandbox.http.auth import require_local
+from salesmachine_async.sandbox.http.responses import NOTHING, ApiError, answer, error
+from salesmachine_async.sandbox.messages import count_items, now
 from salesmachine_async.sandbox.page import routes as page
-from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT, State, now
+from salesmachine_async.sandbox.requests import read_body
+from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT
+from salesmachine_async.sandbox.storage.request_log import Visit, head_lines
+from salesmachine_async.sandbox.v1 import routes as v1
+from salesmachine_async.sandbox.v2 import routes as v2
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    from salesmachine_async.sandbox.http.responses import Handler
+    from salesmachine_async.sandbox.state import State
 
 logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
@@ -38,8 +39,8 @@ def build(state: State) -> web.Application:
     middlewares = [_observe, _errors_as_json, _local_only, _faults, _errors_as_json]
     app = web.Application(middlewares=middlewares, client_max_size=state.limits.max_body_bytes)
     app[STATE] = state
-    tracking.add_routes(app.router)
-    access.add_routes(app.router)
+    v1.add_routes(app.router)
+    v2.add_routes(app.router)
     control.add_routes(app.router)
     page.add_routes(app.router)
     return app
@@ -54,7 +55,7 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     head = head_lines(request.raw_headers)
     visit = request[VISIT] = Visit(request.method, request.path, now(), headers=head)
     with suppress(ApiError):
-        visit.workspace = tracking.identify(request, state)
+        visit.workspace = state.tokens.identify(request)
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from salesmachine_async.sandbox.journal import iso
+from salesmachine_async.sandbox.messages import iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from salesmachine_async.sandbox.state import State
-    from salesmachine_async.sandbox.store import EventRow, Row
+    from salesmachine_async.sandbox.storage.store import EventRow, Row
     from salesmachine_async.sandbox.views import (
         Account,
         Contact,

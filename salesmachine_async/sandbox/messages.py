@@ -7,6 +7,7 @@ whole batch. Unknown top-level keys are ignored, `params` takes anything.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeGuard
 
@@ -182,3 +183,14 @@ def instant(value: Any) -> int | None:
     else:
         return None
     return instant if instant in INSTANTS else None
+
+
+def now() -> int:
+    """Read the clock, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def iso(milliseconds: int) -> str:
+    """Show an instant: `2026-11-22T06:30:00.000Z`."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z".rjust(24, "0")

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
+from salesmachine_async.sandbox.api import Looking
 from salesmachine_async.sandbox.app import build
-from salesmachine_async.sandbox.auth import LOOPBACK, workspace_of
-from salesmachine_async.sandbox.feed import Feed
-from salesmachine_async.sandbox.journal import Journal
-from salesmachine_async.sandbox.limiting import Limiter
-from salesmachine_async.sandbox.lines import parse_lines
-from salesmachine_async.sandbox.looking import Looking
-from salesmachine_async.sandbox.seeding import check, examples
-from salesmachine_async.sandbox.shelf import Shelf
+from salesmachine_async.sandbox.faults.rate_limit import Limiter
+from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
 from salesmachine_async.sandbox.state import Limits, State
-from salesmachine_async.sandbox.store import Store
+from salesmachine_async.sandbox.storage.message_log import Feed
+from salesmachine_async.sandbox.storage.ndjson import parse_lines
+from salesmachine_async.sandbox.storage.request_log import Journal
+from salesmachine_async.sandbox.storage.seeds import check, examples
+from salesmachine_async.sandbox.storage.store import Store
+from salesmachine_async.sandbox.storage.v2_store import Shelf
 
 if TYPE_CHECKING:
     import os
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from salesmachine_async.sandbox.limiting import RateLimit
-    from salesmachine_async.sandbox.lines import Line
+    from salesmachine_async.sandbox.faults.rate_limit import RateLimit
+    from salesmachine_async.sandbox.storage.ndjson import Line
 
 # aiohttp logs the bytes of what is not HTTP, where a token can be, as its access log would show ?api_token=. So the
 # first goes nowhere until a handler is added to it, and the second is off.
@@ -111,18 +111,18 @@ class Sandbox(Looking):
         self._port = port
         self._db = db
         self._hosts = frozenset(name.lower().strip("[]") for name in (*LOOPBACK, host, *allowed_hosts))
-        self._tokens = None if tokens is None else frozenset(map(workspace_of, tokens))
+        self._tokens = Tokens(
+            None if tokens is None else frozenset(map(workspace_of, tokens)),
+            None
+            if v2_tokens is None
+            else {workspace_of(each): workspace_of(opens) for each, opens in v2_tokens.items()},
+        )
         self._limits = Limits(
             max_body_bytes=max_body_bytes,
             max_batch_messages=max_batch_messages,
             max_events=max_events,
             max_requests=max_requests,
             max_history=max_history,
-        )
-        self._v2_tokens = (
-            None
-            if v2_tokens is None
-            else {workspace_of(each): workspace_of(opens) for each, opens in v2_tokens.items()}
         )
         self._seeded = seed is not None
         self._seeds = _seeds(seed)
@@ -160,7 +160,6 @@ class Sandbox(Looking):
             limits=self._limits,
             hosts=self._hosts,
             tokens=self._tokens,
-            v2_tokens=self._v2_tokens,
             closing=asyncio.Event(),
             shelf=Shelf(store),
             seeds=self._seeds,

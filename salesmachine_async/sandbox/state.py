@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from salesmachine_async.sandbox.auth import workspace_of
-from salesmachine_async.sandbox.faults import Script
-from salesmachine_async.sandbox.journal import Journal, Visit
+from salesmachine_async.sandbox.faults.script import Script
+from salesmachine_async.sandbox.messages import now
+from salesmachine_async.sandbox.storage.request_log import Journal, Visit
+from salesmachine_async.sandbox.storage.seeds import load
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from salesmachine_async.sandbox.feed import Feed
-    from salesmachine_async.sandbox.limiting import Limiter
-    from salesmachine_async.sandbox.lines import Line
-    from salesmachine_async.sandbox.shelf import Shelf
-    from salesmachine_async.sandbox.store import Store
-
-
-def now() -> int:
-    """Read the clock, in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
+    from salesmachine_async.sandbox.faults.rate_limit import Limiter
+    from salesmachine_async.sandbox.http.auth import Tokens
+    from salesmachine_async.sandbox.storage.message_log import Feed
+    from salesmachine_async.sandbox.storage.ndjson import Line
+    from salesmachine_async.sandbox.storage.store import Store
+    from salesmachine_async.sandbox.storage.v2_store import Shelf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +42,7 @@ class State:
 
     Attributes:
         hosts: the host names a request may be addressed to.
-        tokens: the workspaces whose tokens are good; None means any token is.
-        v2_tokens: maps the digests of the tokens that are good for v2, and for nothing else, to the workspaces they
-            open; None means that every good token is good for both APIs.
+        tokens: the tokens that are valid.
         shelf: what v2 needs of the store.
         seeds: what every new workspace begins with.
         seeded: whether the seeds were given, rather than the examples that are there otherwise.
@@ -62,8 +56,7 @@ class State:
     journal: Journal
     limits: Limits
     hosts: frozenset[str]
-    tokens: frozenset[str] | None
-    v2_tokens: Mapping[str, str] | None
+    tokens: Tokens
     closing: asyncio.Event
     shelf: Shelf
     seeds: Sequence[Line]
@@ -73,10 +66,15 @@ class State:
     known: set[str] = field(default_factory=set[str])
     faults: Script = field(default_factory=Script)
 
-    def workspace_of(self, token: str) -> str:
-        """Name the workspace that *token*, of whichever API, opens."""
-        digest = workspace_of(token)
-        return digest if self.v2_tokens is None else self.v2_tokens.get(digest, digest)
+    def open_workspace(self, name: str) -> None:
+        """Create the workspace *name* from the seeds, unless it exists."""
+        if name in self.known:
+            return
+        with self.store.writing():
+            if self.store.find_workspace(name) is None:
+                self.store.workspace(name)
+                load(self.store, self.shelf, name, self.seeds, now())
+            self.known.add(name)
 
 
 STATE = web.AppKey("STATE", State)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from salesmachine_async.sandbox.answers import NOTHING, ApiError
+from salesmachine_async.sandbox.http.responses import NOTHING, ApiError
 
 PREFIX = "/_sandbox/page"
 ASSETS = Path(__file__).parent / "assets"

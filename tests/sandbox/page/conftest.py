@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from salesmachine_async.sandbox import Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import TOKEN, Client
 
 # Busy machines; nothing here waits longer than it must.

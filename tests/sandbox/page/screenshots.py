@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from salesmachine_async import Agent, Batching
 from salesmachine_async.sandbox import Fault, Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import Client
 
 from .conftest import FLAGS, Look, chromium, new_context

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, Error, expect
 
 from salesmachine_async.sandbox import Fault, Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import Client
 
 from .conftest import Look, new_context

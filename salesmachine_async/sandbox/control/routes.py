@@ -1,0 +1,286 @@
+"""
+The control endpoints, `/_sandbox/…`: look inside, wait, reset, script faults, export and replay.
+
+A request means the workspace of its credentials, or of `?workspace=` with its public name. Without both it means the
+only workspace there is; when there are several, `summary`, `requests`, `rejected`, `wait` and `stream` answer for all
+of them, `faults` mean the whole server, the rest answers 409.
+
+Lists come a page at a time: `limit`, and `after` with the last page's `next`; `order=desc` begins with the newest, `q`
+leaves what holds a text. One record is found by `?uid=`, which takes any uid, or in the path, which not every client
+leaves as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from salesmachine_async.sandbox.control.sse import stream
+from salesmachine_async.sandbox.control.transfer import export_lines, replay_lines
+from salesmachine_async.sandbox.control.wait import wait
+from salesmachine_async.sandbox.faults.rate_limit import RateLimit
+from salesmachine_async.sandbox.faults.script import Fault
+from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, answer
+from salesmachine_async.sandbox.inspection import Inspection
+from salesmachine_async.sandbox.messages import is_array, is_object
+from salesmachine_async.sandbox.requests import (
+    MAX_CURSOR,
+    MAX_LIMIT,
+    asked,
+    one,
+    read_choice,
+    read_json,
+    read_limit,
+    read_number,
+    read_query,
+)
+from salesmachine_async.sandbox.state import STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
+PREFIX = "/_sandbox"
+WAIT_SECONDS = 5.0
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Add the control endpoints."""
+    router.add_get(f"{PREFIX}/health", _health)
+    router.add_get(f"{PREFIX}/workspaces", _workspaces)
+    router.add_get(f"{PREFIX}/summary", _summary)
+    router.add_get(f"{PREFIX}/contacts", _contacts)
+    # The uid may hold slashes: it can be anything.
+    router.add_get(PREFIX + "/contacts/{uid:.+}", _contact)
+    router.add_get(f"{PREFIX}/accounts", _accounts)
+    router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
+    router.add_get(f"{PREFIX}/events", _events)
+    router.add_get(f"{PREFIX}/changes", _changes)
+    router.add_get(f"{PREFIX}/requests", _requests)
+    router.add_get(PREFIX + r"/requests/{id:\d{1,18}}", _request)
+    router.add_get(f"{PREFIX}/rejected", _rejected)
+    router.add_get(f"{PREFIX}/stream", stream)
+    router.add_get(f"{PREFIX}/export", export_lines)
+    router.add_post(f"{PREFIX}/replay", replay_lines)
+    router.add_post(f"{PREFIX}/wait", _wait)
+    router.add_post(f"{PREFIX}/reset", _reset)
+    router.add_get(f"{PREFIX}/faults", _list_faults)
+    router.add_put(f"{PREFIX}/faults", _put_faults)
+    router.add_delete(f"{PREFIX}/faults", _delete_faults)
+    router.add_get(f"{PREFIX}/rate-limit", _get_rate_limit)
+    router.add_put(f"{PREFIX}/rate-limit", _put_rate_limit)
+    router.add_delete(f"{PREFIX}/rate-limit", _delete_rate_limit)
+
+
+def is_control(request: web.Request) -> bool:
+    """Whether *request* is for the sandbox, not for the API: also its page, which browsers ask for at the root."""
+    return request.path in (PREFIX, "/", "/favicon.ico") or request.path.startswith(f"{PREFIX}/")
+
+
+async def _health(request: web.Request) -> web.Response:
+    read_query(request)
+    return answer({"status": "ok"})
+
+
+async def _workspaces(request: web.Request) -> web.Response:
+    read_query(request)
+    return answer({"workspaces": _inspection(request).workspaces()})
+
+
+async def _summary(request: web.Request) -> web.Response:
+    read_query(request)
+    return answer(_inspection(request).summary(asked(request)))
+
+
+async def _contacts(request: web.Request) -> web.Response:
+    query = read_query(request, "uid", "limit", "after", "order", "q")
+    if "uid" in query:
+        found = _inspection(request).contact_alone(one(request), query["uid"])
+        return answer({"contacts": [] if found is None else [found], "next": None})
+    limit, newest_first = read_limit(query), _newest_first(query)
+    rows = _inspection(request).contacts(
+        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    )
+    return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
+
+
+async def _contact(request: web.Request) -> web.Response:
+    limit = read_limit(read_query(request, "limit"), MAX_LIMIT)
+    found = _inspection(request).contact(one(request), request.match_info["uid"], limit)
+    if found is None:
+        raise ApiError(404, "no such contact in this workspace")
+    return answer(found)
+
+
+async def _accounts(request: web.Request) -> web.Response:
+    query = read_query(request, "uid", "limit", "after", "order", "q")
+    if "uid" in query:
+        found = _inspection(request).account(one(request), query["uid"])
+        return answer({"accounts": [] if found is None else [found], "next": None})
+    limit, newest_first = read_limit(query), _newest_first(query)
+    rows = _inspection(request).accounts(
+        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    )
+    return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
+
+
+async def _account(request: web.Request) -> web.Response:
+    read_query(request)
+    found = _inspection(request).account(one(request), request.match_info["uid"])
+    if found is None:
+        raise ApiError(404, "no such account in this workspace")
+    return answer(found)
+
+
+async def _events(request: web.Request) -> web.Response:
+    query = read_query(request, "contact_uid", "event_uid", "account_uid", "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
+    filters = {name: query.get(name) for name in ("contact_uid", "event_uid", "account_uid")}
+    rows = _inspection(request).events(
+        one(request), text=query.get("q"), after=after, limit=limit, newest_first=newest_first, **filters
+    )
+    return answer({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
+
+
+async def _changes(request: web.Request) -> web.Response:
+    query = read_query(request, "contact_uid", "account_uid", "limit")
+    found = _inspection(request).changes(
+        one(request),
+        contact_uid=query.get("contact_uid"),
+        account_uid=query.get("account_uid"),
+        limit=read_limit(query),
+    )
+    return answer({"changes": found})
+
+
+async def _request(request: web.Request) -> web.Response:
+    read_query(request)
+    found = _inspection(request).request(asked(request), int(request.match_info["id"]))
+    if found is None:
+        raise ApiError(404, "no such request in the log")
+    return answer(found)
+
+
+async def _requests(request: web.Request) -> web.Response:
+    query = read_query(request, "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
+    journal = request.app[STATE].journal
+    rows = journal.requests(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
+    return answer({"requests": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
+
+
+async def _rejected(request: web.Request) -> web.Response:
+    query = read_query(request, "limit", "after", "order", "q")
+    limit, after, newest_first = _part(query)
+    journal = request.app[STATE].journal
+    rows = journal.rejected(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
+    return answer({"rejected": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
+
+
+async def _wait(request: web.Request) -> web.Response:
+    """Answer 200 when all is there, and 408 with the nearest misses when it is not in time."""
+    read_query(request)
+    workspace = asked(request)
+    body = await read_json(request)
+    if not is_object(body) or not is_object(body.get("match")):
+        raise ApiError(400, 'the body must be {"match": {...}, "count": 1, "timeout": 5.0, "after": 0}')
+    for name in body:
+        if name not in ("match", "count", "timeout", "after"):
+            raise ApiError(400, "unknown field; there are match, count, timeout, after")
+    try:
+        waited = await wait(
+            request.app[STATE].feed,
+            workspace,
+            body["match"],
+            count=body.get("count", 1),
+            timeout=body.get("timeout", WAIT_SECONDS),
+            after=body.get("after", 0),
+        )
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+    return answer(waited, 200 if waited["ok"] else 408)
+
+
+async def _reset(request: web.Request) -> web.Response:
+    read_query(request)
+    body = await read_json(request)
+    if body not in (None, {}):
+        raise ApiError(400, "reset takes no body, or an empty object")
+    _inspection(request).reset(one(request))
+    return answer(SUCCESS)
+
+
+async def _list_faults(request: web.Request) -> web.Response:
+    read_query(request)
+    return answer({"faults": [fault.to_json() for fault in request.app[STATE].faults.left(asked(request))]})
+
+
+async def _put_faults(request: web.Request) -> web.Response:
+    read_query(request)
+    faults = _parse_faults(await read_json(request))
+    request.app[STATE].faults.put(faults, asked(request))
+    return answer({"faults": [fault.to_json() for fault in faults]})
+
+
+async def _delete_faults(request: web.Request) -> web.Response:
+    read_query(request)
+    await read_json(request)
+    request.app[STATE].faults.put((), asked(request))
+    return answer({"faults": []})
+
+
+async def _get_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    return _rate_limit(request)
+
+
+async def _put_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    body = await read_json(request)
+    if not is_object(body) or not {"requests"} <= body.keys() <= {"requests", "per"}:
+        raise ApiError(400, 'the body must be {"requests": 50, "per": 1.0}')
+    try:
+        request.app[STATE].limiter.limit = RateLimit(**body)
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+    return _rate_limit(request)
+
+
+async def _delete_rate_limit(request: web.Request) -> web.Response:
+    read_query(request)
+    await read_json(request)
+    request.app[STATE].limiter.limit = None
+    return _rate_limit(request)
+
+
+def _rate_limit(request: web.Request) -> web.Response:
+    limit = request.app[STATE].limiter.limit
+    return answer({"rate_limit": None if limit is None else {"requests": limit.requests, "per": limit.per}})
+
+
+def _inspection(request: web.Request) -> Inspection:
+    return Inspection(request.app[STATE])
+
+
+def _part(query: dict[str, str]) -> tuple[int, int, bool]:
+    """Read which part of a long list is wanted: how many, behind which, and whether the newest come first."""
+    after = read_number(query, "after", 0, MAX_CURSOR, 0)
+    return read_limit(query), after, _newest_first(query)
+
+
+def _newest_first(query: dict[str, str]) -> bool:
+    return read_choice(query, "order", "asc", "desc") == "desc"
+
+
+def _parse_faults(data: Any) -> Sequence[Fault]:
+    if is_object(data) and set(data) == {"faults"}:
+        data = data["faults"]
+    if not is_array(data):
+        raise ApiError(400, 'the body must be an array of faults, or {"faults": [...]}')
+    faults: list[Fault] = []
+    for index, each in enumerate(data):
+        try:
+            faults.append(Fault.parse(each))
+        except ValueError as error:
+            raise ApiError(400, f"faults[{index}]: {error}") from None
+    return faults

@@ -1,0 +1,150 @@
+"""Take a workspace out as NDJSON, and bring lines in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from salesmachine_async.sandbox.control.export import export
+from salesmachine_async.sandbox.http.content_type import sends_json
+from salesmachine_async.sandbox.http.responses import ApiError, answer
+from salesmachine_async.sandbox.messages import Message, MessageError, now, parse_json
+from salesmachine_async.sandbox.requests import asked, one, read_query
+from salesmachine_async.sandbox.state import STATE, State
+from salesmachine_async.sandbox.storage.ndjson import Line, parse_line
+from salesmachine_async.sandbox.storage.seeds import PART, load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from salesmachine_async.sandbox.views import Replayed
+
+NDJSON = "application/x-ndjson"
+
+
+class ReplayError(ValueError):
+    """A line that cannot be applied; `so_far` is what came of those before it."""
+
+    def __init__(self, number: int, problem: str, so_far: Replayed) -> None:
+        super().__init__(f"line {number}: {problem}; the {so_far['lines']} lines before it were applied")
+        self.so_far = so_far
+
+
+class Replay:
+    """
+    Applies lines to a workspace, some hundred at a time.
+
+    Args:
+        state: where to.
+        workspace: the public name; made when unknown.
+    """
+
+    def __init__(self, state: State, workspace: str) -> None:
+        state.open_workspace(workspace)
+        self._state = state
+        self._workspace = workspace
+        self._waiting: list[tuple[int, Line]] = []
+        self._number = 0
+        self.result: Replayed = {"lines": 0, "accepted": 0, "duplicates": 0}
+
+    def add(self, text: bytes) -> None:
+        """
+        Take one line.
+
+        Raises:
+            ReplayError: it cannot be applied, or one before it.
+        """
+        self._number += 1
+        if not text.strip():
+            return
+        try:
+            line = parse_line(parse_json(text))
+        except MessageError as error:
+            self.finish()
+            raise ReplayError(self._number, str(error), self.result) from None
+        self._waiting.append((self._number, line))
+        if len(self._waiting) == PART:
+            self.finish()
+
+    def finish(self) -> Replayed:
+        """
+        Apply what waits.
+
+        Raises:
+            ReplayError: a line links to what is not there.
+        """
+        waiting, self._waiting = self._waiting, []
+        try:
+            self._load(line for _, line in waiting)
+        except MessageError:
+            # Nothing of them was applied; it is rare enough to find the guilty line by going through them one by one.
+            for number, line in waiting:
+                try:
+                    self._load([line])
+                except MessageError as error:
+                    raise ReplayError(number, str(error), self.result) from None
+        return self.result
+
+    def _load(self, lines: Iterable[Line]) -> None:
+        state, received = self._state, now()
+        batch = list(lines)
+        most = state.limits.max_events
+        with state.store.writing():
+            applied = load(state.store, state.shelf, self._workspace, batch, received, max_events=most)
+        self.result["lines"] += len(batch)
+        self.result["accepted"] += applied.accepted
+        self.result["duplicates"] += applied.duplicates
+        messages = [line.content for line in batch if isinstance(line.content, Message)]
+        state.feed.add(self._workspace, received, messages)
+        state.feed.notify()
+
+
+async def export_lines(request: web.Request) -> web.StreamResponse:
+    """Answer a workspace as NDJSON, a part at a time."""
+    read_query(request)
+    state, workspace = request.app[STATE], one(request)
+    response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Content-Type-Options": "nosniff"})
+    await response.prepare(request)
+    for part in export(state, workspace):
+        await response.write(part)
+        await asyncio.sleep(0)
+    return response
+
+
+async def replay_lines(request: web.Request) -> web.StreamResponse:
+    """Apply a body of NDJSON, of any size, line by line as it comes in."""
+    read_query(request)
+    workspace = asked(request)
+    if workspace is None:
+        raise ApiError(401, "say where to: give the API token of a workspace, or ?workspace=")
+    # A web page cannot send these types across origins without asking.
+    if not sends_json(request) and request.content_type not in (NDJSON, "application/jsonlines"):
+        raise ApiError(406, f"the Content-Type must be {NDJSON}")
+    replay = Replay(request.app[STATE], workspace)
+    try:
+        async for line in _lines(request):
+            replay.add(line)
+        return answer(replay.finish())
+    except ReplayError as error:
+        return answer({"error": str(error), **error.so_far}, 400)
+
+
+async def _lines(request: web.Request) -> AsyncIterator[bytes]:
+    """Cut the body into lines, none of them longer than a whole body may be."""
+    most = request.app[STATE].limits.max_body_bytes
+    rest = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            *lines, tail = chunk.split(b"\n")
+            for line in lines:
+                yield bytes(rest + line)
+                rest.clear()
+            rest += tail
+            if len(rest) > most:
+                raise ApiError(413, f"a line is longer than the {most} bytes this sandbox takes")
+    except web.RequestPayloadError:
+        raise ApiError(400, "the body cannot be decoded") from None
+    if rest:
+        yield bytes(rest)

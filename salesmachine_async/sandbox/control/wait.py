@@ -1,0 +1,102 @@
+"""Wait until the messages that a test expects have arrived."""
+
+from __future__ import annotations
+
+import asyncio
+from heapq import nlargest
+from typing import TYPE_CHECKING, Any
+
+from salesmachine_async.sandbox.control.matching import Pattern
+
+if TYPE_CHECKING:
+    from salesmachine_async.sandbox.storage.message_log import Feed
+    from salesmachine_async.sandbox.views import Nearest, Waited
+
+NEAREST = 3
+MAX_COUNT = 10_000
+MAX_SECONDS = 600
+# After so many items others get their turn on the event loop.
+BREATH = 500
+
+
+async def wait(
+    feed: Feed, workspace: str | None, match: dict[str, Any], *, count: int, timeout: float, after: int
+) -> Waited:
+    """
+    Wait until *count* messages that fit *match* have arrived, or *timeout* seconds are over.
+
+    Args:
+        feed: where to look; what has arrived before counts as well, as far as it is kept.
+        workspace: whose; None means all.
+        match: a partial message, see `Pattern`.
+        count: how many.
+        timeout: seconds; 0 only looks.
+        after: only messages with a greater number count.
+
+    Raises:
+        ValueError: an argument is unusable.
+    """
+    _check(count, timeout, after)
+    search = _Search(feed, workspace, Pattern(match), after)
+    deadline = asyncio.get_running_loop().time() + timeout
+    with feed.listening() as news:
+        while True:
+            await search.go_on(count)
+            left = deadline - asyncio.get_running_loop().time()
+            if len(search.found) >= count or left <= 0 or feed.closed:
+                break
+            await news.wait(left)
+    done = len(search.found) >= count
+    return {
+        "ok": done,
+        "wanted": count,
+        "found": len(search.found),
+        "items": search.found,
+        "next": search.place,
+        "nearest": [] if done else await search.nearest(after),
+    }
+
+
+def _check(count: Any, timeout: Any, after: Any) -> None:
+    if type(count) is not int or not 1 <= count <= MAX_COUNT:
+        raise ValueError(f"count must be a whole number from 1 to {MAX_COUNT}")
+    if type(timeout) not in (int, float) or not 0 <= timeout <= MAX_SECONDS:
+        raise ValueError(f"timeout must be a number of seconds from 0 to {MAX_SECONDS}")
+    if type(after) is not int or after < 0:
+        raise ValueError("after must be a number that an earlier wait answered as next, or 0")
+
+
+class _Search:
+    """What is found so far; *place* is the number of the last message looked at."""
+
+    def __init__(self, feed: Feed, workspace: str | None, pattern: Pattern, after: int) -> None:
+        self._feed = feed
+        self._workspace = workspace
+        self._pattern = pattern
+        self.place = after
+        self.found: list[dict[str, Any]] = []
+
+    async def go_on(self, count: int) -> None:
+        """Look at what is new, until there are *count*."""
+        for steps, item in enumerate(self._feed.after(self.place, self._workspace), 1):
+            if len(self.found) >= count:
+                return
+            self.place = item["number"]
+            if self._pattern.fits(item):
+                self.found.append(item)
+            if steps % BREATH == 0:
+                await asyncio.sleep(0)
+
+    async def nearest(self, after: int) -> list[Nearest]:
+        """Show the messages that missed by the least, the best and latest first."""
+        misses: list[tuple[int, int, Nearest]] = []
+        for steps, item in enumerate(self._feed.after(after, self._workspace), 1):
+            differences = self._pattern.differences(item)
+            if 0 < len(differences) < self._pattern.size:
+                miss: Nearest = {"item": item, "differences": differences}
+                misses = nlargest(
+                    NEAREST, [*misses, (-len(differences), item["number"], miss)], key=lambda each: each[:2]
+                )
+            if steps % BREATH == 0:
+                await asyncio.sleep(0)
+        return [miss for _, _, miss in misses]

@@ -1,0 +1,141 @@
+"""Who may talk to the sandbox, and whose workspace a request means."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from salesmachine_async.sandbox.http.responses import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from aiohttp import web
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="salesmachine sandbox"'}
+
+
+def workspace_of(token: str) -> str:
+    """
+    Name the workspace of *token* publicly.
+
+    A digest: the token itself is never stored, shown or logged. 64 bits tell apart the workspaces of one machine, and
+    stay readable in a table.
+    """
+    return hashlib.blake2b(token.encode(), digest_size=8, person=b"sm-sandbox").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """
+    The API tokens that are valid, and the workspace each one opens.
+
+    Attributes:
+        v1: The workspaces whose tokens are valid; None accepts any token.
+        v2: Maps the digests of the tokens that are valid for v2 and nothing else to the workspaces they open; None
+            accepts every valid token for both APIs.
+    """
+
+    v1: frozenset[str] | None = None
+    v2: Mapping[str, str] | None = None
+
+    def workspace_of(self, token: str) -> str:
+        """Return the name of the workspace that *token* opens, whichever API it belongs to."""
+        digest = workspace_of(token)
+        return digest if self.v2 is None else self.v2.get(digest, digest)
+
+    def identify(self, request: web.Request) -> str:
+        """
+        Return the name of the workspace whose token *request* carries.
+
+        Raises:
+            ApiError: 401.
+        """
+        for_v2 = request.path.startswith("/v2/")
+        token = find_token(request, bearer=for_v2)
+        if token is None:
+            raise ApiError(401, "credentials are missing: use HTTP Basic with the API token as the user", CHALLENGE)
+        digest = workspace_of(token)
+        workspace: str | None = digest
+        if self.v2 is not None and (for_v2 or digest in self.v2):
+            workspace = self.v2.get(digest) if for_v2 else None
+        elif self.v1 is not None and digest not in self.v1:
+            workspace = None
+        if workspace is None:
+            raise ApiError(401, "the API token is wrong", CHALLENGE)
+        return workspace
+
+
+def find_token(request: web.Request, *, bearer: bool = False) -> str | None:
+    """
+    Read the API token of *request*: the user of HTTP Basic (any password), or `?api_token=`; a bearer token if allowed.
+
+    How the second API (v2) takes its token is not known, so there it may come in each of these ways.
+
+    The documents disagree on the password (empty, the secret, the token again), so none is checked. When both forms are
+    there, Basic wins.
+
+    Returns:
+        The token, or None when the request has no credentials at all.
+
+    Raises:
+        ApiError: 401, when the credentials are malformed or the token is empty.
+    """
+    header = request.headers.get("Authorization")
+    if header is None:
+        token = request.query.get("api_token")
+    else:
+        token = _bearer(header) if bearer and header[:7].lower() == "bearer " else _basic_user(header)
+    if token == "":
+        raise ApiError(401, "the API token is empty", CHALLENGE)
+    return token
+
+
+def _bearer(header: str) -> str:
+    return header[7:].strip()
+
+
+def _basic_user(header: str) -> str:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        raise ApiError(401, "use HTTP Basic authentication with the API token as the user", CHALLENGE)
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise ApiError(401, "the Authorization header is not valid HTTP Basic", CHALLENGE) from None
+    user, colon, _ = decoded.partition(":")
+    if not colon:
+        raise ApiError(401, "the Authorization header is not valid HTTP Basic", CHALLENGE)
+    return user
+
+
+def require_local(request: web.Request, hosts: Collection[str]) -> None:
+    """
+    Refuse what a web page could make a browser send.
+
+    A page of another site can point its own name at 127.0.0.1 (DNS rebinding): then `Host` betrays it. It can also post
+    to us directly: then `Origin` does.
+
+    Raises:
+        ApiError: 403.
+    """
+    authority = request.headers.get("Host", "")
+    if _hostname(authority) not in hosts:
+        raise ApiError(403, "the Host header does not name this sandbox")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.lower() != f"http://{authority.lower()}":
+        raise ApiError(403, "requests from other origins are not allowed")
+
+
+def _hostname(authority: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{authority}")
+    except ValueError:
+        return None
+    # A userinfo or a path has no place in a Host header.
+    return parts.hostname if parts.netloc == authority and "@" not in authority else None

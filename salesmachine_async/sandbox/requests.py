@@ -1,0 +1,131 @@
+"""What a request to the control endpoints asks for: whose workspace, which query, what body."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from salesmachine_async.sandbox.http.auth import find_token
+from salesmachine_async.sandbox.http.content_type import NOT_JSON, sends_json
+from salesmachine_async.sandbox.http.responses import ApiError
+from salesmachine_async.sandbox.inspection import AmbiguousError, Inspection
+from salesmachine_async.sandbox.messages import MessageError, parse_json
+from salesmachine_async.sandbox.state import STATE
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 10_000
+# What SQLite can compare; cursors are below it.
+MAX_CURSOR = 2**63 - 1
+
+# Both may stand in the query of every control endpoint.
+COMMON = ("api_token", "workspace")
+WORKSPACE = re.compile("[0-9a-f]{16}")
+
+
+def asked(request: web.Request) -> str | None:
+    """
+    Name the workspace a request means: by `?workspace=`, its public name, or by its credentials; None without both.
+
+    Raises:
+        ApiError: 400 or 401.
+    """
+    name = request.query.get("workspace")
+    if name is not None:
+        if not WORKSPACE.fullmatch(name):
+            raise ApiError(400, "workspace must be a name that /_sandbox/workspaces lists")
+        return name
+    token = find_token(request, bearer=True)
+    if token is None:
+        return None
+    state = request.app[STATE]
+    workspace = state.tokens.workspace_of(token)
+    if state.seeded:
+        # Whoever looks first must see what was sown, though nothing was sent yet.
+        state.open_workspace(workspace)
+    return workspace
+
+
+def one(request: web.Request) -> str | None:
+    """
+    Name the one workspace a request means; None when there is none yet.
+
+    Raises:
+        ApiError: 409, when there are several.
+    """
+    try:
+        return Inspection(request.app[STATE]).only(asked(request))
+    except AmbiguousError as error:
+        raise ApiError(409, str(error)) from None
+
+
+def read_query(request: web.Request, *known: str) -> dict[str, str]:
+    """Read the query, in which a misspelt filter is an error and not a filter forgotten."""
+    for name in request.query:
+        if name not in known and name not in COMMON:
+            raise ApiError(400, f"unknown query parameter; there are {', '.join((*known, *COMMON))}")
+    return dict(request.query)
+
+
+def read_limit(given: dict[str, str], default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT) -> int:
+    """Read how many are wanted."""
+    return read_number(given, "limit", 1, most, default)
+
+
+def read_number(given: dict[str, str], name: str, least: int, most: int, default: int) -> int:
+    """Read a number of the query."""
+    text = given.get(name)
+    if text is None:
+        return default
+    # The length first: int() of a very long text is slow, and refused by Python.
+    if len(text) <= len(str(most)) and text.isascii() and text.isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise ApiError(400, f"{name} must be a number from {least} to {most}")
+
+
+def read_choice(given: dict[str, str], name: str, *choices: str) -> str | None:
+    """Read a word of the query; None when it is not there."""
+    text = given.get(name)
+    if text is not None and text not in choices:
+        raise ApiError(400, f"{name} must be one of {', '.join(choices)}")
+    return text
+
+
+async def read_body(request: web.Request) -> bytes:
+    """
+    Read the whole body.
+
+    Raises:
+        ApiError: 413 or 400.
+    """
+    most = request.app[STATE].limits.max_body_bytes
+    too_large = ApiError(413, f"the body is larger than the {most} bytes this sandbox takes")
+    if (request.content_length or 0) > most:
+        raise too_large
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large from None
+    except web.RequestPayloadError:
+        raise ApiError(400, "the body cannot be decoded") from None
+    except ConnectionResetError:
+        # Nobody gets this answer; it is for the log of requests. It is no fault of ours, so no traceback either.
+        raise ApiError(400, "the client left before its body was read") from None
+
+
+async def read_json(request: web.Request) -> Any:
+    """
+    Read the body; None when there is none.
+
+    It must be declared as JSON: a form of a web page can be sent across origins without asking, JSON cannot.
+    """
+    body = await read_body(request)
+    if not body:
+        return None
+    if not sends_json(request):
+        raise ApiError(406, NOT_JSON)
+    try:
+        return parse_json(body)
+    except MessageError as error:
+        raise ApiError(400, str(error)) from None

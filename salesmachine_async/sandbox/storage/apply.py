@@ -1,0 +1,249 @@
+"""
+Apply the messages of one request to the store: all of them, or none.
+
+The documents say that contacts and accounts are created or updated, that events need no declaration, and that an alias
+merges two contacts. What they leave open is decided here:
+
+* Updates merge `params` field by field, in the order of arrival. A field that is not sent is kept; null is a value.
+* A contact gains an account for each `params.account_uid` sent in its own calls; it loses none.
+* An event of an unknown contact creates it, as an unknown `account_uid` creates the account.
+* An event without `account_uid` is linked to the contact's account if it has exactly one.
+* A `messageId` seen before in the workspace is ignored and counted.
+* Alias: the contact of `contact_uid` stays and its fields win over those of the contact of `alias`; events, accounts
+  and uids of both are joined. Both uids then mean one contact. Unknown contacts are created; an alias given again, or
+  to itself, changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from salesmachine_async.sandbox.storage.store import EventRow, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from salesmachine_async.sandbox.messages import Message
+    from salesmachine_async.sandbox.storage.store import Store
+
+PAGEVIEW = "pageview"
+
+
+class Applied(NamedTuple):
+    """How many messages were applied and how many were known already; and those applied, if they are still needed."""
+
+    accepted: int
+    duplicates: int
+    messages: Sequence[Message] = ()
+
+
+def apply(
+    store: Store,
+    name: str,
+    messages: Sequence[Message],
+    received: int,
+    *,
+    batches: int = 0,
+    max_events: int | None = None,
+) -> Applied:
+    """
+    Apply *messages* to the workspace *name*.
+
+    Args:
+        store: where to.
+        name: the public name of the workspace; created when unknown.
+        messages: in order.
+        received: epoch milliseconds.
+        batches: how many batches to count.
+        max_events: the most events the workspace keeps; the oldest are dropped.
+    """
+    with store.writing():
+        workspace = store.workspace(name)
+        fresh, message_ids = _fresh(store, workspace, messages)
+        work = _Work(store, workspace, fresh, received)
+        for message in fresh:
+            work.apply(message)
+        work.save()
+        store.add_seen(workspace, message_ids)
+        result = Applied(len(fresh), len(messages) - len(fresh), fresh)
+        store.count(workspace, batches=batches, accepted=result.accepted, duplicates=result.duplicates, **work.counts)
+        if max_events is not None:
+            _evict(store, workspace, max_events)
+    return result
+
+
+def _fresh(store: Store, workspace: int, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+    """Leave out what was applied before; also return the message ids that are new."""
+    ids = {message.message_id for message in messages if message.message_id is not None}
+    seen = store.seen(workspace, ids)
+    fresh: list[Message] = []
+    new: list[str] = []
+    for message in messages:
+        if message.message_id is not None:
+            if message.message_id in seen:
+                continue
+            seen.add(message.message_id)
+            new.append(message.message_id)
+        fresh.append(message)
+    return fresh, new
+
+
+def _evict(store: Store, workspace: int, max_events: int) -> None:
+    counts = store.counts(workspace)
+    surplus = counts["events"] - counts["evicted"] - max_events
+    if surplus > 0:
+        store.evict_events(workspace, surplus)
+        store.count(workspace, evicted=surplus)
+
+
+class _Record:
+    """A contact or an account at work; *params* is parsed only when something is merged into it."""
+
+    __slots__ = ("changed", "created_at", "params", "text", "uid", "updated_at")
+
+    def __init__(self, uid: str, text: str, created_at: int, updated_at: int, *, changed: bool) -> None:
+        self.uid = uid
+        self.text = text
+        self.params: dict[str, Any] | None = None
+        self.created_at = created_at
+        self.updated_at = updated_at
+        self.changed = changed
+
+    def merge(self, message: Message, at: int) -> None:
+        """Take over the fields of *message*."""
+        if self.params is None and self.text == "{}":
+            # The common case, a record's first fields: no need to parse and encode anything.
+            self.text = message.text
+        elif message.params:
+            self._parsed().update(message.params)
+        self.updated_at = at
+        self.changed = True
+
+    def inherit(self, other: _Record) -> None:
+        """Take over what only *other* has."""
+        self.params = {**other._parsed(), **self._parsed()}
+        self.created_at = min(self.created_at, other.created_at)
+        self.changed = True
+
+    def row(self) -> Row:
+        """Make the row to store."""
+        if self.params is not None:
+            self.text = orjson.dumps(self.params).decode()
+        return Row(self.uid, self.text, self.created_at, self.updated_at)
+
+    def _parsed(self) -> dict[str, Any]:
+        if self.params is None:
+            parsed: dict[str, Any] = orjson.loads(self.text)
+            self.params = parsed
+        return self.params
+
+
+class _Work:
+    """What one request touches: loaded in a few queries, changed in memory, saved in a few statements."""
+
+    def __init__(self, store: Store, workspace: int, messages: Sequence[Message], received: int) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._received = received
+        self._seq = store.last_seq(workspace)
+        self._events: list[EventRow] = []
+        self._joined: list[tuple[str, str, int]] = []
+        self.counts = dict.fromkeys(("contacts", "accounts", "events", "pageviews", "aliases"), 0)
+        self._load(messages)
+
+    def _load(self, messages: Sequence[Message]) -> None:
+        uids = {message.contact_uid for message in messages if message.contact_uid}
+        uids.update(message.name for message in messages if message.kind == "alias")
+        self._own_uid = self._store.aliases(self._workspace, uids)
+        own_uids = {self._own_uid.get(uid, uid) for uid in uids}
+        self._contacts = _records(self._store.contacts(self._workspace, own_uids))
+        self._accounts_of: dict[str, list[str]] = {uid: [] for uid in own_uids}
+        for contact, account in self._store.memberships(self._workspace, own_uids):
+            self._accounts_of[contact].append(account)
+        account_uids = {message.account_uid for message in messages if message.account_uid}
+        self._accounts = _records(self._store.accounts(self._workspace, account_uids))
+
+    def apply(self, message: Message) -> None:
+        """Apply one message."""
+        self._seq += 1
+        at = self._received if message.at is None else message.at
+        if message.account_uid:
+            account = self._account(message.account_uid, at)
+            if message.kind == "account":
+                account.merge(message, at)
+                return
+        contact = self._contact(message.contact_uid, at)
+        if message.kind == "event":
+            self._add_event(message, contact, at)
+        elif message.kind == "contact":
+            contact.merge(message, at)
+            self._join(contact.uid, message.account_uid)
+        else:
+            self._alias(contact, message.name)
+
+    def save(self) -> None:
+        """Write everything that changed."""
+        store, workspace = self._store, self._workspace
+        store.save_contacts(workspace, [each.row() for each in self._contacts.values() if each.changed], self._received)
+        store.save_accounts(workspace, [each.row() for each in self._accounts.values() if each.changed], self._received)
+        store.add_memberships(workspace, self._joined)
+        store.add_events(workspace, self._events)
+        store.set_last_seq(workspace, self._seq)
+
+    def _contact(self, uid: str, at: int) -> _Record:
+        own_uid = self._own_uid.get(uid, uid)
+        contact = self._contacts.get(own_uid)
+        if contact is None:
+            contact = self._contacts[own_uid] = _Record(own_uid, "{}", at, at, changed=True)
+            self.counts["contacts"] += 1
+        return contact
+
+    def _account(self, uid: str, at: int) -> _Record:
+        account = self._accounts.get(uid)
+        if account is None:
+            account = self._accounts[uid] = _Record(uid, "{}", at, at, changed=True)
+            self.counts["accounts"] += 1
+        return account
+
+    def _join(self, contact: str, account: str) -> None:
+        if account and account not in self._accounts_of[contact]:
+            self._accounts_of[contact].append(account)
+            self._joined.append((contact, account, self._seq))
+
+    def _add_event(self, message: Message, contact: _Record, at: int) -> None:
+        accounts = self._accounts_of[contact.uid]
+        account = message.account_uid or (accounts[0] if len(accounts) == 1 else None)
+        self._events.append(
+            EventRow(
+                self._seq,
+                contact.uid,
+                message.contact_uid,
+                message.name,
+                account,
+                message.text,
+                at,
+                self._received,
+                message.message_id,
+            )
+        )
+        self.counts["events"] += 1
+        self.counts["pageviews"] += message.name == PAGEVIEW
+
+    def _alias(self, contact: _Record, uid: str) -> None:
+        """Merge; right only for a request of its own, as the API has it: nothing else waits to be saved."""
+        other_uid = self._own_uid.get(uid, uid)
+        if other_uid == contact.uid:
+            return
+        other = self._contacts.pop(other_uid, None)
+        if other is not None:
+            contact.inherit(other)
+            self._store.absorb(self._workspace, other.uid, contact.uid)
+            self.counts["contacts"] -= 1
+        self._store.add_alias(self._workspace, other_uid, contact.uid)
+        self.counts["aliases"] += 1
+
+
+def _records(rows: Iterable[Row]) -> dict[str, _Record]:
+    return {row.uid: _Record(*row, changed=False) for row in rows}

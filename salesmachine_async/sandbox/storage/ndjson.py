@@ -1,0 +1,144 @@
+"""
+Lines of NDJSON: what the sandbox exports, replays and is seeded with.
+
+A line is a message as in a batch, `{"method": "contact", "contact_uid": …, "params": …}` (also `"alias"`, which a batch
+takes none of), or an object of v2 that the API itself cannot create:
+
+    {"object": "user", "email": "ann@example.com", "name": "Ann", "role": "owner"}
+    {"object": "task", "type": "call", "subject": "…", "contact_uid": "123456", "assignee": "ann@example.com"}
+
+Notes, activities and tasks name contacts and accounts by `contact_uid` and `account_uid`, or several by `contact_uids`
+and `account_uids`, and their author or assignee by email; all of which an earlier line has made. Times are ISO 8601 or
+epochs. `"archived": true` archives a contact or an account.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from salesmachine_async.sandbox.messages import (
+    Message,
+    MessageError,
+    instant,
+    is_array,
+    is_object,
+    parse_json,
+    parse_message,
+    uid_of,
+)
+from salesmachine_async.sandbox.storage.v2_objects import LINKS, ObjectKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+METHODS = ("account", "alias", "contact", "event")
+# Source: the documents' tables of attributes.
+WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("activity", "type"): ("call", "meeting", "email"),
+    ("task", "type"): ("todo", "call", "meeting", "email"),
+    ("task", "status"): ("open", "close"),
+}
+TIMES = ("completed_at", "due_at")
+
+
+class Thing(NamedTuple):
+    """
+    An object of v2.
+
+    Attributes:
+        kind: what it is.
+        created_at: epoch milliseconds; None when it is new.
+        data: what is shown of it as it is.
+        contact_uids: what it is linked to.
+        account_uids: the same.
+        person: the email of its author or assignee; empty when there is none.
+    """
+
+    kind: ObjectKind
+    created_at: int | None
+    data: dict[str, Any]
+    contact_uids: list[str]
+    account_uids: list[str]
+    person: str
+
+
+class Line(NamedTuple):
+    """One line; *archived* says what becomes of the contact or account of a message."""
+
+    content: Message | Thing
+    archived: bool = False
+
+
+def parse_lines(lines: Iterable[bytes | str]) -> Iterator[Line]:
+    """
+    Parse lines of NDJSON; empty ones are skipped.
+
+    Raises:
+        ValueError: names the line and the field.
+    """
+    for number, text in enumerate(lines, 1):
+        line = text.encode(errors="replace") if isinstance(text, str) else text
+        if line.strip():
+            try:
+                yield parse_line(parse_json(line))
+            except MessageError as error:
+                raise ValueError(f"line {number}: {error}") from None
+
+
+def parse_line(data: Any) -> Line:
+    """
+    Read one line.
+
+    Raises:
+        MessageError: names the field.
+    """
+    if not is_object(data):
+        raise MessageError("", "must be an object")
+    if "method" not in data and "object" in data:
+        return Line(_thing(data))
+    method = data.get("method")
+    if method not in METHODS:
+        raise MessageError("method", f"must be one of {', '.join(METHODS)} (or object: {', '.join(LINKS)})")
+    message = parse_message(method, data)
+    if method == "event" and data.get("account_uid") is not None:
+        # An export says which account an event was linked to, also when that was inferred.
+        message = message._replace(account_uid=uid_of(data, "account_uid"))
+    return Line(message, archived=data.get("archived") is True)
+
+
+def _thing(data: dict[str, Any]) -> Thing:
+    kind = data["object"]
+    if kind not in LINKS:
+        raise MessageError("object", f"must be one of {', '.join(LINKS)}")
+    fields = {name: value for name, value in data.items() if name not in ("object", "id", "created_at")}
+    person = fields.pop(LINKS[kind].person, "")
+    if not isinstance(person, str):
+        raise MessageError(LINKS[kind].person, "must be the email of a user")
+    contact_uids, account_uids = _uids(fields, "contact_uid"), _uids(fields, "account_uid")
+    for name, value in fields.items():
+        words = WORDS.get((kind, name))
+        if words is not None and value not in words:
+            raise MessageError(name, f"must be one of {', '.join(words)}")
+        if name in TIMES and value is not None:
+            fields[name] = _time(value, name) // 1000
+    created_at = data.get("created_at")
+    at = None if created_at is None else _time(created_at, "created_at")
+    return Thing(kind, at, fields, contact_uids, account_uids, person)
+
+
+def _uids(fields: dict[str, Any], name: str) -> list[str]:
+    """Take one uid, or several, out of *fields*."""
+    several: Any = fields.pop(f"{name}s", [])
+    if not is_array(several):
+        raise MessageError(f"{name}s", "must be an array")
+    if fields.get(name) is not None:
+        several = [fields[name], *several]
+    fields.pop(name, None)
+    return [uid_of({name: each}, name) for each in several]
+
+
+def _time(value: Any, name: str) -> int:
+    found = instant(value)
+    if found is None:
+        raise MessageError(name, "must be ISO 8601, or an epoch")
+    return found

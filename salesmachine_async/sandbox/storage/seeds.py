@@ -1,0 +1,142 @@
+"""What a workspace begins with, and how lines are applied to one."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from salesmachine_async.sandbox.messages import Message, MessageError, now
+from salesmachine_async.sandbox.storage.apply import Applied, apply
+from salesmachine_async.sandbox.storage.ndjson import Line, Thing, parse_line
+from salesmachine_async.sandbox.storage.store import Store
+from salesmachine_async.sandbox.storage.v2_objects import LINKS
+from salesmachine_async.sandbox.storage.v2_store import Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from salesmachine_async.sandbox.storage.v2_store import Table
+
+# The API cannot create users, activities and tasks, so that every workspace has some, after the documents' examples.
+EXAMPLES: tuple[dict[str, Any], ...] = (
+    {"object": "user", "created_at": 1629544561, "email": "john@example.com", "name": "John Doe", "role": "owner"}
+    | {"enabled": True},
+    {"object": "user", "created_at": 1629544562, "email": "jane@example.com", "name": "Jane Roe", "role": "member"}
+    | {"enabled": True},
+    {
+        "object": "activity",
+        "created_at": 1629548161,
+        "completed_at": 1629548161,
+        "type": "call",
+        "subject": "First call",
+    }
+    | {"note": "Wants a demonstration.", "author": "john@example.com"},
+    {"object": "activity", "created_at": 1629634561, "completed_at": 1629638161, "type": "meeting"}
+    | {"subject": "Demonstration", "note": "Went well.", "author": "john@example.com"},
+    {"object": "activity", "created_at": 1629720961, "completed_at": 1629720961, "type": "email", "subject": ""}
+    | {"note": "Sent the offer.", "author": "jane@example.com"},
+    {"object": "task", "created_at": 1629548162, "type": "meeting", "status": "close", "subject": "Demonstrate"}
+    | {"body": "", "due_at": 1629634561, "completed_at": 1629638161, "assignee": "john@example.com"},
+    {"object": "task", "created_at": 1629720962, "type": "call", "status": "open", "subject": "Ask about the offer"}
+    | {"body": "Call back within a week.", "due_at": 1630325762, "assignee": "jane@example.com"},
+)
+
+
+# Messages applied at once.
+PART = 500
+
+
+def examples() -> list[Line]:
+    """Make the lines that every workspace begins with unless others are given."""
+    return [parse_line(each) for each in EXAMPLES]
+
+
+def check(lines: Sequence[Line]) -> None:
+    """
+    Try *lines* out.
+
+    Raises:
+        ValueError: one of them links to what is not there.
+    """
+    store = Store()
+    try:
+        load(store, Shelf(store), "trial", lines, now())
+    except MessageError as error:
+        raise ValueError(str(error)) from None
+    finally:
+        store.close()
+
+
+def load(
+    store: Store, shelf: Shelf, name: str, lines: Iterable[Line], received: int, *, max_events: int | None = None
+) -> Applied:
+    """
+    Apply *lines* to the workspace *name*, in order.
+
+    Raises:
+        MessageError: a line links to what is not there; those before it have been applied.
+    """
+    accepted = duplicates = 0
+    for kind, group in groupby(lines, _kind):
+        if kind == "thing":
+            _add_things(store, shelf, store.workspace(name), [line.content for line in group], received)  # type: ignore[misc]
+            continue
+        batch = list(group)
+        # An alias is applied by itself: it moves what is stored already.
+        size = 1 if kind == "alias" else PART
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            messages = [line.content for line in part if isinstance(line.content, Message)]
+            applied = apply(store, name, messages, received, max_events=max_events)
+            accepted, duplicates = accepted + applied.accepted, duplicates + applied.duplicates
+        _archive(store, shelf, store.workspace(name), batch)
+    return Applied(accepted, duplicates)
+
+
+def _kind(line: Line) -> str:
+    if isinstance(line.content, Thing):
+        return "thing"
+    # What is archived must be so before a later line brings it back.
+    return f"archived {id(line)}" if line.archived else "alias" if line.content.kind == "alias" else "message"
+
+
+def _archive(store: Store, shelf: Shelf, workspace: int, lines: Iterable[Line]) -> None:
+    for line in lines:
+        message = line.content
+        if line.archived and isinstance(message, Message):
+            uid = message.contact_uid
+            table: Table = "contact" if message.kind == "contact" else "account"
+            own_uid = store.aliases(workspace, [uid]).get(uid, uid) if uid else message.account_uid
+            shelf.archive_uid(table, workspace, own_uid)
+
+
+def _add_things(store: Store, shelf: Shelf, workspace: int, things: Sequence[Thing], received: int) -> None:
+    people: dict[str, int] | None = None
+    with store.writing():
+        for thing in things:
+            if people is None and thing.person:
+                people = {str(row.data.get("email")): row.id for row in shelf.objects("user", workspace)}
+            data = dict(thing.data)
+            if thing.contact_uids:
+                data["contact_uids"] = _contacts(store, shelf, workspace, thing.contact_uids)
+            if thing.account_uids:
+                data["account_uids"] = _known(shelf, "account", workspace, thing.account_uids)
+            if thing.person:
+                if people is None or thing.person not in people:
+                    raise MessageError(LINKS[thing.kind].person, "is not the email of a user")
+                data["user"] = people[thing.person]
+            created_at = received if thing.created_at is None else thing.created_at
+            number = shelf.add_object(thing.kind, workspace, created_at, data)
+            if people is not None and thing.kind == "user":
+                people[str(data.get("email"))] = number
+
+
+def _contacts(store: Store, shelf: Shelf, workspace: int, uids: Sequence[str]) -> list[str]:
+    own = store.aliases(workspace, uids)
+    return _known(shelf, "contact", workspace, [own.get(uid, uid) for uid in uids])
+
+
+def _known(shelf: Shelf, table: Table, workspace: int, uids: Sequence[str]) -> list[str]:
+    if len(shelf.ids(table, workspace, uids)) < len(set(uids)):
+        raise MessageError(f"{table}_uid", f"names no {table}")
+    return list(dict.fromkeys(uids))

@@ -1,0 +1,144 @@
+"""The JSON objects of v2 (the Access API), as the documents show them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from salesmachine_async.sandbox.storage.store import Store
+    from salesmachine_async.sandbox.storage.v2_store import ObjectRow, RecordRow, Shelf, Table
+
+RecordKind = Literal["contact", "account"]
+ObjectKind = Literal["note", "activity", "task", "user"]
+
+ID = re.compile("[0-9a-f]{24}")
+# An id is 24 hex digits; in the documents' examples the first 8 are the second it was made in, as of MongoDB. Here the
+# next two tell what it is the id of, so that none is taken for another's, and the rest is the number of the row.
+MARKS = {"contact": 0xC0, "account": 0xAC, "note": 0x0E, "activity": 0xA7, "task": 0x7A, "user": 0x05, "stage": 0x57}
+
+STAGES = {"trial": "Trial", "paying": "Paying", "churned": "Churned", "not_converted": "Not converted"}
+
+
+class Links(NamedTuple):
+    """
+    How a kind of object shows what it is linked to.
+
+    Attributes:
+        plural: whether it shows arrays of contacts and accounts, rather than one of each.
+        person: the name of its link to a user; empty when it has none.
+    """
+
+    plural: bool
+    person: str
+
+
+LINKS: dict[ObjectKind, Links] = {
+    "note": Links(plural=False, person="author"),
+    "activity": Links(plural=True, person="author"),
+    "task": Links(plural=False, person="assignee"),
+    "user": Links(plural=False, person=""),
+}
+
+
+def public_id(kind: str, number: int, milliseconds: int) -> str:
+    """Make the id that is shown."""
+    return f"{milliseconds // 1000 & 0xFFFFFFFF:08x}{MARKS[kind]:02x}{number:014x}"
+
+
+def row_number(kind: str, shown: str) -> int | None:
+    """Find the number of the row in a shown id; None when it is not the id of such a thing."""
+    if not ID.fullmatch(shown) or int(shown[8:10], 16) != MARKS[kind]:
+        return None
+    return int(shown[10:], 16)
+
+
+class Presenter:
+    """
+    Shows rows of one workspace as the objects of v2.
+
+    Args:
+        store: where links are looked up.
+        shelf: the same.
+        workspace: whose.
+    """
+
+    def __init__(self, store: Store, shelf: Shelf, workspace: int) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._workspace = workspace
+
+    def records(self, kind: RecordKind, rows: Sequence[RecordRow]) -> list[dict[str, Any]]:
+        """Show contacts with the ids of their accounts, or accounts with those of their contacts."""
+        uids = [row.uid for row in rows]
+        other: Table = "account" if kind == "contact" else "contact"
+        links = self._store.memberships if kind == "contact" else self._store.members
+        pairs = links(self._workspace, uids)
+        ids = self._ids(other, (linked for _, linked in pairs))
+        of: dict[str, list[dict[str, str]]] = {uid: [] for uid in uids}
+        for uid, linked in pairs:
+            of[uid].append({"id": ids[linked]})
+        return [
+            {
+                "object": kind,
+                "id": public_id(kind, row.id, row.added_at),
+                "unique_id": row.uid,
+                "created_at": row.added_at // 1000,
+                "archived": row.archived,
+                "data": orjson.Fragment(row.params),
+                # The service's own metrics: the sandbox computes none.
+                "salesmachine": {},
+                "stage": {"name": STAGES[row.status], "id": public_id("stage", list(STAGES).index(row.status), 0)},
+                f"{other}s": {"object": f"{other}.list", "data": of[row.uid]},
+            }
+            for row in rows
+        ]
+
+    def objects(self, kind: ObjectKind, rows: Sequence[ObjectRow]) -> list[dict[str, Any]]:
+        """Show notes, activities, tasks or users, with the ids of what they are linked to."""
+        # A contact that was merged into another since is that other now.
+        contact_uids: set[str] = {uid for row in rows for uid in row.data.get("contact_uids", ())}
+        own = self._store.aliases(self._workspace, contact_uids)
+        ids = self._ids("contact", (own.get(uid, uid) for uid in contact_uids))
+        contacts = {uid: ids[own.get(uid, uid)] for uid in contact_uids}
+        accounts = self._ids("account", (uid for row in rows for uid in row.data.get("account_uids", ())))
+        return [
+            self._object(
+                kind,
+                row,
+                [contacts[uid] for uid in row.data.get("contact_uids", ())],
+                [accounts[uid] for uid in row.data.get("account_uids", ())],
+            )
+            for row in rows
+        ]
+
+    def _object(self, kind: ObjectKind, row: ObjectRow, contacts: list[str], accounts: list[str]) -> dict[str, Any]:
+        fields = {
+            name: value for name, value in row.data.items() if name not in ("contact_uids", "account_uids", "user")
+        }
+        shown: dict[str, Any] = {
+            **fields,
+            "object": kind,
+            "id": public_id(kind, row.id, row.created_at),
+            "created_at": row.created_at // 1000,
+        }
+        links = LINKS[kind]
+        for name, ids in (("contact", contacts), ("account", accounts)):
+            each = [{"object": name, "id": found} for found in ids]
+            if links.plural:
+                shown[f"{name}s"] = each
+            elif each:
+                # What is not linked is left out, as in the documents' examples.
+                shown[name] = each[0]
+        user = row.data.get("user")
+        if user is not None and (found := self._shelf.object("user", self._workspace, user)) is not None:
+            shown[links.person] = {"object": "user", "id": public_id("user", found.id, found.created_at)}
+        return shown
+
+    def _ids(self, table: Table, uids: Iterable[str]) -> dict[str, str]:
+        ids = self._shelf.ids(table, self._workspace, uids)
+        return {uid: public_id(table, *found) for uid, found in ids.items()}

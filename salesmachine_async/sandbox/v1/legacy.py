@@ -1,0 +1,130 @@
+"""
+The wire forms of old clients, which no document describes; they are known from the clients' code.
+
+* `GET /v1/…?api_token=…&encode=base64&_method=post&data=…`, with the body in `data` (salesmachine-node).
+* A POST of a form with the fields `api_token`, `encode` (`none` or `base64`) and `data`, next to HTTP Basic (the Ruby
+  and PHP libraries of 2014). Ruby put the base64 text between double quotes.
+* The paths and names of 2014, only in such forms: `/v1/user` and `/v1/customer` (contacts), `/v1/element` and
+  `/v1/product` (accounts), `/v1/email`, `/v1/pageview` and `/v1/track/pageview` (events); `unique_id` for the uid,
+  `event` for `event_uid`, `account_id` for `account_uid`.
+* In a batch, `event` for `event_uid` and the method `email`, which is the event of that name (salesmachine-ruby 1.0);
+  `/v1/bulk` for `/v1/batch`.
+
+What the service made of elements and products is not known: they are accounts here so that nothing sent is lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from salesmachine_async.sandbox.http.content_type import NOT_JSON
+from salesmachine_async.sandbox.http.responses import ApiError
+from salesmachine_async.sandbox.messages import Kind, is_object
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
+
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+# By path, what the message is now; an event's name as well.
+PATHS: dict[str, tuple[Kind, str]] = {
+    "/v1/user": ("contact", ""),
+    "/v1/customer": ("contact", ""),
+    "/v1/element": ("account", ""),
+    "/v1/product": ("account", ""),
+    "/v1/email": ("event", "email"),
+    "/v1/pageview": ("event", "pageview"),
+    "/v1/track/pageview": ("event", "pageview"),
+}
+UID_NAMES: dict[Kind, tuple[str, ...]] = {
+    "contact": ("contact_uid", "unique_id"),
+    "account": ("account_uid", "unique_id"),
+    "event": ("contact_uid", "unique_id", "email_uid"),
+    "alias": ("contact_uid", "unique_id"),
+}
+
+
+def not_allowed() -> ApiError:
+    """Make the error of a tracking endpoint that is asked by another method than POST."""
+    return ApiError(405, "the method is not allowed here", {"Allow": "POST"})
+
+
+async def old_body(request: web.Request) -> bytes | None:
+    """
+    Read the JSON of an old form; None when the request is not one.
+
+    Raises:
+        ApiError: 400, 405 or 413.
+    """
+    if request.method == "GET" and ("data" in request.query or "_method" in request.query):
+        # The ping says `_method=get`, and has no data.
+        return _decode(request.query)
+    if request.method != "POST":
+        raise not_allowed()
+    if request.content_type not in FORMS:
+        return None
+    try:
+        fields = await request.post()
+    except web.HTTPRequestEntityTooLarge:
+        raise ApiError(413, "the form is larger than this sandbox takes") from None
+    except ValueError:
+        raise ApiError(400, "the form cannot be decoded") from None
+    if "data" not in fields:
+        # No old client's form.
+        raise ApiError(406, NOT_JSON)
+    return _decode(fields)
+
+
+def _decode(fields: MultiMapping[Any]) -> bytes:
+    data = fields.get("data", "")
+    if not isinstance(data, str):
+        raise ApiError(400, "data must be a text, not a file")
+    if fields.get("encode", "none") != "base64":
+        return data.encode(errors="replace")
+    try:
+        # A JSON text literal, as Ruby sent it; and what a form makes of a plus.
+        text = orjson.loads(data) if data.startswith('"') else data.replace(" ", "+")
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (orjson.JSONDecodeError, binascii.Error, ValueError):
+        raise ApiError(400, "data is not base64") from None
+
+
+def renamed(kind: Kind, item: dict[str, Any], name: str = "") -> dict[str, Any]:
+    """
+    Give a message of an old form the names of today.
+
+    Args:
+        kind: what it is.
+        item: the message; not changed.
+        name: of the event, when the path says it.
+    """
+    uid_names = UID_NAMES[kind]
+    uid = next((item[each] for each in uid_names if item.get(each) is not None), None)
+    item = {**item, uid_names[0]: uid}
+    if kind == "event":
+        event_uid = item.get("event_uid")
+        item["event_uid"] = name or (item.get("event") if event_uid is None else event_uid)
+    params: Any = item.get("params")
+    if is_object(params):
+        if "account_uid" not in params and params.get("account_id") is not None:
+            params = {**params, "account_uid": params["account_id"]}
+        if name == "email" and item.get("email_name") is not None:
+            params = {**params, "title": item["email_name"]}
+        item["params"] = params
+    return item
+
+
+def renamed_in_batch(item: dict[str, Any]) -> dict[str, Any]:
+    """Give an item of a batch, as salesmachine-ruby 1.0 sends it, the names of today."""
+    if item.get("method") == "email":
+        params: Any = {} if item.get("params") is None else item["params"]
+        titled = {**params, "title": item.get("email")} if is_object(params) else params
+        return {**item, "method": "event", "event_uid": "email", "params": titled}
+    if item.get("method") == "event" and "event" in item and "event_uid" not in item:
+        return {**item, "event_uid": item["event"]}
+    return item

@@ -1,0 +1,172 @@
+"""
+The tracking endpoints, `/v1/…`, as the API documents them.
+
+Decided here, where the documents are silent: a batch is checked as a whole and applied as a whole or not at all; an
+empty batch is refused; so is an alias in a batch ("only available using http calls"). A single call is answered 200, a
+batch 201, both `{"status": "success"}`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from salesmachine_async.sandbox.http.content_type import require_json
+from salesmachine_async.sandbox.http.responses import NOTHING, SUCCESS, ApiError, Handler, answer
+from salesmachine_async.sandbox.messages import (
+    Kind,
+    Message,
+    MessageError,
+    is_array,
+    is_object,
+    parse_batch_item,
+    parse_json,
+    parse_message,
+)
+from salesmachine_async.sandbox.requests import read_body
+from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT
+from salesmachine_async.sandbox.storage.apply import apply
+from salesmachine_async.sandbox.storage.request_log import MAX_EXCERPT, Refusal
+from salesmachine_async.sandbox.v1 import legacy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from salesmachine_async.sandbox.storage.request_log import Visit
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Add the documented endpoints, and the paths of old clients."""
+    handlers = {
+        "/v1/ping": _ping,
+        "/v1/contact": _single("contact"),
+        "/v1/account": _single("account"),
+        "/v1/track/event": _single("event"),
+        "/v1/alias": _single("alias"),
+        "/v1/batch": _batch,
+        "/v1/bulk": _batch,
+        **{path: _old(kind, name) for path, (kind, name) in legacy.PATHS.items()},
+    }
+    for path, handler in handlers.items():
+        # Every method: an old client sends by GET what others POST, and only its query tells.
+        router.add_route("*", path, handler)
+
+
+async def _ping(request: web.Request) -> web.Response:
+    state = request.app[STATE]
+    await _admit(request)
+    # A token's first ping makes its workspace, as its first message does.
+    state.open_workspace(state.tokens.identify(request))
+    return answer(SUCCESS)
+
+
+def _single(kind: Kind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        body, old = await _admit(request)
+        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old))
+        return answer(SUCCESS)
+
+    return handle
+
+
+def _old(kind: Kind, name: str) -> Handler:
+    """Make the handler of a path that only old forms know; to everything else there is nothing."""
+
+    async def handle(request: web.Request) -> web.Response:
+        body, old = await _admit(request, only_old=True)
+        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old, name=name))
+        return answer(SUCCESS)
+
+    return handle
+
+
+async def _batch(request: web.Request) -> web.Response:
+    body, _ = await _admit(request)
+    most = request.app[STATE].limits.max_batch_messages
+    _receive(request, body, lambda visit: _parse_batch(body, most, visit), batches=1)
+    return answer(SUCCESS, 201)
+
+
+async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes, bool]:
+    """Check credentials and media types, then read the JSON; also tell whether it came in an old form."""
+    if request.method != "POST" and not request.query_string:
+        raise legacy.not_allowed()
+    request.app[STATE].tokens.identify(request)
+    body = await legacy.old_body(request)
+    old = body is not None
+    if only_old and not old:
+        raise ApiError(404, NOTHING)
+    require_json(request, body_too=not old)
+    if body is None:
+        body = await read_body(request)
+    request[VISIT].size = len(body)
+    return body, old
+
+
+def _receive(request: web.Request, body: bytes, parse: Callable[[Visit], list[Message]], *, batches: int = 0) -> None:
+    """Parse and apply, or count what is refused."""
+    state, visit = request.app[STATE], request[VISIT]
+    workspace = state.tokens.identify(request)
+    state.open_workspace(workspace)
+    try:
+        messages = parse(visit)
+    except ApiError:
+        if visit.refusal is None:
+            visit.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
+        with state.store.writing():
+            state.store.count(state.store.workspace(workspace), rejected=visit.items)
+        raise
+    if PARTIAL in request:
+        messages = messages[: request[PARTIAL]]
+    applied = apply(
+        state.store, workspace, messages, visit.received, batches=batches, max_events=state.limits.max_events
+    )
+    visit.accepted, visit.duplicates = applied.accepted, applied.duplicates
+    visit.first = state.feed.last + 1
+    state.feed.add(workspace, visit.received, applied.messages)
+
+
+def _parse_single(kind: Kind, body: bytes, visit: Visit, *, old: bool, name: str = "") -> list[Message]:
+    try:
+        item: Any = parse_json(body)
+        if not is_object(item):
+            raise ApiError(400, "the body must be an object")
+        visit.items = 1
+        return [parse_message(kind, legacy.renamed(kind, item, name) if old else item)]
+    except MessageError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _parse_batch(body: bytes, most: int | None, visit: Visit) -> list[Message]:
+    try:
+        items: Any = parse_json(body)
+    except MessageError as error:
+        raise ApiError(400, str(error)) from None
+    if not is_array(items):
+        raise ApiError(400, "the body must be an array")
+    if not items:
+        raise ApiError(400, "the batch is empty")
+    visit.items = len(items)
+    if most is not None and len(items) > most:
+        raise ApiError(413, f"the batch holds {len(items)} messages; this sandbox takes {most}")
+    return [_parse_item(index, item, visit) for index, item in enumerate(items)]
+
+
+def _parse_item(index: int, item: Any, visit: Visit) -> Message:
+    try:
+        return parse_batch_item(legacy.renamed_in_batch(item) if is_object(item) and "event_uid" not in item else item)
+    except MessageError as error:
+        visit.refusal = Refusal(index, _excerpt(item))
+        place = f"items[{index}].{error}" if error.field else f"items[{index}] {error}"
+        raise ApiError(400, place) from None
+
+
+def _excerpt(item: Any) -> str:
+    try:
+        return orjson.dumps(item)[:MAX_EXCERPT].decode(errors="replace")
+    except TypeError:
+        # Nested deeper than orjson writes.
+        return "…"

@@ -1,0 +1,237 @@
+"""
+The Access API, `/v2/…`, over the same state as the tracking endpoints.
+
+Its documents leave much open; decided here:
+
+* Only `/v2/Contacts` is documented, so that every resource answers in lower and in upper case.
+* A list answers `{"object": "contact.list", "data": […], "pagination": {"next": URL}}`; the URL is absolute, holds
+  the filters and no credentials. `limit` above 100 is refused, as is an unknown parameter, so that mistakes are found.
+* A contact or an account is listed by when it was first heard of. Deleting archives it: it is not listed any more but
+  with `archived=true`, it can still be read by its id, and any call that writes its fields brings it back. Deleting it
+  again changes nothing. Its events stay.
+* `status`: see `shelf.py`.
+* A note is created with a `body`, and may have a `subject` and be linked by `contact`, `account` and `author`:
+  `{"id": …}` or the id. It is deleted for good.
+* Activities, tasks and users are what the workspace was seeded with; the lists take `offset`, `limit`, `order` and
+  `sort`.
+* The token comes as the user of HTTP Basic, as a bearer token or as `?api_token=`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiohttp import web
+
+from salesmachine_async.sandbox.http.content_type import require_json
+from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, Handler, answer
+from salesmachine_async.sandbox.messages import MessageError, is_object, now, parse_json
+from salesmachine_async.sandbox.requests import read_body, read_choice, read_limit, read_number
+from salesmachine_async.sandbox.state import STATE, VISIT, State
+from salesmachine_async.sandbox.storage.v2_objects import ObjectKind, Presenter, RecordKind, row_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_LIMIT = 25
+MAX_LIMIT = 100
+MAX_OFFSET = 2**53
+STATUSES = ("trial", "paying", "churned", "not_converted")
+FILTERS = ("offset", "limit", "order", "sort")
+NOTE_FIELDS = frozenset({"body", "note", "subject", "contact", "account", "author"})
+
+RECORDS: dict[RecordKind, str] = {"contact": "contacts", "account": "accounts"}
+OBJECTS: dict[ObjectKind, str] = {"note": "notes", "activity": "activities", "task": "tasks", "user": "users"}
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Add the endpoints of v2."""
+    for record, name in RECORDS.items():
+        router.add_get(_path(name), _list_records(record))
+        router.add_get(_path(name) + "/{id}", _get_record(record))
+        router.add_delete(_path(name) + "/{id}", _delete_record(record))
+    for thing, name in OBJECTS.items():
+        router.add_get(_path(name), _list_objects(thing))
+        router.add_get(_path(name) + "/{id}", _get_object(thing))
+    router.add_post(_path("notes"), _create_note)
+    router.add_delete(_path("notes") + "/{id}", _delete_note)
+
+
+def _path(name: str) -> str:
+    return f"/v2/{{resource:(?i:{name})}}"
+
+
+class _Asked(NamedTuple):
+    """A request that is let in: its state, its workspace, and who shows it."""
+
+    state: State
+    workspace: int
+    presenter: Presenter
+
+
+def _admit(request: web.Request) -> _Asked:
+    state = request.app[STATE]
+    name = state.tokens.identify(request)
+    require_json(request)
+    state.open_workspace(name)
+    workspace = state.store.workspace(name)
+    return _Asked(state, workspace, Presenter(state.store, state.shelf, workspace))
+
+
+class _Page(NamedTuple):
+    """Which part of a list is wanted, by the documented parameters."""
+
+    offset: int
+    limit: int
+    descending: bool
+
+
+def _page(query: Mapping[str, str], *further: str) -> _Page:
+    for name in query:
+        if name not in FILTERS and name not in further and name != "api_token":
+            raise ApiError(400, f"unknown query parameter; there are {', '.join((*FILTERS, *further))}")
+    given = dict(query)
+    read_choice(given, "sort", "created_at")
+    return _Page(
+        read_number(given, "offset", 0, MAX_OFFSET, 0),
+        read_limit(given, DEFAULT_LIMIT, MAX_LIMIT),
+        read_choice(given, "order", "asc", "desc") != "asc",
+    )
+
+
+def _listed(request: web.Request, kind: str, page: _Page, found: Sequence[dict[str, Any]]) -> web.Response:
+    """Answer a page, made of one item more than wanted if there are further ones."""
+    pagination: dict[str, str] = {}
+    if len(found) > page.limit:
+        url = request.url.without_query_params("api_token")
+        pagination["next"] = str(url.update_query(offset=page.offset + page.limit, limit=page.limit))
+    return answer({"object": f"{kind}.list", "data": found[: page.limit], "pagination": pagination})
+
+
+def _list_records(kind: RecordKind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        state, workspace, presenter = _admit(request)
+        page = _page(request.query, "status", "archived")
+        given = dict(request.query)
+        rows = state.shelf.records(
+            kind,
+            workspace,
+            archived=read_choice(given, "archived", "true", "false") == "true",
+            status=read_choice(given, "status", *STATUSES),
+            descending=page.descending,
+            offset=page.offset,
+            limit=page.limit + 1,
+        )
+        return _listed(request, kind, page, presenter.records(kind, rows))
+
+    return handle
+
+
+def _list_objects(kind: ObjectKind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        state, workspace, presenter = _admit(request)
+        page = _page(request.query)
+        rows = state.shelf.objects(
+            kind, workspace, descending=page.descending, offset=page.offset, limit=page.limit + 1
+        )
+        return _listed(request, kind, page, presenter.objects(kind, rows))
+
+    return handle
+
+
+def _get_record(kind: RecordKind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        asked = _admit(request)
+        return answer(_record(asked, kind, request.match_info["id"]))
+
+    return handle
+
+
+def _delete_record(kind: RecordKind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        asked = _admit(request)
+        found = _record(asked, kind, request.match_info["id"])
+        asked.state.shelf.archive(kind, asked.workspace, row_number(kind, found["id"]) or 0)
+        return answer(SUCCESS)
+
+    return handle
+
+
+def _get_object(kind: ObjectKind) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        asked = _admit(request)
+        return answer(_object(asked, kind, request.match_info["id"]))
+
+    return handle
+
+
+async def _delete_note(request: web.Request) -> web.Response:
+    asked = _admit(request)
+    found = _object(asked, "note", request.match_info["id"])
+    asked.state.shelf.delete_object(asked.workspace, row_number("note", found["id"]) or 0)
+    return answer(SUCCESS)
+
+
+async def _create_note(request: web.Request) -> web.Response:
+    asked = _admit(request)
+    body = await read_body(request)
+    request[VISIT].size = len(body)
+    try:
+        data: Any = parse_json(body)
+    except MessageError as error:
+        raise ApiError(400, str(error)) from None
+    note = asked.state.shelf.add_object("note", asked.workspace, now(), _note(asked, data))
+    row = asked.state.shelf.object("note", asked.workspace, note)
+    assert row is not None
+    return answer(asked.presenter.objects("note", [row])[0], 201)
+
+
+def _note(asked: _Asked, data: Any) -> dict[str, Any]:
+    """Check a new note, and make of it what is stored."""
+    if not is_object(data):
+        raise ApiError(400, "the body must be an object")
+    for name in data:
+        if name not in NOTE_FIELDS:
+            raise ApiError(400, f"unknown field; a note has {', '.join(sorted(NOTE_FIELDS))}")
+    # The documents call `note` the deprecated name.
+    body: Any = data.get("body", data.get("note"))
+    if not isinstance(body, str) or not body:
+        raise ApiError(400, "body is missing" if body is None else "body must be a non-empty string")
+    note: dict[str, Any] = {"body": body}
+    subject: Any = data.get("subject")
+    if subject is not None:
+        if not isinstance(subject, str):
+            raise ApiError(400, "subject must be a string")
+        note["subject"] = subject
+    for kind in RECORDS:
+        if data.get(kind) is not None:
+            note[f"{kind}_uids"] = [_record(asked, kind, _linked(data[kind], kind), 400)["unique_id"]]
+    if data.get("author") is not None:
+        user = _object(asked, "user", _linked(data["author"], "author"), 400)
+        note["user"] = row_number("user", user["id"])
+    return note
+
+
+def _linked(value: Any, name: str) -> str:
+    """Read a link: an id, or an object with one."""
+    shown: Any = value.get("id") if is_object(value) else value
+    if not isinstance(shown, str):
+        raise ApiError(400, f'{name} must be an id, or {{"id": …}}')
+    return shown
+
+
+def _record(asked: _Asked, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
+    found = row_number(kind, shown)
+    row = None if found is None else asked.state.shelf.record(kind, asked.workspace, found)
+    # The second the id was made in must be right too, or two ids would mean the same.
+    if row is not None and (view := asked.presenter.records(kind, [row])[0])["id"] == shown:
+        return view
+    raise ApiError(status, f"there is no {kind} with this id; the id is the one of v2, not the {kind}_uid")
+
+
+def _object(asked: _Asked, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
+    found = row_number(kind, shown)
+    row = None if found is None else asked.state.shelf.object(kind, asked.workspace, found)
+    if row is not None and (view := asked.presenter.objects(kind, [row])[0])["id"] == shown:
+        return view
+    raise ApiError(status, f"there is no {kind} with this id")
