@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimit
     from salesmachine_async.sandbox.faults.script import Fault
-    from salesmachine_async.sandbox.state import State
+    from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.views import (
-        Account,
-        Contact,
-        ContactDetail,
-        Event,
-        Rejected,
-        Replayed,
-        Request,
-        Summary,
-        Waited,
+        AccountView,
+        ContactDetailView,
+        ContactView,
+        EventView,
+        RejectedView,
+        ReplayResult,
+        RequestView,
+        SummaryView,
+        WaitResult,
     )
 
 
-class Looking:
+class ControlApi:
     """
     What can be done with a running sandbox from Python; the control endpoints do the same.
 
@@ -36,17 +36,17 @@ class Looking:
     """
 
     # Set while it runs.
-    _state: State | None = None
+    _state: SandboxState | None = None
 
-    def summary(self, token: str | None = None) -> Summary:
+    def summary(self, token: str | None = None) -> SummaryView:
         """Count what was received, in one workspace or in all."""
         return self._inspection().summary(self._workspace(token))
 
-    def contacts(self, token: str | None = None) -> list[Contact]:
+    def contacts(self, token: str | None = None) -> list[ContactView]:
         """List all contacts, by uid."""
         return self._inspection().contacts(self._only(token))
 
-    def contact(self, uid: str, token: str | None = None) -> ContactDetail:
+    def contact(self, uid: str, token: str | None = None) -> ContactDetailView:
         """
         Show the contact that *uid* means, with all its events.
 
@@ -58,11 +58,11 @@ class Looking:
             raise LookupError(f"no contact {uid!r} in this workspace")
         return found
 
-    def accounts(self, token: str | None = None) -> list[Account]:
+    def accounts(self, token: str | None = None) -> list[AccountView]:
         """List all accounts, by uid."""
         return self._inspection().accounts(self._only(token))
 
-    def account(self, uid: str, token: str | None = None) -> Account:
+    def account(self, uid: str, token: str | None = None) -> AccountView:
         """
         Show one account.
 
@@ -83,7 +83,7 @@ class Looking:
         account_uid: str | None = None,
         after: int = 0,
         limit: int | None = None,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """
         List events in the order of their arrival.
 
@@ -104,9 +104,9 @@ class Looking:
             limit=EVERYTHING if limit is None else limit,
         )
 
-    def requests(self, token: str | None = None, *, after: int = 0, limit: int | None = None) -> list[Request]:
+    def requests(self, token: str | None = None, *, after: int = 0, limit: int | None = None) -> list[RequestView]:
         """List the requests in the log, oldest first: those whose `id` is greater than *after*, at most *limit*."""
-        return self._running().journal.requests(self._workspace(token), after, limit)
+        return self._running().request_log.requests(self._workspace(token), after, limit)
 
     def reset(self, token: str | None = None) -> None:
         """Forget everything of a workspace: state, log, faults."""
@@ -120,9 +120,9 @@ class Looking:
         """List the faults still to come, with the times each has left."""
         return self._running().faults.left(self._workspace(token))
 
-    def rejected(self, token: str | None = None) -> list[Rejected]:
+    def rejected(self, token: str | None = None) -> list[RejectedView]:
         """List the requests that were refused for what is in them, oldest first, each with the item at fault."""
-        return self._running().journal.rejected(self._workspace(token))
+        return self._running().request_log.rejected(self._workspace(token))
 
     async def wait(
         self,
@@ -132,7 +132,7 @@ class Looking:
         timeout: float = 5.0,
         after: int = 0,
         token: str | None = None,
-    ) -> Waited:
+    ) -> WaitResult:
         """
         Wait until messages like *match* have arrived; those that are there already count.
 
@@ -156,7 +156,7 @@ class Looking:
             ValueError: an argument is unusable.
         """
         waited = await wait(
-            self._running().feed, self._workspace(token), match, count=count, timeout=timeout, after=after
+            self._running().message_log, self._workspace(token), match, count=count, timeout=timeout, after=after
         )
         if not waited["ok"]:
             raise TimeoutError(_told(waited, timeout))
@@ -166,7 +166,7 @@ class Looking:
         """Show a workspace as NDJSON, some hundred lines to a chunk; `replay` makes the same of it."""
         return export(self._running(), self._only(token))
 
-    def replay(self, lines: Iterable[bytes | str], token: str) -> Replayed:
+    def replay(self, lines: Iterable[bytes | str], token: str) -> ReplayResult:
         """
         Apply lines of NDJSON, such as an open file, to the workspace of *token*.
 
@@ -181,9 +181,9 @@ class Looking:
 
     def rate_limit(self, limit: RateLimit | None) -> None:
         """Limit the rate of requests of each workspace; None ends it."""
-        self._running().limiter.limit = limit
+        self._running().rate_limiter.limit = limit
 
-    def _running(self) -> State:
+    def _running(self) -> SandboxState:
         if self._state is None:
             raise RuntimeError("the sandbox is not running")
         return self._state
@@ -204,7 +204,7 @@ class Looking:
         return workspace
 
 
-def _told(waited: Waited, timeout: float) -> str:
+def _told(waited: WaitResult, timeout: float) -> str:
     lines = [f"{waited['found']} of {waited['wanted']} messages arrived within {timeout:g} s"]
     for miss in waited["nearest"]:
         item = miss["item"]

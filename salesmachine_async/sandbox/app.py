@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from salesmachine_async.sandbox.control import routes as control
-from salesmachine_async.sandbox.faults.inject import BREAK, SLOW, break_off, spoil, trickle
+from salesmachine_async.sandbox.faults.inject import DISCONNECT, SLOW, disconnect, inject, trickle
 from salesmachine_async.sandbox.http.auth import require_local
 from salesmachine_async.sandbox.http.responses import NOTHING, ApiError, answer, error
 from salesmachine_async.sandbox.messages import count_items, now
 from salesmachine_async.sandbox.page import routes as page
 from salesmachine_async.sandbox.requests import read_body
-from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT
-from salesmachine_async.sandbox.storage.request_log import Visit, head_lines
+from salesmachine_async.sandbox.state import PARTIAL, RECORD, STATE
+from salesmachine_async.sandbox.storage.request_log import RequestRecord, head_lines
 from salesmachine_async.sandbox.v1 import routes as v1
 from salesmachine_async.sandbox.v2 import routes as v2
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.http.responses import Handler
-    from salesmachine_async.sandbox.state import State
+    from salesmachine_async.sandbox.state import SandboxState
 
 logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
@@ -34,7 +34,7 @@ PROBLEMS = {
 }
 
 
-def build(state: State) -> web.Application:
+def build(state: SandboxState) -> web.Application:
     """Build the application that serves *state*."""
     middlewares = [_observe, _errors_as_json, _local_only, _faults, _errors_as_json]
     app = web.Application(middlewares=middlewares, client_max_size=state.limits.max_body_bytes)
@@ -53,19 +53,19 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     state = request.app[STATE]
     head = head_lines(request.raw_headers)
-    visit = request[VISIT] = Visit(request.method, request.path, now(), headers=head)
+    record = request[RECORD] = RequestRecord(request.method, request.path, now(), headers=head)
     with suppress(ApiError):
-        visit.workspace = state.tokens.identify(request)
+        record.workspace = state.tokens.identify(request)
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)
-        visit.status = response[BREAK].status if BREAK in response else response.status
+        record.status = response[DISCONNECT].status if DISCONNECT in response else response.status
     finally:
         # Without a response the server is stopping, or the client left.
-        state.journal.add(visit)
-        state.feed.notify()
-    if BREAK in response:
-        break_off(request, response[BREAK].sent)
+        state.request_log.add(record)
+        state.message_log.notify()
+    if DISCONNECT in response:
+        disconnect(request, response[DISCONNECT].sent)
     if SLOW in response:
         return await trickle(request, response, state.closing)
     return response
@@ -85,8 +85,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         # The traceback names our code, not what was sent.
         logger.exception("The sandbox failed to handle %s", request.method)
         problem = ApiError(500, "the sandbox has a bug; its log tells more")
-    if VISIT in request:
-        request[VISIT].error = problem.problem
+    if RECORD in request:
+        request[RECORD].error = problem.problem
     return error(problem)
 
 
@@ -101,12 +101,12 @@ async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let the rate limit and the script of faults interfere."""
     if control.is_control(request):
         return await handler(request)
-    state, visit = request.app[STATE], request[VISIT]
-    state.limiter.admit(visit.workspace)
-    fault = state.faults.take(request.path, visit.workspace)
+    state, record = request.app[STATE], request[RECORD]
+    state.rate_limiter.admit(record.workspace)
+    fault = state.faults.take(request.path, record.workspace)
     if fault is None:
         return await handler(request)
-    visit.fault = {**fault.to_json(), "times": 1}
+    record.fault = {**fault.to_json(), "times": 1}
     if fault.latency:
         with suppress(TimeoutError):
             await asyncio.wait_for(state.closing.wait(), fault.latency)
@@ -118,6 +118,6 @@ async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
         # A client is cut off once it has sent everything: while it awaits the answer, not while it sends.
         with suppress(ApiError):
             body = await read_body(request)
-            visit.size, visit.items = len(body), count_items(body)
+            record.size, record.items = len(body), count_items(body)
         response = answer({})
-    return spoil(fault, response)
+    return inject(fault, response)

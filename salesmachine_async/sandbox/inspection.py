@@ -12,16 +12,16 @@ from salesmachine_async.sandbox.messages import iso
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from salesmachine_async.sandbox.state import State
-    from salesmachine_async.sandbox.storage.store import EventRow, Row
+    from salesmachine_async.sandbox.state import SandboxState
+    from salesmachine_async.sandbox.storage.store import EventRow, StoredRow
     from salesmachine_async.sandbox.views import (
-        Account,
-        Contact,
-        ContactDetail,
-        Event,
-        RequestDetail,
-        Summary,
-        Workspace,
+        AccountView,
+        ContactDetailView,
+        ContactView,
+        EventView,
+        RequestDetailView,
+        SummaryView,
+        WorkspaceView,
     )
 
 # SQLite's own word for no limit.
@@ -39,7 +39,7 @@ class Inspection:
     A workspace is given by its public name; None is the workspace of a server that has none yet, and is empty.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SandboxState) -> None:
         self._state = state
         self._store = state.store
 
@@ -57,22 +57,22 @@ class Inspection:
             raise AmbiguousError(f"this sandbox holds {len(names)} workspaces: give the API token of the one you mean")
         return names[0] if names else None
 
-    def summary(self, asked: str | None) -> Summary:
+    def summary(self, asked: str | None) -> SummaryView:
         """Count what was received, in one workspace or, when *asked* is None, in all."""
-        journal = self._state.journal
+        request_log = self._state.request_log
         with self._store.reading():
             found = None if asked is None else self.find(asked)
             return {
                 "workspaces": len(self._store.workspaces()) if asked is None else int(found != 0),
                 **self._store.counts(found),  # type: ignore[typeddict-item]
-                "bytes": journal.size(asked),
-                "requests": journal.statuses(asked),
+                "bytes": request_log.size(asked),
+                "requests": request_log.statuses(asked),
             }
 
-    def workspaces(self) -> list[Workspace]:
+    def workspaces(self) -> list[WorkspaceView]:
         """List all workspaces, in the order they were made in."""
         with self._store.reading():
-            found: list[Workspace] = []
+            found: list[WorkspaceView] = []
             for name in self._store.workspaces():
                 counts = self._store.counts(self.find(name))
                 found.append(
@@ -93,7 +93,7 @@ class Inspection:
         *,
         text: str | None = None,
         newest_first: bool = False,
-    ) -> list[Contact]:
+    ) -> list[ContactView]:
         """
         List contacts by uid, from the one after *after*; only those that hold *text*.
 
@@ -104,7 +104,7 @@ class Inspection:
             rows = self._store.list_contacts(workspace, after, limit, text, newest_first=newest_first)
             return self._contact_views(workspace, rows)
 
-    def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetail | None:
+    def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetailView | None:
         """Show the contact that *uid* means, with its first *limit* events."""
         with self._store.reading():
             found = self.contact_alone(name, uid)
@@ -113,7 +113,7 @@ class Inspection:
             events = self._store.events(self.find(name), 0, limit, contact=found["contact_uid"])
             return {**found, "events": _events(events)}
 
-    def contact_alone(self, name: str | None, uid: str) -> Contact | None:
+    def contact_alone(self, name: str | None, uid: str) -> ContactView | None:
         """Show the contact that *uid* means, without its events."""
         with self._store.reading():
             workspace = self.find(name)
@@ -129,7 +129,7 @@ class Inspection:
         *,
         text: str | None = None,
         newest_first: bool = False,
-    ) -> list[Account]:
+    ) -> list[AccountView]:
         """
         List accounts by uid, from the one after *after*; only those that hold *text*.
 
@@ -140,7 +140,7 @@ class Inspection:
             rows = self._store.list_accounts(workspace, after, limit, text, newest_first=newest_first)
             return self._account_views(workspace, rows)
 
-    def account(self, name: str | None, uid: str) -> Account | None:
+    def account(self, name: str | None, uid: str) -> AccountView | None:
         """Show one account."""
         with self._store.reading():
             workspace = self.find(name)
@@ -158,7 +158,7 @@ class Inspection:
         after: int = 0,
         limit: int = EVERYTHING,
         newest_first: bool = False,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """
         List events in the order of arrival; any uid of a contact finds all its events.
 
@@ -175,7 +175,7 @@ class Inspection:
         self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int
     ) -> list[dict[str, Any]]:
         """
-        List the calls that changed a contact or an account, newest first, as far as the feed keeps them.
+        List the calls that changed a contact or an account, newest first, as far as the message_log keeps them.
 
         Its events are not among them: `events` lists those. Any uid of a contact finds all its calls.
         """
@@ -185,17 +185,17 @@ class Inspection:
             if contact_uid is not None:
                 own_uid = self._own_uid(workspace, contact_uid)
                 uids = {own_uid, *(uid for _, uid in self._store.further_uids(workspace, [own_uid]))}
-        feed = self._state.feed
-        return [] if name is None else list(islice(feed.changes(name, uids, account_uid), limit))
+        message_log = self._state.message_log
+        return [] if name is None else list(islice(message_log.changes(name, uids, account_uid), limit))
 
-    def request(self, name: str | None, number: int) -> RequestDetail | None:
-        """Show one request, of any workspace when *name* is None; its messages as far as the feed keeps them."""
-        found = self._state.journal.request(name, number)
+    def request(self, name: str | None, number: int) -> RequestDetailView | None:
+        """Show one request, of any workspace when *name* is None; its messages as far as the message_log keeps them."""
+        found = self._state.request_log.request(name, number)
         if found is None:
             return None
         first, detail = found
         count = detail["accepted"] if first else 0
-        kept = self._state.feed.after(first - 1, detail["workspace"])
+        kept = self._state.message_log.after(first - 1, detail["workspace"])
         detail["messages"] = list(takewhile(lambda item: item["number"] < first + count, kept))
         return detail
 
@@ -204,8 +204,8 @@ class Inspection:
         if name is not None:
             self._store.delete_workspace(self.find(name))
             self._state.known.discard(name)
-            self._state.journal.forget(name)
-            self._state.feed.forget(name)
+            self._state.request_log.forget(name)
+            self._state.message_log.forget(name)
             self._state.faults.put((), name)
 
     def find(self, name: str | None) -> int:
@@ -215,7 +215,7 @@ class Inspection:
     def _own_uid(self, workspace: int, uid: str) -> str:
         return self._store.aliases(workspace, [uid]).get(uid, uid)
 
-    def _contact_views(self, workspace: int, rows: list[Row]) -> list[Contact]:
+    def _contact_views(self, workspace: int, rows: list[StoredRow]) -> list[ContactView]:
         uids = [row.uid for row in rows]
         further = _grouped(self._store.further_uids(workspace, uids))
         accounts = _grouped(self._store.memberships(workspace, uids))
@@ -231,7 +231,7 @@ class Inspection:
             for row in rows
         ]
 
-    def _account_views(self, workspace: int, rows: list[Row]) -> list[Account]:
+    def _account_views(self, workspace: int, rows: list[StoredRow]) -> list[AccountView]:
         contacts = _grouped(self._store.members(workspace, [row.uid for row in rows]))
         return [
             {
@@ -252,7 +252,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return groups
 
 
-def _events(rows: Iterable[EventRow]) -> list[Event]:
+def _events(rows: Iterable[EventRow]) -> list[EventView]:
     return [
         {
             "seq": row.seq,

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 import orjson
 
-Kind = Literal["contact", "account", "event", "alias"]
+MessageKind = Literal["contact", "account", "event", "alias"]
 
 # Beyond it a JSON number has been rounded to a double: two uids could become one.
 EXACT = 2**53
@@ -31,7 +31,7 @@ class MessageError(Exception):
         self.field = field
 
 
-class Message(NamedTuple):
+class ParsedMessage(NamedTuple):
     """
     One message.
 
@@ -46,7 +46,7 @@ class Message(NamedTuple):
         message_id: None when missing.
     """
 
-    kind: Kind
+    kind: MessageKind
     contact_uid: str
     account_uid: str
     name: str
@@ -88,7 +88,7 @@ def count_items(body: bytes) -> int:
     return len(data) if is_array(data) else int(is_object(data))
 
 
-def parse_batch_item(item: Any) -> Message:
+def parse_batch_item(item: Any) -> ParsedMessage:
     """Validate one item of a batch, whose `method` must be contact, account or event."""
     if not is_object(item):
         raise MessageError("", "must be an object")
@@ -100,7 +100,7 @@ def parse_batch_item(item: Any) -> Message:
     return parse_message(method, item)
 
 
-def parse_message(kind: Kind, item: dict[str, Any]) -> Message:
+def parse_message(kind: MessageKind, item: dict[str, Any]) -> ParsedMessage:
     """
     Validate one message.
 
@@ -120,7 +120,7 @@ def parse_message(kind: Kind, item: dict[str, Any]) -> Message:
         name = uid_of(item, "event_uid")
     elif kind == "alias":
         name = uid_of(item, "alias")
-    return Message(kind, contact_uid, account_uid, name, params, text, instant(item.get("created_at")), _id(item))
+    return ParsedMessage(kind, contact_uid, account_uid, name, params, text, instant(item.get("created_at")), _id(item))
 
 
 def _params(params: Any) -> tuple[dict[str, Any], str]:

@@ -24,7 +24,7 @@ COMMON = ("api_token", "workspace")
 WORKSPACE = re.compile("[0-9a-f]{16}")
 
 
-def asked(request: web.Request) -> str | None:
+def requested_workspace(request: web.Request) -> str | None:
     """
     Name the workspace a request means: by `?workspace=`, its public name, or by its credentials; None without both.
 
@@ -47,7 +47,7 @@ def asked(request: web.Request) -> str | None:
     return workspace
 
 
-def one(request: web.Request) -> str | None:
+def single_workspace(request: web.Request) -> str | None:
     """
     Name the one workspace a request means; None when there is none yet.
 
@@ -55,7 +55,7 @@ def one(request: web.Request) -> str | None:
         ApiError: 409, when there are several.
     """
     try:
-        return Inspection(request.app[STATE]).only(asked(request))
+        return Inspection(request.app[STATE]).only(requested_workspace(request))
     except AmbiguousError as error:
         raise ApiError(409, str(error)) from None
 

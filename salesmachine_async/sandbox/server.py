@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from salesmachine_async.sandbox.api import Looking
+from salesmachine_async.sandbox.api import ControlApi
 from salesmachine_async.sandbox.app import build
-from salesmachine_async.sandbox.faults.rate_limit import Limiter
+from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
 from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
-from salesmachine_async.sandbox.state import Limits, State
-from salesmachine_async.sandbox.storage.message_log import Feed
+from salesmachine_async.sandbox.state import Limits, SandboxState
+from salesmachine_async.sandbox.storage.message_log import MessageLog
 from salesmachine_async.sandbox.storage.ndjson import parse_lines
-from salesmachine_async.sandbox.storage.request_log import Journal
+from salesmachine_async.sandbox.storage.request_log import RequestLog
 from salesmachine_async.sandbox.storage.seeds import check, examples
 from salesmachine_async.sandbox.storage.store import Store
-from salesmachine_async.sandbox.storage.v2_store import Shelf
+from salesmachine_async.sandbox.storage.v2_store import V2Store
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimit
-    from salesmachine_async.sandbox.storage.ndjson import Line
+    from salesmachine_async.sandbox.storage.ndjson import NdjsonLine
 
 # aiohttp logs the bytes of what is not HTTP, where a token can be, as its access log would show ?api_token=. So the
 # first goes nowhere until a handler is added to it, and the second is off.
@@ -47,7 +47,7 @@ MAX_URL_BYTES = 2**18
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
-class Sandbox(Looking):
+class Sandbox(ControlApi):
     """
     A local Salesmachine.
 
@@ -154,18 +154,18 @@ class Sandbox(Looking):
         if self._state is not None:
             raise RuntimeError("the sandbox is running already")
         store = Store(self._db)
-        state = State(
+        state = SandboxState(
             store=store,
-            journal=Journal(self._limits.max_requests),
+            request_log=RequestLog(self._limits.max_requests),
             limits=self._limits,
             hosts=self._hosts,
             tokens=self._tokens,
             closing=asyncio.Event(),
-            shelf=Shelf(store),
+            v2_store=V2Store(store),
             seeds=self._seeds,
             seeded=self._seeded,
-            feed=Feed(self._limits.max_history),
-            limiter=Limiter(self._rate_limit, time.monotonic),
+            message_log=MessageLog(self._limits.max_history),
+            rate_limiter=RateLimiter(self._rate_limit, time.monotonic),
         )
         self._state = state
         self._runner = runner = web.AppRunner(
@@ -190,7 +190,7 @@ class Sandbox(Looking):
         if state is None or runner is None:
             return
         state.closing.set()
-        state.feed.close()
+        state.message_log.close()
         try:
             await runner.cleanup()
         finally:
@@ -217,7 +217,7 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) -> Sequence[Line]:
+def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) -> Sequence[NdjsonLine]:
     if seed is None:
         return examples()
     if isinstance(seed, (str, PathLike)):

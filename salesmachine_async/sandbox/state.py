@@ -9,19 +9,19 @@ from aiohttp import web
 
 from salesmachine_async.sandbox.faults.script import Script
 from salesmachine_async.sandbox.messages import now
-from salesmachine_async.sandbox.storage.request_log import Journal, Visit
+from salesmachine_async.sandbox.storage.request_log import RequestLog, RequestRecord
 from salesmachine_async.sandbox.storage.seeds import load
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from salesmachine_async.sandbox.faults.rate_limit import Limiter
+    from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
     from salesmachine_async.sandbox.http.auth import Tokens
-    from salesmachine_async.sandbox.storage.message_log import Feed
-    from salesmachine_async.sandbox.storage.ndjson import Line
+    from salesmachine_async.sandbox.storage.message_log import MessageLog
+    from salesmachine_async.sandbox.storage.ndjson import NdjsonLine
     from salesmachine_async.sandbox.storage.store import Store
-    from salesmachine_async.sandbox.storage.v2_store import Shelf
+    from salesmachine_async.sandbox.storage.v2_store import V2Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,33 +36,33 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class SandboxState:
     """
     One running sandbox.
 
     Attributes:
         hosts: the host names a request may be addressed to.
         tokens: the tokens that are valid.
-        shelf: what v2 needs of the store.
+        v2_store: what v2 needs of the store.
         seeds: what every new workspace begins with.
         seeded: whether the seeds were given, rather than the examples that are there otherwise.
         known: the workspaces that were opened.
-        feed: the latest messages.
-        limiter: the rate limit.
+        message_log: the latest messages.
+        rate_limiter: the rate limit.
         closing: set when the server stops, so that no latency outlives it.
     """
 
     store: Store
-    journal: Journal
+    request_log: RequestLog
     limits: Limits
     hosts: frozenset[str]
     tokens: Tokens
     closing: asyncio.Event
-    shelf: Shelf
-    seeds: Sequence[Line]
+    v2_store: V2Store
+    seeds: Sequence[NdjsonLine]
     seeded: bool
-    feed: Feed
-    limiter: Limiter
+    message_log: MessageLog
+    rate_limiter: RateLimiter
     known: set[str] = field(default_factory=set[str])
     faults: Script = field(default_factory=Script)
 
@@ -73,11 +73,11 @@ class State:
         with self.store.writing():
             if self.store.find_workspace(name) is None:
                 self.store.workspace(name)
-                load(self.store, self.shelf, name, self.seeds, now())
+                load(self.store, self.v2_store, name, self.seeds, now())
             self.known.add(name)
 
 
-STATE = web.AppKey("STATE", State)
-VISIT = web.RequestKey("VISIT", Visit)
+STATE = web.AppKey("STATE", SandboxState)
+RECORD = web.RequestKey("RECORD", RequestRecord)
 # How many of its messages a request may apply, by a fault.
 PARTIAL = web.RequestKey("PARTIAL", int)

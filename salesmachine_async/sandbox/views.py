@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 
-class Summary(TypedDict):
+class SummaryView(TypedDict):
     """
     What was received.
 
@@ -31,7 +31,7 @@ class Summary(TypedDict):
     requests: dict[str, int]
 
 
-class Event(TypedDict):
+class EventView(TypedDict):
     """
     One event.
 
@@ -49,7 +49,7 @@ class Event(TypedDict):
     message_id: str | None
 
 
-class Contact(TypedDict):
+class ContactView(TypedDict):
     """One contact; `uids` are all its uids, `contact_uid` first."""
 
     contact_uid: str
@@ -60,13 +60,13 @@ class Contact(TypedDict):
     updated_at: str
 
 
-class ContactDetail(Contact):
+class ContactDetailView(ContactView):
     """One contact with its events in the order of their arrival."""
 
-    events: list[Event]
+    events: list[EventView]
 
 
-class Account(TypedDict):
+class AccountView(TypedDict):
     """One account."""
 
     account_uid: str
@@ -76,7 +76,7 @@ class Account(TypedDict):
     updated_at: str
 
 
-class Request(TypedDict):
+class RequestView(TypedDict):
     """
     One request to the API, as it was answered.
 
@@ -98,13 +98,13 @@ class Request(TypedDict):
     error: str | None
 
 
-class RequestDetail(Request):
+class RequestDetailView(RequestView):
     """
     One request with what was in it.
 
     `headers` are pairs as they were sent, without what credentials were in them; of very long ones the beginning.
     `messages` are those that were applied, as `/_sandbox/wait` shows them, as far as they are kept. `index` and
-    `excerpt` show what was refused in it, as in `Rejected`; both are None when nothing was.
+    `excerpt` show what was refused in it, as in `RejectedView`; both are None when nothing was.
     """
 
     headers: list[tuple[str, str]]
@@ -113,7 +113,7 @@ class RequestDetail(Request):
     messages: list[dict[str, Any]]
 
 
-class Rejected(TypedDict):
+class RejectedView(TypedDict):
     """
     One request that was refused for what is in it.
 
@@ -132,7 +132,7 @@ class Rejected(TypedDict):
     received_at: str
 
 
-class Workspace(TypedDict):
+class WorkspaceView(TypedDict):
     """One workspace: its public name, and how much is in it."""
 
     workspace: str
@@ -141,14 +141,14 @@ class Workspace(TypedDict):
     events: int
 
 
-class Nearest(TypedDict):
+class NearMiss(TypedDict):
     """A message that nearly was what was waited for; `differences` hold `path`, `wanted` and, if any, `found`."""
 
     item: dict[str, Any]
     differences: list[dict[str, Any]]
 
 
-class Waited(TypedDict):
+class WaitResult(TypedDict):
     """
     What came of waiting.
 
@@ -162,10 +162,10 @@ class Waited(TypedDict):
     found: int
     items: list[dict[str, Any]]
     next: int
-    nearest: list[Nearest]
+    nearest: list[NearMiss]
 
 
-class Replayed(TypedDict):
+class ReplayResult(TypedDict):
     """What came of a replay: how many lines were read, and messages applied or known already."""
 
     lines: int

@@ -21,7 +21,14 @@ from salesmachine_async.threaded import ThreadedAgent
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Request, Summary
+    from salesmachine_async.sandbox.views import (
+        AccountView,
+        ContactDetailView,
+        ContactView,
+        EventView,
+        RequestView,
+        SummaryView,
+    )
     from salesmachine_async.threaded import Options
 
 __all__ = ["Workspace", "serve"]
@@ -83,7 +90,7 @@ class Workspace:
         count: int = 1,
         timeout: float = 5.0,
         **params: Any,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """
         Wait until so many events that fit have arrived, and return them, oldest first.
 
@@ -116,7 +123,7 @@ class Workspace:
         count: int = 1,
         timeout: float = 5.0,
         **params: Any,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """As `wait_for`, without blocking the event loop."""
         __tracebackhide__ = True
         search = self._search(event_uid, contact_uid, params, count, timeout)
@@ -128,27 +135,27 @@ class Workspace:
 
     def events(
         self, event_uid: str | None = None, contact_uid: str | None = None, account_uid: str | None = None
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """List events in the order of their arrival."""
         return self._sandbox.events(self.token, event_uid=event_uid, contact_uid=contact_uid, account_uid=account_uid)
 
-    def contact(self, contact_uid: str) -> ContactDetail:
+    def contact(self, contact_uid: str) -> ContactDetailView:
         """Show a contact; LookupError if there is none."""
         return self._sandbox.contact(contact_uid, self.token)
 
-    def contacts(self) -> list[Contact]:
+    def contacts(self) -> list[ContactView]:
         """List all contacts, by uid."""
         return self._sandbox.contacts(self.token)
 
-    def account(self, account_uid: str) -> Account:
+    def account(self, account_uid: str) -> AccountView:
         """Show an account; LookupError if there is none."""
         return self._sandbox.account(account_uid, self.token)
 
-    def summary(self) -> Summary:
+    def summary(self) -> SummaryView:
         """Count what was received."""
         return self._sandbox.summary(self.token)
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[RequestView]:
         """List the requests, oldest first."""
         return self._sandbox.requests(self.token)
 
@@ -172,14 +179,14 @@ class Workspace:
 class _Search:
     """Looks at what arrives until there is enough."""
 
-    def __init__(self, arrived: Callable[[int], list[Event]], pattern: Pattern, count: int, timeout: float) -> None:
+    def __init__(self, arrived: Callable[[int], list[EventView]], pattern: Pattern, count: int, timeout: float) -> None:
         self._arrived = arrived
         self._pattern = pattern
         self._count = count
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._after = 0
-        self._found: list[Event] = []
+        self._found: list[EventView] = []
         self._seen: list[dict[str, Any]] = []
 
     def goes_on(self) -> bool:
@@ -194,7 +201,7 @@ class _Search:
                 self._found.append(event)
         return len(self._found) < self._count and not late
 
-    def result(self) -> list[Event]:
+    def result(self) -> list[EventView]:
         """Return what was found; raise AssertionError if that is too little."""
         __tracebackhide__ = True
         if len(self._found) >= self._count:

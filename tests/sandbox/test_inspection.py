@@ -45,7 +45,7 @@ async def test_one_request(client: Client, sandbox: Sandbox) -> None:
     await client.post("/v1/batch", batch, headers={"X-Own": "é"})
     await client.track("2", "after")
     detail = await client.get("requests/2")
-    assert list(detail) == list(get_type_hints(views.RequestDetail))
+    assert list(detail) == list(get_type_hints(views.RequestDetailView))
     assert {key: detail[key] for key in sandbox.requests()[1]} == sandbox.requests()[1]
     assert [(each["method"], each["contact_uid"]) for each in detail["messages"]] == [("event", "1"), ("contact", "1")]
     assert (detail["index"], detail["excerpt"]) == (None, None)

@@ -13,16 +13,16 @@ from salesmachine_async.sandbox.storage.v2_objects import LINKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from salesmachine_async.sandbox.state import State
+    from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.storage.v2_objects import ObjectKind
     from salesmachine_async.sandbox.storage.v2_store import ObjectRow
-    from salesmachine_async.sandbox.views import Account, Contact, Event
+    from salesmachine_async.sandbox.views import AccountView, ContactView, EventView
 
 # Read in parts, so that the export of much neither fills the memory nor holds up other requests.
 PART = 500
 
 
-def export(state: State, name: str | None) -> Iterator[bytes]:
+def export(state: SandboxState, name: str | None) -> Iterator[bytes]:
     """Show the workspace *name* as lines, several to a chunk; what arrives meanwhile may be in it or not."""
     inspection = Inspection(state)
     yield from _things(state, name, "user")
@@ -48,12 +48,12 @@ def _text(lines: Iterator[dict[str, Any]]) -> bytes:
     return b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
 
 
-def _account(account: Account, archived: set[str]) -> Iterator[dict[str, Any]]:
+def _account(account: AccountView, archived: set[str]) -> Iterator[dict[str, Any]]:
     uid = account["account_uid"]
     yield from _record({"method": "account", "account_uid": uid}, account, archived=uid in archived)
 
 
-def _contact(contact: Contact, archived: set[str]) -> Iterator[dict[str, Any]]:
+def _contact(contact: ContactView, archived: set[str]) -> Iterator[dict[str, Any]]:
     uid = contact["contact_uid"]
     head = {"method": "contact", "contact_uid": uid}
     for account in contact["accounts"]:
@@ -64,25 +64,25 @@ def _contact(contact: Contact, archived: set[str]) -> Iterator[dict[str, Any]]:
     yield from _record(head, contact, archived=uid in archived)
 
 
-def _record(head: dict[str, Any], record: Contact | Account, *, archived: bool) -> Iterator[dict[str, Any]]:
+def _record(head: dict[str, Any], record: ContactView | AccountView, *, archived: bool) -> Iterator[dict[str, Any]]:
     if record["created_at"] != record["updated_at"]:
         yield {**head, "params": {}, "created_at": record["created_at"]}
     last = {**head, "params": record["params"], "created_at": record["updated_at"]}
     yield {**last, "archived": True} if archived else last
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: EventView) -> dict[str, Any]:
     line = {"method": "event", **event, "messageId": event["message_id"]}
     for name in ("seq", "received_at", "message_id"):
         del line[name]
     return line
 
 
-def _things(state: State, name: str | None, kind: ObjectKind) -> Iterator[bytes]:
+def _things(state: SandboxState, name: str | None, kind: ObjectKind) -> Iterator[bytes]:
     with state.store.reading():
         workspace = Inspection(state).find(name)
-        users = {row.id: row.data.get("email") for row in state.shelf.objects("user", workspace)}
-        rows = state.shelf.objects(kind, workspace)
+        users = {row.id: row.data.get("email") for row in state.v2_store.objects("user", workspace)}
+        rows = state.v2_store.objects(kind, workspace)
     if rows:
         yield _text(_thing(kind, row, users) for row in rows)
 
@@ -95,5 +95,5 @@ def _thing(kind: ObjectKind, row: ObjectRow, users: dict[int, Any]) -> dict[str,
     return line
 
 
-def _archived(state: State, table: Any, name: str | None, uids: list[str]) -> set[str]:
-    return state.shelf.archived(table, Inspection(state).find(name), uids)
+def _archived(state: SandboxState, table: Any, name: str | None, uids: list[str]) -> set[str]:
+    return state.v2_store.archived(table, Inspection(state).find(name), uids)

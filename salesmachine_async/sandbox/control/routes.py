@@ -25,13 +25,13 @@ from salesmachine_async.sandbox.messages import is_array, is_object
 from salesmachine_async.sandbox.requests import (
     MAX_CURSOR,
     MAX_LIMIT,
-    asked,
-    one,
     read_choice,
     read_json,
     read_limit,
     read_number,
     read_query,
+    requested_workspace,
+    single_workspace,
 )
 from salesmachine_async.sandbox.state import STATE
 
@@ -89,24 +89,24 @@ async def _workspaces(request: web.Request) -> web.Response:
 
 async def _summary(request: web.Request) -> web.Response:
     read_query(request)
-    return answer(_inspection(request).summary(asked(request)))
+    return answer(_inspection(request).summary(requested_workspace(request)))
 
 
 async def _contacts(request: web.Request) -> web.Response:
     query = read_query(request, "uid", "limit", "after", "order", "q")
     if "uid" in query:
-        found = _inspection(request).contact_alone(one(request), query["uid"])
+        found = _inspection(request).contact_alone(single_workspace(request), query["uid"])
         return answer({"contacts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
     rows = _inspection(request).contacts(
-        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+        single_workspace(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
     )
     return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
 
 
 async def _contact(request: web.Request) -> web.Response:
     limit = read_limit(read_query(request, "limit"), MAX_LIMIT)
-    found = _inspection(request).contact(one(request), request.match_info["uid"], limit)
+    found = _inspection(request).contact(single_workspace(request), request.match_info["uid"], limit)
     if found is None:
         raise ApiError(404, "no such contact in this workspace")
     return answer(found)
@@ -115,18 +115,18 @@ async def _contact(request: web.Request) -> web.Response:
 async def _accounts(request: web.Request) -> web.Response:
     query = read_query(request, "uid", "limit", "after", "order", "q")
     if "uid" in query:
-        found = _inspection(request).account(one(request), query["uid"])
+        found = _inspection(request).account(single_workspace(request), query["uid"])
         return answer({"accounts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
     rows = _inspection(request).accounts(
-        one(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+        single_workspace(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
     )
     return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
 
 
 async def _account(request: web.Request) -> web.Response:
     read_query(request)
-    found = _inspection(request).account(one(request), request.match_info["uid"])
+    found = _inspection(request).account(single_workspace(request), request.match_info["uid"])
     if found is None:
         raise ApiError(404, "no such account in this workspace")
     return answer(found)
@@ -137,7 +137,7 @@ async def _events(request: web.Request) -> web.Response:
     limit, after, newest_first = _part(query)
     filters = {name: query.get(name) for name in ("contact_uid", "event_uid", "account_uid")}
     rows = _inspection(request).events(
-        one(request), text=query.get("q"), after=after, limit=limit, newest_first=newest_first, **filters
+        single_workspace(request), text=query.get("q"), after=after, limit=limit, newest_first=newest_first, **filters
     )
     return answer({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
@@ -145,7 +145,7 @@ async def _events(request: web.Request) -> web.Response:
 async def _changes(request: web.Request) -> web.Response:
     query = read_query(request, "contact_uid", "account_uid", "limit")
     found = _inspection(request).changes(
-        one(request),
+        single_workspace(request),
         contact_uid=query.get("contact_uid"),
         account_uid=query.get("account_uid"),
         limit=read_limit(query),
@@ -155,7 +155,7 @@ async def _changes(request: web.Request) -> web.Response:
 
 async def _request(request: web.Request) -> web.Response:
     read_query(request)
-    found = _inspection(request).request(asked(request), int(request.match_info["id"]))
+    found = _inspection(request).request(requested_workspace(request), int(request.match_info["id"]))
     if found is None:
         raise ApiError(404, "no such request in the log")
     return answer(found)
@@ -164,23 +164,27 @@ async def _request(request: web.Request) -> web.Response:
 async def _requests(request: web.Request) -> web.Response:
     query = read_query(request, "limit", "after", "order", "q")
     limit, after, newest_first = _part(query)
-    journal = request.app[STATE].journal
-    rows = journal.requests(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
+    request_log = request.app[STATE].request_log
+    rows = request_log.requests(
+        requested_workspace(request), after, limit, newest_first=newest_first, text=query.get("q")
+    )
     return answer({"requests": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
 
 async def _rejected(request: web.Request) -> web.Response:
     query = read_query(request, "limit", "after", "order", "q")
     limit, after, newest_first = _part(query)
-    journal = request.app[STATE].journal
-    rows = journal.rejected(asked(request), after, limit, newest_first=newest_first, text=query.get("q"))
+    request_log = request.app[STATE].request_log
+    rows = request_log.rejected(
+        requested_workspace(request), after, limit, newest_first=newest_first, text=query.get("q")
+    )
     return answer({"rejected": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
 
 async def _wait(request: web.Request) -> web.Response:
     """Answer 200 when all is there, and 408 with the nearest misses when it is not in time."""
     read_query(request)
-    workspace = asked(request)
+    workspace = requested_workspace(request)
     body = await read_json(request)
     if not is_object(body) or not is_object(body.get("match")):
         raise ApiError(400, 'the body must be {"match": {...}, "count": 1, "timeout": 5.0, "after": 0}')
@@ -189,7 +193,7 @@ async def _wait(request: web.Request) -> web.Response:
             raise ApiError(400, "unknown field; there are match, count, timeout, after")
     try:
         waited = await wait(
-            request.app[STATE].feed,
+            request.app[STATE].message_log,
             workspace,
             body["match"],
             count=body.get("count", 1),
@@ -206,26 +210,28 @@ async def _reset(request: web.Request) -> web.Response:
     body = await read_json(request)
     if body not in (None, {}):
         raise ApiError(400, "reset takes no body, or an empty object")
-    _inspection(request).reset(one(request))
+    _inspection(request).reset(single_workspace(request))
     return answer(SUCCESS)
 
 
 async def _list_faults(request: web.Request) -> web.Response:
     read_query(request)
-    return answer({"faults": [fault.to_json() for fault in request.app[STATE].faults.left(asked(request))]})
+    return answer(
+        {"faults": [fault.to_json() for fault in request.app[STATE].faults.left(requested_workspace(request))]}
+    )
 
 
 async def _put_faults(request: web.Request) -> web.Response:
     read_query(request)
     faults = _parse_faults(await read_json(request))
-    request.app[STATE].faults.put(faults, asked(request))
+    request.app[STATE].faults.put(faults, requested_workspace(request))
     return answer({"faults": [fault.to_json() for fault in faults]})
 
 
 async def _delete_faults(request: web.Request) -> web.Response:
     read_query(request)
     await read_json(request)
-    request.app[STATE].faults.put((), asked(request))
+    request.app[STATE].faults.put((), requested_workspace(request))
     return answer({"faults": []})
 
 
@@ -240,7 +246,7 @@ async def _put_rate_limit(request: web.Request) -> web.Response:
     if not is_object(body) or not {"requests"} <= body.keys() <= {"requests", "per"}:
         raise ApiError(400, 'the body must be {"requests": 50, "per": 1.0}')
     try:
-        request.app[STATE].limiter.limit = RateLimit(**body)
+        request.app[STATE].rate_limiter.limit = RateLimit(**body)
     except ValueError as error:
         raise ApiError(400, str(error)) from None
     return _rate_limit(request)
@@ -249,12 +255,12 @@ async def _put_rate_limit(request: web.Request) -> web.Response:
 async def _delete_rate_limit(request: web.Request) -> web.Response:
     read_query(request)
     await read_json(request)
-    request.app[STATE].limiter.limit = None
+    request.app[STATE].rate_limiter.limit = None
     return _rate_limit(request)
 
 
 def _rate_limit(request: web.Request) -> web.Response:
-    limit = request.app[STATE].limiter.limit
+    limit = request.app[STATE].rate_limiter.limit
     return answer({"rate_limit": None if limit is None else {"requests": limit.requests, "per": limit.per}})
 
 

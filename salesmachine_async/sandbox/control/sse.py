@@ -22,13 +22,13 @@ import orjson
 from aiohttp import web
 
 from salesmachine_async.sandbox.inspection import Inspection
-from salesmachine_async.sandbox.requests import asked, read_query
+from salesmachine_async.sandbox.requests import read_query, requested_workspace
 from salesmachine_async.sandbox.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from salesmachine_async.sandbox.state import State
+    from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.storage.message_log import Listener
 
 # Proxies and browsers give up silent connections after half a minute or more.
@@ -54,8 +54,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
     read_query(request)
     state = request.app[STATE]
     response = web.StreamResponse(headers=HEADERS)
-    with state.feed.listening() as news:
-        view = _View(state, asked(request), request.headers.get("Last-Event-ID", ""))
+    with state.message_log.listening() as news:
+        view = _StreamCursor(state, requested_workspace(request), request.headers.get("Last-Event-ID", ""))
         # The client may leave at any time; a page that is reloaded does so before the answer begins.
         with suppress(ConnectionError):
             await response.prepare(request)
@@ -63,13 +63,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _tell(response: web.StreamResponse, view: _View, news: Listener, state: State) -> None:
+async def _tell(response: web.StreamResponse, view: _StreamCursor, news: Listener, state: SandboxState) -> None:
     # Browsers are told to come back quickly: the server is on the same machine.
     await response.write(b"retry: 1000\n\n" + view.update())
-    while not state.feed.closed:
+    while not state.message_log.closed:
         if await news.wait(KEEP_ALIVE_SECONDS):
             # Written only as fast as it is read: nothing piles up here meanwhile, see `Listener`.
-            if not state.feed.closed:
+            if not state.message_log.closed:
                 await response.write(view.update())
                 with suppress(TimeoutError):
                     await asyncio.wait_for(state.closing.wait(), PACE_SECONDS)
@@ -77,15 +77,15 @@ async def _tell(response: web.StreamResponse, view: _View, news: Listener, state
             await response.write(b": keep-alive\n\n")
 
 
-class _View:
+class _StreamCursor:
     """What one listener has seen of the workspace it looks at."""
 
-    def __init__(self, state: State, workspace: str | None, last_id: str) -> None:
+    def __init__(self, state: SandboxState, workspace: str | None, last_id: str) -> None:
         self._state = state
         self._workspace = workspace
-        self._era = state.feed.era
-        self._message = state.feed.last
-        self._request = state.journal.last
+        self._era = state.message_log.era
+        self._message = state.message_log.last
+        self._request = state.request_log.last
         self._reset = False
         told = ID.fullmatch(last_id)
         if told is not None:
@@ -96,14 +96,14 @@ class _View:
     def update(self) -> bytes:
         """Show what is new."""
         state = self._state
-        reset = self._reset or state.feed.era != self._era
-        messages, messages_skipped = state.feed.latest(self._message, self._workspace, MAX_ITEMS)
-        requests, requests_skipped = state.journal.latest(self._request, self._workspace, MAX_ITEMS)
+        reset = self._reset or state.message_log.era != self._era
+        messages, messages_skipped = state.message_log.latest(self._message, self._workspace, MAX_ITEMS)
+        requests, requests_skipped = state.request_log.latest(self._request, self._workspace, MAX_ITEMS)
         few, cut = _within(messages)
         self._era, self._message, self._request, self._reset = (
-            state.feed.era,
-            state.feed.last,
-            state.journal.last,
+            state.message_log.era,
+            state.message_log.last,
+            state.request_log.last,
             False,
         )
         data = {

@@ -10,16 +10,16 @@ from aiohttp import web
 from salesmachine_async.sandbox.control.export import export
 from salesmachine_async.sandbox.http.content_type import sends_json
 from salesmachine_async.sandbox.http.responses import ApiError, answer
-from salesmachine_async.sandbox.messages import Message, MessageError, now, parse_json
-from salesmachine_async.sandbox.requests import asked, one, read_query
-from salesmachine_async.sandbox.state import STATE, State
-from salesmachine_async.sandbox.storage.ndjson import Line, parse_line
+from salesmachine_async.sandbox.messages import MessageError, ParsedMessage, now, parse_json
+from salesmachine_async.sandbox.requests import read_query, requested_workspace, single_workspace
+from salesmachine_async.sandbox.state import STATE, SandboxState
+from salesmachine_async.sandbox.storage.ndjson import NdjsonLine, parse_line
 from salesmachine_async.sandbox.storage.seeds import PART, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from salesmachine_async.sandbox.views import Replayed
+    from salesmachine_async.sandbox.views import ReplayResult
 
 NDJSON = "application/x-ndjson"
 
@@ -27,7 +27,7 @@ NDJSON = "application/x-ndjson"
 class ReplayError(ValueError):
     """A line that cannot be applied; `so_far` is what came of those before it."""
 
-    def __init__(self, number: int, problem: str, so_far: Replayed) -> None:
+    def __init__(self, number: int, problem: str, so_far: ReplayResult) -> None:
         super().__init__(f"line {number}: {problem}; the {so_far['lines']} lines before it were applied")
         self.so_far = so_far
 
@@ -41,13 +41,13 @@ class Replay:
         workspace: the public name; made when unknown.
     """
 
-    def __init__(self, state: State, workspace: str) -> None:
+    def __init__(self, state: SandboxState, workspace: str) -> None:
         state.open_workspace(workspace)
         self._state = state
         self._workspace = workspace
-        self._waiting: list[tuple[int, Line]] = []
+        self._waiting: list[tuple[int, NdjsonLine]] = []
         self._number = 0
-        self.result: Replayed = {"lines": 0, "accepted": 0, "duplicates": 0}
+        self.result: ReplayResult = {"lines": 0, "accepted": 0, "duplicates": 0}
 
     def add(self, text: bytes) -> None:
         """
@@ -68,7 +68,7 @@ class Replay:
         if len(self._waiting) == PART:
             self.finish()
 
-    def finish(self) -> Replayed:
+    def finish(self) -> ReplayResult:
         """
         Apply what waits.
 
@@ -87,24 +87,24 @@ class Replay:
                     raise ReplayError(number, str(error), self.result) from None
         return self.result
 
-    def _load(self, lines: Iterable[Line]) -> None:
+    def _load(self, lines: Iterable[NdjsonLine]) -> None:
         state, received = self._state, now()
         batch = list(lines)
         most = state.limits.max_events
         with state.store.writing():
-            applied = load(state.store, state.shelf, self._workspace, batch, received, max_events=most)
+            applied = load(state.store, state.v2_store, self._workspace, batch, received, max_events=most)
         self.result["lines"] += len(batch)
         self.result["accepted"] += applied.accepted
         self.result["duplicates"] += applied.duplicates
-        messages = [line.content for line in batch if isinstance(line.content, Message)]
-        state.feed.add(self._workspace, received, messages)
-        state.feed.notify()
+        messages = [line.content for line in batch if isinstance(line.content, ParsedMessage)]
+        state.message_log.add(self._workspace, received, messages)
+        state.message_log.notify()
 
 
 async def export_lines(request: web.Request) -> web.StreamResponse:
     """Answer a workspace as NDJSON, a part at a time."""
     read_query(request)
-    state, workspace = request.app[STATE], one(request)
+    state, workspace = request.app[STATE], single_workspace(request)
     response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Content-Type-Options": "nosniff"})
     await response.prepare(request)
     for part in export(state, workspace):
@@ -116,7 +116,7 @@ async def export_lines(request: web.Request) -> web.StreamResponse:
 async def replay_lines(request: web.Request) -> web.StreamResponse:
     """Apply a body of NDJSON, of any size, line by line as it comes in."""
     read_query(request)
-    workspace = asked(request)
+    workspace = requested_workspace(request)
     if workspace is None:
         raise ApiError(401, "say where to: give the API token of a workspace, or ?workspace=")
     # A web page cannot send these types across origins without asking.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from salesmachine_async.sandbox.control.matching import Pattern
 
 if TYPE_CHECKING:
-    from salesmachine_async.sandbox.storage.message_log import Feed
-    from salesmachine_async.sandbox.views import Nearest, Waited
+    from salesmachine_async.sandbox.storage.message_log import MessageLog
+    from salesmachine_async.sandbox.views import NearMiss, WaitResult
 
 NEAREST = 3
 MAX_COUNT = 10_000
@@ -20,13 +20,13 @@ BREATH = 500
 
 
 async def wait(
-    feed: Feed, workspace: str | None, match: dict[str, Any], *, count: int, timeout: float, after: int
-) -> Waited:
+    message_log: MessageLog, workspace: str | None, match: dict[str, Any], *, count: int, timeout: float, after: int
+) -> WaitResult:
     """
     Wait until *count* messages that fit *match* have arrived, or *timeout* seconds are over.
 
     Args:
-        feed: where to look; what has arrived before counts as well, as far as it is kept.
+        message_log: where to look; what has arrived before counts as well, as far as it is kept.
         workspace: whose; None means all.
         match: a partial message, see `Pattern`.
         count: how many.
@@ -37,13 +37,13 @@ async def wait(
         ValueError: an argument is unusable.
     """
     _check(count, timeout, after)
-    search = _Search(feed, workspace, Pattern(match), after)
+    search = _MessageSearch(message_log, workspace, Pattern(match), after)
     deadline = asyncio.get_running_loop().time() + timeout
-    with feed.listening() as news:
+    with message_log.listening() as news:
         while True:
             await search.go_on(count)
             left = deadline - asyncio.get_running_loop().time()
-            if len(search.found) >= count or left <= 0 or feed.closed:
+            if len(search.found) >= count or left <= 0 or message_log.closed:
                 break
             await news.wait(left)
     done = len(search.found) >= count
@@ -66,11 +66,11 @@ def _check(count: Any, timeout: Any, after: Any) -> None:
         raise ValueError("after must be a number that an earlier wait answered as next, or 0")
 
 
-class _Search:
+class _MessageSearch:
     """What is found so far; *place* is the number of the last message looked at."""
 
-    def __init__(self, feed: Feed, workspace: str | None, pattern: Pattern, after: int) -> None:
-        self._feed = feed
+    def __init__(self, message_log: MessageLog, workspace: str | None, pattern: Pattern, after: int) -> None:
+        self._message_log = message_log
         self._workspace = workspace
         self._pattern = pattern
         self.place = after
@@ -78,7 +78,7 @@ class _Search:
 
     async def go_on(self, count: int) -> None:
         """Look at what is new, until there are *count*."""
-        for steps, item in enumerate(self._feed.after(self.place, self._workspace), 1):
+        for steps, item in enumerate(self._message_log.after(self.place, self._workspace), 1):
             if len(self.found) >= count:
                 return
             self.place = item["number"]
@@ -87,13 +87,13 @@ class _Search:
             if steps % BREATH == 0:
                 await asyncio.sleep(0)
 
-    async def nearest(self, after: int) -> list[Nearest]:
+    async def nearest(self, after: int) -> list[NearMiss]:
         """Show the messages that missed by the least, the best and latest first."""
-        misses: list[tuple[int, int, Nearest]] = []
-        for steps, item in enumerate(self._feed.after(after, self._workspace), 1):
+        misses: list[tuple[int, int, NearMiss]] = []
+        for steps, item in enumerate(self._message_log.after(after, self._workspace), 1):
             differences = self._pattern.differences(item)
             if 0 < len(differences) < self._pattern.size:
-                miss: Nearest = {"item": item, "differences": differences}
+                miss: NearMiss = {"item": item, "differences": differences}
                 misses = nlargest(
                     NEAREST, [*misses, (-len(differences), item["number"], miss)], key=lambda each: each[:2]
                 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.faults.script import Fault
 
 
-class Break(NamedTuple):
+class Disconnect(NamedTuple):
     """
     The end of a connection.
 
@@ -32,7 +32,7 @@ class Break(NamedTuple):
 
 
 # On a response that is not to be sent as it is.
-BREAK = web.ResponseKey("BREAK", Break)
+DISCONNECT = web.ResponseKey("DISCONNECT", Disconnect)
 # On a response whose body is to take so many seconds.
 SLOW = web.ResponseKey("SLOW", float)
 # In how many pieces it trickles.
@@ -42,7 +42,7 @@ PIECES = 20
 LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
-def spoil(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
+def inject(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
     """Make of *response* what *fault* wants sent."""
     if fault.status is not None:
         response = _scripted(fault, fault.status)
@@ -50,11 +50,11 @@ def spoil(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
         response.headers["Retry-After"] = _seconds(fault.retry_after)
     response.headers.update(fault.headers or {})
     if fault.raw is not None:
-        response[BREAK] = Break(fault.raw.encode())
+        response[DISCONNECT] = Disconnect(fault.raw.encode())
     elif fault.drop == "during":
-        response[BREAK] = Break(_half(response), response.status)
+        response[DISCONNECT] = Disconnect(_half(response), response.status)
     elif fault.drop is not None:
-        response[BREAK] = Break()
+        response[DISCONNECT] = Disconnect()
     elif fault.slow:
         response[SLOW] = fault.slow
     return response
@@ -75,7 +75,7 @@ async def trickle(request: web.Request, whole: web.StreamResponse, closing: asyn
     return response
 
 
-def break_off(request: web.Request, sent: bytes) -> None:
+def disconnect(request: web.Request, sent: bytes) -> None:
     """
     Send *sent*, then end the connection; reset it when there is nothing to send.
 

@@ -40,7 +40,7 @@ class RateLimit:
             raise ValueError("per must be a number of seconds above 0")
 
 
-class Limiter:
+class RateLimiter:
     """
     Refuses what comes too fast.
 

@@ -185,11 +185,11 @@ class Script:
 
     def __init__(self) -> None:
         # By workspace; None is the list of the whole server. Lists are replaced, never shared with the caller.
-        self._steps: dict[str | None, list[_Step]] = {}
+        self._steps: dict[str | None, list[_ScriptStep]] = {}
 
     def put(self, faults: Iterable[Fault], workspace: str | None) -> None:
         """Replace the script of *workspace*, or of the whole server."""
-        self._steps[workspace] = [_Step(fault) for fault in faults]
+        self._steps[workspace] = [_ScriptStep(fault) for fault in faults]
 
     def left(self, workspace: str | None) -> list[Fault]:
         """List the faults of that script still to come, with the times each has left."""
@@ -208,7 +208,7 @@ class Script:
         return None
 
 
-class _Step:
+class _ScriptStep:
     """A fault in its script, with its own chances."""
 
     def __init__(self, fault: Fault) -> None:

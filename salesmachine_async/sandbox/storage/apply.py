@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from salesmachine_async.sandbox.storage.store import EventRow, Row
+from salesmachine_async.sandbox.storage.store import EventRow, StoredRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from salesmachine_async.sandbox.messages import Message
+    from salesmachine_async.sandbox.messages import ParsedMessage
     from salesmachine_async.sandbox.storage.store import Store
 
 PAGEVIEW = "pageview"
@@ -36,13 +36,13 @@ class Applied(NamedTuple):
 
     accepted: int
     duplicates: int
-    messages: Sequence[Message] = ()
+    messages: Sequence[ParsedMessage] = ()
 
 
 def apply(
     store: Store,
     name: str,
-    messages: Sequence[Message],
+    messages: Sequence[ParsedMessage],
     received: int,
     *,
     batches: int = 0,
@@ -74,11 +74,11 @@ def apply(
     return result
 
 
-def _fresh(store: Store, workspace: int, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+def _fresh(store: Store, workspace: int, messages: Sequence[ParsedMessage]) -> tuple[list[ParsedMessage], list[str]]:
     """Leave out what was applied before; also return the message ids that are new."""
     ids = {message.message_id for message in messages if message.message_id is not None}
     seen = store.seen(workspace, ids)
-    fresh: list[Message] = []
+    fresh: list[ParsedMessage] = []
     new: list[str] = []
     for message in messages:
         if message.message_id is not None:
@@ -98,7 +98,7 @@ def _evict(store: Store, workspace: int, max_events: int) -> None:
         store.count(workspace, evicted=surplus)
 
 
-class _Record:
+class _WorkingRecord:
     """A contact or an account at work; *params* is parsed only when something is merged into it."""
 
     __slots__ = ("changed", "created_at", "params", "text", "uid", "updated_at")
@@ -111,7 +111,7 @@ class _Record:
         self.updated_at = updated_at
         self.changed = changed
 
-    def merge(self, message: Message, at: int) -> None:
+    def merge(self, message: ParsedMessage, at: int) -> None:
         """Take over the fields of *message*."""
         if self.params is None and self.text == "{}":
             # The common case, a record's first fields: no need to parse and encode anything.
@@ -121,17 +121,17 @@ class _Record:
         self.updated_at = at
         self.changed = True
 
-    def inherit(self, other: _Record) -> None:
+    def inherit(self, other: _WorkingRecord) -> None:
         """Take over what only *other* has."""
         self.params = {**other._parsed(), **self._parsed()}
         self.created_at = min(self.created_at, other.created_at)
         self.changed = True
 
-    def row(self) -> Row:
+    def row(self) -> StoredRow:
         """Make the row to store."""
         if self.params is not None:
             self.text = orjson.dumps(self.params).decode()
-        return Row(self.uid, self.text, self.created_at, self.updated_at)
+        return StoredRow(self.uid, self.text, self.created_at, self.updated_at)
 
     def _parsed(self) -> dict[str, Any]:
         if self.params is None:
@@ -143,7 +143,7 @@ class _Record:
 class _Work:
     """What one request touches: loaded in a few queries, changed in memory, saved in a few statements."""
 
-    def __init__(self, store: Store, workspace: int, messages: Sequence[Message], received: int) -> None:
+    def __init__(self, store: Store, workspace: int, messages: Sequence[ParsedMessage], received: int) -> None:
         self._store = store
         self._workspace = workspace
         self._received = received
@@ -153,7 +153,7 @@ class _Work:
         self.counts = dict.fromkeys(("contacts", "accounts", "events", "pageviews", "aliases"), 0)
         self._load(messages)
 
-    def _load(self, messages: Sequence[Message]) -> None:
+    def _load(self, messages: Sequence[ParsedMessage]) -> None:
         uids = {message.contact_uid for message in messages if message.contact_uid}
         uids.update(message.name for message in messages if message.kind == "alias")
         self._own_uid = self._store.aliases(self._workspace, uids)
@@ -165,7 +165,7 @@ class _Work:
         account_uids = {message.account_uid for message in messages if message.account_uid}
         self._accounts = _records(self._store.accounts(self._workspace, account_uids))
 
-    def apply(self, message: Message) -> None:
+    def apply(self, message: ParsedMessage) -> None:
         """Apply one message."""
         self._seq += 1
         at = self._received if message.at is None else message.at
@@ -192,18 +192,18 @@ class _Work:
         store.add_events(workspace, self._events)
         store.set_last_seq(workspace, self._seq)
 
-    def _contact(self, uid: str, at: int) -> _Record:
+    def _contact(self, uid: str, at: int) -> _WorkingRecord:
         own_uid = self._own_uid.get(uid, uid)
         contact = self._contacts.get(own_uid)
         if contact is None:
-            contact = self._contacts[own_uid] = _Record(own_uid, "{}", at, at, changed=True)
+            contact = self._contacts[own_uid] = _WorkingRecord(own_uid, "{}", at, at, changed=True)
             self.counts["contacts"] += 1
         return contact
 
-    def _account(self, uid: str, at: int) -> _Record:
+    def _account(self, uid: str, at: int) -> _WorkingRecord:
         account = self._accounts.get(uid)
         if account is None:
-            account = self._accounts[uid] = _Record(uid, "{}", at, at, changed=True)
+            account = self._accounts[uid] = _WorkingRecord(uid, "{}", at, at, changed=True)
             self.counts["accounts"] += 1
         return account
 
@@ -212,7 +212,7 @@ class _Work:
             self._accounts_of[contact].append(account)
             self._joined.append((contact, account, self._seq))
 
-    def _add_event(self, message: Message, contact: _Record, at: int) -> None:
+    def _add_event(self, message: ParsedMessage, contact: _WorkingRecord, at: int) -> None:
         accounts = self._accounts_of[contact.uid]
         account = message.account_uid or (accounts[0] if len(accounts) == 1 else None)
         self._events.append(
@@ -231,7 +231,7 @@ class _Work:
         self.counts["events"] += 1
         self.counts["pageviews"] += message.name == PAGEVIEW
 
-    def _alias(self, contact: _Record, uid: str) -> None:
+    def _alias(self, contact: _WorkingRecord, uid: str) -> None:
         """Merge; right only for a request of its own, as the API has it: nothing else waits to be saved."""
         other_uid = self._own_uid.get(uid, uid)
         if other_uid == contact.uid:
@@ -245,5 +245,5 @@ class _Work:
         self.counts["aliases"] += 1
 
 
-def _records(rows: Iterable[Row]) -> dict[str, _Record]:
-    return {row.uid: _Record(*row, changed=False) for row in rows}
+def _records(rows: Iterable[StoredRow]) -> dict[str, _WorkingRecord]:
+    return {row.uid: _WorkingRecord(*row, changed=False) for row in rows}

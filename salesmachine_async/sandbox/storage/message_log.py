@@ -15,13 +15,13 @@ from salesmachine_async.sandbox.messages import iso
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Sequence
 
-    from salesmachine_async.sandbox.messages import Message
+    from salesmachine_async.sandbox.messages import ParsedMessage
 
 
 # A message without its params, which are in its text: kind, contact_uid, account_uid, name, text, at, message_id. Plain
 # tuples of plain values are none of the garbage collector's business; dicts by the thousand would slow every request by
 # a tenth.
-Kept = tuple[str, str, str, str, str, int | None, str | None]
+StoredMessage = tuple[str, str, str, str, str, int | None, str | None]
 
 
 class Arrival(NamedTuple):
@@ -30,7 +30,7 @@ class Arrival(NamedTuple):
     first: int
     workspace: str
     received: int
-    messages: Sequence[Kept]
+    messages: Sequence[StoredMessage]
 
     @property
     def last(self) -> int:
@@ -66,7 +66,7 @@ class Listener:
         return news
 
 
-class Feed:
+class MessageLog:
     """
     What has arrived since the server started, counted through from 1 over all workspaces.
 
@@ -92,7 +92,7 @@ class Feed:
         """What numbers of messages belong to: it changes when the server is started, or something is reset."""
         return f"{self._boot}-{self._resets}"
 
-    def add(self, workspace: str, received: int, messages: Sequence[Message]) -> None:
+    def add(self, workspace: str, received: int, messages: Sequence[ParsedMessage]) -> None:
         """Add what was accepted of one request."""
         if not messages:
             return
@@ -175,7 +175,7 @@ class Feed:
         return found[::-1]
 
 
-def _item(number: int, arrival: Arrival, message: Kept) -> dict[str, Any]:
+def _item(number: int, arrival: Arrival, message: StoredMessage) -> dict[str, Any]:
     """Show a message: what was sent, by the names of the control endpoints."""
     kind, contact_uid, account_uid, name, text, at, message_id = message
     item: dict[str, Any] = {"number": number, "workspace": arrival.workspace, "method": kind}

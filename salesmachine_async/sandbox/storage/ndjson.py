@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from salesmachine_async.sandbox.messages import (
-    Message,
     MessageError,
+    ParsedMessage,
     instant,
     is_array,
     is_object,
@@ -41,7 +41,7 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
 TIMES = ("completed_at", "due_at")
 
 
-class Thing(NamedTuple):
+class V2Object(NamedTuple):
     """
     An object of v2.
 
@@ -62,14 +62,14 @@ class Thing(NamedTuple):
     person: str
 
 
-class Line(NamedTuple):
+class NdjsonLine(NamedTuple):
     """One line; *archived* says what becomes of the contact or account of a message."""
 
-    content: Message | Thing
+    content: ParsedMessage | V2Object
     archived: bool = False
 
 
-def parse_lines(lines: Iterable[bytes | str]) -> Iterator[Line]:
+def parse_lines(lines: Iterable[bytes | str]) -> Iterator[NdjsonLine]:
     """
     Parse lines of NDJSON; empty ones are skipped.
 
@@ -85,7 +85,7 @@ def parse_lines(lines: Iterable[bytes | str]) -> Iterator[Line]:
                 raise ValueError(f"line {number}: {error}") from None
 
 
-def parse_line(data: Any) -> Line:
+def parse_line(data: Any) -> NdjsonLine:
     """
     Read one line.
 
@@ -95,7 +95,7 @@ def parse_line(data: Any) -> Line:
     if not is_object(data):
         raise MessageError("", "must be an object")
     if "method" not in data and "object" in data:
-        return Line(_thing(data))
+        return NdjsonLine(_thing(data))
     method = data.get("method")
     if method not in METHODS:
         raise MessageError("method", f"must be one of {', '.join(METHODS)} (or object: {', '.join(LINKS)})")
@@ -103,10 +103,10 @@ def parse_line(data: Any) -> Line:
     if method == "event" and data.get("account_uid") is not None:
         # An export says which account an event was linked to, also when that was inferred.
         message = message._replace(account_uid=uid_of(data, "account_uid"))
-    return Line(message, archived=data.get("archived") is True)
+    return NdjsonLine(message, archived=data.get("archived") is True)
 
 
-def _thing(data: dict[str, Any]) -> Thing:
+def _thing(data: dict[str, Any]) -> V2Object:
     kind = data["object"]
     if kind not in LINKS:
         raise MessageError("object", f"must be one of {', '.join(LINKS)}")
@@ -123,7 +123,7 @@ def _thing(data: dict[str, Any]) -> Thing:
             fields[name] = _time(value, name) // 1000
     created_at = data.get("created_at")
     at = None if created_at is None else _time(created_at, "created_at")
-    return Thing(kind, at, fields, contact_uids, account_uids, person)
+    return V2Object(kind, at, fields, contact_uids, account_uids, person)
 
 
 def _uids(fields: dict[str, Any], name: str) -> list[str]:

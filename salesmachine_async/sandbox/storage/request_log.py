@@ -12,7 +12,7 @@ from salesmachine_async.sandbox.messages import iso
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from salesmachine_async.sandbox.views import Rejected, Request, RequestDetail
+    from salesmachine_async.sandbox.views import RejectedView, RequestDetailView, RequestView
 
 DROPPED = "dropped"
 # Refused requests are shown with what was refused in them; they are few, unless something is very wrong.
@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestRecord:
     """
     One request while it is handled; then one line of the log.
 
@@ -49,7 +49,7 @@ class Visit:
         error: what the answer complained of.
         refusal: what was wrong with its body.
         headers: the lines of its head, without credentials.
-        first: the number in the feed of the first message applied; 0 when there is none.
+        first: the number in the message_log of the first message applied; 0 when there is none.
     """
 
     method: str
@@ -74,7 +74,7 @@ def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"\n".join(lines)[:MAX_HEAD]
 
 
-class Journal:
+class RequestLog:
     """
     The latest requests to the API, in memory.
 
@@ -86,21 +86,21 @@ class Journal:
     """
 
     def __init__(self, bound: int) -> None:
-        self._latest: deque[tuple[int, Visit]] = deque(maxlen=bound)
-        self._rejected: deque[tuple[int, Visit]] = deque(maxlen=min(bound, MAX_REJECTED))
+        self._latest: deque[tuple[int, RequestRecord]] = deque(maxlen=bound)
+        self._rejected: deque[tuple[int, RequestRecord]] = deque(maxlen=min(bound, MAX_REJECTED))
         self.last: int = 0
         self._statuses: Counter[tuple[str | None, str]] = Counter()
         self._bytes: Counter[str | None] = Counter()
 
-    def add(self, visit: Visit) -> None:
+    def add(self, record: RequestRecord) -> None:
         """Add a finished request."""
         self.last += 1
-        self._latest.append((self.last, visit))
-        if visit.refusal is not None:
-            self._rejected.append((self.last, visit))
-        status = DROPPED if visit.status is None else str(visit.status)
-        self._statuses[visit.workspace, status] += 1
-        self._bytes[visit.workspace] += visit.size
+        self._latest.append((self.last, record))
+        if record.refusal is not None:
+            self._rejected.append((self.last, record))
+        status = DROPPED if record.status is None else str(record.status)
+        self._statuses[record.workspace, status] += 1
+        self._bytes[record.workspace] += record.size
 
     def requests(
         self,
@@ -110,7 +110,7 @@ class Journal:
         *,
         newest_first: bool = False,
         text: str | None = None,
-    ) -> list[Request]:
+    ) -> list[RequestView]:
         """
         List the requests kept, oldest first; those of all workspaces when *workspace* is None.
 
@@ -118,7 +118,7 @@ class Journal:
         the method, path, status or error.
         """
         chosen = _chosen(self._latest, workspace, after, newest_first=newest_first)
-        return [_view(number, visit) for number, visit in islice(_holding(chosen, text), limit)]
+        return [_view(number, record) for number, record in islice(_holding(chosen, text), limit)]
 
     def rejected(
         self,
@@ -128,31 +128,31 @@ class Journal:
         *,
         newest_first: bool = False,
         text: str | None = None,
-    ) -> list[Rejected]:
+    ) -> list[RejectedView]:
         """List the requests that were refused for what is in them, as `requests` does; *text* may be in the excerpt."""
         chosen = _chosen(self._rejected, workspace, after, newest_first=newest_first)
-        return [_rejected(number, visit) for number, visit in islice(_holding(chosen, text), limit)]
+        return [_rejected(number, record) for number, record in islice(_holding(chosen, text), limit)]
 
-    def request(self, workspace: str | None, number: int) -> tuple[int, RequestDetail] | None:
+    def request(self, workspace: str | None, number: int) -> tuple[int, RequestDetailView] | None:
         """Find one request; also tell the number of its first message. Its messages are not filled in."""
-        for each, visit in reversed(list(self._latest)):
-            if each == number and workspace in {None, visit.workspace}:
-                index, excerpt = visit.refusal or (None, None)
-                return visit.first, {
-                    **_view(number, visit),
-                    "headers": _pairs(visit.headers),
+        for each, record in reversed(list(self._latest)):
+            if each == number and workspace in {None, record.workspace}:
+                index, excerpt = record.refusal or (None, None)
+                return record.first, {
+                    **_view(number, record),
+                    "headers": _pairs(record.headers),
                     "index": index,
                     "excerpt": excerpt,
                     "messages": [],
                 }
         return None
 
-    def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[Request], int]:
+    def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[RequestView], int]:
         """List the latest *most* requests after *after*, oldest first; also tell how many were left out."""
         # Walked back only as far as needed: it is asked several times a second.
         news = takewhile(lambda line: line[0] > after, reversed(list(self._latest)))
         chosen = [line for line in news if workspace in {None, line[1].workspace}]
-        return [_view(number, visit) for number, visit in reversed(chosen[:most])], max(0, len(chosen) - most)
+        return [_view(number, record) for number, record in reversed(chosen[:most])], max(0, len(chosen) - most)
 
     def statuses(self, workspace: str | None) -> dict[str, int]:
         """Count all requests by status."""
@@ -178,15 +178,15 @@ class Journal:
 
 
 def _chosen(
-    lines: Iterable[tuple[int, Visit]], workspace: str | None, after: int, *, newest_first: bool = False
-) -> list[tuple[int, Visit]]:
+    lines: Iterable[tuple[int, RequestRecord]], workspace: str | None, after: int, *, newest_first: bool = False
+) -> list[tuple[int, RequestRecord]]:
     mine = [line for line in list(lines) if workspace in {None, line[1].workspace}]
     if newest_first:
         return [line for line in reversed(mine) if not after or line[0] < after]
     return [line for line in mine if line[0] > after]
 
 
-def _holding(lines: Iterable[tuple[int, Visit]], text: str | None) -> Iterator[tuple[int, Visit]]:
+def _holding(lines: Iterable[tuple[int, RequestRecord]], text: str | None) -> Iterator[tuple[int, RequestRecord]]:
     """Leave those that show *text*, in whichever case."""
     if not text:
         return iter(lines)
@@ -194,10 +194,10 @@ def _holding(lines: Iterable[tuple[int, Visit]], text: str | None) -> Iterator[t
     return (line for line in lines if wanted in _searched(line[1]).lower())
 
 
-def _searched(visit: Visit) -> str:
-    status = DROPPED if visit.status is None else str(visit.status)
-    excerpt = visit.refusal.excerpt if visit.refusal else ""
-    return f"{visit.method} {visit.path} {status} {visit.error or ''} {excerpt}"
+def _searched(record: RequestRecord) -> str:
+    status = DROPPED if record.status is None else str(record.status)
+    excerpt = record.refusal.excerpt if record.refusal else ""
+    return f"{record.method} {record.path} {status} {record.error or ''} {excerpt}"
 
 
 def _pairs(head: bytes) -> list[tuple[str, str]]:
@@ -205,34 +205,34 @@ def _pairs(head: bytes) -> list[tuple[str, str]]:
     return [(name.decode(errors="replace"), value.decode(errors="replace")) for name, _, value in pairs]
 
 
-def _rejected(number: int, visit: Visit) -> Rejected:
-    index, excerpt = visit.refusal or (None, "")
+def _rejected(number: int, record: RequestRecord) -> RejectedView:
+    index, excerpt = record.refusal or (None, "")
     return {
         "id": number,
-        "workspace": visit.workspace,
-        "path": visit.path,
-        "status": visit.status,
-        "error": visit.error,
-        "items": visit.items,
+        "workspace": record.workspace,
+        "path": record.path,
+        "status": record.status,
+        "error": record.error,
+        "items": record.items,
         "index": index,
         "excerpt": excerpt,
-        "received_at": iso(visit.received),
+        "received_at": iso(record.received),
     }
 
 
-def _view(number: int, visit: Visit) -> Request:
+def _view(number: int, record: RequestRecord) -> RequestView:
     return {
         "id": number,
-        "workspace": visit.workspace,
-        "method": visit.method,
+        "workspace": record.workspace,
+        "method": record.method,
         # aiohttp's parser in Python lets bytes that are not UTF-8 through, as lone surrogates, which no JSON can hold.
-        "path": visit.path.encode(errors="replace").decode(),
-        "status": visit.status,
-        "items": visit.items,
-        "accepted": visit.accepted,
-        "duplicates": visit.duplicates,
-        "bytes": visit.size,
-        "received_at": iso(visit.received),
-        "fault": visit.fault,
-        "error": visit.error,
+        "path": record.path.encode(errors="replace").decode(),
+        "status": record.status,
+        "items": record.items,
+        "accepted": record.accepted,
+        "duplicates": record.duplicates,
+        "bytes": record.size,
+        "received_at": iso(record.received),
+        "fault": record.fault,
+        "error": record.error,
     }

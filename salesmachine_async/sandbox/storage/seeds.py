@@ -5,17 +5,17 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from salesmachine_async.sandbox.messages import Message, MessageError, now
+from salesmachine_async.sandbox.messages import MessageError, ParsedMessage, now
 from salesmachine_async.sandbox.storage.apply import Applied, apply
-from salesmachine_async.sandbox.storage.ndjson import Line, Thing, parse_line
+from salesmachine_async.sandbox.storage.ndjson import NdjsonLine, V2Object, parse_line
 from salesmachine_async.sandbox.storage.store import Store
 from salesmachine_async.sandbox.storage.v2_objects import LINKS
-from salesmachine_async.sandbox.storage.v2_store import Shelf
+from salesmachine_async.sandbox.storage.v2_store import V2Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from salesmachine_async.sandbox.storage.v2_store import Table
+    from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
 # The API cannot create users, activities and tasks, so that every workspace has some, after the documents' examples.
 EXAMPLES: tuple[dict[str, Any], ...] = (
@@ -46,12 +46,12 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
 PART = 500
 
 
-def examples() -> list[Line]:
+def examples() -> list[NdjsonLine]:
     """Make the lines that every workspace begins with unless others are given."""
     return [parse_line(each) for each in EXAMPLES]
 
 
-def check(lines: Sequence[Line]) -> None:
+def check(lines: Sequence[NdjsonLine]) -> None:
     """
     Try *lines* out.
 
@@ -60,7 +60,7 @@ def check(lines: Sequence[Line]) -> None:
     """
     store = Store()
     try:
-        load(store, Shelf(store), "trial", lines, now())
+        load(store, V2Store(store), "trial", lines, now())
     except MessageError as error:
         raise ValueError(str(error)) from None
     finally:
@@ -68,7 +68,13 @@ def check(lines: Sequence[Line]) -> None:
 
 
 def load(
-    store: Store, shelf: Shelf, name: str, lines: Iterable[Line], received: int, *, max_events: int | None = None
+    store: Store,
+    v2_store: V2Store,
+    name: str,
+    lines: Iterable[NdjsonLine],
+    received: int,
+    *,
+    max_events: int | None = None,
 ) -> Applied:
     """
     Apply *lines* to the workspace *name*, in order.
@@ -79,64 +85,64 @@ def load(
     accepted = duplicates = 0
     for kind, group in groupby(lines, _kind):
         if kind == "thing":
-            _add_things(store, shelf, store.workspace(name), [line.content for line in group], received)  # type: ignore[misc]
+            _add_things(store, v2_store, store.workspace(name), [line.content for line in group], received)  # type: ignore[misc]
             continue
         batch = list(group)
         # An alias is applied by itself: it moves what is stored already.
         size = 1 if kind == "alias" else PART
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
-            messages = [line.content for line in part if isinstance(line.content, Message)]
+            messages = [line.content for line in part if isinstance(line.content, ParsedMessage)]
             applied = apply(store, name, messages, received, max_events=max_events)
             accepted, duplicates = accepted + applied.accepted, duplicates + applied.duplicates
-        _archive(store, shelf, store.workspace(name), batch)
+        _archive(store, v2_store, store.workspace(name), batch)
     return Applied(accepted, duplicates)
 
 
-def _kind(line: Line) -> str:
-    if isinstance(line.content, Thing):
+def _kind(line: NdjsonLine) -> str:
+    if isinstance(line.content, V2Object):
         return "thing"
     # What is archived must be so before a later line brings it back.
     return f"archived {id(line)}" if line.archived else "alias" if line.content.kind == "alias" else "message"
 
 
-def _archive(store: Store, shelf: Shelf, workspace: int, lines: Iterable[Line]) -> None:
+def _archive(store: Store, v2_store: V2Store, workspace: int, lines: Iterable[NdjsonLine]) -> None:
     for line in lines:
         message = line.content
-        if line.archived and isinstance(message, Message):
+        if line.archived and isinstance(message, ParsedMessage):
             uid = message.contact_uid
-            table: Table = "contact" if message.kind == "contact" else "account"
+            table: RecordKind = "contact" if message.kind == "contact" else "account"
             own_uid = store.aliases(workspace, [uid]).get(uid, uid) if uid else message.account_uid
-            shelf.archive_uid(table, workspace, own_uid)
+            v2_store.archive_uid(table, workspace, own_uid)
 
 
-def _add_things(store: Store, shelf: Shelf, workspace: int, things: Sequence[Thing], received: int) -> None:
+def _add_things(store: Store, v2_store: V2Store, workspace: int, objects: Sequence[V2Object], received: int) -> None:
     people: dict[str, int] | None = None
     with store.writing():
-        for thing in things:
+        for thing in objects:
             if people is None and thing.person:
-                people = {str(row.data.get("email")): row.id for row in shelf.objects("user", workspace)}
+                people = {str(row.data.get("email")): row.id for row in v2_store.objects("user", workspace)}
             data = dict(thing.data)
             if thing.contact_uids:
-                data["contact_uids"] = _contacts(store, shelf, workspace, thing.contact_uids)
+                data["contact_uids"] = _contacts(store, v2_store, workspace, thing.contact_uids)
             if thing.account_uids:
-                data["account_uids"] = _known(shelf, "account", workspace, thing.account_uids)
+                data["account_uids"] = _known(v2_store, "account", workspace, thing.account_uids)
             if thing.person:
                 if people is None or thing.person not in people:
                     raise MessageError(LINKS[thing.kind].person, "is not the email of a user")
                 data["user"] = people[thing.person]
             created_at = received if thing.created_at is None else thing.created_at
-            number = shelf.add_object(thing.kind, workspace, created_at, data)
+            number = v2_store.add_object(thing.kind, workspace, created_at, data)
             if people is not None and thing.kind == "user":
                 people[str(data.get("email"))] = number
 
 
-def _contacts(store: Store, shelf: Shelf, workspace: int, uids: Sequence[str]) -> list[str]:
+def _contacts(store: Store, v2_store: V2Store, workspace: int, uids: Sequence[str]) -> list[str]:
     own = store.aliases(workspace, uids)
-    return _known(shelf, "contact", workspace, [own.get(uid, uid) for uid in uids])
+    return _known(v2_store, "contact", workspace, [own.get(uid, uid) for uid in uids])
 
 
-def _known(shelf: Shelf, table: Table, workspace: int, uids: Sequence[str]) -> list[str]:
-    if len(shelf.ids(table, workspace, uids)) < len(set(uids)):
+def _known(v2_store: V2Store, table: RecordKind, workspace: int, uids: Sequence[str]) -> list[str]:
+    if len(v2_store.ids(table, workspace, uids)) < len(set(uids)):
         raise MessageError(f"{table}_uid", f"names no {table}")
     return list(dict.fromkeys(uids))

@@ -1,5 +1,5 @@
 """
-What the sandbox holds, in SQLite. All SQL is here, but for the tables in `schema.py` and what v2 needs in `shelf.py`.
+What the sandbox holds, in SQLite. All SQL is here, but for the tables in `schema.py` and what v2 needs in `v2_store.py`.
 
 Rows name contacts and accounts by uid, so that a database file reads well with any SQLite tool. Statements are small
 and in memory, or without an fsync: they run on the event loop's thread.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Row(NamedTuple):
+class StoredRow(NamedTuple):
     """A contact or an account: its uid, its params as JSON, its times in epoch milliseconds."""
 
     uid: str
@@ -88,7 +88,7 @@ class Store(Database):
                 self.run(f"DELETE FROM {table} WHERE workspace = ?", (workspace,))  # noqa: S608
             self.run("DELETE FROM workspace WHERE id = ?", (workspace,))
 
-    # Looking up what a batch touches
+    # Lookups: what a batch touches
 
     def seen(self, workspace: int, message_ids: Iterable[str]) -> set[str]:
         """Tell which of *message_ids* were applied before."""
@@ -98,15 +98,15 @@ class Store(Database):
         """Map those of *uids* that are further uids to their contact's own."""
         return dict(self.among("SELECT uid, contact FROM alias", "uid", workspace, uids))
 
-    def contacts(self, workspace: int, uids: Iterable[str]) -> list[Row]:
+    def contacts(self, workspace: int, uids: Iterable[str]) -> list[StoredRow]:
         """Read the contacts whose own uids are given."""
         rows = self.among("SELECT uid, params, created_at, updated_at FROM contact", "uid", workspace, uids)
-        return [Row(*row) for row in rows]
+        return [StoredRow(*row) for row in rows]
 
-    def accounts(self, workspace: int, uids: Iterable[str]) -> list[Row]:
+    def accounts(self, workspace: int, uids: Iterable[str]) -> list[StoredRow]:
         """Read accounts."""
         rows = self.among("SELECT uid, params, created_at, updated_at FROM account", "uid", workspace, uids)
-        return [Row(*row) for row in rows]
+        return [StoredRow(*row) for row in rows]
 
     def memberships(self, workspace: int, contacts: Iterable[str]) -> list[tuple[str, str]]:
         """Pair contacts with their accounts, in the order of joining."""
@@ -115,11 +115,11 @@ class Store(Database):
 
     # Writing what a batch changed
 
-    def save_contacts(self, workspace: int, rows: Iterable[Row], received: int) -> None:
+    def save_contacts(self, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
         """Insert or replace contacts, heard of at *received*. What is written is not archived any more."""
         self._save("contact", workspace, rows, received)
 
-    def save_accounts(self, workspace: int, rows: Iterable[Row], received: int) -> None:
+    def save_accounts(self, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
         """Insert or replace accounts, heard of at *received*. What is written is not archived any more."""
         self._save("account", workspace, rows, received)
 
@@ -155,11 +155,11 @@ class Store(Database):
         oldest = "SELECT seq FROM event WHERE workspace = ?1 ORDER BY seq LIMIT ?2"
         self.run(f"DELETE FROM event WHERE workspace = ?1 AND seq IN ({oldest})", (workspace, count))  # noqa: S608
 
-    # Looking inside
+    # Inspection
 
     def list_contacts(
         self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         """
         List contacts by uid; only those that hold *text*, in whichever case.
 
@@ -169,7 +169,7 @@ class Store(Database):
 
     def list_accounts(
         self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         """List accounts as `list_contacts` does."""
         return self._list("account", workspace, after, limit, text, newest_first=newest_first)
 
@@ -208,7 +208,7 @@ class Store(Database):
 
     # Statements
 
-    def _save(self, table: str, workspace: int, rows: Iterable[Row], received: int) -> None:
+    def _save(self, table: str, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
         columns = "workspace, uid, params, created_at, updated_at, added_at"
         update = (
             "params = excluded.params, created_at = excluded.created_at, updated_at = excluded.updated_at, archived = 0"
@@ -218,7 +218,7 @@ class Store(Database):
 
     def _list(
         self, table: str, workspace: int, after: str, limit: int, text: str | None, *, newest_first: bool
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         columns = "uid, params, created_at, updated_at"
         holds = "(?3 IS NULL OR instr(lower(uid || ' ' || params), lower(?3)))"
         if newest_first:
@@ -228,4 +228,4 @@ class Store(Database):
         else:
             where, order = f"workspace = ?1 AND uid > ?2 AND {holds}", "uid"
         sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT ?4"  # noqa: S608
-        return [Row(*row) for row in self.all(sql, (workspace, after, text, limit))]
+        return [StoredRow(*row) for row in self.all(sql, (workspace, after, text, limit))]

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from salesmachine_async.sandbox.storage.store import Store
-    from salesmachine_async.sandbox.storage.v2_store import ObjectRow, RecordRow, Shelf, Table
+    from salesmachine_async.sandbox.storage.v2_store import ObjectRow, RecordKind, RecordRow, V2Store
 
-RecordKind = Literal["contact", "account"]
 ObjectKind = Literal["note", "activity", "task", "user"]
 
 ID = re.compile("[0-9a-f]{24}")
@@ -57,25 +56,25 @@ def row_number(kind: str, shown: str) -> int | None:
     return int(shown[10:], 16)
 
 
-class Presenter:
+class V2Presenter:
     """
     Shows rows of one workspace as the objects of v2.
 
     Args:
         store: where links are looked up.
-        shelf: the same.
+        v2_store: the same.
         workspace: whose.
     """
 
-    def __init__(self, store: Store, shelf: Shelf, workspace: int) -> None:
+    def __init__(self, store: Store, v2_store: V2Store, workspace: int) -> None:
         self._store = store
-        self._shelf = shelf
+        self._v2_store = v2_store
         self._workspace = workspace
 
     def records(self, kind: RecordKind, rows: Sequence[RecordRow]) -> list[dict[str, Any]]:
         """Show contacts with the ids of their accounts, or accounts with those of their contacts."""
         uids = [row.uid for row in rows]
-        other: Table = "account" if kind == "contact" else "contact"
+        other: RecordKind = "account" if kind == "contact" else "contact"
         links = self._store.memberships if kind == "contact" else self._store.members
         pairs = links(self._workspace, uids)
         ids = self._ids(other, (linked for _, linked in pairs))
@@ -135,10 +134,10 @@ class Presenter:
                 # What is not linked is left out, as in the documents' examples.
                 shown[name] = each[0]
         user = row.data.get("user")
-        if user is not None and (found := self._shelf.object("user", self._workspace, user)) is not None:
+        if user is not None and (found := self._v2_store.object("user", self._workspace, user)) is not None:
             shown[links.person] = {"object": "user", "id": public_id("user", found.id, found.created_at)}
         return shown
 
-    def _ids(self, table: Table, uids: Iterable[str]) -> dict[str, str]:
-        ids = self._shelf.ids(table, self._workspace, uids)
+    def _ids(self, table: RecordKind, uids: Iterable[str]) -> dict[str, str]:
+        ids = self._v2_store.ids(table, self._workspace, uids)
         return {uid: public_id(table, *found) for uid, found in ids.items()}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.storage.database import Database
 
-Table = Literal["contact", "account"]
+RecordKind = Literal["contact", "account"]
 
 # Where in the funnel a contact or an account is: the documents name the four words and not how one comes to them. Here:
 # `params.status`, if it is one of them; else churned with a `churn_date`, paying with an `mrr` above 0, else on trial.
@@ -47,7 +47,7 @@ class ObjectRow(NamedTuple):
     data: dict[str, Any]
 
 
-class Shelf:
+class V2Store:
     """
     Reads and writes what only v2 knows.
 
@@ -60,7 +60,7 @@ class Shelf:
 
     def records(
         self,
-        table: Table,
+        table: RecordKind,
         workspace: int,
         *,
         archived: bool,
@@ -78,26 +78,26 @@ class Shelf:
         )
         return [_record(row) for row in self._db.all(sql, (workspace, archived, status, limit, offset))]
 
-    def record(self, table: Table, workspace: int, number: int) -> RecordRow | None:
+    def record(self, table: RecordKind, workspace: int, number: int) -> RecordRow | None:
         """Read one contact or account."""
         sql = f"SELECT {COLUMNS} FROM {table} WHERE id = ? AND workspace = ?"  # noqa: S608
         rows = self._db.all(sql, (number, workspace))
         return _record(rows[0]) if rows else None
 
-    def archive(self, table: Table, workspace: int, number: int) -> None:
+    def archive(self, table: RecordKind, workspace: int, number: int) -> None:
         """Archive one contact or account."""
         self._db.run(f"UPDATE {table} SET archived = 1 WHERE id = ? AND workspace = ?", (number, workspace))  # noqa: S608
 
-    def archive_uid(self, table: Table, workspace: int, uid: str) -> None:
+    def archive_uid(self, table: RecordKind, workspace: int, uid: str) -> None:
         """Archive the contact or account whose own uid is given."""
         self._db.run(f"UPDATE {table} SET archived = 1 WHERE uid = ? AND workspace = ?", (uid, workspace))  # noqa: S608
 
-    def archived(self, table: Table, workspace: int, uids: Iterable[str]) -> set[str]:
+    def archived(self, table: RecordKind, workspace: int, uids: Iterable[str]) -> set[str]:
         """Tell which of *uids* are archived."""
         rows = self._db.among(f"SELECT uid, archived FROM {table}", "uid", workspace, uids)  # noqa: S608
         return {uid for uid, archived in rows if archived}
 
-    def ids(self, table: Table, workspace: int, uids: Iterable[str]) -> dict[str, tuple[int, int]]:
+    def ids(self, table: RecordKind, workspace: int, uids: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Map uids to the number of their record, and when it was added."""
         rows = self._db.among(f"SELECT uid, id, added_at FROM {table}", "uid", workspace, set(uids))  # noqa: S608
         return {uid: (number, added_at) for uid, number, added_at in rows}

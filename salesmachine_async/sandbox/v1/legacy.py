@@ -24,7 +24,7 @@ from aiohttp import web
 
 from salesmachine_async.sandbox.http.content_type import NOT_JSON
 from salesmachine_async.sandbox.http.responses import ApiError
-from salesmachine_async.sandbox.messages import Kind, is_object
+from salesmachine_async.sandbox.messages import MessageKind, is_object
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 # By path, what the message is now; an event's name as well.
-PATHS: dict[str, tuple[Kind, str]] = {
+PATHS: dict[str, tuple[MessageKind, str]] = {
     "/v1/user": ("contact", ""),
     "/v1/customer": ("contact", ""),
     "/v1/element": ("account", ""),
@@ -41,7 +41,7 @@ PATHS: dict[str, tuple[Kind, str]] = {
     "/v1/pageview": ("event", "pageview"),
     "/v1/track/pageview": ("event", "pageview"),
 }
-UID_NAMES: dict[Kind, tuple[str, ...]] = {
+UID_NAMES: dict[MessageKind, tuple[str, ...]] = {
     "contact": ("contact_uid", "unique_id"),
     "account": ("account_uid", "unique_id"),
     "event": ("contact_uid", "unique_id", "email_uid"),
@@ -94,7 +94,7 @@ def _decode(fields: MultiMapping[Any]) -> bytes:
         raise ApiError(400, "data is not base64") from None
 
 
-def renamed(kind: Kind, item: dict[str, Any], name: str = "") -> dict[str, Any]:
+def renamed(kind: MessageKind, item: dict[str, Any], name: str = "") -> dict[str, Any]:
     """
     Give a message of an old form the names of today.
 

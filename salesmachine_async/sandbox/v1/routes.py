@@ -15,9 +15,9 @@ import orjson
 from salesmachine_async.sandbox.http.content_type import require_json
 from salesmachine_async.sandbox.http.responses import NOTHING, SUCCESS, ApiError, Handler, answer
 from salesmachine_async.sandbox.messages import (
-    Kind,
-    Message,
     MessageError,
+    MessageKind,
+    ParsedMessage,
     is_array,
     is_object,
     parse_batch_item,
@@ -25,7 +25,7 @@ from salesmachine_async.sandbox.messages import (
     parse_message,
 )
 from salesmachine_async.sandbox.requests import read_body
-from salesmachine_async.sandbox.state import PARTIAL, STATE, VISIT
+from salesmachine_async.sandbox.state import PARTIAL, RECORD, STATE
 from salesmachine_async.sandbox.storage.apply import apply
 from salesmachine_async.sandbox.storage.request_log import MAX_EXCERPT, Refusal
 from salesmachine_async.sandbox.v1 import legacy
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from salesmachine_async.sandbox.storage.request_log import Visit
+    from salesmachine_async.sandbox.storage.request_log import RequestRecord
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -63,21 +63,21 @@ async def _ping(request: web.Request) -> web.Response:
     return answer(SUCCESS)
 
 
-def _single(kind: Kind) -> Handler:
+def _single(kind: MessageKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         body, old = await _admit(request)
-        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old))
+        _receive(request, body, lambda record: _parse_single(kind, body, record, old=old))
         return answer(SUCCESS)
 
     return handle
 
 
-def _old(kind: Kind, name: str) -> Handler:
+def _old(kind: MessageKind, name: str) -> Handler:
     """Make the handler of a path that only old forms know; to everything else there is nothing."""
 
     async def handle(request: web.Request) -> web.Response:
         body, old = await _admit(request, only_old=True)
-        _receive(request, body, lambda visit: _parse_single(kind, body, visit, old=old, name=name))
+        _receive(request, body, lambda record: _parse_single(kind, body, record, old=old, name=name))
         return answer(SUCCESS)
 
     return handle
@@ -86,7 +86,7 @@ def _old(kind: Kind, name: str) -> Handler:
 async def _batch(request: web.Request) -> web.Response:
     body, _ = await _admit(request)
     most = request.app[STATE].limits.max_batch_messages
-    _receive(request, body, lambda visit: _parse_batch(body, most, visit), batches=1)
+    _receive(request, body, lambda record: _parse_batch(body, most, record), batches=1)
     return answer(SUCCESS, 201)
 
 
@@ -102,45 +102,49 @@ async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes
     require_json(request, body_too=not old)
     if body is None:
         body = await read_body(request)
-    request[VISIT].size = len(body)
+    request[RECORD].size = len(body)
     return body, old
 
 
-def _receive(request: web.Request, body: bytes, parse: Callable[[Visit], list[Message]], *, batches: int = 0) -> None:
+def _receive(
+    request: web.Request, body: bytes, parse: Callable[[RequestRecord], list[ParsedMessage]], *, batches: int = 0
+) -> None:
     """Parse and apply, or count what is refused."""
-    state, visit = request.app[STATE], request[VISIT]
+    state, record = request.app[STATE], request[RECORD]
     workspace = state.tokens.identify(request)
     state.open_workspace(workspace)
     try:
-        messages = parse(visit)
+        messages = parse(record)
     except ApiError:
-        if visit.refusal is None:
-            visit.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
+        if record.refusal is None:
+            record.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
         with state.store.writing():
-            state.store.count(state.store.workspace(workspace), rejected=visit.items)
+            state.store.count(state.store.workspace(workspace), rejected=record.items)
         raise
     if PARTIAL in request:
         messages = messages[: request[PARTIAL]]
     applied = apply(
-        state.store, workspace, messages, visit.received, batches=batches, max_events=state.limits.max_events
+        state.store, workspace, messages, record.received, batches=batches, max_events=state.limits.max_events
     )
-    visit.accepted, visit.duplicates = applied.accepted, applied.duplicates
-    visit.first = state.feed.last + 1
-    state.feed.add(workspace, visit.received, applied.messages)
+    record.accepted, record.duplicates = applied.accepted, applied.duplicates
+    record.first = state.message_log.last + 1
+    state.message_log.add(workspace, record.received, applied.messages)
 
 
-def _parse_single(kind: Kind, body: bytes, visit: Visit, *, old: bool, name: str = "") -> list[Message]:
+def _parse_single(
+    kind: MessageKind, body: bytes, record: RequestRecord, *, old: bool, name: str = ""
+) -> list[ParsedMessage]:
     try:
         item: Any = parse_json(body)
         if not is_object(item):
             raise ApiError(400, "the body must be an object")
-        visit.items = 1
+        record.items = 1
         return [parse_message(kind, legacy.renamed(kind, item, name) if old else item)]
     except MessageError as error:
         raise ApiError(400, str(error)) from None
 
 
-def _parse_batch(body: bytes, most: int | None, visit: Visit) -> list[Message]:
+def _parse_batch(body: bytes, most: int | None, record: RequestRecord) -> list[ParsedMessage]:
     try:
         items: Any = parse_json(body)
     except MessageError as error:
@@ -149,17 +153,17 @@ def _parse_batch(body: bytes, most: int | None, visit: Visit) -> list[Message]:
         raise ApiError(400, "the body must be an array")
     if not items:
         raise ApiError(400, "the batch is empty")
-    visit.items = len(items)
+    record.items = len(items)
     if most is not None and len(items) > most:
         raise ApiError(413, f"the batch holds {len(items)} messages; this sandbox takes {most}")
-    return [_parse_item(index, item, visit) for index, item in enumerate(items)]
+    return [_parse_item(index, item, record) for index, item in enumerate(items)]
 
 
-def _parse_item(index: int, item: Any, visit: Visit) -> Message:
+def _parse_item(index: int, item: Any, record: RequestRecord) -> ParsedMessage:
     try:
         return parse_batch_item(legacy.renamed_in_batch(item) if is_object(item) and "event_uid" not in item else item)
     except MessageError as error:
-        visit.refusal = Refusal(index, _excerpt(item))
+        record.refusal = Refusal(index, _excerpt(item))
         place = f"items[{index}].{error}" if error.field else f"items[{index}] {error}"
         raise ApiError(400, place) from None
 

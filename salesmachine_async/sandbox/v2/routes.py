@@ -9,7 +9,7 @@ Its documents leave much open; decided here:
 * A contact or an account is listed by when it was first heard of. Deleting archives it: it is not listed any more but
   with `archived=true`, it can still be read by its id, and any call that writes its fields brings it back. Deleting it
   again changes nothing. Its events stay.
-* `status`: see `shelf.py`.
+* `status`: see `v2_store.py`.
 * A note is created with a `body`, and may have a `subject` and be linked by `contact`, `account` and `author`:
   `{"id": …}` or the id. It is deleted for good.
 * Activities, tasks and users are what the workspace was seeded with; the lists take `offset`, `limit`, `order` and
@@ -27,11 +27,13 @@ from salesmachine_async.sandbox.http.content_type import require_json
 from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, Handler, answer
 from salesmachine_async.sandbox.messages import MessageError, is_object, now, parse_json
 from salesmachine_async.sandbox.requests import read_body, read_choice, read_limit, read_number
-from salesmachine_async.sandbox.state import STATE, VISIT, State
-from salesmachine_async.sandbox.storage.v2_objects import ObjectKind, Presenter, RecordKind, row_number
+from salesmachine_async.sandbox.state import RECORD, STATE, SandboxState
+from salesmachine_async.sandbox.storage.v2_objects import ObjectKind, V2Presenter, row_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
@@ -61,24 +63,24 @@ def _path(name: str) -> str:
     return f"/v2/{{resource:(?i:{name})}}"
 
 
-class _Asked(NamedTuple):
+class _V2Request(NamedTuple):
     """A request that is let in: its state, its workspace, and who shows it."""
 
-    state: State
+    state: SandboxState
     workspace: int
-    presenter: Presenter
+    presenter: V2Presenter
 
 
-def _admit(request: web.Request) -> _Asked:
+def _admit(request: web.Request) -> _V2Request:
     state = request.app[STATE]
     name = state.tokens.identify(request)
     require_json(request)
     state.open_workspace(name)
     workspace = state.store.workspace(name)
-    return _Asked(state, workspace, Presenter(state.store, state.shelf, workspace))
+    return _V2Request(state, workspace, V2Presenter(state.store, state.v2_store, workspace))
 
 
-class _Page(NamedTuple):
+class _PageQuery(NamedTuple):
     """Which part of a list is wanted, by the documented parameters."""
 
     offset: int
@@ -86,20 +88,20 @@ class _Page(NamedTuple):
     descending: bool
 
 
-def _page(query: Mapping[str, str], *further: str) -> _Page:
+def _page(query: Mapping[str, str], *further: str) -> _PageQuery:
     for name in query:
         if name not in FILTERS and name not in further and name != "api_token":
             raise ApiError(400, f"unknown query parameter; there are {', '.join((*FILTERS, *further))}")
     given = dict(query)
     read_choice(given, "sort", "created_at")
-    return _Page(
+    return _PageQuery(
         read_number(given, "offset", 0, MAX_OFFSET, 0),
         read_limit(given, DEFAULT_LIMIT, MAX_LIMIT),
         read_choice(given, "order", "asc", "desc") != "asc",
     )
 
 
-def _listed(request: web.Request, kind: str, page: _Page, found: Sequence[dict[str, Any]]) -> web.Response:
+def _listed(request: web.Request, kind: str, page: _PageQuery, found: Sequence[dict[str, Any]]) -> web.Response:
     """Answer a page, made of one item more than wanted if there are further ones."""
     pagination: dict[str, str] = {}
     if len(found) > page.limit:
@@ -113,7 +115,7 @@ def _list_records(kind: RecordKind) -> Handler:
         state, workspace, presenter = _admit(request)
         page = _page(request.query, "status", "archived")
         given = dict(request.query)
-        rows = state.shelf.records(
+        rows = state.v2_store.records(
             kind,
             workspace,
             archived=read_choice(given, "archived", "true", "false") == "true",
@@ -131,7 +133,7 @@ def _list_objects(kind: ObjectKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         state, workspace, presenter = _admit(request)
         page = _page(request.query)
-        rows = state.shelf.objects(
+        rows = state.v2_store.objects(
             kind, workspace, descending=page.descending, offset=page.offset, limit=page.limit + 1
         )
         return _listed(request, kind, page, presenter.objects(kind, rows))
@@ -151,7 +153,7 @@ def _delete_record(kind: RecordKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         asked = _admit(request)
         found = _record(asked, kind, request.match_info["id"])
-        asked.state.shelf.archive(kind, asked.workspace, row_number(kind, found["id"]) or 0)
+        asked.state.v2_store.archive(kind, asked.workspace, row_number(kind, found["id"]) or 0)
         return answer(SUCCESS)
 
     return handle
@@ -168,25 +170,25 @@ def _get_object(kind: ObjectKind) -> Handler:
 async def _delete_note(request: web.Request) -> web.Response:
     asked = _admit(request)
     found = _object(asked, "note", request.match_info["id"])
-    asked.state.shelf.delete_object(asked.workspace, row_number("note", found["id"]) or 0)
+    asked.state.v2_store.delete_object(asked.workspace, row_number("note", found["id"]) or 0)
     return answer(SUCCESS)
 
 
 async def _create_note(request: web.Request) -> web.Response:
     asked = _admit(request)
     body = await read_body(request)
-    request[VISIT].size = len(body)
+    request[RECORD].size = len(body)
     try:
         data: Any = parse_json(body)
     except MessageError as error:
         raise ApiError(400, str(error)) from None
-    note = asked.state.shelf.add_object("note", asked.workspace, now(), _note(asked, data))
-    row = asked.state.shelf.object("note", asked.workspace, note)
+    note = asked.state.v2_store.add_object("note", asked.workspace, now(), _note(asked, data))
+    row = asked.state.v2_store.object("note", asked.workspace, note)
     assert row is not None
     return answer(asked.presenter.objects("note", [row])[0], 201)
 
 
-def _note(asked: _Asked, data: Any) -> dict[str, Any]:
+def _note(asked: _V2Request, data: Any) -> dict[str, Any]:
     """Check a new note, and make of it what is stored."""
     if not is_object(data):
         raise ApiError(400, "the body must be an object")
@@ -220,18 +222,18 @@ def _linked(value: Any, name: str) -> str:
     return shown
 
 
-def _record(asked: _Asked, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
+def _record(asked: _V2Request, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
     found = row_number(kind, shown)
-    row = None if found is None else asked.state.shelf.record(kind, asked.workspace, found)
+    row = None if found is None else asked.state.v2_store.record(kind, asked.workspace, found)
     # The second the id was made in must be right too, or two ids would mean the same.
     if row is not None and (view := asked.presenter.records(kind, [row])[0])["id"] == shown:
         return view
     raise ApiError(status, f"there is no {kind} with this id; the id is the one of v2, not the {kind}_uid")
 
 
-def _object(asked: _Asked, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
+def _object(asked: _V2Request, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
     found = row_number(kind, shown)
-    row = None if found is None else asked.state.shelf.object(kind, asked.workspace, found)
+    row = None if found is None else asked.state.v2_store.object(kind, asked.workspace, found)
     if row is not None and (view := asked.presenter.objects(kind, [row])[0])["id"] == shown:
         return view
     raise ApiError(status, f"there is no {kind} with this id")

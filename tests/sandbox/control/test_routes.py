@@ -9,7 +9,7 @@ import pytest
 from yarl import URL
 
 from salesmachine_async.sandbox import Fault, Sandbox, views
-from salesmachine_async.sandbox.storage.request_log import Journal, Visit
+from salesmachine_async.sandbox.storage.request_log import RequestLog, RequestRecord
 from tests.sandbox.conftest import TOKEN, Client
 
 
@@ -75,12 +75,12 @@ async def test_declared_shapes_are_the_shapes_shown(client: Client, sandbox: San
     await client.contact("1", account_uid="9")
     await client.track("1", "login")
     shown: list[tuple[type, Any]] = [
-        (views.Summary, sandbox.summary()),
-        (views.Contact, sandbox.contacts()[0]),
-        (views.ContactDetail, sandbox.contact("1")),
-        (views.Account, sandbox.accounts()[0]),
-        (views.Event, sandbox.events()[0]),
-        (views.Request, sandbox.requests()[0]),
+        (views.SummaryView, sandbox.summary()),
+        (views.ContactView, sandbox.contacts()[0]),
+        (views.ContactDetailView, sandbox.contact("1")),
+        (views.AccountView, sandbox.accounts()[0]),
+        (views.EventView, sandbox.events()[0]),
+        (views.RequestView, sandbox.requests()[0]),
     ]
     for declared, value in shown:
         assert list(get_type_hints(declared)) == list(value)
@@ -206,9 +206,9 @@ async def test_log_is_bounded(session: Any) -> None:
 
 def test_log_shows_no_lone_surrogates() -> None:
     """A path of bytes that are not UTF-8 can still be shown as JSON."""
-    journal = Journal(1)
-    journal.add(Visit("GET", "/\udcff", 0))
-    assert journal.requests(None)[0]["path"] == "/?"
+    request_log = RequestLog(1)
+    request_log.add(RequestRecord("GET", "/\udcff", 0))
+    assert request_log.requests(None)[0]["path"] == "/?"
 
 
 async def test_workspaces_are_isolated(client: Client, sandbox: Sandbox) -> None:

@@ -205,8 +205,8 @@ async def test_a_listener_that_leaves_is_forgotten(client: Client, sandbox: Sand
     """A connection that is gone ends its stream with the next news."""
     async with listening(client) as events:
         await events.update()
-    feed = sandbox._running().feed
-    while feed._listeners:
+    message_log = sandbox._running().message_log
+    while message_log._listeners:
         await client.contact("1")
         await asyncio.sleep(0.001)
     assert sandbox.summary()["contacts"] == 1

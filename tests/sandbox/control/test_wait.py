@@ -10,8 +10,8 @@ import pytest
 
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.sandbox.control.matching import Pattern
-from salesmachine_async.sandbox.messages import Message
-from salesmachine_async.sandbox.storage.message_log import Feed
+from salesmachine_async.sandbox.messages import ParsedMessage
+from salesmachine_async.sandbox.storage.message_log import MessageLog
 from tests.sandbox.conftest import TOKEN, Client
 
 
@@ -206,9 +206,9 @@ def test_patterns(wanted: Any, item: Any, fits: bool) -> None:
 
 def test_the_history_is_bounded() -> None:
     """Of the messages the latest are kept, in whole requests."""
-    feed = Feed(3)
+    message_log = MessageLog(3)
     for n in range(5):
-        feed.add("w", 0, [Message("contact", str(n), "", "", {}, "{}", None, None)] * 2)
-    feed.add("w", 0, [])
-    assert feed.last == 10
-    assert [arrival.first for arrival in feed._kept] == [7, 9]
+        message_log.add("w", 0, [ParsedMessage("contact", str(n), "", "", {}, "{}", None, None)] * 2)
+    message_log.add("w", 0, [])
+    assert message_log.last == 10
+    assert [arrival.first for arrival in message_log._kept] == [7, 9]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
-from salesmachine_async.sandbox.faults.rate_limit import MAX_BUCKETS, Limiter
+from salesmachine_async.sandbox.faults.rate_limit import MAX_BUCKETS, RateLimiter
 from salesmachine_async.sandbox.http.auth import workspace_of
 from salesmachine_async.sandbox.http.responses import ApiError
 from tests.sandbox.conftest import TOKEN, Client
@@ -119,7 +119,7 @@ async def test_rate_limit_over_http(client: Client) -> None:
 def test_a_pause_is_credited() -> None:
     """Requests are credited over time, up to the full number."""
     now = [0.0]
-    limiter = Limiter(RateLimit(requests=2, per=10), lambda: now[0])
+    rate_limiter = RateLimiter(RateLimit(requests=2, per=10), lambda: now[0])
     for at, admitted in (
         (0, True),
         (0, True),
@@ -132,19 +132,19 @@ def test_a_pause_is_credited() -> None:
     ):
         now[0] = at
         if admitted:
-            limiter.admit("w")
+            rate_limiter.admit("w")
         else:
             with pytest.raises(ApiError):
-                limiter.admit("w")
+                rate_limiter.admit("w")
 
 
 def test_made_up_tokens_get_no_memory() -> None:
     """Of very many workspaces those that were quiet for longest are forgotten."""
-    limiter = Limiter(RateLimit(requests=1), lambda: 0.0)
+    rate_limiter = RateLimiter(RateLimit(requests=1), lambda: 0.0)
     for n in range(MAX_BUCKETS + 10):
-        limiter.admit(str(n))
-    assert len(limiter._buckets) == MAX_BUCKETS
-    limiter.admit("0")
+        rate_limiter.admit(str(n))
+    assert len(rate_limiter._buckets) == MAX_BUCKETS
+    rate_limiter.admit("0")
 
 
 async def test_rejected(client: Client, sandbox: Sandbox) -> None:

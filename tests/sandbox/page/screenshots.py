@@ -33,7 +33,7 @@ FIRMS = ("Acme Inc", "Globex", "Initech")
 EVENTS = ("order_created", "login", "invoice_paid", "project_shared", "trial_extended", "pageview")
 
 
-def visit(agent: Agent, dice: random.Random) -> None:
+def record(agent: Agent, dice: random.Random) -> None:
     """One visitor does something."""
     number = dice.randrange(len(PEOPLE))
     uid, event = f"user-{1000 + number}", dice.choice(EVENTS)
@@ -59,7 +59,7 @@ async def traffic(sandbox: Sandbox, seconds: float) -> None:
             if 0.5 < passed / seconds < 0.51:
                 sandbox.faults([Fault(status=503, times=2, retry_after=0.2), Fault(drop="after")], TOKEN)
             for _ in range(round(dice.uniform(0.4, 1) * (6 + 5 * math.sin(passed / 6)))):
-                visit(agent, dice)
+                record(agent, dice)
             await asyncio.sleep(0.25)
         agent.contact("user-1001", {"plan": "enterprise", "seats": 25})
         agent.alias("user-1001", "bo@example.com")
