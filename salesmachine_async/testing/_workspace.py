@@ -15,7 +15,7 @@ from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing._agents import hurry, told_of_held
-from salesmachine_async.testing._matching import Pattern
+from salesmachine_async.testing._matching import Expectation
 from salesmachine_async.threaded import ThreadedAgent
 
 if TYPE_CHECKING:
@@ -172,14 +172,16 @@ class Workspace:
         timeout: float,
     ) -> _Search:
         hurry()
-        pattern = Pattern("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
+        pattern = Expectation("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
         return _Search(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
 
 
 class _Search:
     """Looks at what arrives until there is enough."""
 
-    def __init__(self, arrived: Callable[[int], list[EventView]], pattern: Pattern, count: int, timeout: float) -> None:
+    def __init__(
+        self, arrived: Callable[[int], list[EventView]], pattern: Expectation, count: int, timeout: float
+    ) -> None:
         self._arrived = arrived
         self._pattern = pattern
         self._count = count

@@ -1,57 +1,81 @@
-"""Whether an item is like a pattern, and where it differs."""
+"""Matching of a JSON object against a partial one."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeGuard
 
-from salesmachine_async.sandbox.messages import is_object
+# Marks a path that does not exist, because None is a JSON value.
+MISSING: Final = object()
 
-# Marks what is not there, where None is a value.
-MISSING = object()
+
+def json_equal(found: object, wanted: object) -> bool:
+    """Compare as JSON does: 1 equals 1.0, but true does not equal 1."""
+    if isinstance(wanted, bool) or (isinstance(found, bool) and isinstance(wanted, int | float)):
+        return found is wanted
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(json_equal, found, wanted))  # pyright: ignore[reportUnknownArgumentType]
+    if is_mapping(wanted) and is_mapping(found):
+        return found.keys() == wanted.keys() and all(json_equal(found[key], each) for key, each in wanted.items())
+    # In this order, because *wanted* may be an object that is made for comparisons.
+    return bool(wanted == found)
+
+
+class Difference(NamedTuple):
+    """A value that does not match; *found* is `MISSING` if the path does not exist."""
+
+    path: str
+    wanted: object
+    found: object
 
 
 class Pattern:
     """
-    A partial item: what it names must be there and be equal, whatever else there is.
+    A partial JSON object: every value it names must exist and be equal; other values are ignored.
 
-    `{"event_uid": "order", "params": {"plan": "pro"}}` and `{"event_uid": "order", "params.plan": "pro"}` mean the
-    same. Lists must be equal as a whole. A key with a dot in it is found too.
+    `{"event_uid": "order", "params": {"plan": "pro"}}` and `{"event_uid": "order", "params.plan": "pro"}` are
+    equivalent. Arrays must be equal as a whole. A key that contains a dot is found, too.
 
     Args:
-        data: the partial item.
+        data: The partial object.
+        equal: Compares a found value with a wanted one.
     """
 
-    def __init__(self, data: dict[str, Any]) -> None:
+    def __init__(self, data: Mapping[str, Any], equal: Callable[[object, object], bool] = json_equal) -> None:
         self._wanted = list(_leaves(data, ""))
+        self._equal = equal
 
-    def differences(self, item: dict[str, Any]) -> list[dict[str, Any]]:
-        """List what *item* lacks: `path`, `wanted` and, unless the path is missing, `found`."""
-        differences: list[dict[str, Any]] = []
-        for path, wanted in self._wanted:
-            found = _look_up(item, path)
-            if not _equal(found, wanted):
-                told = {"path": path, "wanted": wanted}
-                differences.append(told if found is MISSING else {**told, "found": found})
-        return differences
+    def differences(self, item: Mapping[str, Any]) -> list[Difference]:
+        """List the values in which *item* differs."""
+        found = ((path, wanted, _look_up(item, path)) for path, wanted in self._wanted)
+        return [Difference(*each) for each in found if not self._matches(each[2], each[1])]
 
-    def fits(self, item: dict[str, Any]) -> bool:
-        """Whether *item* has all that is wanted."""
-        return all(_equal(_look_up(item, path), wanted) for path, wanted in self._wanted)
+    def fits(self, item: Mapping[str, Any]) -> bool:
+        """Return whether *item* matches."""
+        return all(self._matches(_look_up(item, path), wanted) for path, wanted in self._wanted)
 
     @property
     def size(self) -> int:
-        """How many values are wanted."""
+        """Number of values that must match."""
         return len(self._wanted)
+
+    def _matches(self, found: object, wanted: object) -> bool:
+        return found is not MISSING and self._equal(found, wanted)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether *value* is a mapping."""
+    return isinstance(value, Mapping)
 
 
 def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
-    if not is_object(value) or (path and not value):
+    if not is_mapping(value) or (path and not value):
         return [(path, value)]
     return [leaf for key, each in value.items() for leaf in _leaves(each, f"{path}.{key}" if path else key)]
 
 
 def _look_up(item: Any, path: str) -> Any:
-    if not is_object(item):
+    if not is_mapping(item):
         return MISSING
     if path in item:
         return item[path]
@@ -64,14 +88,3 @@ def _look_up(item: Any, path: str) -> Any:
         part, _, rest = rest.partition(".")
         head = f"{head}.{part}"
     return MISSING
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    """Compare as JSON does: 1 is 1.0, but true is not 1."""
-    if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted
-    if isinstance(wanted, list) and isinstance(found, list):
-        return len(found) == len(wanted) and all(map(_equal, found, wanted))  # pyright: ignore[reportUnknownArgumentType]
-    if is_object(wanted) and is_object(found):
-        return found.keys() == wanted.keys() and all(_equal(found[key], each) for key, each in wanted.items())
-    return bool(found == wanted)

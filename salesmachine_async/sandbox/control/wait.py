@@ -6,7 +6,7 @@ import asyncio
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from salesmachine_async.sandbox.control.matching import Pattern
+from salesmachine_async.sandbox.control.matching import MISSING, Difference, Pattern
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.message_log import MessageLog
@@ -93,10 +93,15 @@ class _MessageSearch:
         for steps, item in enumerate(self._message_log.after(after, self._workspace), 1):
             differences = self._pattern.differences(item)
             if 0 < len(differences) < self._pattern.size:
-                miss: NearMiss = {"item": item, "differences": differences}
+                miss: NearMiss = {"item": item, "differences": [_shown(each) for each in differences]}
                 misses = nlargest(
                     NEAREST, [*misses, (-len(differences), item["number"], miss)], key=lambda each: each[:2]
                 )
             if steps % BREATH == 0:
                 await asyncio.sleep(0)
         return [miss for _, _, miss in misses]
+
+
+def _shown(difference: Difference) -> dict[str, Any]:
+    shown: dict[str, Any] = {"path": difference.path, "wanted": difference.wanted}
+    return shown if difference.found is MISSING else {**shown, "found": difference.found}

@@ -15,14 +15,14 @@ COUNTERS = (
     "evicted",
 )
 
-# Bumped when the tables change: a file of another version is refused, not misread.
+# Incremented when the tables change, so that a file of another version is refused and not misread.
 VERSION = 2
 
-# `added_at` is when a contact or an account was first heard of; `created_at` is what its messages say. An id is never
-# used again (AUTOINCREMENT), for v2 shows it. The other objects of v2, such as notes, are JSON in the table `object`.
-# An alias row leads from a further uid to the contact's own. The one index of events serves the timeline and the
-# merge of contacts; each more would slow every batch by a tenth, so that events by name or account are found by walking
-# the workspace in order (100,000 in some 10 ms).
+# `added_at` is the time at which a contact or account was created here; `created_at` is the time its messages state.
+# Ids are never reused (AUTOINCREMENT) because v2 shows them. The other objects of v2, such as notes, are JSON in the
+# table `object`. An alias row maps a further uid to the primary uid of its contact. The only index of events serves the
+# timeline and the merge of contacts; another one would slow each batch by a tenth, therefore events by name or account
+# are found by scanning the workspace in order (100,000 events in about 10 ms).
 SCHEMA = f"""
 CREATE TABLE workspace (
     id INTEGER PRIMARY KEY,

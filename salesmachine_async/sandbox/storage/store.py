@@ -1,8 +1,8 @@
 """
-What the sandbox holds, in SQLite. All SQL is here, but for the tables in `schema.py` and what v2 needs in `v2_store.py`.
+The state of the sandbox in SQLite: all statements except the tables (`schema.py`) and those of v2 (`v2_store.py`).
 
-Rows name contacts and accounts by uid, so that a database file reads well with any SQLite tool. Statements are small
-and in memory, or without an fsync: they run on the event loop's thread.
+Rows refer to contacts and accounts by uid, so that a database file is readable with any SQLite tool. Statements are
+small and run in memory or without an fsync, therefore they run on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StoredRow(NamedTuple):
-    """A contact or an account: its uid, its params as JSON, its times in epoch milliseconds."""
+    """One contact or account; *params* is JSON, the times are epoch milliseconds."""
 
     uid: str
     params: str
@@ -26,7 +26,7 @@ class StoredRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event: *contact* is the contact's own uid, *contact_uid* the one that was sent."""
+    """One event; *contact* is the primary uid of the contact, *contact_uid* the uid that was sent."""
 
     seq: int
     contact: str
@@ -40,12 +40,12 @@ class EventRow(NamedTuple):
 
 
 class Store(Database):
-    """What the tracking endpoints keep, and the control endpoints show."""
+    """Storage of the tracking endpoints, read by the control endpoints."""
 
     # Workspaces
 
     def workspace(self, name: str) -> int:
-        """Find the workspace *name*, or create it."""
+        """Return the id of the workspace *name*, creating it if needed."""
         found = self.find_workspace(name)
         if found is None:
             self.run("INSERT INTO workspace (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
@@ -53,22 +53,22 @@ class Store(Database):
         return found
 
     def find_workspace(self, name: str) -> int | None:
-        """Find the workspace *name*."""
+        """Return the id of the workspace *name*, or None."""
         rows = self.all("SELECT id FROM workspace WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def workspaces(self) -> list[str]:
-        """Name all workspaces."""
+        """List the names of all workspaces, oldest first."""
         return [name for (name,) in self.all("SELECT name FROM workspace ORDER BY id")]
 
     def counts(self, workspace: int | None) -> dict[str, int]:
         """Read the counters of *workspace*, or the sums over all."""
         sums = ", ".join(f"coalesce(sum({counter}), 0)" for counter in COUNTERS)
-        row = self.one(f"SELECT {sums} FROM workspace WHERE ?1 IS NULL OR id = ?1", (workspace,))  # noqa: S608
+        row = self.one(f"SELECT {sums} FROM workspace WHERE :id IS NULL OR id = :id", {"id": workspace})  # noqa: S608
         return dict(zip(COUNTERS, row, strict=True))
 
     def count(self, workspace: int, **added: int) -> None:
-        """Add to counters."""
+        """Increment counters."""
         changes = ", ".join(f"{counter} = {counter} + ?" for counter in added)
         self.run(f"UPDATE workspace SET {changes} WHERE id = ?", (*added.values(), workspace))  # noqa: S608
 
@@ -78,7 +78,7 @@ class Store(Database):
         return int(seq)
 
     def set_last_seq(self, workspace: int, seq: int) -> None:
-        """Note the number of the latest message applied."""
+        """Store the number of the latest message applied."""
         self.run("UPDATE workspace SET seq = ? WHERE id = ?", (seq, workspace))
 
     def delete_workspace(self, workspace: int) -> None:
@@ -88,39 +88,39 @@ class Store(Database):
                 self.run(f"DELETE FROM {table} WHERE workspace = ?", (workspace,))  # noqa: S608
             self.run("DELETE FROM workspace WHERE id = ?", (workspace,))
 
-    # Lookups: what a batch touches
+    # Lookups for a batch
 
     def seen(self, workspace: int, message_ids: Iterable[str]) -> set[str]:
-        """Tell which of *message_ids* were applied before."""
+        """Return those of *message_ids* that were applied before."""
         return {row[0] for row in self.among("SELECT message_id FROM seen", "message_id", workspace, message_ids)}
 
     def aliases(self, workspace: int, uids: Iterable[str]) -> dict[str, str]:
-        """Map those of *uids* that are further uids to their contact's own."""
+        """Map those of *uids* that are aliases to the primary uid of their contact."""
         return dict(self.among("SELECT uid, contact FROM alias", "uid", workspace, uids))
 
     def contacts(self, workspace: int, uids: Iterable[str]) -> list[StoredRow]:
-        """Read the contacts whose own uids are given."""
+        """Read contacts by their primary uids."""
         rows = self.among("SELECT uid, params, created_at, updated_at FROM contact", "uid", workspace, uids)
         return [StoredRow(*row) for row in rows]
 
     def accounts(self, workspace: int, uids: Iterable[str]) -> list[StoredRow]:
-        """Read accounts."""
+        """Read accounts by their uids."""
         rows = self.among("SELECT uid, params, created_at, updated_at FROM account", "uid", workspace, uids)
         return [StoredRow(*row) for row in rows]
 
     def memberships(self, workspace: int, contacts: Iterable[str]) -> list[tuple[str, str]]:
-        """Pair contacts with their accounts, in the order of joining."""
+        """List pairs of a contact and one of its accounts, in the order of joining."""
         rows = self.among("SELECT seq, contact, account FROM membership", "contact", workspace, contacts)
         return [(contact, account) for _, contact, account in sorted(rows)]
 
-    # Writing what a batch changed
+    # Writes of a batch
 
     def save_contacts(self, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
-        """Insert or replace contacts, heard of at *received*. What is written is not archived any more."""
+        """Insert or replace contacts first seen at *received*; a write also unarchives a contact."""
         self._save("contact", workspace, rows, received)
 
     def save_accounts(self, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
-        """Insert or replace accounts, heard of at *received*. What is written is not archived any more."""
+        """Insert or replace accounts first seen at *received*; a write also unarchives an account."""
         self._save("account", workspace, rows, received)
 
     def add_memberships(self, workspace: int, rows: Iterable[tuple[str, str, int]]) -> None:
@@ -141,19 +141,22 @@ class Store(Database):
         self.run("INSERT INTO alias VALUES (?, ?, ?)", (workspace, uid, contact))
 
     def absorb(self, workspace: int, loser: str, winner: str) -> None:
-        """Give all that points to the contact *loser* to *winner*, and delete *loser*."""
+        """Move all references from the contact *loser* to *winner*, and delete *loser*."""
         move = (winner, workspace, loser)
         self.run("UPDATE event SET contact = ? WHERE workspace = ? AND contact = ?", move)
         self.run("UPDATE alias SET contact = ? WHERE workspace = ? AND contact = ?", move)
-        # What is left behind are memberships that the winner has too.
+        # OR IGNORE leaves the memberships that the winner already has.
         self.run("UPDATE OR IGNORE membership SET contact = ? WHERE workspace = ? AND contact = ?", move)
         self.run("DELETE FROM membership WHERE workspace = ? AND contact = ?", move[1:])
         self.run("DELETE FROM contact WHERE workspace = ? AND uid = ?", move[1:])
 
     def evict_events(self, workspace: int, count: int) -> None:
         """Delete the *count* oldest events."""
-        oldest = "SELECT seq FROM event WHERE workspace = ?1 ORDER BY seq LIMIT ?2"
-        self.run(f"DELETE FROM event WHERE workspace = ?1 AND seq IN ({oldest})", (workspace, count))  # noqa: S608
+        oldest = "SELECT seq FROM event WHERE workspace = :workspace ORDER BY seq LIMIT :count"
+        self.run(
+            f"DELETE FROM event WHERE workspace = :workspace AND seq IN ({oldest})",  # noqa: S608
+            {"workspace": workspace, "count": count},
+        )
 
     # Inspection
 
@@ -161,9 +164,9 @@ class Store(Database):
         self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
     ) -> list[StoredRow]:
         """
-        List contacts by uid; only those that hold *text*, in whichever case.
+        List contacts by uid, after the uid *after*; with *text*, only those that contain it, ignoring case.
 
-        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
         return self._list("contact", workspace, after, limit, text, newest_first=newest_first)
 
@@ -174,11 +177,11 @@ class Store(Database):
         return self._list("account", workspace, after, limit, text, newest_first=newest_first)
 
     def further_uids(self, workspace: int, contacts: Iterable[str]) -> list[tuple[str, str]]:
-        """Pair contacts with their further uids."""
+        """List pairs of a contact and one of its aliases."""
         return self.among("SELECT contact, uid FROM alias", "contact", workspace, contacts)
 
     def members(self, workspace: int, accounts: Iterable[str]) -> list[tuple[str, str]]:
-        """Pair accounts with their contacts, in the order of joining."""
+        """List pairs of an account and one of its contacts, in the order of joining."""
         rows = self.among("SELECT seq, account, contact FROM membership", "account", workspace, accounts)
         return [(account, contact) for _, account, contact in sorted(rows)]
 
@@ -195,18 +198,17 @@ class Store(Database):
         """
         List events in the order of arrival; *equal* filters by contact, account or event_uid.
 
-        Newest first, *after* is the number they come before; 0 means the end.
+        With *newest_first* the order is reversed and *after* is the last `seq` already listed; 0 starts at the end.
         """
-        filters = "".join(f" AND {column} = ?" for column in equal)
-        values: list[str] = list(equal.values())
+        filters = "".join(f" AND {column} = :{column}" for column in equal)
+        values = {**equal, "workspace": workspace, "after": after, "limit": limit, "text": text}
         if text is not None:
-            filters += " AND instr(lower(contact_uid || ' ' || event_uid || ' ' || params), lower(?))"
-            values.append(text)
-        bound, order = ("(?2 = 0 OR seq < ?2)", "DESC") if newest_first else ("seq > ?2", "ASC")
-        sql = f"SELECT * FROM event WHERE workspace = ?1 AND {bound}{filters} ORDER BY seq {order} LIMIT ?"  # noqa: S608
-        return [EventRow(*row[1:]) for row in self.all(sql, (workspace, after, *values, limit))]
+            filters += " AND instr(lower(contact_uid || ' ' || event_uid || ' ' || params), lower(:text))"
+        bound, order = ("(:after = 0 OR seq < :after)", "DESC") if newest_first else ("seq > :after", "ASC")
+        sql = f"SELECT * FROM event WHERE workspace = :workspace AND {bound}{filters} ORDER BY seq {order} LIMIT :limit"  # noqa: S608
+        return [EventRow(*row[1:]) for row in self.all(sql, values)]
 
-    # Statements
+    # Shared statements
 
     def _save(self, table: str, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
         columns = "workspace, uid, params, created_at, updated_at, added_at"
@@ -220,12 +222,15 @@ class Store(Database):
         self, table: str, workspace: int, after: str, limit: int, text: str | None, *, newest_first: bool
     ) -> list[StoredRow]:
         columns = "uid, params, created_at, updated_at"
-        holds = "(?3 IS NULL OR instr(lower(uid || ' ' || params), lower(?3)))"
+        holds = "(:text IS NULL OR instr(lower(uid || ' ' || params), lower(:text)))"
         if newest_first:
-            # The plus keeps SQLite from the index, which would make it sort all rows for each page.
-            before = f"(?2 = '' OR id < (SELECT id FROM {table} WHERE workspace = ?1 AND uid = ?2))"  # noqa: S608
-            where, order = f"+workspace = ?1 AND {before} AND {holds}", "id DESC"
+            # The plus disables the index, with which SQLite would sort all rows for each page.
+            before = f"(:after = '' OR id < (SELECT id FROM {table} WHERE workspace = :workspace AND uid = :after))"  # noqa: S608
+            where, order = f"+workspace = :workspace AND {before} AND {holds}", "id DESC"
         else:
-            where, order = f"workspace = ?1 AND uid > ?2 AND {holds}", "uid"
-        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT ?4"  # noqa: S608
-        return [StoredRow(*row) for row in self.all(sql, (workspace, after, text, limit))]
+            where, order = f"workspace = :workspace AND uid > :after AND {holds}", "uid"
+        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608
+        return [
+            StoredRow(*row)
+            for row in self.all(sql, {"workspace": workspace, "after": after, "text": text, "limit": limit})
+        ]

@@ -1,4 +1,4 @@
-"""What v2 (the Access API) reads and writes in the store. All its SQL is here."""
+"""Statements of v2 (the Access API)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 RecordKind = Literal["contact", "account"]
 
-# Where in the funnel a contact or an account is: the documents name the four words and not how one comes to them. Here:
-# `params.status`, if it is one of them; else churned with a `churn_date`, paying with an `mrr` above 0, else on trial.
-# An `mrr` that is a text counts for nothing.
+# The stage of a contact or account. The API documents the four words but not the rule. The sandbox takes
+# `params.status` if it is one of them; otherwise churned with a `churn_date`, paying with a numeric `mrr` above 0, else
+# trial.
 STATUS = """
 CASE
     WHEN json_extract(params, '$.status') IN ('trial', 'paying', 'churned', 'not_converted')
@@ -49,10 +49,10 @@ class ObjectRow(NamedTuple):
 
 class V2Store:
     """
-    Reads and writes what only v2 knows.
+    Storage of the fields and objects that only v2 uses.
 
     Args:
-        database: where it is.
+        database: The database to use.
     """
 
     def __init__(self, database: Database) -> None:
@@ -69,14 +69,15 @@ class V2Store:
         offset: int,
         limit: int,
     ) -> list[RecordRow]:
-        """List contacts or accounts in the order they were added in."""
+        """List contacts or accounts in the order of creation."""
         order = "DESC" if descending else "ASC"
-        # The plus keeps SQLite from the index, which would make it sort all rows for each page.
+        # The plus disables the index, with which SQLite would sort all rows for each page.
         sql = (
-            f"SELECT {COLUMNS} FROM {table} WHERE +workspace = ?1 AND archived = ?2"  # noqa: S608
-            f" AND (?3 IS NULL OR ?3 = {STATUS}) ORDER BY id {order} LIMIT ?4 OFFSET ?5"
+            f"SELECT {COLUMNS} FROM {table} WHERE +workspace = :workspace AND archived = :archived"  # noqa: S608
+            f" AND (:status IS NULL OR :status = {STATUS}) ORDER BY id {order} LIMIT :limit OFFSET :offset"
         )
-        return [_record(row) for row in self._db.all(sql, (workspace, archived, status, limit, offset))]
+        values = {"workspace": workspace, "archived": archived, "status": status, "limit": limit, "offset": offset}
+        return [_record(row) for row in self._db.all(sql, values)]
 
     def record(self, table: RecordKind, workspace: int, number: int) -> RecordRow | None:
         """Read one contact or account."""
@@ -89,23 +90,23 @@ class V2Store:
         self._db.run(f"UPDATE {table} SET archived = 1 WHERE id = ? AND workspace = ?", (number, workspace))  # noqa: S608
 
     def archive_uid(self, table: RecordKind, workspace: int, uid: str) -> None:
-        """Archive the contact or account whose own uid is given."""
+        """Archive the contact or account with the primary uid *uid*."""
         self._db.run(f"UPDATE {table} SET archived = 1 WHERE uid = ? AND workspace = ?", (uid, workspace))  # noqa: S608
 
     def archived(self, table: RecordKind, workspace: int, uids: Iterable[str]) -> set[str]:
-        """Tell which of *uids* are archived."""
+        """Return those of *uids* that are archived."""
         rows = self._db.among(f"SELECT uid, archived FROM {table}", "uid", workspace, uids)  # noqa: S608
         return {uid for uid, archived in rows if archived}
 
     def ids(self, table: RecordKind, workspace: int, uids: Iterable[str]) -> dict[str, tuple[int, int]]:
-        """Map uids to the number of their record, and when it was added."""
+        """Map uids to the row id and the creation time of their record."""
         rows = self._db.among(f"SELECT uid, id, added_at FROM {table}", "uid", workspace, set(uids))  # noqa: S608
         return {uid: (number, added_at) for uid, number, added_at in rows}
 
     def objects(
         self, kind: str, workspace: int, *, descending: bool = False, offset: int = 0, limit: int = -1
     ) -> list[ObjectRow]:
-        """List notes, activities, tasks or users by when they were created."""
+        """List notes, activities, tasks or users in the order of creation."""
         order = "DESC" if descending else "ASC"
         sql = (
             "SELECT id, created_at, data FROM object WHERE workspace = ? AND kind = ?"  # noqa: S608
@@ -114,18 +115,18 @@ class V2Store:
         return [_object(row) for row in self._db.all(sql, (workspace, kind, limit, offset))]
 
     def object(self, kind: str, workspace: int, number: int) -> ObjectRow | None:
-        """Read one of them."""
+        """Read one object."""
         sql = "SELECT id, created_at, data FROM object WHERE id = ? AND workspace = ? AND kind = ?"
         rows = self._db.all(sql, (number, workspace, kind))
         return _object(rows[0]) if rows else None
 
     def add_object(self, kind: str, workspace: int, created_at: int, data: dict[str, Any]) -> int:
-        """Add one of them; returns its number."""
+        """Insert one object and return its row id."""
         sql = "INSERT INTO object (workspace, kind, created_at, data) VALUES (?, ?, ?, ?)"
         return self._db.insert(sql, (workspace, kind, created_at, orjson.dumps(data).decode()))
 
     def delete_object(self, workspace: int, number: int) -> None:
-        """Delete one of them."""
+        """Delete one object."""
         self._db.run("DELETE FROM object WHERE id = ? AND workspace = ?", (number, workspace))
 
 
