@@ -1,4 +1,4 @@
-"""The methods of `Sandbox` that look inside it, wait, and script what goes wrong."""
+"""The methods of `Sandbox` for inspection, waiting and faults."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 class ControlApi:
     """
-    What can be done with a running sandbox from Python; the control endpoints do the same.
+    Control of a running sandbox from Python, equivalent to the control endpoints.
 
-    All of it may be called from any thread.
+    All methods are thread-safe.
     """
 
-    # Set while it runs.
+    # Set while the sandbox runs.
     _state: SandboxState | None = None
 
     def summary(self, token: str | None = None) -> SummaryView:
-        """Count what was received, in one workspace or in all."""
+        """Return the counters of one workspace, or of all."""
         return self._inspection().summary(self._workspace(token))
 
     def contacts(self, token: str | None = None) -> list[ContactView]:
@@ -48,10 +48,10 @@ class ControlApi:
 
     def contact(self, uid: str, token: str | None = None) -> ContactDetailView:
         """
-        Show the contact that *uid* means, with all its events.
+        Return the contact with the uid or alias *uid*, with all its events.
 
         Raises:
-            LookupError: there is none.
+            LookupError: No such contact exists.
         """
         found = self._inspection().contact(self._only(token), uid)
         if found is None:
@@ -64,10 +64,10 @@ class ControlApi:
 
     def account(self, uid: str, token: str | None = None) -> AccountView:
         """
-        Show one account.
+        Return one account.
 
         Raises:
-            LookupError: there is none.
+            LookupError: No such account exists.
         """
         found = self._inspection().account(self._only(token), uid)
         if found is None:
@@ -88,12 +88,12 @@ class ControlApi:
         List events in the order of their arrival.
 
         Args:
-            token: chooses the workspace.
-            contact_uid: only events of the contact that this uid means.
-            event_uid: only events of this name.
-            account_uid: only events linked to this account.
-            after: only events whose `seq` is greater.
-            limit: at most so many; None means all.
+            token: Selects the workspace.
+            contact_uid: Only events of the contact with this uid or alias.
+            event_uid: Only events of this name.
+            account_uid: Only events linked to this account.
+            after: Only events whose `seq` is greater.
+            limit: Maximum number of events; None means all.
         """
         return self._inspection().events(
             self._only(token),
@@ -105,23 +105,23 @@ class ControlApi:
         )
 
     def requests(self, token: str | None = None, *, after: int = 0, limit: int | None = None) -> list[RequestView]:
-        """List the requests in the log, oldest first: those whose `id` is greater than *after*, at most *limit*."""
+        """List the logged requests whose `id` is greater than *after*, oldest first, at most *limit*."""
         return self._running().request_log.requests(self._workspace(token), after, limit)
 
     def reset(self, token: str | None = None) -> None:
-        """Forget everything of a workspace: state, log, faults."""
+        """Delete everything in a workspace: state, log, faults."""
         self._inspection().reset(self._only(token))
 
     def faults(self, faults: Iterable[Fault], token: str | None = None) -> None:
-        """Replace the script of faults: of one workspace, or without *token* of the whole server."""
+        """Replace the faults of one workspace, or without *token* those of the whole server."""
         self._running().faults.put(faults, self._workspace(token))
 
     def faults_left(self, token: str | None = None) -> list[Fault]:
-        """List the faults still to come, with the times each has left."""
+        """List the remaining faults, each with its remaining `times`."""
         return self._running().faults.left(self._workspace(token))
 
     def rejected(self, token: str | None = None) -> list[RejectedView]:
-        """List the requests that were refused for what is in them, oldest first, each with the item at fault."""
+        """List the requests rejected because of their content, oldest first, each with the invalid item."""
         return self._running().request_log.rejected(self._workspace(token))
 
     async def wait(
@@ -134,36 +134,36 @@ class ControlApi:
         token: str | None = None,
     ) -> WaitResult:
         """
-        Wait until messages like *match* have arrived; those that are there already count.
+        Wait until messages that match have arrived; earlier ones count, too.
 
         ```python
         await sandbox.wait({"event_uid": "order", "params.plan": "pro"}, count=2)
         ```
 
         Args:
-            match: what a message must hold, see `matching.Pattern`: `method`, `contact_uid`, `account_uid`,
+            match: The values a message must have, see `matching.Pattern`: `method`, `contact_uid`, `account_uid`,
                 `event_uid`, `alias`, `message_id`, `created_at`, and anything in `params`.
-            count: how many.
-            timeout: seconds.
-            after: only messages after this number; the answer's `next`.
-            token: chooses the workspace; without it a message of any counts.
+            count: Number of messages to wait for.
+            timeout: Seconds to wait.
+            after: Only messages after this number, such as the `next` of an earlier result.
+            token: Selects the workspace; without it messages of all workspaces count.
 
         Returns:
-            What came; its `ok` is true.
+            The messages; `ok` is true.
 
         Raises:
-            TimeoutError: they have not arrived; the text shows the nearest misses.
-            ValueError: an argument is unusable.
+            TimeoutError: The messages have not arrived; the text shows the nearest misses.
+            ValueError: An argument is invalid.
         """
         waited = await wait(
             self._running().message_log, self._workspace(token), match, count=count, timeout=timeout, after=after
         )
         if not waited["ok"]:
-            raise TimeoutError(_told(waited, timeout))
+            raise TimeoutError(_explain(waited, timeout))
         return waited
 
     def export(self, token: str | None = None) -> Iterator[bytes]:
-        """Show a workspace as NDJSON, some hundred lines to a chunk; `replay` makes the same of it."""
+        """Export a workspace as NDJSON in chunks of several hundred lines; `replay` restores it."""
         return export(self._running(), self._only(token))
 
     def replay(self, lines: Iterable[bytes | str], token: str) -> ReplayResult:
@@ -171,7 +171,7 @@ class ControlApi:
         Apply lines of NDJSON, such as an open file, to the workspace of *token*.
 
         Raises:
-            ValueError: names the line that cannot be applied; those before it have been.
+            ValueError: Names the first line that cannot be applied; the lines before it are applied.
         """
         replay = Replay(self._running(), self._running().tokens.workspace_of(token))
         for line in lines:
@@ -180,7 +180,7 @@ class ControlApi:
         return replay.finish()
 
     def rate_limit(self, limit: RateLimit | None) -> None:
-        """Limit the rate of requests of each workspace; None ends it."""
+        """Limit the request rate of each workspace; None removes the limit."""
         self._running().rate_limiter.limit = limit
 
     def _running(self) -> SandboxState:
@@ -204,12 +204,12 @@ class ControlApi:
         return workspace
 
 
-def _told(waited: WaitResult, timeout: float) -> str:
+def _explain(waited: WaitResult, timeout: float) -> str:
     lines = [f"{waited['found']} of {waited['wanted']} messages arrived within {timeout:g} s"]
     for miss in waited["nearest"]:
         item = miss["item"]
         name = item.get("event_uid") or item["method"]
-        lines.append(f"nearly: {name} of {item.get('contact_uid') or item.get('account_uid')}")
+        lines.append(f"nearest: {name} of {item.get('contact_uid') or item.get('account_uid')}")
         for each in miss["differences"]:
             found = repr(each["found"]) if "found" in each else "missing"
             lines.append(f"  {each['path']}: wanted {each['wanted']!r}, found {found}")

@@ -1,4 +1,4 @@
-"""The web application: its doors, the faults, the log, and the routes."""
+"""The web application: its routes and middlewares (errors, access checks, faults, log of requests)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
-# aiohttp's own texts are replaced by these, so that every error is JSON with a sentence in it.
+# Texts that replace those of aiohttp, so that every error is JSON with a useful sentence.
 PROBLEMS = {
     404: NOTHING,
-    405: "the method is not allowed here",
+    405: "method not allowed",
 }
 
 
 def build(state: SandboxState) -> web.Application:
-    """Build the application that serves *state*."""
+    """Build the application for *state*."""
     middlewares = [_observe, _errors_as_json, _local_only, _faults, _errors_as_json]
     app = web.Application(middlewares=middlewares, client_max_size=state.limits.max_body_bytes)
     app[STATE] = state
@@ -48,7 +48,7 @@ def build(state: SandboxState) -> web.Application:
 
 @web.middleware
 async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Log each request to the API once it has its answer, before the answer is sent."""
+    """Log each request to the API when its response is ready, before the response is sent."""
     if control.is_control(request):
         return await handler(request)
     state = request.app[STATE]
@@ -61,7 +61,7 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
         response = await handler(request)
         record.status = response[DISCONNECT].status if DISCONNECT in response else response.status
     finally:
-        # Without a response the server is stopping, or the client left.
+        # Without a response the server is stopping, or the client has disconnected.
         state.request_log.add(record)
         state.message_log.notify()
     if DISCONNECT in response:
@@ -73,7 +73,7 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as JSON; it stands around the handler, for faults to act on, and around all the rest."""
+    """Convert every error to JSON, around the handler (so that faults see its response) and around the rest."""
     try:
         return await handler(request)
     except ApiError as refused:
@@ -82,9 +82,9 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         kept = {"Allow": http.headers["Allow"]} if "Allow" in http.headers else None
         problem = ApiError(http.status, PROBLEMS.get(http.status, http.reason), kept)
     except Exception:
-        # The traceback names our code, not what was sent.
-        logger.exception("The sandbox failed to handle %s", request.method)
-        problem = ApiError(500, "the sandbox has a bug; its log tells more")
+        # A traceback contains source lines but no request data.
+        logger.exception("unhandled error in the handler of a %s request", request.method)
+        problem = ApiError(500, "internal error; see the sandbox's log")
     if RECORD in request:
         request[RECORD].error = problem.problem
     return error(problem)
@@ -98,7 +98,7 @@ async def _local_only(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @web.middleware
 async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the rate limit and the script of faults interfere."""
+    """Apply the rate limit and the scripted faults."""
     if control.is_control(request):
         return await handler(request)
     state, record = request.app[STATE], request[RECORD]
@@ -115,7 +115,7 @@ async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     if fault.applies:
         response = await handler(request)
     else:
-        # A client is cut off once it has sent everything: while it awaits the answer, not while it sends.
+        # The body is read first, so that the connection is dropped while the client awaits the response.
         with suppress(ApiError):
             body = await read_body(request)
             record.size, record.items = len(body), count_items(body)

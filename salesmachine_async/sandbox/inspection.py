@@ -1,4 +1,4 @@
-"""Reading what the sandbox holds: one path for the control endpoints and for the methods of `Sandbox`."""
+"""Read access to the state, shared by the control endpoints and the methods of `Sandbox`."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ if TYPE_CHECKING:
         WorkspaceView,
     )
 
-# SQLite's own word for no limit.
+# SQLite's LIMIT for an unlimited result.
 EVERYTHING = -1
 
 
 class AmbiguousError(LookupError):
-    """Several workspaces could be meant."""
+    """Several workspaces exist and none was selected."""
 
 
 class Inspection:
     """
-    Reads one sandbox.
+    Read access to one sandbox.
 
-    A workspace is given by its public name; None is the workspace of a server that has none yet, and is empty.
+    A workspace is given by its public name. None stands for the empty workspace of a server that has none yet.
     """
 
     def __init__(self, state: SandboxState) -> None:
         self._state = state
         self._store = state.store
 
-    def only(self, asked: str | None) -> str | None:
+    def only(self, name: str | None) -> str | None:
         """
-        Choose the workspace *asked* for, or the only one there is; None when there is none.
+        Return *name*, or the name of the only workspace if it is None; None if no workspace exists.
 
         Raises:
-            AmbiguousError: none was asked for and there are several.
+            AmbiguousError: *name* is None and several workspaces exist.
         """
-        if asked is not None:
-            return asked
+        if name is not None:
+            return name
         names = self._store.workspaces()
         if len(names) > 1:
-            raise AmbiguousError(f"this sandbox holds {len(names)} workspaces: give the API token of the one you mean")
+            raise AmbiguousError(f"the sandbox has {len(names)} workspaces; select one by its API token")
         return names[0] if names else None
 
-    def summary(self, asked: str | None) -> SummaryView:
-        """Count what was received, in one workspace or, when *asked* is None, in all."""
+    def summary(self, name: str | None) -> SummaryView:
+        """Return the counters of one workspace, or of all if *name* is None."""
         request_log = self._state.request_log
         with self._store.reading():
-            found = None if asked is None else self.find(asked)
+            found = None if name is None else self.find(name)
             return {
-                "workspaces": len(self._store.workspaces()) if asked is None else int(found != 0),
+                "workspaces": len(self._store.workspaces()) if name is None else int(found != 0),
                 **self._store.counts(found),  # type: ignore[typeddict-item]
-                "bytes": request_log.size(asked),
-                "requests": request_log.statuses(asked),
+                "bytes": request_log.size(name),
+                "requests": request_log.statuses(name),
             }
 
     def workspaces(self) -> list[WorkspaceView]:
-        """List all workspaces, in the order they were made in."""
+        """List all workspaces in the order of creation."""
         with self._store.reading():
             found: list[WorkspaceView] = []
             for name in self._store.workspaces():
@@ -95,9 +95,9 @@ class Inspection:
         newest_first: bool = False,
     ) -> list[ContactView]:
         """
-        List contacts by uid, from the one after *after*; only those that hold *text*.
+        List contacts by uid, after the uid *after*; with *text*, only those that contain it.
 
-        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
         with self._store.reading():
             workspace = self.find(name)
@@ -105,7 +105,7 @@ class Inspection:
             return self._contact_views(workspace, rows)
 
     def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetailView | None:
-        """Show the contact that *uid* means, with its first *limit* events."""
+        """Return the contact with the uid or alias *uid*, with its first *limit* events."""
         with self._store.reading():
             found = self.contact_alone(name, uid)
             if found is None:
@@ -114,7 +114,7 @@ class Inspection:
             return {**found, "events": _events(events)}
 
     def contact_alone(self, name: str | None, uid: str) -> ContactView | None:
-        """Show the contact that *uid* means, without its events."""
+        """Return the contact with the uid or alias *uid*, without its events."""
         with self._store.reading():
             workspace = self.find(name)
             rows = self._store.contacts(workspace, [self._own_uid(workspace, uid)])
@@ -131,9 +131,9 @@ class Inspection:
         newest_first: bool = False,
     ) -> list[AccountView]:
         """
-        List accounts by uid, from the one after *after*; only those that hold *text*.
+        List accounts by uid, after the uid *after*; with *text*, only those that contain it.
 
-        Newest first, they are listed by when they were first heard of, and *after* is the uid they come before.
+        With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
         with self._store.reading():
             workspace = self.find(name)
@@ -141,7 +141,7 @@ class Inspection:
             return self._account_views(workspace, rows)
 
     def account(self, name: str | None, uid: str) -> AccountView | None:
-        """Show one account."""
+        """Return one account."""
         with self._store.reading():
             workspace = self.find(name)
             views = self._account_views(workspace, self._store.accounts(workspace, [uid]))
@@ -162,7 +162,7 @@ class Inspection:
         """
         List events in the order of arrival; any uid of a contact finds all its events.
 
-        Newest first, *after* is the `seq` they come before; 0 means the end.
+        With *newest_first* the order is reversed and *after* is the last `seq` already listed; 0 starts at the end.
         """
         with self._store.reading():
             workspace = self.find(name)
@@ -175,9 +175,9 @@ class Inspection:
         self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int
     ) -> list[dict[str, Any]]:
         """
-        List the calls that changed a contact or an account, newest first, as far as the message_log keeps them.
+        List the calls that changed a contact or an account, newest first, as far as the log of messages keeps them.
 
-        Its events are not among them: `events` lists those. Any uid of a contact finds all its calls.
+        Events are excluded, because `events` lists them. Any uid of a contact finds all its calls.
         """
         with self._store.reading():
             workspace = self.find(name)
@@ -189,7 +189,7 @@ class Inspection:
         return [] if name is None else list(islice(message_log.changes(name, uids, account_uid), limit))
 
     def request(self, name: str | None, number: int) -> RequestDetailView | None:
-        """Show one request, of any workspace when *name* is None; its messages as far as the message_log keeps them."""
+        """Return one request, of any workspace if *name* is None, with those of its messages that are still kept."""
         found = self._state.request_log.request(name, number)
         if found is None:
             return None
@@ -200,7 +200,7 @@ class Inspection:
         return detail
 
     def reset(self, name: str | None) -> None:
-        """Forget everything of a workspace: state, log, faults."""
+        """Delete everything in a workspace: state, log, faults."""
         if name is not None:
             self._store.delete_workspace(self.find(name))
             self._state.known.discard(name)
@@ -209,7 +209,7 @@ class Inspection:
             self._state.faults.put((), name)
 
     def find(self, name: str | None) -> int:
-        """Find the row of a workspace; 0, which no row has, when it is unknown: reading must not create it."""
+        """Return the row id of a workspace; 0, which no row has, if it is unknown, because reading creates nothing."""
         return (name is not None and self._store.find_workspace(name)) or 0
 
     def _own_uid(self, workspace: int, uid: str) -> str:

@@ -1,8 +1,8 @@
 """
-From the JSON of a request to validated messages.
+Validation of messages.
 
-Where the API's documents are silent, the sandbox is strict, so that mistakes are found here: a bad item refuses its
-whole batch. Unknown top-level keys are ignored, `params` takes anything.
+Where the API documentation is silent the sandbox is strict, so that errors are found here: an invalid item rejects its
+whole batch. Unknown top-level keys are ignored; `params` accepts any values.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import orjson
 
 MessageKind = Literal["contact", "account", "event", "alias"]
 
-# Beyond it a JSON number has been rounded to a double: two uids could become one.
+# Larger JSON numbers are rounded to a double, so that two uids could become equal.
 EXACT = 2**53
-# In milliseconds it is 1973, in seconds the year 5138: an epoch above it is in milliseconds.
+# A larger epoch is in milliseconds: this number is a date in 1973 in milliseconds, and in 5138 in seconds.
 MILLISECONDS_FROM = 100_000_000_000
-# What can be shown: from 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
+# Times that ISO 8601 can express: from 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
 INSTANTS = range(-62_135_596_800_000, 253_402_300_800_000)
 
 
 class MessageError(Exception):
-    """A message that cannot be accepted: which field (empty for the whole), and what is wrong with it."""
+    """An invalid message: the field (empty for the whole message) and the problem."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}".lstrip())
@@ -33,17 +33,17 @@ class MessageError(Exception):
 
 class ParsedMessage(NamedTuple):
     """
-    One message.
+    One valid message.
 
     Attributes:
-        kind: what it is.
-        contact_uid: empty for an account.
-        account_uid: the account it is about, or linked to; may be empty.
-        name: the `event_uid` of an event, the other uid of an alias; else empty.
-        params: as sent.
+        kind: The kind of message.
+        contact_uid: Empty for an account.
+        account_uid: The account itself, or the account to link; may be empty.
+        name: The `event_uid` of an event, the second uid of an alias; otherwise empty.
+        params: The params as sent.
         text: *params* as JSON.
-        at: `created_at` in epoch milliseconds, None when missing or not understood.
-        message_id: None when missing.
+        at: `created_at` in epoch milliseconds; None if it is missing or not a time.
+        message_id: None if it is missing.
     """
 
     kind: MessageKind
@@ -61,7 +61,7 @@ def parse_json(body: bytes) -> Any:
     Parse strictly: no NaN or Infinity, no lone surrogates, valid UTF-8.
 
     Raises:
-        MessageError: names the place.
+        MessageError: Names the position.
     """
     try:
         return orjson.loads(body)
@@ -70,17 +70,17 @@ def parse_json(body: bytes) -> Any:
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether *value* is a JSON object."""
+    """Return whether *value* is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_array(value: Any) -> TypeGuard[list[Any]]:
-    """Whether *value* is a JSON array."""
+    """Return whether *value* is a JSON array."""
     return isinstance(value, list)
 
 
 def count_items(body: bytes) -> int:
-    """Count the messages of a body that is not going to be parsed in earnest."""
+    """Count the messages of a body that is not applied."""
     try:
         data: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -105,7 +105,7 @@ def parse_message(kind: MessageKind, item: dict[str, Any]) -> ParsedMessage:
     Validate one message.
 
     Raises:
-        MessageError: names the field.
+        MessageError: Names the field.
     """
     params, text = _params(item.get("params"))
     contact_uid = account_uid = name = ""
@@ -113,7 +113,7 @@ def parse_message(kind: MessageKind, item: dict[str, Any]) -> ParsedMessage:
         account_uid = uid_of(item, "account_uid")
     else:
         contact_uid = uid_of(item, "contact_uid")
-        # An alias has no parameters.
+        # An alias has no params.
         if kind != "alias" and params.get("account_uid") is not None:
             account_uid = uid_of(params, "account_uid", "params.")
     if kind == "event":
@@ -137,10 +137,10 @@ def _params(params: Any) -> tuple[dict[str, Any], str]:
 
 def uid_of(item: dict[str, Any], key: str, where: str = "") -> str:
     """
-    Read a uid, as text; *where* is what its key stands under.
+    Read a uid as text; *where* is the path of the object that contains *key*.
 
     Raises:
-        MessageError: it is missing, empty or not a text or a number.
+        MessageError: The uid is missing, empty, or neither a string nor a number.
     """
     value = item.get(key)
     if isinstance(value, str):
@@ -170,7 +170,7 @@ def _id(item: dict[str, Any]) -> str | None:
 
 
 def instant(value: Any) -> int | None:
-    """Read an ISO 8601 text or an epoch in seconds or milliseconds; what is not understood is ignored."""
+    """Parse ISO 8601, or an epoch in seconds or milliseconds; None for anything else."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -191,6 +191,6 @@ def now() -> int:
 
 
 def iso(milliseconds: int) -> str:
-    """Show an instant: `2026-11-22T06:30:00.000Z`."""
+    """Format epoch milliseconds as `2026-11-22T06:30:00.000Z`."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z".rjust(24, "0")

@@ -1,4 +1,4 @@
-"""What a request to the control endpoints asks for: whose workspace, which query, what body."""
+"""Parsing of requests: workspace, query parameters, body."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from salesmachine_async.sandbox.state import STATE
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 10_000
-# What SQLite can compare; cursors are below it.
+# The largest integer of SQLite; cursors are below it.
 MAX_CURSOR = 2**63 - 1
 
-# Both may stand in the query of every control endpoint.
+# Query parameters of every control endpoint.
 COMMON = ("api_token", "workspace")
 WORKSPACE = re.compile("[0-9a-f]{16}")
 
 
 def requested_workspace(request: web.Request) -> str | None:
     """
-    Name the workspace a request means: by `?workspace=`, its public name, or by its credentials; None without both.
+    Return the workspace selected by `?workspace=` (its public name) or by the credentials; None without both.
 
     Raises:
         ApiError: 400 or 401.
@@ -34,7 +34,7 @@ def requested_workspace(request: web.Request) -> str | None:
     name = request.query.get("workspace")
     if name is not None:
         if not WORKSPACE.fullmatch(name):
-            raise ApiError(400, "workspace must be a name that /_sandbox/workspaces lists")
+            raise ApiError(400, "workspace must be a name listed by /_sandbox/workspaces")
         return name
     token = find_token(request, bearer=True)
     if token is None:
@@ -42,17 +42,17 @@ def requested_workspace(request: web.Request) -> str | None:
     state = request.app[STATE]
     workspace = state.tokens.workspace_of(token)
     if state.seeded:
-        # Whoever looks first must see what was sown, though nothing was sent yet.
+        # The seeds must be visible before the first message.
         state.open_workspace(workspace)
     return workspace
 
 
 def single_workspace(request: web.Request) -> str | None:
     """
-    Name the one workspace a request means; None when there is none yet.
+    Return the selected workspace, or the only one; None if no workspace exists yet.
 
     Raises:
-        ApiError: 409, when there are several.
+        ApiError: 409 if several workspaces exist and none is selected.
     """
     try:
         return Inspection(request.app[STATE]).only(requested_workspace(request))
@@ -61,31 +61,31 @@ def single_workspace(request: web.Request) -> str | None:
 
 
 def read_query(request: web.Request, *known: str) -> dict[str, str]:
-    """Read the query, in which a misspelt filter is an error and not a filter forgotten."""
+    """Read the query; an unknown parameter is an error, because a misspelt filter would otherwise be ignored."""
     for name in request.query:
         if name not in known and name not in COMMON:
-            raise ApiError(400, f"unknown query parameter; there are {', '.join((*known, *COMMON))}")
+            raise ApiError(400, f"unknown query parameter; expected one of {', '.join((*known, *COMMON))}")
     return dict(request.query)
 
 
 def read_limit(given: dict[str, str], default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT) -> int:
-    """Read how many are wanted."""
+    """Read the maximum number of results."""
     return read_number(given, "limit", 1, most, default)
 
 
 def read_number(given: dict[str, str], name: str, least: int, most: int, default: int) -> int:
-    """Read a number of the query."""
+    """Read an integer parameter."""
     text = given.get(name)
     if text is None:
         return default
-    # The length first: int() of a very long text is slow, and refused by Python.
+    # The length is checked first, because int() of a very long text is slow and raises.
     if len(text) <= len(str(most)) and text.isascii() and text.isdigit() and least <= int(text) <= most:
         return int(text)
     raise ApiError(400, f"{name} must be a number from {least} to {most}")
 
 
 def read_choice(given: dict[str, str], name: str, *choices: str) -> str | None:
-    """Read a word of the query; None when it is not there."""
+    """Read a parameter with fixed choices; None if it is absent."""
     text = given.get(name)
     if text is not None and text not in choices:
         raise ApiError(400, f"{name} must be one of {', '.join(choices)}")
@@ -100,7 +100,7 @@ async def read_body(request: web.Request) -> bytes:
         ApiError: 413 or 400.
     """
     most = request.app[STATE].limits.max_body_bytes
-    too_large = ApiError(413, f"the body is larger than the {most} bytes this sandbox takes")
+    too_large = ApiError(413, f"the body is larger than the limit of {most} bytes")
     if (request.content_length or 0) > most:
         raise too_large
     try:
@@ -110,15 +110,15 @@ async def read_body(request: web.Request) -> bytes:
     except web.RequestPayloadError:
         raise ApiError(400, "the body cannot be decoded") from None
     except ConnectionResetError:
-        # Nobody gets this answer; it is for the log of requests. It is no fault of ours, so no traceback either.
-        raise ApiError(400, "the client left before its body was read") from None
+        # The client does not receive this response; it is for the log of requests.
+        raise ApiError(400, "the client disconnected before its body was read") from None
 
 
 async def read_json(request: web.Request) -> Any:
     """
-    Read the body; None when there is none.
+    Read a JSON body; None if it is empty.
 
-    It must be declared as JSON: a form of a web page can be sent across origins without asking, JSON cannot.
+    The Content-Type must be JSON, because browsers send forms across origins without a preflight request.
     """
     body = await read_body(request)
     if not body:

@@ -1,4 +1,4 @@
-"""What the handlers share."""
+"""State shared by the handlers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of a sandbox; None means none."""
+    """Limits of a sandbox; None means unlimited."""
 
     max_body_bytes: int
     max_batch_messages: int | None
@@ -38,18 +38,18 @@ class Limits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxState:
     """
-    One running sandbox.
+    The state of one running sandbox.
 
     Attributes:
-        hosts: the host names a request may be addressed to.
+        hosts: host names accepted in the Host header.
         tokens: the tokens that are valid.
-        v2_store: what v2 needs of the store.
-        seeds: what every new workspace begins with.
-        seeded: whether the seeds were given, rather than the examples that are there otherwise.
-        known: the workspaces that were opened.
+        v2_store: storage of what only v2 uses.
+        seeds: initial content of every new workspace.
+        seeded: whether the seeds were given by the user instead of the built-in examples.
+        known: names of the workspaces opened since the start.
         message_log: the latest messages.
         rate_limiter: the rate limit.
-        closing: set when the server stops, so that no latency outlives it.
+        closing: set when the server stops, so that no injected delay outlives it.
     """
 
     store: Store
@@ -79,5 +79,5 @@ class SandboxState:
 
 STATE = web.AppKey("STATE", SandboxState)
 RECORD = web.RequestKey("RECORD", RequestRecord)
-# How many of its messages a request may apply, by a fault.
+# Number of messages of the request to apply, set by a fault.
 PARTIAL = web.RequestKey("PARTIAL", int)

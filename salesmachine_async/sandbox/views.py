@@ -1,4 +1,4 @@
-"""The JSON shapes the control endpoints answer and the methods of `Sandbox` return. All times are ISO 8601, UTC."""
+"""JSON types of the control endpoints and of the methods of `Sandbox`. All times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, TypedDict
 
 class SummaryView(TypedDict):
     """
-    What was received.
+    The counters.
 
-    `events` counts all events, pageviews among them; `pageviews` only these. `aliases` counts the further uids that
-    contacts go by. `accepted` counts the messages applied, `duplicates` those ignored because their `messageId` was
-    known, `rejected` those of refused requests. `evicted` counts the oldest events dropped to stay within the bound.
-    `requests` (by status, or "dropped" when no answer was sent) and `bytes` (of their bodies) count since the
-    server started; the rest survives a restart with a database file.
+    `events` counts all events including pageviews; `pageviews` only these. `aliases` counts the further uids of
+    contacts. `accepted` counts the messages applied, `duplicates` those ignored because their `messageId` was known,
+    `rejected` those of rejected requests. `evicted` counts the oldest events deleted to stay within the limit.
+    `requests` (by status, or "dropped" if no response was sent) and `bytes` (of their bodies) count since the server
+    started; with a database file the other counters survive a restart.
     """
 
     workspaces: int
@@ -35,8 +35,8 @@ class EventView(TypedDict):
     """
     One event.
 
-    `seq` is its place in the order of arrival among all messages of the workspace. `contact_uid` is the uid that was
-    sent, also after an alias. `account_uid` is the account it is linked to.
+    `seq` is its position among all messages of the workspace. `contact_uid` is the uid that was sent, also after an
+    alias. `account_uid` is the linked account.
     """
 
     seq: int
@@ -78,10 +78,10 @@ class AccountView(TypedDict):
 
 class RequestView(TypedDict):
     """
-    One request to the API, as it was answered.
+    One request to the API.
 
-    `status` is None when the connection was dropped without an answer. `workspace` is None when the credentials were
-    missing or wrong. `items` counts its messages; `accepted` and `duplicates` what became of them.
+    `status` is None if the connection was dropped without a response. `workspace` is None if the credentials were
+    missing or wrong. `items` counts its messages, `accepted` and `duplicates` their outcomes.
     """
 
     id: int
@@ -100,11 +100,11 @@ class RequestView(TypedDict):
 
 class RequestDetailView(RequestView):
     """
-    One request with what was in it.
+    One request with its content.
 
-    `headers` are pairs as they were sent, without what credentials were in them; of very long ones the beginning.
-    `messages` are those that were applied, as `/_sandbox/wait` shows them, as far as they are kept. `index` and
-    `excerpt` show what was refused in it, as in `RejectedView`; both are None when nothing was.
+    `headers` are pairs as they were sent, with credentials redacted and very long ones truncated. `messages` are the
+    applied messages in the form of `/_sandbox/wait`, as far as they are kept. `index` and `excerpt` show the rejected
+    content, as in `RejectedView`; both are None if nothing was rejected.
     """
 
     headers: list[tuple[str, str]]
@@ -115,10 +115,10 @@ class RequestDetailView(RequestView):
 
 class RejectedView(TypedDict):
     """
-    One request that was refused for what is in it.
+    One request that was rejected.
 
-    `id` is its number among the requests. `index` is the item of the batch that is at fault, None when it is the body
-    as a whole or a single call. `excerpt` is the beginning of the item, or of the body, as text.
+    `id` is its number among the requests. `index` is the position of the invalid item in the batch; None for a single
+    call, or if the request as a whole is invalid. `excerpt` is the beginning of the item, or of the body, as text.
     """
 
     id: int
@@ -133,7 +133,7 @@ class RejectedView(TypedDict):
 
 
 class WorkspaceView(TypedDict):
-    """One workspace: its public name, and how much is in it."""
+    """One workspace: its public name and its counters."""
 
     workspace: str
     contacts: int
@@ -142,7 +142,7 @@ class WorkspaceView(TypedDict):
 
 
 class NearMiss(TypedDict):
-    """A message that nearly was what was waited for; `differences` hold `path`, `wanted` and, if any, `found`."""
+    """A message that nearly matched; `differences` are objects of `path`, `wanted` and, if it exists, `found`."""
 
     item: dict[str, Any]
     differences: list[dict[str, Any]]
@@ -150,11 +150,11 @@ class NearMiss(TypedDict):
 
 class WaitResult(TypedDict):
     """
-    What came of waiting.
+    The result of waiting.
 
-    `ok` tells whether `wanted` messages were there in time. `items` are those that fit, oldest first; `next` is the
-    number to wait from when they shall not count again. `nearest` shows, when it failed, the messages that missed by
-    the least.
+    `ok` is whether `wanted` messages arrived in time. `items` are the messages that match, oldest first; `next` is the
+    `after` of the next call, if they must not count again. `nearest` contains, after a timeout, the messages with the
+    fewest differences.
     """
 
     ok: bool
@@ -166,7 +166,7 @@ class WaitResult(TypedDict):
 
 
 class ReplayResult(TypedDict):
-    """What came of a replay: how many lines were read, and messages applied or known already."""
+    """The result of a replay: the number of lines, of applied messages and of duplicates."""
 
     lines: int
     accepted: int

@@ -1,4 +1,4 @@
-"""A workspace as lines of NDJSON, which make the same again: see `lines.py`."""
+"""Export of a workspace as NDJSON; `replay` restores the same state from it, see `storage.ndjson`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.v2_store import ObjectRow
     from salesmachine_async.sandbox.views import AccountView, ContactView, EventView
 
-# Read in parts, so that the export of much neither fills the memory nor holds up other requests.
+# Rows per part, so that a large export neither fills the memory nor blocks other requests.
 PART = 500
 
 
 def export(state: SandboxState, name: str | None) -> Iterator[bytes]:
-    """Show the workspace *name* as lines, several to a chunk; what arrives meanwhile may be in it or not."""
+    """Yield the workspace *name* in chunks of lines; messages that arrive during the export may be missing."""
     inspection = Inspection(state)
     yield from _things(state, name, "user")
     after = ""
@@ -57,7 +57,7 @@ def _contact(contact: ContactView, archived: set[str]) -> Iterator[dict[str, Any
     uid = contact["contact_uid"]
     head = {"method": "contact", "contact_uid": uid}
     for account in contact["accounts"]:
-        # A contact joins one account with each message.
+        # One message links a contact to one account.
         yield {**head, "params": {"account_uid": account}, "created_at": contact["created_at"]}
     for further in contact["uids"][1:]:
         yield {"method": "alias", "contact_uid": uid, "alias": further, "created_at": contact["created_at"]}

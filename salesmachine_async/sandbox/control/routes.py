@@ -1,13 +1,13 @@
 """
-The control endpoints, `/_sandbox/…`: look inside, wait, reset, script faults, export and replay.
+The control endpoints, `/_sandbox/…`: inspection, waiting, reset, faults, export and replay.
 
-A request means the workspace of its credentials, or of `?workspace=` with its public name. Without both it means the
-only workspace there is; when there are several, `summary`, `requests`, `rejected`, `wait` and `stream` answer for all
-of them, `faults` mean the whole server, the rest answers 409.
+A request selects a workspace by its credentials, or by `?workspace=` with the public name. Without both it selects the
+only workspace; if there are several, `summary`, `requests`, `rejected`, `wait` and `stream` cover all of them, `faults`
+cover the whole server, and the other endpoints answer 409.
 
-Lists come a page at a time: `limit`, and `after` with the last page's `next`; `order=desc` begins with the newest, `q`
-leaves what holds a text. One record is found by `?uid=`, which takes any uid, or in the path, which not every client
-leaves as it is.
+Lists are paginated: `limit`, and `after` with the `next` of the last page; `order=desc` begins with the newest, `q`
+selects entries that contain a text. One record is found by `?uid=`, which accepts any uid, or by the path, which some
+clients normalise.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/workspaces", _workspaces)
     router.add_get(f"{PREFIX}/summary", _summary)
     router.add_get(f"{PREFIX}/contacts", _contacts)
-    # The uid may hold slashes: it can be anything.
+    # A uid may contain slashes.
     router.add_get(PREFIX + "/contacts/{uid:.+}", _contact)
     router.add_get(f"{PREFIX}/accounts", _accounts)
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
@@ -73,7 +73,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 
 def is_control(request: web.Request) -> bool:
-    """Whether *request* is for the sandbox, not for the API: also its page, which browsers ask for at the root."""
+    """Return whether *request* is for the control endpoints or the page, not for the API."""
     return request.path in (PREFIX, "/", "/favicon.ico") or request.path.startswith(f"{PREFIX}/")
 
 
@@ -182,7 +182,7 @@ async def _rejected(request: web.Request) -> web.Response:
 
 
 async def _wait(request: web.Request) -> web.Response:
-    """Answer 200 when all is there, and 408 with the nearest misses when it is not in time."""
+    """Answer 200 with the messages, or 408 with the nearest misses after the timeout."""
     read_query(request)
     workspace = requested_workspace(request)
     body = await read_json(request)
@@ -190,7 +190,7 @@ async def _wait(request: web.Request) -> web.Response:
         raise ApiError(400, 'the body must be {"match": {...}, "count": 1, "timeout": 5.0, "after": 0}')
     for name in body:
         if name not in ("match", "count", "timeout", "after"):
-            raise ApiError(400, "unknown field; there are match, count, timeout, after")
+            raise ApiError(400, "unknown field; expected one of match, count, timeout, after")
     try:
         waited = await wait(
             request.app[STATE].message_log,
@@ -269,7 +269,7 @@ def _inspection(request: web.Request) -> Inspection:
 
 
 def _part(query: dict[str, str]) -> tuple[int, int, bool]:
-    """Read which part of a long list is wanted: how many, behind which, and whether the newest come first."""
+    """Read the parameters of a paginated list: limit, after, order."""
     after = read_number(query, "after", 0, MAX_CURSOR, 0)
     return read_limit(query), after, _newest_first(query)
 

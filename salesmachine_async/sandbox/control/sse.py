@@ -1,12 +1,12 @@
 """
-What happens, live: Server-Sent Events at `GET /_sandbox/stream`.
+Live updates: Server-Sent Events at `GET /_sandbox/stream`.
 
 Each event is an `update`, whose data is an object of `era`, `summary`, `messages`, `messages_skipped`, `requests`,
-`requests_skipped` and `reset`. The first comes at once, further ones when something happened, at most four a second.
-`messages` and `requests` are what is new since the event before, oldest first, as `/_sandbox/wait` and
-`/_sandbox/requests` show them; when there is more than a page can show, the latest, and how many were skipped. `reset`
-is true when what was shown before is void. A listener that reconnects with `Last-Event-ID` gets what it missed, as far
-as it is kept.
+`requests_skipped` and `reset`. The first is sent at once, further ones after changes, at most four per second.
+`messages` and `requests` are the new entries since the last event, oldest first, in the form of `/_sandbox/wait` and
+`/_sandbox/requests`; beyond a limit only the latest are sent, with the number of skipped ones. `reset` is true when
+earlier entries are void. A listener that reconnects with `Last-Event-ID` receives the entries it missed, as far as they
+are kept.
 
 Source: WHATWG HTML, Server-sent events.
 """
@@ -31,46 +31,48 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.storage.message_log import Listener
 
-# Proxies and browsers give up silent connections after half a minute or more.
+# Proxies and browsers close silent connections after half a minute or more.
 KEEP_ALIVE_SECONDS = 15.0
-# No eye follows more; and under load it is one event for hundreds of requests.
+# Faster updates are not readable; under load one event covers hundreds of requests.
 PACE_SECONDS = 0.25
 MAX_ITEMS = 100
-# Of one event: messages may be large, and a slow listener holds one event at most.
+# Limit of one event, because messages may be large; a slow listener holds at most one event.
 MAX_BYTES = 256 * 1024
 
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    # nginx would collect events otherwise.
+    # Disables the buffering of nginx.
     "X-Accel-Buffering": "no",
 }
 ID = re.compile(r"([0-9a-f]{8}-[0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Answer updates until the client leaves or the server stops."""
+    """Send updates until the client disconnects or the server stops."""
     read_query(request)
     state = request.app[STATE]
     response = web.StreamResponse(headers=HEADERS)
     with state.message_log.listening() as news:
-        view = _StreamCursor(state, requested_workspace(request), request.headers.get("Last-Event-ID", ""))
-        # The client may leave at any time; a page that is reloaded does so before the answer begins.
+        cursor = _StreamCursor(state, requested_workspace(request), request.headers.get("Last-Event-ID", ""))
+        # The client may disconnect at any time; a reloaded page does so before the response begins.
         with suppress(ConnectionError):
             await response.prepare(request)
-            await _tell(response, view, news, state)
+            await _send_updates(response, cursor, news, state)
     return response
 
 
-async def _tell(response: web.StreamResponse, view: _StreamCursor, news: Listener, state: SandboxState) -> None:
-    # Browsers are told to come back quickly: the server is on the same machine.
-    await response.write(b"retry: 1000\n\n" + view.update())
+async def _send_updates(
+    response: web.StreamResponse, cursor: _StreamCursor, news: Listener, state: SandboxState
+) -> None:
+    # A short reconnection delay, because the server is on the same machine.
+    await response.write(b"retry: 1000\n\n" + cursor.update())
     while not state.message_log.closed:
         if await news.wait(KEEP_ALIVE_SECONDS):
-            # Written only as fast as it is read: nothing piles up here meanwhile, see `Listener`.
+            # write() waits for a slow reader; nothing accumulates in that time, see `Listener`.
             if not state.message_log.closed:
-                await response.write(view.update())
+                await response.write(cursor.update())
                 with suppress(TimeoutError):
                     await asyncio.wait_for(state.closing.wait(), PACE_SECONDS)
         else:
@@ -78,7 +80,7 @@ async def _tell(response: web.StreamResponse, view: _StreamCursor, news: Listene
 
 
 class _StreamCursor:
-    """What one listener has seen of the workspace it looks at."""
+    """The position of one listener in the logs."""
 
     def __init__(self, state: SandboxState, workspace: str | None, last_id: str) -> None:
         self._state = state
@@ -87,14 +89,15 @@ class _StreamCursor:
         self._message = state.message_log.last
         self._request = state.request_log.last
         self._reset = False
-        told = ID.fullmatch(last_id)
-        if told is not None:
-            self._reset = told[1] != self._era
+        position = ID.fullmatch(last_id)
+        if position is not None:
+            self._reset = position[1] != self._era
             if not self._reset:
-                self._request, self._message = min(int(told[2]), self._request), min(int(told[3]), self._message)
+                self._request = min(int(position[2]), self._request)
+                self._message = min(int(position[3]), self._message)
 
     def update(self) -> bytes:
-        """Show what is new."""
+        """Return the next event, and advance."""
         state = self._state
         reset = self._reset or state.message_log.era != self._era
         messages, messages_skipped = state.message_log.latest(self._message, self._workspace, MAX_ITEMS)
@@ -116,12 +119,12 @@ class _StreamCursor:
             "reset": reset,
         }
         name = f"{self._era}.{self._request}.{self._message}"
-        # JSON by orjson holds no line ends, which would end the field.
+        # orjson writes no line breaks, which would end the field.
         return b"id: %b\nevent: update\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
 
 
 def _within(messages: Sequence[dict[str, Any]]) -> tuple[list[orjson.Fragment], int]:
-    """Keep the latest messages that fit into one event; tell how many do not."""
+    """Return the latest messages that fit into one event, and the number of those that do not."""
     kept: list[orjson.Fragment] = []
     room = MAX_BYTES
     for message in reversed(messages):

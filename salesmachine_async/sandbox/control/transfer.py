@@ -1,4 +1,4 @@
-"""Take a workspace out as NDJSON, and bring lines in."""
+"""Export and replay of a workspace as NDJSON."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ NDJSON = "application/x-ndjson"
 
 
 class ReplayError(ValueError):
-    """A line that cannot be applied; `so_far` is what came of those before it."""
+    """A line that cannot be applied; `so_far` is the result of the lines before it."""
 
     def __init__(self, number: int, problem: str, so_far: ReplayResult) -> None:
-        super().__init__(f"line {number}: {problem}; the {so_far['lines']} lines before it were applied")
+        super().__init__(f"line {number}: {problem}; the {so_far['lines']} lines before it are applied")
         self.so_far = so_far
 
 
 class Replay:
     """
-    Applies lines to a workspace, some hundred at a time.
+    Applies lines to a workspace in batches.
 
     Args:
-        state: where to.
-        workspace: the public name; made when unknown.
+        state: The state of the sandbox.
+        workspace: The public name; created if it is unknown.
     """
 
     def __init__(self, state: SandboxState, workspace: str) -> None:
@@ -51,10 +51,10 @@ class Replay:
 
     def add(self, text: bytes) -> None:
         """
-        Take one line.
+        Add one line.
 
         Raises:
-            ReplayError: it cannot be applied, or one before it.
+            ReplayError: This line, or one of the batch, cannot be applied.
         """
         self._number += 1
         if not text.strip():
@@ -70,16 +70,16 @@ class Replay:
 
     def finish(self) -> ReplayResult:
         """
-        Apply what waits.
+        Apply the pending lines.
 
         Raises:
-            ReplayError: a line links to what is not there.
+            ReplayError: A line refers to an object that does not exist.
         """
         waiting, self._waiting = self._waiting, []
         try:
             self._load(line for _, line in waiting)
         except MessageError:
-            # Nothing of them was applied; it is rare enough to find the guilty line by going through them one by one.
+            # None of the lines was applied; apply them one by one to find the invalid one.
             for number, line in waiting:
                 try:
                     self._load([line])
@@ -102,7 +102,7 @@ class Replay:
 
 
 async def export_lines(request: web.Request) -> web.StreamResponse:
-    """Answer a workspace as NDJSON, a part at a time."""
+    """Send a workspace as NDJSON in parts."""
     read_query(request)
     state, workspace = request.app[STATE], single_workspace(request)
     response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Content-Type-Options": "nosniff"})
@@ -114,12 +114,12 @@ async def export_lines(request: web.Request) -> web.StreamResponse:
 
 
 async def replay_lines(request: web.Request) -> web.StreamResponse:
-    """Apply a body of NDJSON, of any size, line by line as it comes in."""
+    """Apply a body of NDJSON line by line as it arrives."""
     read_query(request)
     workspace = requested_workspace(request)
     if workspace is None:
-        raise ApiError(401, "say where to: give the API token of a workspace, or ?workspace=")
-    # A web page cannot send these types across origins without asking.
+        raise ApiError(401, "no workspace selected; send an API token, or ?workspace=")
+    # A browser sends these types across origins only after a preflight request.
     if not sends_json(request) and request.content_type not in (NDJSON, "application/jsonlines"):
         raise ApiError(406, f"the Content-Type must be {NDJSON}")
     replay = Replay(request.app[STATE], workspace)
@@ -132,7 +132,7 @@ async def replay_lines(request: web.Request) -> web.StreamResponse:
 
 
 async def _lines(request: web.Request) -> AsyncIterator[bytes]:
-    """Cut the body into lines, none of them longer than a whole body may be."""
+    """Split the body into lines, each within the limit of a whole body."""
     most = request.app[STATE].limits.max_body_bytes
     rest = bytearray()
     try:
@@ -143,7 +143,7 @@ async def _lines(request: web.Request) -> AsyncIterator[bytes]:
                 rest.clear()
             rest += tail
             if len(rest) > most:
-                raise ApiError(413, f"a line is longer than the {most} bytes this sandbox takes")
+                raise ApiError(413, f"a line is longer than the limit of {most} bytes")
     except web.RequestPayloadError:
         raise ApiError(400, "the body cannot be decoded") from None
     if rest:

@@ -1,4 +1,4 @@
-"""Wait until the messages that a test expects have arrived."""
+"""Waiting for messages."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 NEAREST = 3
 MAX_COUNT = 10_000
 MAX_SECONDS = 600
-# After so many items others get their turn on the event loop.
-BREATH = 500
+# Items between two yields to the event loop.
+YIELD_EVERY = 500
 
 
 async def wait(
     message_log: MessageLog, workspace: str | None, match: dict[str, Any], *, count: int, timeout: float, after: int
 ) -> WaitResult:
     """
-    Wait until *count* messages that fit *match* have arrived, or *timeout* seconds are over.
+    Wait until *count* messages that match have arrived, at most *timeout* seconds.
 
     Args:
-        message_log: where to look; what has arrived before counts as well, as far as it is kept.
-        workspace: whose; None means all.
-        match: a partial message, see `Pattern`.
-        count: how many.
-        timeout: seconds; 0 only looks.
-        after: only messages with a greater number count.
+        message_log: The log to search; earlier messages count as far as they are kept.
+        workspace: The public name; None means all workspaces.
+        match: A partial message, see `Pattern`.
+        count: Number of messages to wait for.
+        timeout: Seconds; 0 checks once.
+        after: Only messages with a greater number count.
 
     Raises:
-        ValueError: an argument is unusable.
+        ValueError: An argument is invalid.
     """
     _check(count, timeout, after)
     search = _MessageSearch(message_log, workspace, Pattern(match), after)
     deadline = asyncio.get_running_loop().time() + timeout
     with message_log.listening() as news:
         while True:
-            await search.go_on(count)
+            await search.advance(count)
             left = deadline - asyncio.get_running_loop().time()
             if len(search.found) >= count or left <= 0 or message_log.closed:
                 break
@@ -63,11 +63,11 @@ def _check(count: Any, timeout: Any, after: Any) -> None:
     if type(timeout) not in (int, float) or not 0 <= timeout <= MAX_SECONDS:
         raise ValueError(f"timeout must be a number of seconds from 0 to {MAX_SECONDS}")
     if type(after) is not int or after < 0:
-        raise ValueError("after must be a number that an earlier wait answered as next, or 0")
+        raise ValueError("after must be 0, or the next of an earlier result")
 
 
 class _MessageSearch:
-    """What is found so far; *place* is the number of the last message looked at."""
+    """An incremental search; *place* is the number of the last message examined."""
 
     def __init__(self, message_log: MessageLog, workspace: str | None, pattern: Pattern, after: int) -> None:
         self._message_log = message_log
@@ -76,19 +76,19 @@ class _MessageSearch:
         self.place = after
         self.found: list[dict[str, Any]] = []
 
-    async def go_on(self, count: int) -> None:
-        """Look at what is new, until there are *count*."""
+    async def advance(self, count: int) -> None:
+        """Examine new messages until *count* match."""
         for steps, item in enumerate(self._message_log.after(self.place, self._workspace), 1):
             if len(self.found) >= count:
                 return
             self.place = item["number"]
             if self._pattern.fits(item):
                 self.found.append(item)
-            if steps % BREATH == 0:
+            if steps % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
     async def nearest(self, after: int) -> list[NearMiss]:
-        """Show the messages that missed by the least, the best and latest first."""
+        """Return the messages with the fewest differences, best and latest first."""
         misses: list[tuple[int, int, NearMiss]] = []
         for steps, item in enumerate(self._message_log.after(after, self._workspace), 1):
             differences = self._pattern.differences(item)
@@ -97,7 +97,7 @@ class _MessageSearch:
                 misses = nlargest(
                     NEAREST, [*misses, (-len(differences), item["number"], miss)], key=lambda each: each[:2]
                 )
-            if steps % BREATH == 0:
+            if steps % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         return [miss for _, _, miss in misses]
 

@@ -1,4 +1,4 @@
-"""How a fault spoils an answer, down to the bytes and the socket."""
+"""Injection of faults into a response, down to the bytes and the socket."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 class Disconnect(NamedTuple):
     """
-    The end of a connection.
+    A connection that ends without a complete response.
 
     Attributes:
-        sent: the bytes sent before; none means a reset.
-        status: the status they hold, if any.
+        sent: The bytes to send first; empty means a reset.
+        status: The status in these bytes, if any.
     """
 
     sent: bytes = b""
     status: int | None = None
 
 
-# On a response that is not to be sent as it is.
+# Set on a response that is replaced by the end of the connection.
 DISCONNECT = web.ResponseKey("DISCONNECT", Disconnect)
-# On a response whose body is to take so many seconds.
+# Set on a response whose body is sent over this many seconds.
 SLOW = web.ResponseKey("SLOW", float)
-# In how many pieces it trickles.
+# Number of pieces of a slow body.
 PIECES = 20
 
-# Linger zero makes close() send a reset at once. Windows takes two shorts.
+# A linger of zero makes close() send a reset. The structure on Windows has two shorts.
 LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 def inject(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
-    """Make of *response* what *fault* wants sent."""
+    """Change *response* as *fault* says."""
     if fault.status is not None:
         response = _scripted(fault, fault.status)
     if fault.retry_after is not None:
@@ -61,7 +61,7 @@ def inject(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
 
 
 async def trickle(request: web.Request, whole: web.StreamResponse, closing: asyncio.Event) -> web.StreamResponse:
-    """Send the head of *whole* at once, and its body slowly, until the server stops."""
+    """Send the head of *whole* at once, and its body slowly unless the server stops."""
     body = whole.body if isinstance(whole, web.Response) else None
     content = body if isinstance(body, bytes) else b""
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
@@ -77,15 +77,15 @@ async def trickle(request: web.Request, whole: web.StreamResponse, closing: asyn
 
 def disconnect(request: web.Request, sent: bytes) -> None:
     """
-    Send *sent*, then end the connection; reset it when there is nothing to send.
+    Send *sent*, then close the connection; reset it if *sent* is empty.
 
-    aiohttp then finds it closing, and writes no answer.
+    aiohttp then finds the transport closing and writes no response.
     """
     transport = request.transport
     if transport is None:
         return
     if sent:
-        # Not a reset, which could overtake what was sent.
+        # No reset, because it could overtake these bytes.
         transport.write(sent)
         transport.close()
         return
@@ -95,7 +95,7 @@ def disconnect(request: web.Request, sent: bytes) -> None:
 
 def _scripted(fault: Fault, status: int) -> web.Response:
     if fault.body is None:
-        return error(ApiError(status, f"{responses.get(status, 'an error')}, by the script of faults"))
+        return error(ApiError(status, f"{responses.get(status, 'error')} (scripted fault)"))
     if isinstance(fault.body, str):
         response = answer(None, status)
         response.body = fault.body.encode()
@@ -110,7 +110,7 @@ def _seconds(retry_after: float | str) -> str:
 
 
 def _half(response: web.StreamResponse) -> bytes:
-    """Write the head of *response* and half of the body it announces."""
+    """Return the head of *response* and half of its body."""
     body = response.body if isinstance(response, web.Response) else None
     content = body if isinstance(body, bytes) else b""
     headers = {**response.headers, "Content-Length": str(len(content))}

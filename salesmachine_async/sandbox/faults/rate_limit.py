@@ -1,4 +1,4 @@
-"""A limit to the rate of requests, as the API documents one without its numbers."""
+"""The rate limit, which the API documents without numbers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from salesmachine_async.sandbox.http.responses import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Buckets of workspaces are forgotten when there are more: whoever sends made-up tokens gets no memory for it.
+# Limit of the workspaces with a bucket, so that requests with random tokens do not fill the memory.
 MAX_BUCKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
     """
-    So many requests in so many seconds, for each workspace by itself.
+    A token bucket for each workspace: *requests* in *per* seconds.
 
-    A pause is credited up to the full number of requests, which may then come at once.
+    A full bucket admits *requests* requests at once.
 
     Attributes:
-        requests: how many.
-        per: seconds.
+        requests: Number of requests.
+        per: Seconds.
     """
 
     requests: int
     per: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check what types alone cannot say, since limits also come as JSON."""
+        """Validate the values, because limits also arrive as JSON."""
         requests: Any = self.requests
         per: Any = self.per
         if type(requests) is not int or requests < 1:
@@ -42,22 +42,22 @@ class RateLimit:
 
 class RateLimiter:
     """
-    Refuses what comes too fast.
+    Enforces the rate limit.
 
     Args:
-        limit: None lets everything through.
-        clock: monotonic seconds.
+        limit: The limit; None admits everything.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(self, limit: RateLimit | None, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        # By workspace: how many requests are credited, and when that was counted.
+        # By workspace: the credit, and the time of the last request.
         self._buckets: dict[str | None, tuple[float, float]] = {}
 
     @property
     def limit(self) -> RateLimit | None:
-        """The limit in force."""
+        """The current limit."""
         return self._limit
 
     @limit.setter
@@ -70,7 +70,7 @@ class RateLimiter:
         Count one request.
 
         Raises:
-            ApiError: 429, with the whole seconds after which the next one is let through.
+            ApiError: 429, with the seconds until the next request is admitted.
         """
         limit = self._limit
         if limit is None:
@@ -79,11 +79,11 @@ class RateLimiter:
         credit, counted = self._buckets.pop(workspace, (float(limit.requests), now))
         credit = min(limit.requests, credit + (now - counted) * rate)
         admitted = credit >= 1
-        # Put back at the end: the first in the dict is the one that was quiet for longest.
+        # Reinserted at the end, so that the first bucket is the least recently used.
         self._buckets[workspace] = (credit - admitted, now)
         if len(self._buckets) > MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
         if not admitted:
             wait = str(math.ceil((1 - credit) / rate))
-            problem = f"more than {limit.requests} requests in {limit.per:g} s, the rate limit of this sandbox"
+            problem = f"rate limit exceeded: {limit.requests} requests in {limit.per:g} s"
             raise ApiError(429, problem, {"Retry-After": wait})

@@ -1,4 +1,4 @@
-"""The faults script: what goes wrong, in order, and how often."""
+"""Scripted faults: definition, validation and order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Drop = Literal["before", "during", "after"]
 
-# What a fault without a path is for: both APIs, never the control endpoints.
+# Paths affected by a fault without a path: both APIs, never the control endpoints.
 SCOPE = ("/v1/", "/v2/")
 # Source: RFC 9110 §5.6.2 (token).
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,29 +24,28 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """
-    One step of a script of faults.
+    One step of a fault script.
 
-    A fault that sets nothing lets its requests through: `[Fault(times=2), Fault(status=503)]` spares two.
+    A fault without settings passes requests through: `[Fault(times=2), Fault(status=503)]` passes two.
 
     Attributes:
-        status: the status answered instead of handling the request.
-        times: how many requests it applies to; None means until the script is replaced.
-        retry_after: the `Retry-After` header: seconds, or a text sent as it is (an HTTP-date, garbage).
-        path: the path it applies to, or with `*` at its end all that begin like it; None means both APIs (`/v1/…` and
-            `/v2/…`).
-        probability: how likely it applies to a request that fits; one that it spares meets the next fault.
-        seed: makes these chances the same in every run; None leaves them to chance.
-        drop: reset the connection: `before` anything is applied; `after` it was applied, with no answer, so that a
-            client which retries makes a duplicate; `during` the answer, of which the status, the headers and half of
-            the body are sent.
-        commit: apply the request, then answer *status* or *raw* nevertheless (a gateway that timed out).
-        partial: apply only so many messages of a batch, the first ones, though the answer does not tell; *status* or
-            *drop* say what the client sees.
-        latency: seconds to wait first.
-        slow: seconds over which the body of the answer trickles in; the head comes at once.
-        body: the body of the answer: a text sent as it is, anything else as JSON; None means `{"error": …}`.
-        headers: extra headers of the answer.
-        raw: a text sent instead of an HTTP answer, before the connection is closed.
+        status: The status to answer instead of handling the request.
+        times: Number of requests it applies to; None means until the script is replaced.
+        retry_after: The `Retry-After` header: seconds, or any text (an HTTP-date, garbage).
+        path: The path it applies to, or a prefix followed by `*`; None means both APIs (`/v1/…` and `/v2/…`).
+        probability: Probability that it applies to a matching request; otherwise the next fault is considered.
+        seed: Seed of the random numbers, for reproducible runs; None uses a random seed.
+        drop: Drop the connection: `before` anything is applied; `after` it was applied, without a response, so that a
+            client that retries creates a duplicate; `during` the response, after the status, the headers and half of
+            the body.
+        commit: Apply the request, but answer *status* or *raw* (a gateway timeout).
+        partial: Apply only this many messages of a batch, although the response does not say so; *status* or *drop*
+            determine the response.
+        latency: Seconds to wait first.
+        slow: Seconds over which the body of the response is sent; the head is sent at once.
+        body: The body of the response: a text is sent unchanged, anything else as JSON; None means `{"error": …}`.
+        headers: Extra headers of the response.
+        raw: Text to send instead of an HTTP response, before the connection is closed.
     """
 
     status: int | None = None
@@ -65,7 +64,7 @@ class Fault:
     raw: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what types alone cannot say, since scripts also come as JSON."""
+        """Validate the values, because scripts also arrive as JSON."""
         for name, problem in _problems(self):
             if problem:
                 raise ValueError(f"{name} {problem}")
@@ -73,21 +72,21 @@ class Fault:
     @classmethod
     def parse(cls, data: Any) -> Fault:
         """
-        Make a fault from its JSON.
+        Create a fault from JSON.
 
         Raises:
-            ValueError: names the field at fault.
+            ValueError: Names the invalid field.
         """
         if not is_object(data):
             raise ValueError("must be an object")
         names = {field.name for field in fields(cls)}
         for name in data:
             if name not in names:
-                raise ValueError(f"{name} is not a field of a fault; there are {', '.join(sorted(names))}")
+                raise ValueError(f"{name} is not a field of a fault; expected one of {', '.join(sorted(names))}")
         return cls(**data)
 
     def to_json(self) -> dict[str, Any]:
-        """Show the fault as the JSON it could have come from: only what differs from the defaults."""
+        """Return the fault as JSON, without fields that have their default."""
         shown: dict[str, Any] = {"times": self.times}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -97,14 +96,14 @@ class Fault:
 
     @property
     def applies(self) -> bool:
-        """Whether the request itself is handled under this fault."""
+        """Whether the request is handled in spite of this fault."""
         if self.commit or self.partial is not None:
             return True
         return self.status is None and self.raw is None and self.drop != "before"
 
 
 def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
-    """Pair each field with what is wrong with it, or None."""
+    """Yield each field with its problem, or None."""
     yield "status", None if fault.status is None or _whole(fault.status, 200, 599) else "must be from 200 to 599"
     yield "times", None if fault.times is None or _whole(fault.times, 1) else "must be 1 or more, or null"
     yield "retry_after", _header_problem(fault.retry_after)
@@ -123,11 +122,11 @@ def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
     if fault.raw is not None and (fault.status, fault.drop) != (None, None):
         yield "raw", "excludes status and drop"
     if fault.drop in ("before", "after") and fault.status is not None:
-        yield "drop", "sends no answer, so it excludes status"
+        yield "drop", "excludes status, because no response is sent"
     if fault.partial is not None and fault.drop == "before":
         yield "partial", "excludes dropping the connection before anything is applied"
     if fault.slow and (fault.raw is not None or fault.drop is not None):
-        yield "slow", "needs an answer that is sent whole, so it excludes raw and drop"
+        yield "slow", "excludes raw and drop, which send no complete response"
 
 
 def _whole(value: Any, least: float, most: float = math.inf) -> bool:
@@ -148,7 +147,7 @@ def _sendable(value: str) -> bool:
 
 def _header_problem(value: Any) -> str | None:
     if isinstance(value, str):
-        return None if _sendable(value) else "must not hold control characters"
+        return None if _sendable(value) else "must not contain control characters"
     return None if value is None or _seconds(value) else "must be a number of seconds or a text"
 
 
@@ -158,7 +157,7 @@ def _path_problem(path: Any) -> str | None:
     if not isinstance(path, str) or not path.startswith("/"):
         return "must start with /"
     if "*" in path[:-1]:
-        return "may hold one *, at its end"
+        return "may contain * only as the last character"
     return "must not be a control endpoint" if path.startswith("/_sandbox") else None
 
 
@@ -177,26 +176,26 @@ def _headers_problem(headers: Any) -> str | None:
 
 class Script:
     """
-    The faults still to come, one ordered list for the whole server and one for each workspace.
+    The remaining faults: one ordered list for the whole server and one for each workspace.
 
-    A request meets the first fault that fits its path: those of its own workspace first. Tests that run at the same
-    time, each with its own token, can so break only their own requests.
+    The first fault that matches the path of a request applies; faults of its workspace come first. Concurrent tests
+    with different tokens therefore affect only their own requests.
     """
 
     def __init__(self) -> None:
-        # By workspace; None is the list of the whole server. Lists are replaced, never shared with the caller.
+        # By workspace; the key None is the list of the whole server.
         self._steps: dict[str | None, list[_ScriptStep]] = {}
 
     def put(self, faults: Iterable[Fault], workspace: str | None) -> None:
-        """Replace the script of *workspace*, or of the whole server."""
+        """Replace the faults of *workspace*, or those of the whole server."""
         self._steps[workspace] = [_ScriptStep(fault) for fault in faults]
 
     def left(self, workspace: str | None) -> list[Fault]:
-        """List the faults of that script still to come, with the times each has left."""
+        """List the remaining faults of that script, each with its remaining `times`."""
         return [step.fault for step in list(self._steps.get(workspace, ()))]
 
     def take(self, path: str, workspace: str | None) -> Fault | None:
-        """Find the fault for a request to *path*, and count it."""
+        """Return the fault that applies to a request to *path*, and count it."""
         for scope in dict.fromkeys((workspace, None)):
             steps = self._steps.get(scope, [])
             for index, step in enumerate(steps):
@@ -209,11 +208,11 @@ class Script:
 
 
 class _ScriptStep:
-    """A fault in its script, with its own chances."""
+    """A fault in a script, with its own random numbers."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
-        self._random = random.Random(fault.seed)  # noqa: S311 - chances of faults keep no secret
+        self._random = random.Random(fault.seed)  # noqa: S311 - not used for security
 
     def fits(self, path: str) -> bool:
         wanted = self.fault.path
@@ -225,7 +224,7 @@ class _ScriptStep:
         return self.fault.probability == 1 or self._random.random() < self.fault.probability
 
     def count(self) -> bool:
-        """Count one time; tells whether any is left."""
+        """Count one use; return whether any is left."""
         times = self.fault.times
         if times is not None:
             if times == 1:

@@ -1,4 +1,4 @@
-"""Who may talk to the sandbox, and whose workspace a request means."""
+"""Authentication of requests, and protection against requests by web pages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="salesmachine sandbox"'}
 
 def workspace_of(token: str) -> str:
     """
-    Name the workspace of *token* publicly.
+    Return the public name of the workspace of *token*.
 
-    A digest: the token itself is never stored, shown or logged. 64 bits tell apart the workspaces of one machine, and
-    stay readable in a table.
+    The name is a digest, so that the token itself is never stored, shown or logged. 64 bits distinguish the workspaces
+    of one machine and stay readable in a table.
     """
     return hashlib.blake2b(token.encode(), digest_size=8, person=b"sm-sandbox").hexdigest()
 
@@ -75,16 +75,14 @@ def find_token(request: web.Request, *, bearer: bool = False) -> str | None:
     """
     Read the API token of *request*: the user of HTTP Basic (any password), or `?api_token=`; a bearer token if allowed.
 
-    How the second API (v2) takes its token is not known, so there it may come in each of these ways.
-
-    The documents disagree on the password (empty, the secret, the token again), so none is checked. When both forms are
-    there, Basic wins.
+    It is unknown how v2 takes its token, so v2 accepts all three forms. The documentation disagrees on the password
+    (empty, the secret, or the token again), so it is not checked. The Authorization header takes precedence.
 
     Returns:
-        The token, or None when the request has no credentials at all.
+        The token, or None if the request has no credentials.
 
     Raises:
-        ApiError: 401, when the credentials are malformed or the token is empty.
+        ApiError: 401 if the credentials are malformed or the token is empty.
     """
     header = request.headers.get("Authorization")
     if header is None:
@@ -116,17 +114,17 @@ def _basic_user(header: str) -> str:
 
 def require_local(request: web.Request, hosts: Collection[str]) -> None:
     """
-    Refuse what a web page could make a browser send.
+    Reject requests that a web page of another site makes a browser send.
 
-    A page of another site can point its own name at 127.0.0.1 (DNS rebinding): then `Host` betrays it. It can also post
-    to us directly: then `Origin` does.
+    A page can point its own name at 127.0.0.1 (DNS rebinding), which `Host` reveals, or send requests across origins,
+    which `Origin` reveals.
 
     Raises:
         ApiError: 403.
     """
     authority = request.headers.get("Host", "")
     if _hostname(authority) not in hosts:
-        raise ApiError(403, "the Host header does not name this sandbox")
+        raise ApiError(403, "the Host header does not name this sandbox; --allow-host adds a name")
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"http://{authority.lower()}":
         raise ApiError(403, "requests from other origins are not allowed")
@@ -137,5 +135,5 @@ def _hostname(authority: str) -> str | None:
         parts = urlsplit(f"//{authority}")
     except ValueError:
         return None
-    # A userinfo or a path has no place in a Host header.
+    # A Host header contains neither userinfo nor a path.
     return parts.hostname if parts.netloc == authority and "@" not in authority else None

@@ -1,4 +1,4 @@
-"""What is JSON, by the headers of a request."""
+"""Media types of requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_JSON = "the Content-Type must be application/json"
 
 def require_json(request: web.Request, *, body_too: bool = True) -> None:
     """
-    Refuse a request that wants anything but JSON, or sends it unless *body_too* is false.
+    Reject a request that does not accept JSON, or (with *body_too*) sends another type.
 
     Raises:
         ApiError: 406, which the API documents for both ("You requested a format that isn't json").
@@ -26,14 +26,14 @@ def require_json(request: web.Request, *, body_too: bool = True) -> None:
 
 
 def sends_json(request: web.Request) -> bool:
-    """Whether the body is declared as JSON."""
+    """Return whether the Content-Type is JSON."""
     media = request.content_type
     return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
 
 
 def _accepts_json(accept: str) -> bool:
     """
-    Whether the most specific range that covers JSON has a weight above zero.
+    Return whether the most specific range that covers JSON has a weight above zero.
 
     Source: RFC 9110 §12.5.1.
     """

@@ -1,4 +1,4 @@
-"""Every answer of the sandbox is JSON, made here."""
+"""Construction of JSON responses."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# What the API answers to an unknown path.
-NOTHING = "there is nothing at this path"
+# The error of an unknown path.
+NOTHING = "no such path"
 SUCCESS: dict[str, str] = {"status": "success"}
 
 
 class ApiError(Exception):
     """
-    A request that is answered with an error.
+    An error response.
 
     Args:
-        status: the HTTP status.
-        problem: what is wrong, for the developer; never holds a credential or a value the client sent.
-        headers: extra headers of the answer.
+        status: The HTTP status.
+        problem: The problem, for developers; contains no credentials and no values that the client sent.
+        headers: Extra headers of the response.
     """
 
     def __init__(self, status: int, problem: str, headers: Mapping[str, str] | None = None) -> None:
@@ -36,7 +36,7 @@ class ApiError(Exception):
 
 
 def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Answer *data* as JSON."""
+    """Create a response with *data* as JSON."""
     response = web.Response(body=orjson.dumps(data), status=status, headers=headers)
     response.headers["Content-Type"] = "application/json"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -44,5 +44,5 @@ def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 def error(refused: ApiError) -> web.Response:
-    """Answer with the documented error body, `{"error": …}`."""
+    """Create a response with the documented error body, `{"error": …}`."""
     return answer({"error": refused.problem}, refused.status, refused.headers)

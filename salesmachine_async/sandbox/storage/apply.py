@@ -1,17 +1,17 @@
 """
-Apply the messages of one request to the store: all of them, or none.
+Application of the messages of one request to the store, all or none.
 
-The documents say that contacts and accounts are created or updated, that events need no declaration, and that an alias
-merges two contacts. What they leave open is decided here:
+The API documentation says that contacts and accounts are created or updated, that events need no declaration, and that
+an alias merges two contacts. The sandbox defines what it leaves open:
 
-* Updates merge `params` field by field, in the order of arrival. A field that is not sent is kept; null is a value.
-* A contact gains an account for each `params.account_uid` sent in its own calls; it loses none.
-* An event of an unknown contact creates it, as an unknown `account_uid` creates the account.
-* An event without `account_uid` is linked to the contact's account if it has exactly one.
-* A `messageId` seen before in the workspace is ignored and counted.
-* Alias: the contact of `contact_uid` stays and its fields win over those of the contact of `alias`; events, accounts
-  and uids of both are joined. Both uids then mean one contact. Unknown contacts are created; an alias given again, or
-  to itself, changes nothing.
+* Updates merge `params` field by field, in the order of arrival. Absent fields are kept; null is a value.
+* Each `params.account_uid` in a call for a contact links the contact to that account; links are never removed.
+* An event creates an unknown contact, and an unknown `account_uid` creates the account.
+* An event without `account_uid` is linked to the account of its contact if there is exactly one.
+* A message with a known `messageId` is a duplicate: ignored and counted.
+* Alias: the contact of `contact_uid` remains, its fields take precedence over those of the contact of `alias`, and the
+  events, accounts and uids of both are joined. Unknown contacts are created; a repeated alias, or an alias to itself,
+  changes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAGEVIEW = "pageview"
 
 
 class Applied(NamedTuple):
-    """How many messages were applied and how many were known already; and those applied, if they are still needed."""
+    """Number of applied messages and of duplicates, and the applied messages themselves."""
 
     accepted: int
     duplicates: int
@@ -52,12 +52,12 @@ def apply(
     Apply *messages* to the workspace *name*.
 
     Args:
-        store: where to.
-        name: the public name of the workspace; created when unknown.
-        messages: in order.
-        received: epoch milliseconds.
-        batches: how many batches to count.
-        max_events: the most events the workspace keeps; the oldest are dropped.
+        store: The store.
+        name: The public name of the workspace; created if it is unknown.
+        messages: The messages in order.
+        received: Epoch milliseconds.
+        batches: Number of batches to count.
+        max_events: Limit of the events kept in the workspace; the oldest are evicted.
     """
     with store.writing():
         workspace = store.workspace(name)
@@ -75,7 +75,7 @@ def apply(
 
 
 def _fresh(store: Store, workspace: int, messages: Sequence[ParsedMessage]) -> tuple[list[ParsedMessage], list[str]]:
-    """Leave out what was applied before; also return the message ids that are new."""
+    """Return the messages that are not duplicates, and their message ids."""
     ids = {message.message_id for message in messages if message.message_id is not None}
     seen = store.seen(workspace, ids)
     fresh: list[ParsedMessage] = []
@@ -99,7 +99,7 @@ def _evict(store: Store, workspace: int, max_events: int) -> None:
 
 
 class _WorkingRecord:
-    """A contact or an account at work; *params* is parsed only when something is merged into it."""
+    """A contact or account during the application of a batch; *params* is parsed only for a merge."""
 
     __slots__ = ("changed", "created_at", "params", "text", "uid", "updated_at")
 
@@ -112,9 +112,9 @@ class _WorkingRecord:
         self.changed = changed
 
     def merge(self, message: ParsedMessage, at: int) -> None:
-        """Take over the fields of *message*."""
+        """Merge the fields of *message*."""
         if self.params is None and self.text == "{}":
-            # The common case, a record's first fields: no need to parse and encode anything.
+            # Fast path for the first fields of a record: nothing to parse or encode.
             self.text = message.text
         elif message.params:
             self._parsed().update(message.params)
@@ -122,13 +122,13 @@ class _WorkingRecord:
         self.changed = True
 
     def inherit(self, other: _WorkingRecord) -> None:
-        """Take over what only *other* has."""
+        """Merge the fields that only *other* has."""
         self.params = {**other._parsed(), **self._parsed()}
         self.created_at = min(self.created_at, other.created_at)
         self.changed = True
 
     def row(self) -> StoredRow:
-        """Make the row to store."""
+        """Return the row to store."""
         if self.params is not None:
             self.text = orjson.dumps(self.params).decode()
         return StoredRow(self.uid, self.text, self.created_at, self.updated_at)
@@ -141,7 +141,7 @@ class _WorkingRecord:
 
 
 class _Work:
-    """What one request touches: loaded in a few queries, changed in memory, saved in a few statements."""
+    """The records that one request affects: loaded by few queries, changed in memory, saved by few statements."""
 
     def __init__(self, store: Store, workspace: int, messages: Sequence[ParsedMessage], received: int) -> None:
         self._store = store
@@ -184,7 +184,7 @@ class _Work:
             self._alias(contact, message.name)
 
     def save(self) -> None:
-        """Write everything that changed."""
+        """Write all changes."""
         store, workspace = self._store, self._workspace
         store.save_contacts(workspace, [each.row() for each in self._contacts.values() if each.changed], self._received)
         store.save_accounts(workspace, [each.row() for each in self._accounts.values() if each.changed], self._received)
@@ -232,7 +232,7 @@ class _Work:
         self.counts["pageviews"] += message.name == PAGEVIEW
 
     def _alias(self, contact: _WorkingRecord, uid: str) -> None:
-        """Merge; right only for a request of its own, as the API has it: nothing else waits to be saved."""
+        """Merge two contacts; valid because an alias is always the only message of its request."""
         other_uid = self._own_uid.get(uid, uid)
         if other_uid == contact.uid:
             return

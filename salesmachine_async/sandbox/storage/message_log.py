@@ -1,4 +1,4 @@
-"""The latest messages in memory, and those who wait for the next."""
+"""The latest messages in memory, and notification of new ones."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.messages import ParsedMessage
 
 
-# A message without its params, which are in its text: kind, contact_uid, account_uid, name, text, at, message_id. Plain
-# tuples of plain values are none of the garbage collector's business; dicts by the thousand would slow every request by
-# a tenth.
+# A message without the parsed params: kind, contact_uid, account_uid, name, text, at, message_id. The garbage collector
+# does not track plain tuples of atomic values; thousands of dicts would slow every request by a tenth.
 StoredMessage = tuple[str, str, str, str, str, int | None, str | None]
 
 
 class Arrival(NamedTuple):
-    """The messages of one request: *first* is the number of the first, *received* is in epoch milliseconds."""
+    """The messages of one request: *first* is the number of the first, *received* is epoch milliseconds."""
 
     first: int
     workspace: str
@@ -34,16 +33,16 @@ class Arrival(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The number of the last of them."""
+        """The number of the last message."""
         return self.first + len(self.messages) - 1
 
 
 class Listener:
     """
-    Somebody who waits for news, on any event loop.
+    A waiter for new messages, on any event loop.
 
-    Nothing is queued for it: it is only woken, and reads what there is when it gets to it. So the slowest of them costs
-    no memory, and holds up nobody.
+    Nothing is queued for a listener: it is only woken and reads the log when it runs. A slow listener therefore costs
+    no memory and delays no other.
     """
 
     def __init__(self) -> None:
@@ -51,13 +50,13 @@ class Listener:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Tell that there is news; from any thread."""
-        # A loop that is closed has nobody waiting any more.
+        """Wake the listener; thread-safe."""
+        # A closed loop has no waiters.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for news since the last call; tells whether there is any within *seconds*."""
+        """Wait at most *seconds* for news since the last call; return whether there is any."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -68,14 +67,14 @@ class Listener:
 
 class MessageLog:
     """
-    What has arrived since the server started, counted through from 1 over all workspaces.
+    The messages received since the server started, numbered from 1 across all workspaces.
 
     Args:
-        bound: how many messages are kept, at least; the requests they came in are kept whole.
+        bound: Minimum number of messages kept; each request is kept as a whole.
 
     Attributes:
-        last: the number of the latest message.
-        closed: whether the server stops.
+        last: The number of the latest message.
+        closed: Whether the server is stopping.
     """
 
     def __init__(self, bound: int) -> None:
@@ -89,11 +88,11 @@ class MessageLog:
 
     @property
     def era(self) -> str:
-        """What numbers of messages belong to: it changes when the server is started, or something is reset."""
+        """The scope of message numbers; it changes when the server starts and at each reset."""
         return f"{self._boot}-{self._resets}"
 
     def add(self, workspace: str, received: int, messages: Sequence[ParsedMessage]) -> None:
-        """Add what was accepted of one request."""
+        """Append the applied messages of one request."""
         if not messages:
             return
         kept = self._kept
@@ -104,7 +103,7 @@ class MessageLog:
             kept.popleft()
 
     def after(self, number: int, workspace: str | None) -> Iterator[dict[str, Any]]:
-        """List what arrived after *number* and is kept still, oldest first; of all workspaces when None."""
+        """Yield the kept messages after *number*, oldest first, of all workspaces if *workspace* is None."""
         for arrival in self._since(number):
             if workspace in {None, arrival.workspace}:
                 for place, message in enumerate(arrival.messages, arrival.first):
@@ -114,7 +113,7 @@ class MessageLog:
     def changes(
         self, workspace: str, contact_uids: Collection[str], account_uid: str | None
     ) -> Iterator[dict[str, Any]]:
-        """List what is no event and touched one of these contacts, or this account; the latest first."""
+        """Yield the messages except events that affected one of these contacts, or this account, latest first."""
         for arrival in reversed(tuple(self._kept)):
             if arrival.workspace != workspace:
                 continue
@@ -126,7 +125,7 @@ class MessageLog:
                     yield _item(place, arrival, message)
 
     def latest(self, number: int, workspace: str | None, most: int) -> tuple[list[dict[str, Any]], int]:
-        """List as `after` does, but only the latest *most*; also tell how many were left out."""
+        """Return the latest *most* messages after *number*, oldest first, and the number of skipped ones."""
         arrivals = [each for each in self._since(number) if workspace in {None, each.workspace}]
         total = sum(each.last - max(each.first - 1, number) for each in arrivals)
         items: list[dict[str, Any]] = []
@@ -138,7 +137,7 @@ class MessageLog:
         return items[::-1], total - len(items)
 
     def forget(self, workspace: str) -> None:
-        """Drop what arrived for *workspace*."""
+        """Delete the messages of *workspace*."""
         kept = [each for each in list(self._kept) if each.workspace != workspace]
         self._kept.clear()
         self._kept.extend(kept)
@@ -151,13 +150,13 @@ class MessageLog:
             listener.wake()
 
     def close(self) -> None:
-        """End all waiting."""
+        """Wake all listeners for the last time."""
         self.closed = True
         self.notify()
 
     @contextmanager
     def listening(self) -> Generator[Listener]:
-        """Listen within the block."""
+        """Register a listener for the block."""
         listener = Listener()
         self._listeners.add(listener)
         try:
@@ -166,7 +165,7 @@ class MessageLog:
             self._listeners.discard(listener)
 
     def _since(self, number: int) -> list[Arrival]:
-        """Find the arrivals that hold a message after *number*, walking back only as far as needed."""
+        """Return the arrivals with messages after *number*, walking back only as far as needed."""
         found: list[Arrival] = []
         for arrival in reversed(tuple(self._kept)):
             if arrival.last <= number:
@@ -176,7 +175,7 @@ class MessageLog:
 
 
 def _item(number: int, arrival: Arrival, message: StoredMessage) -> dict[str, Any]:
-    """Show a message: what was sent, by the names of the control endpoints."""
+    """Return a message with the field names of the control endpoints."""
     kind, contact_uid, account_uid, name, text, at, message_id = message
     item: dict[str, Any] = {"number": number, "workspace": arrival.workspace, "method": kind}
     if kind == "account":

@@ -1,15 +1,15 @@
 """
-Lines of NDJSON: what the sandbox exports, replays and is seeded with.
+Lines of NDJSON, the format of exports, replays and seeds.
 
-A line is a message as in a batch, `{"method": "contact", "contact_uid": …, "params": …}` (also `"alias"`, which a batch
-takes none of), or an object of v2 that the API itself cannot create:
+A line is a message as in a batch, `{"method": "contact", "contact_uid": …, "params": …}` (also `"alias"`, which is
+invalid in a batch), or an object of v2 that the API cannot create:
 
     {"object": "user", "email": "ann@example.com", "name": "Ann", "role": "owner"}
     {"object": "task", "type": "call", "subject": "…", "contact_uid": "123456", "assignee": "ann@example.com"}
 
-Notes, activities and tasks name contacts and accounts by `contact_uid` and `account_uid`, or several by `contact_uids`
-and `account_uids`, and their author or assignee by email; all of which an earlier line has made. Times are ISO 8601 or
-epochs. `"archived": true` archives a contact or an account.
+Notes, activities and tasks refer to contacts and accounts by `contact_uid` and `account_uid`, or to several by
+`contact_uids` and `account_uids`, and to their author or assignee by email; all of them must be created by earlier
+lines. Times are ISO 8601 or epochs. `"archived": true` archives a contact or an account.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 METHODS = ("account", "alias", "contact", "event")
-# Source: the documents' tables of attributes.
+# Source: the tables of attributes in the API documentation.
 WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("activity", "type"): ("call", "meeting", "email"),
     ("task", "type"): ("todo", "call", "meeting", "email"),
@@ -46,12 +46,12 @@ class V2Object(NamedTuple):
     An object of v2.
 
     Attributes:
-        kind: what it is.
-        created_at: epoch milliseconds; None when it is new.
-        data: what is shown of it as it is.
-        contact_uids: what it is linked to.
-        account_uids: the same.
-        person: the email of its author or assignee; empty when there is none.
+        kind: The kind of object.
+        created_at: Epoch milliseconds; None if it is new.
+        data: The fields that are shown unchanged.
+        contact_uids: Linked contacts.
+        account_uids: Linked accounts.
+        person: The email of its author or assignee; empty if there is none.
     """
 
     kind: ObjectKind
@@ -63,7 +63,7 @@ class V2Object(NamedTuple):
 
 
 class NdjsonLine(NamedTuple):
-    """One line; *archived* says what becomes of the contact or account of a message."""
+    """One line; *archived* archives the contact or account of a message."""
 
     content: ParsedMessage | V2Object
     archived: bool = False
@@ -74,7 +74,7 @@ def parse_lines(lines: Iterable[bytes | str]) -> Iterator[NdjsonLine]:
     Parse lines of NDJSON; empty ones are skipped.
 
     Raises:
-        ValueError: names the line and the field.
+        ValueError: Names the line and the field.
     """
     for number, text in enumerate(lines, 1):
         line = text.encode(errors="replace") if isinstance(text, str) else text
@@ -87,10 +87,10 @@ def parse_lines(lines: Iterable[bytes | str]) -> Iterator[NdjsonLine]:
 
 def parse_line(data: Any) -> NdjsonLine:
     """
-    Read one line.
+    Parse one line.
 
     Raises:
-        MessageError: names the field.
+        MessageError: Names the field.
     """
     if not is_object(data):
         raise MessageError("", "must be an object")
@@ -101,7 +101,7 @@ def parse_line(data: Any) -> NdjsonLine:
         raise MessageError("method", f"must be one of {', '.join(METHODS)} (or object: {', '.join(LINKS)})")
     message = parse_message(method, data)
     if method == "event" and data.get("account_uid") is not None:
-        # An export says which account an event was linked to, also when that was inferred.
+        # An export contains the account of an event also when it was inferred.
         message = message._replace(account_uid=uid_of(data, "account_uid"))
     return NdjsonLine(message, archived=data.get("archived") is True)
 
@@ -127,7 +127,7 @@ def _thing(data: dict[str, Any]) -> V2Object:
 
 
 def _uids(fields: dict[str, Any], name: str) -> list[str]:
-    """Take one uid, or several, out of *fields*."""
+    """Remove one uid, or several, from *fields* and return them."""
     several: Any = fields.pop(f"{name}s", [])
     if not is_array(several):
         raise MessageError(f"{name}s", "must be an array")

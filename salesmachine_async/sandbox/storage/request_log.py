@@ -1,4 +1,4 @@
-"""The log of requests, and the counts that outlive its bound."""
+"""The log of requests, and counters that cover evicted entries as well."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.views import RejectedView, RequestDetailView, RequestView
 
 DROPPED = "dropped"
-# Refused requests are shown with what was refused in them; they are few, unless something is very wrong.
+# Limit of the rejected requests that are kept with their content.
 MAX_REJECTED = 1000
 MAX_EXCERPT = 1000
 MAX_HEAD = 4000
-# A Referer may be a URL with ?api_token= in it.
+# A Referer can be a URL with ?api_token=.
 SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"referer"})
 
 
 class Refusal(NamedTuple):
     """
-    What the API refused in a request.
+    The rejected content of a request.
 
     Attributes:
-        item: which item of a batch; None when it is none of them.
-        excerpt: the beginning of its JSON, or of the body.
+        item: The index in the batch; None if the body as a whole is invalid.
+        excerpt: The beginning of the item as JSON, or of the body.
     """
 
     item: int | None
@@ -39,17 +39,17 @@ class Refusal(NamedTuple):
 @dataclass(slots=True)
 class RequestRecord:
     """
-    One request while it is handled; then one line of the log.
+    One request, during its handling and in the log.
 
     Attributes:
-        path: without the query, which may hold the token.
-        received: epoch milliseconds.
-        workspace: its public name; None until the credentials are found good.
-        status: what was answered; None when nothing was.
-        error: what the answer complained of.
-        refusal: what was wrong with its body.
-        headers: the lines of its head, without credentials.
-        first: the number in the message_log of the first message applied; 0 when there is none.
+        path: The path without the query, which may contain the token.
+        received: Epoch milliseconds.
+        workspace: The public name; None until the credentials are valid.
+        status: The status of the response; None if none was sent.
+        error: The error in the response.
+        refusal: The rejected content.
+        headers: The lines of its head, without credentials.
+        first: The number of its first applied message in the log of messages; 0 if there is none.
     """
 
     method: str
@@ -69,7 +69,7 @@ class RequestRecord:
 
 
 def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Keep headers for the log, small and as bytes: most are never looked at. Of credentials only that they came."""
+    """Return headers in a compact form for the log, with credentials redacted."""
     lines = [b"%b: %b" % (name, b"(not kept)" if name.lower() in SECRET else value) for name, value in headers]
     return b"\n".join(lines)[:MAX_HEAD]
 
@@ -79,10 +79,10 @@ class RequestLog:
     The latest requests to the API, in memory.
 
     Args:
-        bound: how many are kept.
+        bound: Number of requests kept.
 
     Attributes:
-        last: the number of the latest request.
+        last: The number of the latest request.
     """
 
     def __init__(self, bound: int) -> None:
@@ -93,7 +93,7 @@ class RequestLog:
         self._bytes: Counter[str | None] = Counter()
 
     def add(self, record: RequestRecord) -> None:
-        """Add a finished request."""
+        """Append a finished request."""
         self.last += 1
         self._latest.append((self.last, record))
         if record.refusal is not None:
@@ -112,10 +112,10 @@ class RequestLog:
         text: str | None = None,
     ) -> list[RequestView]:
         """
-        List the requests kept, oldest first; those of all workspaces when *workspace* is None.
+        List the kept requests, oldest first, of all workspaces if *workspace* is None.
 
-        Newest first, *after* is the number they come before; 0 means the end. With *text* only those that show it in
-        the method, path, status or error.
+        With *newest_first* the order is reversed and *after* is the last number already listed; 0 starts at the end.
+        With *text*, only those that contain it in the method, path, status or error.
         """
         chosen = _chosen(self._latest, workspace, after, newest_first=newest_first)
         return [_view(number, record) for number, record in islice(_holding(chosen, text), limit)]
@@ -129,12 +129,12 @@ class RequestLog:
         newest_first: bool = False,
         text: str | None = None,
     ) -> list[RejectedView]:
-        """List the requests that were refused for what is in them, as `requests` does; *text* may be in the excerpt."""
+        """List the requests rejected for their content, as `requests` does; *text* also searches the excerpt."""
         chosen = _chosen(self._rejected, workspace, after, newest_first=newest_first)
         return [_rejected(number, record) for number, record in islice(_holding(chosen, text), limit)]
 
     def request(self, workspace: str | None, number: int) -> tuple[int, RequestDetailView] | None:
-        """Find one request; also tell the number of its first message. Its messages are not filled in."""
+        """Return one request and the number of its first message; `messages` is left empty."""
         for each, record in reversed(list(self._latest)):
             if each == number and workspace in {None, record.workspace}:
                 index, excerpt = record.refusal or (None, None)
@@ -148,8 +148,8 @@ class RequestLog:
         return None
 
     def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[RequestView], int]:
-        """List the latest *most* requests after *after*, oldest first; also tell how many were left out."""
-        # Walked back only as far as needed: it is asked several times a second.
+        """Return the latest *most* requests after *after*, oldest first, and the number of skipped ones."""
+        # Walks back only as far as needed, because live updates call this several times a second.
         news = takewhile(lambda line: line[0] > after, reversed(list(self._latest)))
         chosen = [line for line in news if workspace in {None, line[1].workspace}]
         return [_view(number, record) for number, record in reversed(chosen[:most])], max(0, len(chosen) - most)
@@ -163,11 +163,11 @@ class RequestLog:
         return dict(sorted(counts.items()))
 
     def size(self, workspace: str | None) -> int:
-        """Sum the bytes of all request bodies."""
+        """Return the total size of all request bodies."""
         return sum(count for owner, count in list(self._bytes.items()) if workspace in {None, owner})
 
     def forget(self, workspace: str) -> None:
-        """Drop all lines and counts of *workspace*."""
+        """Delete all entries and counters of *workspace*."""
         for lines in (self._latest, self._rejected):
             kept = [line for line in lines if line[1].workspace != workspace]
             lines.clear()
@@ -187,7 +187,7 @@ def _chosen(
 
 
 def _holding(lines: Iterable[tuple[int, RequestRecord]], text: str | None) -> Iterator[tuple[int, RequestRecord]]:
-    """Leave those that show *text*, in whichever case."""
+    """Return the entries that contain *text*, ignoring case."""
     if not text:
         return iter(lines)
     wanted = text.lower()
@@ -225,7 +225,7 @@ def _view(number: int, record: RequestRecord) -> RequestView:
         "id": number,
         "workspace": record.workspace,
         "method": record.method,
-        # aiohttp's parser in Python lets bytes that are not UTF-8 through, as lone surrogates, which no JSON can hold.
+        # The pure-Python parser of aiohttp decodes invalid UTF-8 to lone surrogates, which JSON cannot represent.
         "path": record.path.encode(errors="replace").decode(),
         "status": record.status,
         "items": record.items,

@@ -1,4 +1,4 @@
-"""What a workspace begins with, and how lines are applied to one."""
+"""The initial content of workspaces, and application of NDJSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
-# The API cannot create users, activities and tasks, so that every workspace has some, after the documents' examples.
+# The API cannot create users, activities and tasks, so every workspace starts with some, after the documented examples.
 EXAMPLES: tuple[dict[str, Any], ...] = (
     {"object": "user", "created_at": 1629544561, "email": "john@example.com", "name": "John Doe", "role": "owner"}
     | {"enabled": True},
@@ -42,21 +42,21 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
 )
 
 
-# Messages applied at once.
+# Messages applied in one batch.
 PART = 500
 
 
 def examples() -> list[NdjsonLine]:
-    """Make the lines that every workspace begins with unless others are given."""
+    """Return the lines of the built-in examples."""
     return [parse_line(each) for each in EXAMPLES]
 
 
 def check(lines: Sequence[NdjsonLine]) -> None:
     """
-    Try *lines* out.
+    Validate *lines* by applying them to a temporary store.
 
     Raises:
-        ValueError: one of them links to what is not there.
+        ValueError: A line refers to an object that does not exist.
     """
     store = Store()
     try:
@@ -80,7 +80,7 @@ def load(
     Apply *lines* to the workspace *name*, in order.
 
     Raises:
-        MessageError: a line links to what is not there; those before it have been applied.
+        MessageError: A line refers to an object that does not exist; the lines before it are applied.
     """
     accepted = duplicates = 0
     for kind, group in groupby(lines, _kind):
@@ -88,7 +88,7 @@ def load(
             _add_things(store, v2_store, store.workspace(name), [line.content for line in group], received)  # type: ignore[misc]
             continue
         batch = list(group)
-        # An alias is applied by itself: it moves what is stored already.
+        # An alias is applied separately, because it changes stored rows.
         size = 1 if kind == "alias" else PART
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
@@ -102,7 +102,7 @@ def load(
 def _kind(line: NdjsonLine) -> str:
     if isinstance(line.content, V2Object):
         return "thing"
-    # What is archived must be so before a later line brings it back.
+    # An archived record must be stored before a later line unarchives it.
     return f"archived {id(line)}" if line.archived else "alias" if line.content.kind == "alias" else "message"
 
 

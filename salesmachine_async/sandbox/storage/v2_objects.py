@@ -1,4 +1,4 @@
-"""The JSON objects of v2 (the Access API), as the documents show them."""
+"""The JSON objects of v2 (the Access API)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ObjectKind = Literal["note", "activity", "task", "user"]
 
 ID = re.compile("[0-9a-f]{24}")
-# An id is 24 hex digits; in the documents' examples the first 8 are the second it was made in, as of MongoDB. Here the
-# next two tell what it is the id of, so that none is taken for another's, and the rest is the number of the row.
+# An id has 24 hex digits. As in the documented examples (and in MongoDB) the first 8 are the second of its creation.
+# Here the next two are the kind of object, so that ids of different kinds differ, and the rest is the row id.
 MARKS = {"contact": 0xC0, "account": 0xAC, "note": 0x0E, "activity": 0xA7, "task": 0x7A, "user": 0x05, "stage": 0x57}
 
 STAGES = {"trial": "Trial", "paying": "Paying", "churned": "Churned", "not_converted": "Not converted"}
@@ -25,11 +25,11 @@ STAGES = {"trial": "Trial", "paying": "Paying", "churned": "Churned", "not_conve
 
 class Links(NamedTuple):
     """
-    How a kind of object shows what it is linked to.
+    The links of a kind of object.
 
     Attributes:
-        plural: whether it shows arrays of contacts and accounts, rather than one of each.
-        person: the name of its link to a user; empty when it has none.
+        plural: Whether it shows arrays of contacts and accounts instead of one of each.
+        person: The name of its link to a user; empty if it has none.
     """
 
     plural: bool
@@ -45,12 +45,12 @@ LINKS: dict[ObjectKind, Links] = {
 
 
 def public_id(kind: str, number: int, milliseconds: int) -> str:
-    """Make the id that is shown."""
+    """Return the public id of a row."""
     return f"{milliseconds // 1000 & 0xFFFFFFFF:08x}{MARKS[kind]:02x}{number:014x}"
 
 
 def row_number(kind: str, shown: str) -> int | None:
-    """Find the number of the row in a shown id; None when it is not the id of such a thing."""
+    """Return the row id in the public id *shown*; None if it is not an id of this kind."""
     if not ID.fullmatch(shown) or int(shown[8:10], 16) != MARKS[kind]:
         return None
     return int(shown[10:], 16)
@@ -58,12 +58,12 @@ def row_number(kind: str, shown: str) -> int | None:
 
 class V2Presenter:
     """
-    Shows rows of one workspace as the objects of v2.
+    Converts rows of one workspace to the objects of v2.
 
     Args:
-        store: where links are looked up.
-        v2_store: the same.
-        workspace: whose.
+        store: Used to look up links.
+        v2_store: Used to look up links.
+        workspace: The row id of the workspace.
     """
 
     def __init__(self, store: Store, v2_store: V2Store, workspace: int) -> None:
@@ -72,7 +72,7 @@ class V2Presenter:
         self._workspace = workspace
 
     def records(self, kind: RecordKind, rows: Sequence[RecordRow]) -> list[dict[str, Any]]:
-        """Show contacts with the ids of their accounts, or accounts with those of their contacts."""
+        """Convert contacts with the ids of their accounts, or accounts with the ids of their contacts."""
         uids = [row.uid for row in rows]
         other: RecordKind = "account" if kind == "contact" else "contact"
         links = self._store.memberships if kind == "contact" else self._store.members
@@ -89,7 +89,7 @@ class V2Presenter:
                 "created_at": row.added_at // 1000,
                 "archived": row.archived,
                 "data": orjson.Fragment(row.params),
-                # The service's own metrics: the sandbox computes none.
+                # Metrics of the service, which the sandbox does not compute.
                 "salesmachine": {},
                 "stage": {"name": STAGES[row.status], "id": public_id("stage", list(STAGES).index(row.status), 0)},
                 f"{other}s": {"object": f"{other}.list", "data": of[row.uid]},
@@ -98,8 +98,8 @@ class V2Presenter:
         ]
 
     def objects(self, kind: ObjectKind, rows: Sequence[ObjectRow]) -> list[dict[str, Any]]:
-        """Show notes, activities, tasks or users, with the ids of what they are linked to."""
-        # A contact that was merged into another since is that other now.
+        """Convert notes, activities, tasks or users, with the ids of linked objects."""
+        # A contact may have been merged into another since.
         contact_uids: set[str] = {uid for row in rows for uid in row.data.get("contact_uids", ())}
         own = self._store.aliases(self._workspace, contact_uids)
         ids = self._ids("contact", (own.get(uid, uid) for uid in contact_uids))
@@ -131,7 +131,7 @@ class V2Presenter:
             if links.plural:
                 shown[f"{name}s"] = each
             elif each:
-                # What is not linked is left out, as in the documents' examples.
+                # A missing link is omitted, as in the documented examples.
                 shown[name] = each[0]
         user = row.data.get("user")
         if user is not None and (found := self._v2_store.object("user", self._workspace, user)) is not None:

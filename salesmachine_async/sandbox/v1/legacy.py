@@ -1,16 +1,17 @@
 """
-The wire forms of old clients, which no document describes; they are known from the clients' code.
+Requests of old clients, which are undocumented and known only from the code of the clients.
 
 * `GET /v1/…?api_token=…&encode=base64&_method=post&data=…`, with the body in `data` (salesmachine-node).
 * A POST of a form with the fields `api_token`, `encode` (`none` or `base64`) and `data`, next to HTTP Basic (the Ruby
   and PHP libraries of 2014). Ruby put the base64 text between double quotes.
-* The paths and names of 2014, only in such forms: `/v1/user` and `/v1/customer` (contacts), `/v1/element` and
+* The paths and names of 2014, only in these forms: `/v1/user` and `/v1/customer` (contacts), `/v1/element` and
   `/v1/product` (accounts), `/v1/email`, `/v1/pageview` and `/v1/track/pageview` (events); `unique_id` for the uid,
   `event` for `event_uid`, `account_id` for `account_uid`.
-* In a batch, `event` for `event_uid` and the method `email`, which is the event of that name (salesmachine-ruby 1.0);
+* In a batch, `event` for `event_uid` and the method `email`, an event of that name (salesmachine-ruby 1.0);
   `/v1/bulk` for `/v1/batch`.
 
-What the service made of elements and products is not known: they are accounts here so that nothing sent is lost.
+It is unknown how the service treated elements and products; the sandbox stores them as accounts, so that nothing is
+lost.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from aiohttp import web
 from salesmachine_async.sandbox.http.content_type import NOT_JSON
 from salesmachine_async.sandbox.http.responses import ApiError
 from salesmachine_async.sandbox.messages import MessageKind, is_object
+from salesmachine_async.sandbox.state import STATE
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-# By path, what the message is now; an event's name as well.
+# By path, the kind of message and the name of the event.
 PATHS: dict[str, tuple[MessageKind, str]] = {
     "/v1/user": ("contact", ""),
     "/v1/customer": ("contact", ""),
@@ -50,19 +52,19 @@ UID_NAMES: dict[MessageKind, tuple[str, ...]] = {
 
 
 def not_allowed() -> ApiError:
-    """Make the error of a tracking endpoint that is asked by another method than POST."""
-    return ApiError(405, "the method is not allowed here", {"Allow": "POST"})
+    """Return the error of a tracking endpoint for any method except POST."""
+    return ApiError(405, "method not allowed", {"Allow": "POST"})
 
 
 async def old_body(request: web.Request) -> bytes | None:
     """
-    Read the JSON of an old form; None when the request is not one.
+    Read the JSON of a request of an old client; None for other requests.
 
     Raises:
         ApiError: 400, 405 or 413.
     """
     if request.method == "GET" and ("data" in request.query or "_method" in request.query):
-        # The ping says `_method=get`, and has no data.
+        # A ping has `_method=get` and no data.
         return _decode(request.query)
     if request.method != "POST":
         raise not_allowed()
@@ -71,11 +73,12 @@ async def old_body(request: web.Request) -> bytes | None:
     try:
         fields = await request.post()
     except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, "the form is larger than this sandbox takes") from None
+        most = request.app[STATE].limits.max_body_bytes
+        raise ApiError(413, f"the form is larger than the limit of {most} bytes") from None
     except ValueError:
         raise ApiError(400, "the form cannot be decoded") from None
     if "data" not in fields:
-        # No old client's form.
+        # Not a form of an old client.
         raise ApiError(406, NOT_JSON)
     return _decode(fields)
 
@@ -87,7 +90,7 @@ def _decode(fields: MultiMapping[Any]) -> bytes:
     if fields.get("encode", "none") != "base64":
         return data.encode(errors="replace")
     try:
-        # A JSON text literal, as Ruby sent it; and what a form makes of a plus.
+        # The Ruby library sent a JSON string literal; form decoding turns a plus into a space.
         text = orjson.loads(data) if data.startswith('"') else data.replace(" ", "+")
         return base64.b64decode("".join(text.split()), validate=True)
     except (orjson.JSONDecodeError, binascii.Error, ValueError):
@@ -96,12 +99,12 @@ def _decode(fields: MultiMapping[Any]) -> bytes:
 
 def renamed(kind: MessageKind, item: dict[str, Any], name: str = "") -> dict[str, Any]:
     """
-    Give a message of an old form the names of today.
+    Return a message of an old client with the current field names.
 
     Args:
-        kind: what it is.
-        item: the message; not changed.
-        name: of the event, when the path says it.
+        kind: The kind of message.
+        item: The message; not changed.
+        name: The name of the event, if the path determines it.
     """
     uid_names = UID_NAMES[kind]
     uid = next((item[each] for each in uid_names if item.get(each) is not None), None)
@@ -120,7 +123,7 @@ def renamed(kind: MessageKind, item: dict[str, Any], name: str = "") -> dict[str
 
 
 def renamed_in_batch(item: dict[str, Any]) -> dict[str, Any]:
-    """Give an item of a batch, as salesmachine-ruby 1.0 sends it, the names of today."""
+    """Return a batch item of salesmachine-ruby 1.0 with the current field names."""
     if item.get("method") == "email":
         params: Any = {} if item.get("params") is None else item["params"]
         titled = {**params, "title": item.get("email")} if is_object(params) else params

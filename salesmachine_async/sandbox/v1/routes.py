@@ -1,9 +1,9 @@
 """
-The tracking endpoints, `/v1/…`, as the API documents them.
+The tracking endpoints, `/v1/…`.
 
-Decided here, where the documents are silent: a batch is checked as a whole and applied as a whole or not at all; an
-empty batch is refused; so is an alias in a batch ("only available using http calls"). A single call is answered 200, a
-batch 201, both `{"status": "success"}`.
+Where the API documentation is silent: a batch is validated and applied as a whole or not at all; an empty batch is
+rejected, and so is an alias in a batch ("only available using http calls"). A single call is answered 200, a batch 201,
+both `{"status": "success"}`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def add_routes(router: web.UrlDispatcher) -> None:
         **{path: _old(kind, name) for path, (kind, name) in legacy.PATHS.items()},
     }
     for path, handler in handlers.items():
-        # Every method: an old client sends by GET what others POST, and only its query tells.
+        # All methods, because old clients send by GET what others POST.
         router.add_route("*", path, handler)
 
 
 async def _ping(request: web.Request) -> web.Response:
     state = request.app[STATE]
     await _admit(request)
-    # A token's first ping makes its workspace, as its first message does.
+    # The first ping of a token creates its workspace, as its first message does.
     state.open_workspace(state.tokens.identify(request))
     return answer(SUCCESS)
 
@@ -73,7 +73,7 @@ def _single(kind: MessageKind) -> Handler:
 
 
 def _old(kind: MessageKind, name: str) -> Handler:
-    """Make the handler of a path that only old forms know; to everything else there is nothing."""
+    """Create the handler of a path that exists only for requests of old clients."""
 
     async def handle(request: web.Request) -> web.Response:
         body, old = await _admit(request, only_old=True)
@@ -91,7 +91,7 @@ async def _batch(request: web.Request) -> web.Response:
 
 
 async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes, bool]:
-    """Check credentials and media types, then read the JSON; also tell whether it came in an old form."""
+    """Check credentials and media types, and read the body; also return whether it has the form of an old client."""
     if request.method != "POST" and not request.query_string:
         raise legacy.not_allowed()
     request.app[STATE].tokens.identify(request)
@@ -109,7 +109,7 @@ async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes
 def _receive(
     request: web.Request, body: bytes, parse: Callable[[RequestRecord], list[ParsedMessage]], *, batches: int = 0
 ) -> None:
-    """Parse and apply, or count what is refused."""
+    """Parse and apply the messages, or count them as rejected."""
     state, record = request.app[STATE], request[RECORD]
     workspace = state.tokens.identify(request)
     state.open_workspace(workspace)
@@ -155,7 +155,7 @@ def _parse_batch(body: bytes, most: int | None, record: RequestRecord) -> list[P
         raise ApiError(400, "the batch is empty")
     record.items = len(items)
     if most is not None and len(items) > most:
-        raise ApiError(413, f"the batch holds {len(items)} messages; this sandbox takes {most}")
+        raise ApiError(413, f"the batch has {len(items)} messages; the limit is {most}")
     return [_parse_item(index, item, record) for index, item in enumerate(items)]
 
 

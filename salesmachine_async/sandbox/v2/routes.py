@@ -1,20 +1,19 @@
 """
 The Access API, `/v2/…`, over the same state as the tracking endpoints.
 
-Its documents leave much open; decided here:
+Where the API documentation is silent:
 
-* Only `/v2/Contacts` is documented, so that every resource answers in lower and in upper case.
-* A list answers `{"object": "contact.list", "data": […], "pagination": {"next": URL}}`; the URL is absolute, holds
-  the filters and no credentials. `limit` above 100 is refused, as is an unknown parameter, so that mistakes are found.
-* A contact or an account is listed by when it was first heard of. Deleting archives it: it is not listed any more but
-  with `archived=true`, it can still be read by its id, and any call that writes its fields brings it back. Deleting it
-  again changes nothing. Its events stay.
-* `status`: see `v2_store.py`.
-* A note is created with a `body`, and may have a `subject` and be linked by `contact`, `account` and `author`:
-  `{"id": …}` or the id. It is deleted for good.
-* Activities, tasks and users are what the workspace was seeded with; the lists take `offset`, `limit`, `order` and
-  `sort`.
-* The token comes as the user of HTTP Basic, as a bearer token or as `?api_token=`.
+* Only `/v2/Contacts` is documented, so paths are accepted in lower and upper case.
+* A list is `{"object": "contact.list", "data": […], "pagination": {"next": URL}}`; the URL is absolute and contains the
+  filters but no credentials. A `limit` above 100 and unknown parameters are rejected, so that errors are found.
+* Contacts and accounts are listed in the order of creation. DELETE archives one: lists show it only with
+  `archived=true`, it can still be read by its id, and any call that writes its fields unarchives it. A repeated DELETE
+  changes nothing. Its events remain.
+* `status`: see `storage.v2_store`.
+* A note is created with a `body`, an optional `subject` and optional links `contact`, `account` and `author`:
+  `{"id": …}` or the id. DELETE is permanent.
+* Activities, tasks and users come only from the seeds; the lists accept `offset`, `limit`, `order` and `sort`.
+* The token is the user of HTTP Basic, a bearer token or `?api_token=`.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def _path(name: str) -> str:
 
 
 class _V2Request(NamedTuple):
-    """A request that is let in: its state, its workspace, and who shows it."""
+    """An authenticated request: the state, the workspace and its presenter."""
 
     state: SandboxState
     workspace: int
@@ -81,7 +80,7 @@ def _admit(request: web.Request) -> _V2Request:
 
 
 class _PageQuery(NamedTuple):
-    """Which part of a list is wanted, by the documented parameters."""
+    """The documented query parameters of a list."""
 
     offset: int
     limit: int
@@ -91,7 +90,7 @@ class _PageQuery(NamedTuple):
 def _page(query: Mapping[str, str], *further: str) -> _PageQuery:
     for name in query:
         if name not in FILTERS and name not in further and name != "api_token":
-            raise ApiError(400, f"unknown query parameter; there are {', '.join((*FILTERS, *further))}")
+            raise ApiError(400, f"unknown query parameter; expected one of {', '.join((*FILTERS, *further))}")
     given = dict(query)
     read_choice(given, "sort", "created_at")
     return _PageQuery(
@@ -102,7 +101,7 @@ def _page(query: Mapping[str, str], *further: str) -> _PageQuery:
 
 
 def _listed(request: web.Request, kind: str, page: _PageQuery, found: Sequence[dict[str, Any]]) -> web.Response:
-    """Answer a page, made of one item more than wanted if there are further ones."""
+    """Create the response of a page; *found* has one item more than the page if a next page exists."""
     pagination: dict[str, str] = {}
     if len(found) > page.limit:
         url = request.url.without_query_params("api_token")
@@ -189,13 +188,13 @@ async def _create_note(request: web.Request) -> web.Response:
 
 
 def _note(asked: _V2Request, data: Any) -> dict[str, Any]:
-    """Check a new note, and make of it what is stored."""
+    """Validate a new note and return the data to store."""
     if not is_object(data):
         raise ApiError(400, "the body must be an object")
     for name in data:
         if name not in NOTE_FIELDS:
-            raise ApiError(400, f"unknown field; a note has {', '.join(sorted(NOTE_FIELDS))}")
-    # The documents call `note` the deprecated name.
+            raise ApiError(400, f"unknown field; expected one of {', '.join(sorted(NOTE_FIELDS))}")
+    # `note` is the deprecated name of `body`.
     body: Any = data.get("body", data.get("note"))
     if not isinstance(body, str) or not body:
         raise ApiError(400, "body is missing" if body is None else "body must be a non-empty string")
@@ -215,7 +214,7 @@ def _note(asked: _V2Request, data: Any) -> dict[str, Any]:
 
 
 def _linked(value: Any, name: str) -> str:
-    """Read a link: an id, or an object with one."""
+    """Read a link: an id, or an object with an id."""
     shown: Any = value.get("id") if is_object(value) else value
     if not isinstance(shown, str):
         raise ApiError(400, f'{name} must be an id, or {{"id": …}}')
@@ -225,10 +224,10 @@ def _linked(value: Any, name: str) -> str:
 def _record(asked: _V2Request, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
     found = row_number(kind, shown)
     row = None if found is None else asked.state.v2_store.record(kind, asked.workspace, found)
-    # The second the id was made in must be right too, or two ids would mean the same.
+    # The time in the id must match too, so that each object has exactly one id.
     if row is not None and (view := asked.presenter.records(kind, [row])[0])["id"] == shown:
         return view
-    raise ApiError(status, f"there is no {kind} with this id; the id is the one of v2, not the {kind}_uid")
+    raise ApiError(status, f"no {kind} with this id; expected the id of v2, not the {kind}_uid")
 
 
 def _object(asked: _V2Request, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
@@ -236,4 +235,4 @@ def _object(asked: _V2Request, kind: ObjectKind, shown: str, status: int = 404) 
     row = None if found is None else asked.state.v2_store.object(kind, asked.workspace, found)
     if row is not None and (view := asked.presenter.objects(kind, [row])[0])["id"] == shown:
         return view
-    raise ApiError(status, f"there is no {kind} with this id")
+    raise ApiError(status, f"no {kind} with this id")

@@ -176,7 +176,7 @@ async def test_bad_lines(client: Client, sandbox: Sandbox, line: Any, problem: s
     answer = await client.call("POST", "/_sandbox/replay", data=body, headers={"Content-Type": NDJSON})
     assert answer.status == 400
     assert answer.body["error"].startswith(f"line 3: {problem}")
-    assert answer.body["error"].endswith("; the 2 lines before it were applied")
+    assert answer.body["error"].endswith("; the 2 lines before it are applied")
     assert (answer.body["lines"], len(sandbox.events())) == (2, 2)
     with pytest.raises(ValueError, match="line 1"):
         sandbox.replay(ndjson([line]).splitlines(), TOKEN)

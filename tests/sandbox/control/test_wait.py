@@ -84,9 +84,9 @@ async def test_nearest_misses(client: Client, sandbox: Sandbox) -> None:
         await sandbox.wait(match, timeout=0)
     assert str(caught.value).splitlines() == [
         "0 of 1 messages arrived within 0 s",
-        "nearly: order of 1",
+        "nearest: order of 1",
         "  params.plan: wanted 'pro', found missing",
-        "nearly: order of 1",
+        "nearest: order of 1",
         "  params.plan: wanted 'pro', found 'free'",
     ]
 

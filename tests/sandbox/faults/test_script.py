@@ -42,8 +42,8 @@ async def test_faulty_answer(client: Client, sandbox: Sandbox) -> None:
     """An error by the script is JSON like any other."""
     sandbox.faults([Fault(status=503), Fault(status=430)])
     answer = await client.post("/v1/ping")
-    assert answer.body == {"error": "Service Unavailable, by the script of faults"}
-    assert (await client.post("/v1/ping")).body == {"error": "an error, by the script of faults"}
+    assert answer.body == {"error": "Service Unavailable (scripted fault)"}
+    assert (await client.post("/v1/ping")).body == {"error": "error (scripted fault)"}
 
 
 @pytest.mark.parametrize(
@@ -242,19 +242,22 @@ async def test_scripts_over_http(client: Client, sandbox: Sandbox) -> None:
         ({}, 'the body must be an array of faults, or {"faults": [...]}'),
         ({"faults": {}}, 'the body must be an array of faults, or {"faults": [...]}'),
         ([7], "faults[0]: must be an object"),
-        ([{}, {"stauts": 503}], "faults[1]: stauts is not a field of a fault; there are body, commit, drop, headers, "),
+        (
+            [{}, {"stauts": 503}],
+            "faults[1]: stauts is not a field of a fault; expected one of body, commit, drop, headers, ",
+        ),
         ([{"status": 199}], "faults[0]: status must be from 200 to 599"),
         ([{"status": "503"}], "faults[0]: status must be from 200 to 599"),
         ([{"status": True}], "faults[0]: status must be from 200 to 599"),
         ([{"times": 0}], "faults[0]: times must be 1 or more, or null"),
         ([{"retry_after": -1}], "faults[0]: retry_after must be a number of seconds or a text"),
-        ([{"retry_after": "a\nb"}], "faults[0]: retry_after must not hold control characters"),
+        ([{"retry_after": "a\nb"}], "faults[0]: retry_after must not contain control characters"),
         ([{"path": "v1"}], "faults[0]: path must start with /"),
         ([{"path": 1}], "faults[0]: path must start with /"),
         ([{"path": "/_sandbox/summary"}], "faults[0]: path must not be a control endpoint"),
         ([{"drop": "later"}], "faults[0]: drop must be one of before, during, after"),
         ([{"drop": []}], "faults[0]: drop must be one of before, during, after"),
-        ([{"drop": "after", "status": 503}], "faults[0]: drop sends no answer, so it excludes status"),
+        ([{"drop": "after", "status": 503}], "faults[0]: drop excludes status, because no response is sent"),
         ([{"commit": 1}], "faults[0]: commit must be true or false"),
         ([{"commit": True}], "faults[0]: commit needs a status, or raw"),
         ([{"latency": "1"}], "faults[0]: latency must be a number of seconds, 0 or more"),

@@ -85,7 +85,10 @@ async def test_requests_of_other_hosts_are_refused(client: Client) -> None:
     """A name that was pointed at the loopback by DNS is betrayed by its Host."""
     for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil", "", "[", "localhost/x", "evil:80"):
         answer = await client.post("/v1/ping", headers={"Host": host})
-        assert (answer.status, answer.body) == (403, {"error": "the Host header does not name this sandbox"})
+        assert (answer.status, answer.body) == (
+            403,
+            {"error": "the Host header does not name this sandbox; --allow-host adds a name"},
+        )
         assert (await client.call("GET", "/_sandbox/health", headers={"Host": host})).status == 403
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:99", "[::1]", "[::1]:8080"):
         assert (await client.post("/v1/ping", headers={"Host": host})).status == 200
@@ -112,7 +115,7 @@ async def test_unknown_paths_are_404(client: Client) -> None:
     """Unknown paths are JSON errors."""
     for path in ("/v1", "/v1/contact/", "/v2", "/v2/nothing", "/v1/user"):
         answer = await client.post(path, CONTACT)
-        assert (answer.status, answer.body) == (404, {"error": "there is nothing at this path"})
+        assert (answer.status, answer.body) == (404, {"error": "no such path"})
 
 
 async def test_other_methods_are_405(client: Client) -> None:
@@ -120,7 +123,7 @@ async def test_other_methods_are_405(client: Client) -> None:
     for path in ("ping", "contact", "account", "track/event", "alias", "batch"):
         for method in ("GET", "PUT", "PATCH", "DELETE"):
             answer = await client.call(method, f"/v1/{path}")
-            assert (answer.status, answer.body) == (405, {"error": "the method is not allowed here"})
+            assert (answer.status, answer.body) == (405, {"error": "method not allowed"})
             assert answer.headers["Allow"] == "POST"
 
 
@@ -171,7 +174,7 @@ async def test_body_limit(session: Any) -> None:
     """A body above the limit is answered 413: announced, chunked, or compressed."""
     async with Sandbox(max_body_bytes=1000) as sandbox:
         client = Client(session, sandbox.url)
-        problem = {"error": "the body is larger than the 1000 bytes this sandbox takes"}
+        problem = {"error": "the body is larger than the limit of 1000 bytes"}
 
         async def chunks() -> Any:
             for _ in range(3):
@@ -196,7 +199,7 @@ async def test_batch_limit(session: Any) -> None:
         item = {"method": "contact", "contact_uid": "1"}
         assert (await client.post("/v1/batch", [item] * 2)).status == 201
         answer = await client.post("/v1/batch", [item] * 3)
-        assert (answer.status, answer.body) == (413, {"error": "the batch holds 3 messages; this sandbox takes 2"})
+        assert (answer.status, answer.body) == (413, {"error": "the batch has 3 messages; the limit is 2"})
 
 
 async def test_compressed_bodies(client: Client, sandbox: Sandbox) -> None:
@@ -220,7 +223,7 @@ async def test_a_bug_is_answered_500(
 
     monkeypatch.setattr(Store, "add_seen", fail)
     answer = await client.post("/v1/contact", CONTACT)
-    assert (answer.status, answer.body) == (500, {"error": "the sandbox has a bug; its log tells more"})
+    assert (answer.status, answer.body) == (500, {"error": "internal error; see the sandbox's log"})
     assert "broken" in caplog.text
     assert sandbox.summary()["accepted"] == sandbox.summary()["contacts"] == 0
     monkeypatch.undo()

@@ -79,7 +79,7 @@ async def test_twenty_five_by_default(client: Client) -> None:
         ("sort=name", "sort must be one of created_at"),
         ("status=free", "status must be one of trial, paying, churned, not_converted"),
         ("archived=1", "archived must be one of true, false"),
-        ("page=2", "unknown query parameter; there are offset, limit, order, sort, status, archived"),
+        ("page=2", "unknown query parameter; expected one of offset, limit, order, sort, status, archived"),
     ],
 )
 async def test_parameters_are_strict(client: Client, query: str, problem: str) -> None:
@@ -132,7 +132,7 @@ async def test_ids_are_of_one_kind_and_one_workspace(client: Client) -> None:
         for method in ("GET", "DELETE") if path.startswith("contacts") else ("GET",):
             answer = await who.call(method, f"/v2/{path}")
             assert answer.status == 404
-            assert "there is no" in answer.body["error"]
+            assert "no " in answer.body["error"]
 
 
 async def test_notes(client: Client) -> None:
@@ -171,9 +171,9 @@ async def test_notes(client: Client) -> None:
         ({"body": 7}, "body must be a non-empty string"),
         ({"body": "x", "subject": 7}, "subject must be a string"),
         ({"body": "x", "contact": 7}, 'contact must be an id, or {"id": …}'),
-        ({"body": "x", "contact": "1"}, "there is no contact with this id"),
-        ({"body": "x", "author": {"id": "1"}}, "there is no user with this id"),
-        ({"body": "x", "colour": 1}, "unknown field; a note has account, author, body, contact, note, subject"),
+        ({"body": "x", "contact": "1"}, "no contact with this id"),
+        ({"body": "x", "author": {"id": "1"}}, "no user with this id"),
+        ({"body": "x", "colour": 1}, "unknown field; expected one of account, author, body, contact, note, subject"),
     ],
 )
 async def test_bad_notes(client: Client, body: Any, problem: str) -> None:
@@ -193,7 +193,7 @@ async def test_other_methods_are_405(client: Client) -> None:
     """What v2 does not have is answered 405."""
     for method, path in (("POST", "contacts"), ("PUT", "contacts/1"), ("DELETE", "users/1"), ("POST", "tasks")):
         answer = await client.call(method, f"/v2/{path}")
-        assert (answer.status, answer.body) == (405, {"error": "the method is not allowed here"})
+        assert (answer.status, answer.body) == (405, {"error": "method not allowed"})
 
 
 async def test_every_form_of_the_token(client: Client) -> None:
