@@ -1,4 +1,4 @@
-"""What the control endpoints show for the page: newest first, one request, one record by its uid, what changed it."""
+"""Inspection: order, single requests and records, changes of a record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sandbox.conftest import TOKEN, Client, basic
 
 @pytest.mark.parametrize(("what", "key"), [("contacts", "contact_uid"), ("accounts", "account_uid")])
 async def test_records_newest_first(client: Client, what: str, key: str) -> None:
-    """In the order they were first heard of, backwards; the cursor is the last uid; a filter combines with it."""
+    """Newest first is the reverse order of creation; the cursor is the last uid; filters combine with it."""
     for uid in ("b", "c", "a", "b"):
         await (client.contact(uid, x=uid) if what == "contacts" else client.account(uid, x=uid))
     await (client.of("other").contact("z") if what == "contacts" else client.of("other").account("z"))
@@ -27,7 +27,7 @@ async def test_records_newest_first(client: Client, what: str, key: str) -> None
 
 @pytest.mark.parametrize("uid", [".", "..", "a\nb", "a\0b", "a/b", "?#%", "\U0001f4a5" * 10_000])
 async def test_any_record_can_be_asked_for_by_the_query(client: Client, sandbox: Sandbox, uid: str) -> None:
-    """Also one whose uid no browser leaves in a path."""
+    """A record is found by `?uid=`, also with a uid that clients normalise in a path."""
     await client.contact(uid, account_uid=uid)
     await client.track(uid, "x")
     (contact,) = (await client.get("contacts", uid=uid))["contacts"]
@@ -38,7 +38,7 @@ async def test_any_record_can_be_asked_for_by_the_query(client: Client, sandbox:
 
 
 async def test_one_request(client: Client, sandbox: Sandbox) -> None:
-    """With its headers and what was applied of it."""
+    """The details of a request contain its headers and its applied messages."""
     await client.track("0", "before")
     item = {"method": "event", "contact_uid": "1", "event_uid": "x", "messageId": "m"}
     batch = [item, {"method": "contact", "contact_uid": "1", "params": {"a": 1}}, item]
@@ -58,7 +58,7 @@ async def test_one_request(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_one_refused_request(client: Client) -> None:
-    """With what was refused in it, and no messages."""
+    """The details of a rejected request contain the invalid item and no messages."""
     await client.post("/v1/batch", [{"method": "contact", "contact_uid": "1"}, {"method": "no"}])
     detail = await client.get("requests/1")
     assert (detail["status"], detail["index"], detail["excerpt"]) == (400, 1, '{"method":"no"}')
@@ -66,7 +66,7 @@ async def test_one_refused_request(client: Client) -> None:
 
 
 async def test_headers_are_kept_without_credentials(client: Client) -> None:
-    """Nor without bound, nor with bytes that no JSON can hold."""
+    """Headers in the log are truncated and converted to valid JSON."""
     secret = {**basic("TOKEN-1", "SECRET-1"), "Cookie": "SECRET-2", "Referer": "http://x/?api_token=SECRET-3"}
     await client.of(None).post("/v1/ping", headers=secret)
     await client.post("/v1/ping", headers={"X-Long": "x" * 5000})
@@ -80,7 +80,7 @@ async def test_headers_are_kept_without_credentials(client: Client) -> None:
 
 
 async def test_messages_of_a_request_that_the_feed_forgot(session: Any) -> None:
-    """What is not kept any more is left out; nothing of another request takes its place."""
+    """Evicted messages are omitted, and no message of another request replaces them."""
     async with Sandbox(max_history=1) as sandbox:
         client = Client(session, sandbox.url)
         await client.track("1", "old")
@@ -92,7 +92,7 @@ async def test_messages_of_a_request_that_the_feed_forgot(session: Any) -> None:
 
 
 async def test_requests_are_filtered(client: Client) -> None:
-    """By method, path, status and error, and the refused ones by what was refused."""
+    """Requests are searched by method, path, status and error, rejected ones also by their content."""
     await client.track("1", "x")
     await client.post("/v1/contact", {"contact_uid": "NEEDLE", "params": 1})
     for text, ids in (("post", [1, 2]), ("/TRACK", [1]), ("400", [2]), ("must be an object", [2]), ("nothing", [])):
@@ -104,7 +104,7 @@ async def test_requests_are_filtered(client: Client) -> None:
 
 
 async def test_changes(client: Client) -> None:
-    """The calls that changed a contact, under any of its uids, or an account; the latest first, and no events."""
+    """The changes of a contact (under any uid) or of an account are listed latest first, without events."""
     await client.contact("1", a=1)
     await client.contact("2", account_uid="acme")
     await client.account("acme", name="Acme")

@@ -25,7 +25,7 @@ async def test_repr_is_live(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_not_running() -> None:
-    """Before and after there is nothing to look into; closing twice is fine."""
+    """Before start and after close inspection raises; closing twice is allowed."""
     sandbox = Sandbox()
     assert repr(sandbox) == "<Sandbox [not running]>"
     for _ in range(2):
@@ -41,7 +41,7 @@ async def test_not_running() -> None:
 
 
 async def test_sandboxes_are_independent(session: Any) -> None:
-    """Two run side by side on their own ports."""
+    """Two sandboxes run side by side on their own ports."""
     async with Sandbox() as one, Sandbox() as two:
         assert one.url != two.url
         await Client(session, one.url).contact("1")
@@ -49,7 +49,7 @@ async def test_sandboxes_are_independent(session: Any) -> None:
 
 
 async def test_taken_port() -> None:
-    """A port in use raises, and leaves nothing behind."""
+    """A port in use raises, and releases all resources."""
     async with Sandbox() as one:
         two = Sandbox(port=int(one.url.rpartition(":")[2]))
         with pytest.raises(OSError, match="address already in use"):
@@ -61,14 +61,14 @@ async def test_taken_port() -> None:
     "bounds", [{"max_body_bytes": 0}, {"max_batch_messages": 0}, {"max_events": -1}, {"max_requests": 0}]
 )
 def test_bounds_are_checked(bounds: dict[str, int]) -> None:
-    """A bound below one is an error at once."""
+    """A limit below one raises at once."""
     with pytest.raises(ValueError, match=f"{next(iter(bounds))} must be 1 or more"):
         Sandbox(**bounds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:")])
 async def test_other_addresses(session: Any, host: str, url: str) -> None:
-    """The URL can be connected to whatever the address."""
+    """The URL is connectable for every listening address."""
     try:
         async with Sandbox(host=host) as sandbox:
             assert sandbox.url.startswith(url)
@@ -78,7 +78,7 @@ async def test_other_addresses(session: Any, host: str, url: str) -> None:
 
 
 async def test_stop_ends_idle_connections() -> None:
-    """A kept connection does not hold up the end."""
+    """An idle connection does not delay the stop."""
     async with aiohttp.ClientSession() as session:
         async with asyncio.timeout(5):
             async with Sandbox() as sandbox:
@@ -89,7 +89,7 @@ async def test_stop_ends_idle_connections() -> None:
 
 
 async def test_stop_ends_latencies() -> None:
-    """A request held by a latency is let go when the server stops."""
+    """A request in a latency ends when the server stops."""
     async with aiohttp.ClientSession() as session:
         async with asyncio.timeout(5):
             async with Sandbox() as sandbox:
@@ -102,7 +102,7 @@ async def test_stop_ends_latencies() -> None:
 
 
 async def test_stop_ends_slow_uploads() -> None:
-    """A body that never ends does not hold up the end."""
+    """An endless body does not delay the stop."""
     async with asyncio.timeout(5):
         async with Sandbox() as sandbox:
             host, _, port = sandbox.url.removeprefix("http://").partition(":")
@@ -118,7 +118,7 @@ async def test_stop_ends_slow_uploads() -> None:
 
 
 async def test_state_survives_in_a_file(session: Any, tmp_path: Path) -> None:
-    """With a database file all state is there after a restart; the log of requests starts anew."""
+    """With a database file the state survives a restart; the log of requests does not."""
     path = tmp_path / "sandbox.db"
     event = {"contact_uid": "2", "event_uid": "x", "messageId": "m"}
     async with Sandbox(db=path) as sandbox:
@@ -139,7 +139,7 @@ async def test_state_survives_in_a_file(session: Any, tmp_path: Path) -> None:
 
 
 async def test_other_databases_are_refused(tmp_path: Path) -> None:
-    """A file of something else is not touched."""
+    """Another database is not modified."""
     foreign = tmp_path / "foreign.db"
     with sqlite3.connect(foreign) as db:
         db.execute("CREATE TABLE x (y)")
@@ -153,7 +153,7 @@ async def test_other_databases_are_refused(tmp_path: Path) -> None:
 
 
 async def test_methods_work_from_other_threads(client: Client, sandbox: Sandbox) -> None:
-    """Tests that run a sandbox in a thread can look inside."""
+    """A sandbox in another thread can be inspected."""
     await client.contact("1")
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append((sandbox.summary()["contacts"], sandbox.contact("1"))))
@@ -163,7 +163,7 @@ async def test_methods_work_from_other_threads(client: Client, sandbox: Sandbox)
 
 
 async def test_concurrent_batches(client: Client, sandbox: Sandbox) -> None:
-    """Batches that arrive together are applied one after the other."""
+    """Concurrent batches are applied one after the other."""
     batch = [{"method": "event", "contact_uid": "1", "event_uid": str(n)} for n in range(50)]
     answers = await asyncio.gather(*(client.post("/v1/batch", batch) for _ in range(20)))
     assert {answer.status for answer in answers} == {201}
@@ -172,13 +172,13 @@ async def test_concurrent_batches(client: Client, sandbox: Sandbox) -> None:
 
 
 def test_the_package_does_not_import_the_server() -> None:
-    """Importing the library costs no web server."""
+    """Importing the library imports no web server."""
     code = "import sys, salesmachine_async; sys.exit('aiohttp.web' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_sandbox_shares_no_code_with_the_agent() -> None:
-    """So that the two can check each other."""
+    """The sandbox imports nothing from the agent, so that each can verify the other."""
     import ast
 
     import salesmachine_async.sandbox
@@ -191,8 +191,10 @@ def test_the_sandbox_shares_no_code_with_the_agent() -> None:
                 assert not name.startswith("salesmachine_async") or name.startswith("salesmachine_async.sandbox"), path
 
 
-async def test_a_client_that_leaves_is_no_fault_of_ours(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """One that gives up before its body was read is in the log of requests, and no traceback is in ours."""
+async def test_client_that_disconnects_early_causes_no_error(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that disconnects before its body is read appears in the log of requests and causes no traceback."""
     host, port = sandbox.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     head = (

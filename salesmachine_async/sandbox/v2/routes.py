@@ -142,17 +142,17 @@ def _list_objects(kind: ObjectKind) -> Handler:
 
 def _get_record(kind: RecordKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        asked = _admit(request)
-        return answer(_record(asked, kind, request.match_info["id"]))
+        context = _admit(request)
+        return answer(_record(context, kind, request.match_info["id"]))
 
     return handle
 
 
 def _delete_record(kind: RecordKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        asked = _admit(request)
-        found = _record(asked, kind, request.match_info["id"])
-        asked.state.v2_store.archive(kind, asked.workspace, row_number(kind, found["id"]) or 0)
+        context = _admit(request)
+        found = _record(context, kind, request.match_info["id"])
+        context.state.v2_store.archive(kind, context.workspace, row_number(kind, found["id"]) or 0)
         return answer(SUCCESS)
 
     return handle
@@ -160,34 +160,34 @@ def _delete_record(kind: RecordKind) -> Handler:
 
 def _get_object(kind: ObjectKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        asked = _admit(request)
-        return answer(_object(asked, kind, request.match_info["id"]))
+        context = _admit(request)
+        return answer(_object(context, kind, request.match_info["id"]))
 
     return handle
 
 
 async def _delete_note(request: web.Request) -> web.Response:
-    asked = _admit(request)
-    found = _object(asked, "note", request.match_info["id"])
-    asked.state.v2_store.delete_object(asked.workspace, row_number("note", found["id"]) or 0)
+    context = _admit(request)
+    found = _object(context, "note", request.match_info["id"])
+    context.state.v2_store.delete_object(context.workspace, row_number("note", found["id"]) or 0)
     return answer(SUCCESS)
 
 
 async def _create_note(request: web.Request) -> web.Response:
-    asked = _admit(request)
+    context = _admit(request)
     body = await read_body(request)
     request[RECORD].size = len(body)
     try:
         data: Any = parse_json(body)
     except MessageError as error:
         raise ApiError(400, str(error)) from None
-    note = asked.state.v2_store.add_object("note", asked.workspace, now(), _note(asked, data))
-    row = asked.state.v2_store.object("note", asked.workspace, note)
+    note = context.state.v2_store.add_object("note", context.workspace, now(), _note(context, data))
+    row = context.state.v2_store.object("note", context.workspace, note)
     assert row is not None
-    return answer(asked.presenter.objects("note", [row])[0], 201)
+    return answer(context.presenter.objects("note", [row])[0], 201)
 
 
-def _note(asked: _V2Request, data: Any) -> dict[str, Any]:
+def _note(context: _V2Request, data: Any) -> dict[str, Any]:
     """Validate a new note and return the data to store."""
     if not is_object(data):
         raise ApiError(400, "the body must be an object")
@@ -206,9 +206,9 @@ def _note(asked: _V2Request, data: Any) -> dict[str, Any]:
         note["subject"] = subject
     for kind in RECORDS:
         if data.get(kind) is not None:
-            note[f"{kind}_uids"] = [_record(asked, kind, _linked(data[kind], kind), 400)["unique_id"]]
+            note[f"{kind}_uids"] = [_record(context, kind, _linked(data[kind], kind), 400)["unique_id"]]
     if data.get("author") is not None:
-        user = _object(asked, "user", _linked(data["author"], "author"), 400)
+        user = _object(context, "user", _linked(data["author"], "author"), 400)
         note["user"] = row_number("user", user["id"])
     return note
 
@@ -221,18 +221,18 @@ def _linked(value: Any, name: str) -> str:
     return shown
 
 
-def _record(asked: _V2Request, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
+def _record(context: _V2Request, kind: RecordKind, shown: str, status: int = 404) -> dict[str, Any]:
     found = row_number(kind, shown)
-    row = None if found is None else asked.state.v2_store.record(kind, asked.workspace, found)
+    row = None if found is None else context.state.v2_store.record(kind, context.workspace, found)
     # The time in the id must match too, so that each object has exactly one id.
-    if row is not None and (view := asked.presenter.records(kind, [row])[0])["id"] == shown:
+    if row is not None and (view := context.presenter.records(kind, [row])[0])["id"] == shown:
         return view
     raise ApiError(status, f"no {kind} with this id; expected the id of v2, not the {kind}_uid")
 
 
-def _object(asked: _V2Request, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
+def _object(context: _V2Request, kind: ObjectKind, shown: str, status: int = 404) -> dict[str, Any]:
     found = row_number(kind, shown)
-    row = None if found is None else asked.state.v2_store.object(kind, asked.workspace, found)
-    if row is not None and (view := asked.presenter.objects(kind, [row])[0])["id"] == shown:
+    row = None if found is None else context.state.v2_store.object(kind, context.workspace, found)
+    if row is not None and (view := context.presenter.objects(kind, [row])[0])["id"] == shown:
         return view
     raise ApiError(status, f"no {kind} with this id")

@@ -19,7 +19,7 @@ async def test_health(client: Client) -> None:
 
 
 async def test_an_empty_sandbox_can_be_inspected(client: Client, sandbox: Sandbox) -> None:
-    """Before the first request there is nothing, with or without a token, and reading makes no workspace."""
+    """Before the first request all results are empty, with or without a token, and reading creates no workspace."""
     for each in (client, client.of(None)):
         assert await each.get("contacts") == {"contacts": [], "next": None}
         assert await each.get("accounts") == {"accounts": [], "next": None}
@@ -33,7 +33,7 @@ async def test_an_empty_sandbox_can_be_inspected(client: Client, sandbox: Sandbo
 
 
 async def test_contact_and_account_shapes(client: Client, sandbox: Sandbox) -> None:
-    """HTTP and Python show the same."""
+    """HTTP and Python return the same."""
     await client.contact("1", email="a@b.c", account_uid="9")
     await client.track("1", "login")
     await client.alias("1", "2")
@@ -71,7 +71,7 @@ async def test_contact_and_account_shapes(client: Client, sandbox: Sandbox) -> N
 
 
 async def test_declared_shapes_are_the_shapes_shown(client: Client, sandbox: Sandbox) -> None:
-    """The types that callers check against have exactly the keys there are."""
+    """The TypedDicts have exactly the keys of the results."""
     await client.contact("1", account_uid="9")
     await client.track("1", "login")
     shown: list[tuple[type, Any]] = [
@@ -88,7 +88,7 @@ async def test_declared_shapes_are_the_shapes_shown(client: Client, sandbox: San
 
 @pytest.mark.parametrize("uid", ["a/b", "a b", "é@x.y", "a%2Fb", "?"])
 async def test_any_uid_can_be_asked_for(client: Client, uid: str) -> None:
-    """A percent-encoded uid finds its contact."""
+    """A percent-encoded uid selects its contact."""
     await client.contact(uid)
     url = URL(f"{client.url}/_sandbox/contacts/{quote(uid, safe='')}", encoded=True)
     async with client.session.get(url) as response:
@@ -111,7 +111,7 @@ async def test_unknown_records(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_events_are_filtered_and_paged(client: Client, sandbox: Sandbox) -> None:
-    """Filters combine; a cursor leads through all pages."""
+    """Filters combine, and a cursor visits every page."""
     for n in range(6):
         await client.track(str(n % 2), f"e{n % 3}", account_uid=str(n % 2))
     assert [each["seq"] for each in sandbox.events(contact_uid="1")] == [2, 4, 6]
@@ -157,14 +157,14 @@ async def test_records_are_paged_by_uid(client: Client, what: str, key: str) -> 
     ],
 )
 async def test_queries_are_strict(client: Client, path: str, problem: str) -> None:
-    """A misspelt filter or a number out of range is answered 400."""
+    """An unknown parameter or a number out of range is answered 400."""
     answer = await client.call("GET", f"/_sandbox/{path}")
     assert answer.status == 400
     assert answer.body["error"].startswith(problem)
 
 
 async def test_requests_are_logged(client: Client, sandbox: Sandbox) -> None:
-    """A line tells what came and what became of it, and nothing secret."""
+    """The log shows each request and its outcome, and no secret."""
     await client.post("/v1/batch", [{"method": "contact", "contact_uid": "1", "messageId": "m"}] * 2)
     await client.post("/v1/batch", [{}, {}])
     await client.of(None).post("/v1/ping")
@@ -198,7 +198,7 @@ async def test_requests_are_logged(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_log_is_bounded(session: Any) -> None:
-    """The latest lines are kept; the counts are of all."""
+    """Only the latest requests are kept, but the counters cover all."""
     async with Sandbox(max_requests=2) as sandbox:
         client = Client(session, sandbox.url)
         for _ in range(3):
@@ -208,14 +208,14 @@ async def test_log_is_bounded(session: Any) -> None:
 
 
 def test_log_shows_no_lone_surrogates() -> None:
-    """A path of bytes that are not UTF-8 can still be shown as JSON."""
+    """A path of invalid UTF-8 is converted to valid JSON."""
     request_log = RequestLog(1)
     request_log.add(RequestRecord("GET", "/\udcff", 0))
     assert request_log.requests(None)[0]["path"] == "/?"
 
 
 async def test_workspaces_are_isolated(client: Client, sandbox: Sandbox) -> None:
-    """Each token sees only its own; the same message id is no duplicate elsewhere."""
+    """Each token sees only its own workspace; a message id is unique per workspace."""
     for token in ("one", "two"):
         body = {"contact_uid": "1", "messageId": "m", "params": {"of": token}, "event_uid": token}
         await client.of(token).post("/v1/contact", {**body, "params": {"of": token}})
@@ -231,7 +231,7 @@ async def test_workspaces_are_isolated(client: Client, sandbox: Sandbox) -> None
 
 
 async def test_several_workspaces_must_be_named(client: Client, sandbox: Sandbox) -> None:
-    """Without credentials the summary and the log are of all; the rest is answered 409."""
+    """Without credentials the summary and the log cover all workspaces; other endpoints answer 409."""
     for token in ("one", "two"):
         await client.of(token).contact("1")
     anonymous = client.of(None)
@@ -247,14 +247,14 @@ async def test_several_workspaces_must_be_named(client: Client, sandbox: Sandbox
 
 
 async def test_wrong_credentials_of_a_control_request(client: Client) -> None:
-    """Malformed credentials are not taken for none."""
+    """Malformed credentials are answered 401 instead of being ignored."""
     answer = await client.call("GET", "/_sandbox/summary", headers={"Authorization": "Basic !"})
     assert answer.status == 401
 
 
 @pytest.mark.parametrize("body", [{}, None])
 async def test_reset_forgets_one_workspace(client: Client, sandbox: Sandbox, body: Any) -> None:
-    """State, log and faults of the workspace go; the others stay."""
+    """A reset deletes the state, the log and the faults of one workspace only."""
     other = client.of("other")
     await other.contact("1")
     await client.contact("1", account_uid="a")
@@ -277,13 +277,13 @@ async def test_reset_forgets_one_workspace(client: Client, sandbox: Sandbox, bod
 
 
 async def test_reset_takes_nothing_else(client: Client) -> None:
-    """A body that means something is refused, not ignored."""
+    """A reset with a non-empty body is rejected."""
     answer = await client.post("/_sandbox/reset", {"all": True})
     assert (answer.status, answer.body) == (400, {"error": "reset takes no body, or an empty object"})
 
 
 async def test_control_bodies_must_be_json(client: Client) -> None:
-    """What a form could send is refused."""
+    """A body with a form's Content-Type is rejected."""
     for method, path in (("POST", "reset"), ("PUT", "faults"), ("DELETE", "faults")):
         headers = {"Content-Type": "text/plain"}
         answer = await client.call(method, f"/_sandbox/{path}", data="{}", headers=headers)
@@ -294,7 +294,7 @@ async def test_control_bodies_must_be_json(client: Client) -> None:
 
 
 async def test_unknown_control_paths_and_methods(client: Client) -> None:
-    """They are JSON errors, not logged and not touched by faults."""
+    """Errors of the control endpoints are JSON, are not logged and are not affected by faults."""
     await client.call("PUT", "/_sandbox/faults", json=[{"status": 500}])
     for method, path, status in (
         ("GET", "", 404),

@@ -1,4 +1,4 @@
-"""Server-Sent Events, as a page reads them."""
+"""Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sandbox.conftest import TOKEN, Client
 
 
 class Events:
-    """Reads one stream, field by field."""
+    """A parser of one stream."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
@@ -60,7 +60,7 @@ def no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_updates(client: Client, sandbox: Sandbox) -> None:
-    """First the state as it is, then what is new, as the other endpoints show it."""
+    """The first event is the current state; later events contain what is new, in the form of the other endpoints."""
     await client.contact("0")
     async with listening(client) as events:
         assert await events.block() == ["retry: 1000"]
@@ -76,7 +76,7 @@ async def test_updates(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_refused_requests_are_news_too(client: Client) -> None:
-    """A request that applied nothing is shown."""
+    """A request without messages appears in an update."""
     async with listening(client) as events:
         await events.update()
         await client.post("/v1/contact", {})
@@ -85,7 +85,7 @@ async def test_refused_requests_are_news_too(client: Client) -> None:
 
 
 async def test_whose_news(client: Client) -> None:
-    """A token or a name limits it to a workspace; without one it is all of them."""
+    """A token or a name limits the stream to one workspace; without either it covers all."""
     async with (
         listening(client) as mine,
         listening(client.of(None), f"?workspace={workspace_of(TOKEN)}") as named,
@@ -106,7 +106,7 @@ async def test_whose_news(client: Client) -> None:
 
 
 async def test_coming_back(client: Client) -> None:
-    """With the id of the last event comes what was missed."""
+    """A reconnection with the id of the last event receives the missed entries."""
     async with listening(client) as events:
         await events.update()
         await client.contact("1")
@@ -121,7 +121,7 @@ async def test_coming_back(client: Client) -> None:
 
 
 async def test_coming_back_from_another_time(client: Client) -> None:
-    """What was shown by another run, or before a reset, is void; garbage is no id."""
+    """Entries of an earlier run, or before a reset, are declared void; a malformed id is ignored."""
     async with listening(client, last_id="0123abcd-0.7.7") as events:
         assert (await events.update())["reset"] is True
         await client.contact("1")
@@ -134,7 +134,7 @@ async def test_coming_back_from_another_time(client: Client) -> None:
 
 
 async def test_much_is_cut(client: Client) -> None:
-    """A burst is the latest hundred, and how many more there were."""
+    """An update contains at most the latest hundred entries and the number of skipped ones."""
     async with listening(client) as events:
         await events.update()
         await client.post("/v1/batch", [{"method": "contact", "contact_uid": str(n)} for n in range(250)])
@@ -144,7 +144,7 @@ async def test_much_is_cut(client: Client) -> None:
 
 
 async def test_large_messages_are_left_out(client: Client) -> None:
-    """An event has a size that a page can bear."""
+    """An update has a limited size."""
     async with listening(client) as events:
         await events.update()
         large = {"method": "contact", "contact_uid": "1", "params": {"x": "y" * 300_000}}
@@ -155,7 +155,7 @@ async def test_large_messages_are_left_out(client: Client) -> None:
 
 
 async def test_hostile_text_stays_in_its_field(client: Client) -> None:
-    """Line ends and the like cannot end an event."""
+    """Line breaks in values do not end an event."""
     name = "\r\n\n\u2028data: x\n\nevent: evil\n\n</script>"
     async with listening(client) as events:
         await events.update()
@@ -165,7 +165,7 @@ async def test_hostile_text_stays_in_its_field(client: Client) -> None:
 
 
 async def test_keep_alive(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In silence comes a comment."""
+    """A silent stream sends comments."""
     monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.01)
     async with listening(client) as events:
         await events.block()
@@ -174,7 +174,7 @@ async def test_keep_alive(client: Client, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_stopping_ends_streams(session: aiohttp.ClientSession) -> None:
-    """The stream is at its end when the server stops."""
+    """The stream ends when the server stops."""
     async with Sandbox() as sandbox:
         response = await session.get(f"{sandbox.url}/_sandbox/stream")
         events = Events(response)
@@ -184,7 +184,7 @@ async def test_stopping_ends_streams(session: aiohttp.ClientSession) -> None:
 
 
 async def test_a_slow_listener_holds_up_nobody(client: Client, sandbox: Sandbox) -> None:
-    """One that never reads gets no more than the sockets hold; others get their news."""
+    """A listener that never reads occupies only socket buffers; other listeners receive their updates."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]), limit=2**10)
     writer.write(b"GET /_sandbox/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     await writer.drain()
@@ -202,7 +202,7 @@ async def test_a_slow_listener_holds_up_nobody(client: Client, sandbox: Sandbox)
 
 
 async def test_a_listener_that_leaves_is_forgotten(client: Client, sandbox: Sandbox) -> None:
-    """A connection that is gone ends its stream with the next news."""
+    """The stream of a closed connection ends with the next update."""
     async with listening(client) as events:
         await events.update()
     message_log = sandbox._running().message_log
@@ -215,7 +215,7 @@ async def test_a_listener_that_leaves_is_forgotten(client: Client, sandbox: Sand
 async def test_a_listener_that_left_before_the_answer_is_no_bug(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page that is reloaded, for one."""
+    """A client may disconnect before the stream begins."""
 
     async def prepare(*_: Any) -> None:
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")

@@ -51,7 +51,7 @@ def ndjson(lines: list[Any]) -> bytes:
 
 
 async def everything(client: Client, sandbox: Sandbox, token: str) -> Any:
-    """What both APIs and the control endpoints show, without the ids and numbers that are made anew."""
+    """Everything that both APIs and the control endpoints show, except generated ids and numbers."""
     shown: Any = [sandbox.contacts(token), sandbox.accounts(token)]
     shown.append([{**each, "seq": 0, "received_at": ""} for each in sandbox.events(token)])
     for path in (
@@ -74,7 +74,7 @@ def links(key: str) -> bool:
 
 @pytest.mark.parametrize("as_file", [True, False])
 async def test_seed(session: Any, tmp_path: Path, as_file: bool) -> None:
-    """Every new workspace begins with the lines of a file, or given; also when somebody only looks."""
+    """Every new workspace starts with the seeds, from a file or a list, also when it is only inspected."""
     path = tmp_path / "seed.ndjson"
     path.write_bytes(ndjson(LINES) + b"\n")
     async with Sandbox(seed=str(path) if as_file else LINES) as sandbox:
@@ -101,7 +101,7 @@ async def test_no_seed(session: Any) -> None:
 
 
 async def test_export_makes_the_same_again(client: Client, sandbox: Sandbox) -> None:
-    """What was exported from one workspace and replayed into another shows the same."""
+    """An export of one workspace, replayed into another, restores the same state."""
     sandbox.replay([ndjson(LINES)], "first")
     for n in range(3):
         await client.of("first").contact("1", n=n)
@@ -117,13 +117,13 @@ async def test_export_makes_the_same_again(client: Client, sandbox: Sandbox) -> 
             assert response.status == 200
         twin = Client(client.session, other.url)
         assert await everything(twin, other, "second") == await everything(client, sandbox, "first")
-        # The order of the fields may differ, for the accounts come first.
+        # The order of fields may differ, because an export begins with the accounts.
         again = b"".join(other.export("second"))
         assert list(map(json.loads, again.splitlines())) == list(map(json.loads, exported.splitlines()))
 
 
 async def test_things_and_their_people(client: Client, sandbox: Sandbox) -> None:
-    """A user made by one line is known to the next, also among notes."""
+    """A user created by one line is known to the next lines."""
     users = [{"object": "user", "email": f"{name}@example.com"} for name in "ab"]
     notes = [{"object": "note", "body": name, "author": f"{name}@example.com"} for name in "ab"]
     assert sandbox.replay([ndjson([users[0], notes[0], users[1], notes[1]])], TOKEN)["lines"] == 4
@@ -131,7 +131,7 @@ async def test_things_and_their_people(client: Client, sandbox: Sandbox) -> None
 
 
 async def test_replay_knows_what_it_has_seen(client: Client, sandbox: Sandbox) -> None:
-    """Events with a message id are applied once; it is no matter how the lines are cut."""
+    """Events with a message id are applied once, however the body is split."""
     lines: list[bytes | str] = [ndjson([LINES[7]]), "", json.dumps(LINES[2]), "\n"]
     assert sandbox.replay(lines, TOKEN) == {"lines": 2, "accepted": 2, "duplicates": 0}
     assert sandbox.replay(lines, TOKEN) == {"lines": 2, "accepted": 1, "duplicates": 1}
@@ -139,7 +139,7 @@ async def test_replay_knows_what_it_has_seen(client: Client, sandbox: Sandbox) -
 
 
 async def test_replay_of_much(client: Client, sandbox: Sandbox) -> None:
-    """A body of any size is applied as it comes in."""
+    """A body of any size is applied as it arrives."""
     lines = [{"method": "event", "contact_uid": str(n % 7), "event_uid": "x", "params": {"n": n}} for n in range(1234)]
     body = ndjson(lines).rstrip(b"\n")
     answer = await client.call("POST", "/_sandbox/replay", data=body, headers={"Content-Type": NDJSON})
@@ -170,7 +170,7 @@ async def test_replay_of_much(client: Client, sandbox: Sandbox) -> None:
     ],
 )
 async def test_bad_lines(client: Client, sandbox: Sandbox, line: Any, problem: str) -> None:
-    """A bad line is named; those before it are applied, those after it are not. As a seed it is refused at once."""
+    """An invalid line is named; only the lines before it are applied. A seed with such a line is rejected."""
     good = {"method": "event", "contact_uid": "1", "event_uid": "x"}
     body = ndjson([good, good, line, good])
     answer = await client.call("POST", "/_sandbox/replay", data=body, headers={"Content-Type": NDJSON})
@@ -185,7 +185,7 @@ async def test_bad_lines(client: Client, sandbox: Sandbox, line: Any, problem: s
 
 
 async def test_replay_is_guarded(client: Client) -> None:
-    """It must be said where to, and in a type that no form of a web page can have."""
+    """A replay needs a workspace and a Content-Type that browsers do not send without a preflight request."""
     for who, content_type, status in ((client.of(None), NDJSON, 401), (client, "text/plain", 406)):
         answer = await who.call("POST", "/_sandbox/replay", data=b"", headers={"Content-Type": content_type})
         assert answer.status == status
@@ -194,7 +194,7 @@ async def test_replay_is_guarded(client: Client) -> None:
 
 
 async def test_replay_of_an_endless_line(session: Any) -> None:
-    """A line is as long as a body may be."""
+    """A line is limited to the size of a body."""
     async with Sandbox(max_body_bytes=100) as sandbox:
         client = Client(session, sandbox.url)
         body = ndjson([{"method": "contact", "contact_uid": "1", "params": {"x": "y" * 100}}]).rstrip()
@@ -203,7 +203,7 @@ async def test_replay_of_an_endless_line(session: Any) -> None:
 
 
 async def test_replay_of_what_cannot_be_decoded(client: Client) -> None:
-    """A broken encoding is answered 400; gzip is fine."""
+    """A malformed Content-Encoding is answered 400; gzip is supported."""
     headers = {"Content-Type": NDJSON, "Content-Encoding": "gzip"}
     body = gzip.compress(ndjson(LINES))
     answer = await client.call("POST", "/_sandbox/replay", data=body, headers=headers)

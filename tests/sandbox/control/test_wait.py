@@ -1,4 +1,4 @@
-"""Waiting for messages, over HTTP and from Python."""
+"""Waiting for messages over HTTP and from Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sandbox.conftest import TOKEN, Client
 
 
 async def test_what_is_there_counts(client: Client, sandbox: Sandbox) -> None:
-    """A message that has arrived already is found at once, in Python as over HTTP."""
+    """A message that has already arrived is found at once, from Python and over HTTP."""
     await client.track("1", "order", plan="pro", n=9)
     match = {"event_uid": "order", "params.plan": "pro"}
     answer = await client.post("/_sandbox/wait", {"match": match})
@@ -39,7 +39,7 @@ async def test_what_is_there_counts(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_what_comes_is_waited_for(client: Client, sandbox: Sandbox) -> None:
-    """The answer comes with the message that completes it, and others are served meanwhile."""
+    """The response is sent with the message that completes it, and other requests are served in the meantime."""
     task = asyncio.create_task(sandbox.wait({"method": "contact"}, count=2, timeout=30))
     poll = asyncio.create_task(
         client.post("/_sandbox/wait", {"match": {"method": "contact"}, "count": 2, "timeout": 30})
@@ -52,7 +52,7 @@ async def test_what_comes_is_waited_for(client: Client, sandbox: Sandbox) -> Non
 
 
 async def test_every_kind_of_message(client: Client, sandbox: Sandbox) -> None:
-    """Contacts, accounts, aliases and events can be waited for."""
+    """Contacts, accounts, aliases and events can be awaited."""
     await client.contact("1", email="a@b.c")
     await client.account("9", name="Tesla")
     await client.alias("1", "2")
@@ -68,7 +68,7 @@ async def test_every_kind_of_message(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_nearest_misses(client: Client, sandbox: Sandbox) -> None:
-    """In time is told how far it came, and what missed by the least."""
+    """A timeout reports the matches so far and the nearest misses."""
     await client.track("1", "order", plan="free")
     await client.track("2", "login")
     await client.track("1", "order")
@@ -92,12 +92,12 @@ async def test_nearest_misses(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_waiting_ends_in_time(client: Client) -> None:
-    """Without the message the poll is answered 408."""
+    """A single check without a match is answered 408."""
     assert (await client.post("/_sandbox/wait", {"match": {"event_uid": "x"}, "timeout": 0.01})).status == 408
 
 
 async def test_next_continues(client: Client, sandbox: Sandbox) -> None:
-    """What one wait has seen does not count for the next."""
+    """A later wait with `after` ignores messages that an earlier one has returned."""
     await client.track("1", "a")
     await client.track("1", "b")
     first = await sandbox.wait({"method": "event"})
@@ -108,7 +108,7 @@ async def test_next_continues(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_each_workspace_waits_for_its_own(client: Client, sandbox: Sandbox) -> None:
-    """A token limits the messages to its workspace; duplicates and refused messages do not count."""
+    """A token limits the messages to its workspace; duplicates and rejected messages do not count."""
     await client.of("other").track("1", "x")
     with pytest.raises(TimeoutError):
         await sandbox.wait({"event_uid": "x"}, token=TOKEN, timeout=0)
@@ -120,7 +120,7 @@ async def test_each_workspace_waits_for_its_own(client: Client, sandbox: Sandbox
 
 
 async def test_a_long_history_is_searched_in_turns(client: Client, sandbox: Sandbox) -> None:
-    """Searching thousands of messages lets others have their turn."""
+    """A search through thousands of messages yields to other tasks."""
     batch = [{"method": "event", "contact_uid": "1", "event_uid": str(n)} for n in range(1500)]
     await client.post("/v1/batch", batch)
     assert (await sandbox.wait({"event_uid": "1499"}, timeout=0))["next"] == 1500
@@ -129,7 +129,7 @@ async def test_a_long_history_is_searched_in_turns(client: Client, sandbox: Sand
 
 
 async def test_from_another_loop(client: Client, sandbox: Sandbox) -> None:
-    """A thread with an event loop of its own can wait too."""
+    """A thread with its own event loop can wait, too."""
     found: list[Any] = []
     started = threading.Event()
 
@@ -148,7 +148,7 @@ async def test_from_another_loop(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_stopping_ends_waiting(session: Any) -> None:
-    """A stop does not wait for what never comes."""
+    """Stopping the server ends all waiting."""
     async with Sandbox() as sandbox:
         task = asyncio.create_task(sandbox.wait({"event_uid": "x"}, timeout=600))
         await asyncio.sleep(0)
@@ -173,7 +173,7 @@ async def test_stopping_ends_waiting(session: Any) -> None:
     ],
 )
 async def test_bad_requests(client: Client, body: Any) -> None:
-    """What is wrong is answered 400."""
+    """Invalid arguments are answered 400."""
     assert (await client.post("/_sandbox/wait", body)).status == 400
 
 
@@ -199,13 +199,13 @@ async def test_bad_requests(client: Client, body: Any) -> None:
     ],
 )
 def test_patterns(wanted: Any, item: Any, fits: bool) -> None:
-    """A pattern is partial in objects, exact in lists, and compares as JSON does."""
+    """A pattern is partial in objects, exact in arrays, and compares as JSON does."""
     assert Pattern(wanted).fits(item) is fits
     assert (Pattern(wanted).differences(item) == []) is fits
 
 
 def test_the_history_is_bounded() -> None:
-    """Of the messages the latest are kept, in whole requests."""
+    """The latest messages are kept, in whole requests."""
     message_log = MessageLog(3)
     for n in range(5):
         message_log.add("w", 0, [ParsedMessage("contact", str(n), "", "", {}, "{}", None, None)] * 2)

@@ -1,4 +1,4 @@
-"""Faults by chance, partial and slow ones, the rate limit, and what the log keeps of refused requests."""
+"""Random, partial and slow faults, the rate limit, and the log of rejected requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def pings(client: Client, count: int) -> list[int]:
 
 
 async def test_chance_with_a_seed_is_the_same_in_every_run(client: Client, sandbox: Sandbox) -> None:
-    """A probability spares some; a seed makes it the same again; `times` counts only those it meets."""
+    """A probability skips some requests, reproducibly with a seed; `times` counts only affected requests."""
     fault = Fault(status=503, probability=0.5, seed=7, times=None)
     sandbox.faults([fault])
     first = await pings(client, 20)
@@ -34,7 +34,7 @@ async def test_chance_with_a_seed_is_the_same_in_every_run(client: Client, sandb
 
 
 async def test_chance_without_a_seed(client: Client, sandbox: Sandbox) -> None:
-    """Without a seed it is left to chance."""
+    """Without a seed the choice is random."""
     sandbox.faults([Fault(status=503, probability=0.999999, times=None)])
     assert 503 in await pings(client, 3)
     assert sandbox.faults_left()[0].to_json() == {"times": None, "status": 503, "probability": 0.999999}
@@ -42,7 +42,7 @@ async def test_chance_without_a_seed(client: Client, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(("partial", "kept"), [(0, 0), (2, 2), (9, 5)])
 async def test_partial_accept(client: Client, sandbox: Sandbox, partial: int, kept: int) -> None:
-    """The first messages of a batch are applied, the client is told of none; its repetition completes it."""
+    """The first messages of a batch are applied without acknowledgement; a retry completes the batch."""
     sandbox.faults([Fault(partial=partial, status=500)])
     assert (await client.post("/v1/batch", BATCH)).status == 500
     assert len(sandbox.events()) == kept
@@ -51,21 +51,21 @@ async def test_partial_accept(client: Client, sandbox: Sandbox, partial: int, ke
 
 
 async def test_partial_accept_that_nobody_tells(client: Client, sandbox: Sandbox) -> None:
-    """Without a status the answer is the usual one."""
+    """Without a status the response is the usual one."""
     sandbox.faults([Fault(partial=1)])
     assert (await client.post("/v1/batch", BATCH)).status == 201
     assert len(sandbox.events()) == 1
 
 
 async def test_slow_body(client: Client, sandbox: Sandbox) -> None:
-    """The head comes at once, the body in pieces."""
+    """The head is sent at once, the body in pieces."""
     sandbox.faults([Fault(slow=0.02), Fault(slow=600)])
     answer = await client.post("/v1/ping")
     assert (answer.status, answer.body) == (200, {"status": "success"})
     async with client.session.post(f"{client.url}/v1/ping", headers=client.headers) as response:
         assert (response.status, response.content_length) == (200, 20)
         read = asyncio.create_task(response.read())
-        # A stop ends it.
+        # Stopping the server ends it.
         await sandbox.aclose()
         assert await read == b'{"status":"success"}'
 
@@ -85,13 +85,13 @@ async def test_slow_body(client: Client, sandbox: Sandbox) -> None:
     ],
 )
 def test_bad_faults(fields: Any, problem: str) -> None:
-    """A fault that makes no sense is refused."""
+    """A contradictory fault is rejected."""
     with pytest.raises(ValueError, match=problem.replace("*", r"\*")):
         Fault.parse(fields)
 
 
 async def test_rate_limit(session: Any) -> None:
-    """Too many requests are answered 429, each workspace by itself, with the time to wait."""
+    """Excess requests of a workspace are answered 429 with the time to wait."""
     async with Sandbox(rate_limit=RateLimit(requests=2, per=3600)) as sandbox:
         client = Client(session, sandbox.url)
         assert await pings(client, 3) == [200, 200, 429]
@@ -105,7 +105,7 @@ async def test_rate_limit(session: Any) -> None:
 
 
 async def test_rate_limit_over_http(client: Client) -> None:
-    """It can be read, set and ended."""
+    """The limit can be read, set and removed."""
     path = "/_sandbox/rate-limit"
     assert (await client.call("GET", path)).body == {"rate_limit": None}
     answer = await client.call("PUT", path, json={"requests": 1, "per": 3600})
@@ -117,7 +117,7 @@ async def test_rate_limit_over_http(client: Client) -> None:
 
 
 def test_a_pause_is_credited() -> None:
-    """Requests are credited over time, up to the full number."""
+    """Credit grows with time, up to the full number."""
     now = [0.0]
     rate_limiter = RateLimiter(RateLimit(requests=2, per=10), lambda: now[0])
     for at, admitted in (
@@ -139,7 +139,7 @@ def test_a_pause_is_credited() -> None:
 
 
 def test_made_up_tokens_get_no_memory() -> None:
-    """Of very many workspaces those that were quiet for longest are forgotten."""
+    """The least recently used buckets are evicted."""
     rate_limiter = RateLimiter(RateLimit(requests=1), lambda: 0.0)
     for n in range(MAX_BUCKETS + 10):
         rate_limiter.admit(str(n))
@@ -148,7 +148,7 @@ def test_made_up_tokens_get_no_memory() -> None:
 
 
 async def test_rejected(client: Client, sandbox: Sandbox) -> None:
-    """Of a refused request is kept which item was at fault, and what it was."""
+    """The log of a rejected request contains the invalid item and its index."""
     await client.post("/v1/batch", [BATCH[0], {"method": "event", "params": {"x": "y" * 2000}}])
     await client.send("/v1/contact", '{"contact_uid": ')
     await client.post("/v1/account", {"x": 1})
@@ -169,14 +169,14 @@ async def test_rejected(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_an_item_too_deep_to_show(client: Client, sandbox: Sandbox) -> None:
-    """What cannot be written as JSON has no excerpt."""
+    """An item that JSON cannot represent has no excerpt."""
     await client.send("/v1/batch", '[{"method": "event", "params": ' + '{"x":' * 300 + "1" + "}" * 301 + "]")
     (rejected,) = sandbox.rejected()
     assert (rejected["index"], rejected["excerpt"]) == (0, "…")
 
 
 async def test_newest_first(client: Client, sandbox: Sandbox) -> None:
-    """Events and requests can be read from the end, with a cursor."""
+    """Events and requests can be listed newest first, with a cursor."""
     for n in range(5):
         await client.track("1", f"e{n}")
     page = await client.get("events", order="desc", limit="3")
@@ -188,7 +188,7 @@ async def test_newest_first(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_text_is_searched(client: Client) -> None:
-    """A text is found in the uids and the fields, in whichever case, to the letter."""
+    """A search matches uids and fields literally, ignoring case."""
     await client.contact("Ann", plan="100%", account_uid="Acme")
     await client.contact("bob", plan="50_")
     await client.track("bob", "Order", city="Zürich")
@@ -209,7 +209,7 @@ async def test_text_is_searched(client: Client) -> None:
 
 
 async def test_workspaces(client: Client) -> None:
-    """All workspaces are listed by their public names, by which they can be asked for."""
+    """All workspaces are listed with their public names, which select them."""
     await client.contact("1", account_uid="9")
     await client.of("other").track("2", "x")
     names = [workspace_of(TOKEN), workspace_of("other")]

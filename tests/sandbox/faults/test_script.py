@@ -1,4 +1,4 @@
-"""The script of faults."""
+"""Scripted faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def statuses(client: Client, count: int, path: str = "/v1/track/event") ->
 
 
 async def test_script_runs_in_order(client: Client, sandbox: Sandbox) -> None:
-    """Each fault applies its times, then the next; then all is well. Nothing was applied meanwhile."""
+    """Faults apply in order, each its number of times, and apply no message."""
     sandbox.faults([Fault(status=503, times=2), Fault(status=429, retry_after=2.0), Fault(), Fault(status=500)])
     assert await statuses(client, 6) == [503, 503, 429, 200, 500, 200]
     assert sandbox.summary()["accepted"] == 2
@@ -39,7 +39,7 @@ async def test_script_runs_in_order(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_faulty_answer(client: Client, sandbox: Sandbox) -> None:
-    """An error by the script is JSON like any other."""
+    """A scripted error is JSON like any other error."""
     sandbox.faults([Fault(status=503), Fault(status=430)])
     answer = await client.post("/v1/ping")
     assert answer.body == {"error": "Service Unavailable (scripted fault)"}
@@ -58,13 +58,13 @@ async def test_faulty_answer(client: Client, sandbox: Sandbox) -> None:
     ],
 )
 async def test_retry_after_is_sent_as_it_is(client: Client, sandbox: Sandbox, retry_after: Any, sent: str) -> None:
-    """Numbers are seconds; texts are not touched."""
+    """Retry-After accepts seconds and any text."""
     sandbox.faults([Fault(status=429, retry_after=retry_after)])
     assert (await client.post("/v1/ping")).headers["Retry-After"] == sent
 
 
 async def test_faults_spare_the_control_endpoints(client: Client, sandbox: Sandbox) -> None:
-    """By default the script is for all tracking endpoints, also unknown ones, and for nothing else."""
+    """By default faults apply to all API paths, also unknown ones, and to nothing else."""
     sandbox.faults([Fault(status=503, times=None)])
     assert (await client.post("/v1/ping")).status == 503
     assert (await client.post("/v1/nothing")).status == 503
@@ -74,7 +74,7 @@ async def test_faults_spare_the_control_endpoints(client: Client, sandbox: Sandb
 
 
 async def test_fault_of_one_path(client: Client, sandbox: Sandbox) -> None:
-    """A path limits a fault, and does not hold up the ones behind it."""
+    """A fault with a path does not block the faults after it."""
     sandbox.faults([Fault(status=503, path="/v1/batch"), Fault(status=500, path="/v1/ping"), Fault(status=502)])
     assert await statuses(client, 2) == [502, 200]
     assert (await client.post("/v1/ping")).status == 500
@@ -84,7 +84,7 @@ async def test_fault_of_one_path(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_faults_of_one_workspace(client: Client, sandbox: Sandbox) -> None:
-    """A token's own script comes first, and touches no other token's requests."""
+    """Faults of a token come first and affect no other token."""
     sandbox.faults([Fault(status=503)])
     sandbox.faults([Fault(status=500)], TOKEN)
     other = client.of("other")
@@ -93,7 +93,7 @@ async def test_faults_of_one_workspace(client: Client, sandbox: Sandbox) -> None
 
 
 async def test_drop_before_applies_nothing(client: Client, sandbox: Sandbox) -> None:
-    """The connection is reset and nothing is kept."""
+    """The connection is reset and nothing is applied."""
     sandbox.faults([Fault(drop="before")])
     with pytest.raises(aiohttp.ClientOSError) as caught:
         await client.post("/v1/track/event", EVENT)
@@ -104,7 +104,7 @@ async def test_drop_before_applies_nothing(client: Client, sandbox: Sandbox) -> 
 
 
 async def test_drop_after_commits_then_resets(client: Client, sandbox: Sandbox) -> None:
-    """The duplicate maker: the batch is kept, the client does not know; its retry is all duplicates."""
+    """The batch is applied without a response; the retry consists of duplicates."""
     batch = [{"method": "event", **EVENT, "messageId": str(n)} for n in range(3)]
     sandbox.faults([Fault(drop="after")])
     with pytest.raises(aiohttp.ClientOSError, match="reset"):
@@ -119,7 +119,7 @@ async def test_drop_after_commits_then_resets(client: Client, sandbox: Sandbox) 
 
 
 async def test_drop_after_a_bad_request(client: Client, sandbox: Sandbox) -> None:
-    """What is refused is dropped as well; the log says why it was refused."""
+    """A rejected request is dropped as well, and the log has the reason."""
     sandbox.faults([Fault(drop="after")])
     with pytest.raises(aiohttp.ClientOSError):
         await client.post("/v1/batch", [{}])
@@ -127,7 +127,7 @@ async def test_drop_after_a_bad_request(client: Client, sandbox: Sandbox) -> Non
 
 
 async def test_drop_during_the_answer(client: Client, sandbox: Sandbox) -> None:
-    """The status line arrives, the body only in half."""
+    """The response ends after the head and half of the body."""
     sandbox.faults([Fault(drop="during", retry_after=3, headers={"X-A": "b"}), Fault(drop="during", status=503)])
     headers = client.headers
     for status, accepted in ((200, 1), (503, 1)):
@@ -141,14 +141,14 @@ async def test_drop_during_the_answer(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_commit_applies_and_answers_an_error(client: Client, sandbox: Sandbox) -> None:
-    """A gateway that timed out: the state is kept, the answer says 504."""
+    """A gateway timeout: the batch is applied and the response is 504."""
     sandbox.faults([Fault(status=504, commit=True)])
     assert await statuses(client, 1) == [504]
     assert sandbox.summary()["accepted"] == 1
 
 
 async def test_raw_is_sent_instead_of_http(client: Client, sandbox: Sandbox) -> None:
-    """Garbage goes out as it is, and the connection ends."""
+    """Raw text is sent unchanged before the connection closes."""
     sandbox.faults([Fault(raw="garbage\r\n\r\n"), Fault(raw="garbage\r\n\r\n", commit=True)])
     for accepted in (0, 1):
         with pytest.raises(aiohttp.ClientResponseError, match="garbage"):
@@ -158,7 +158,7 @@ async def test_raw_is_sent_instead_of_http(client: Client, sandbox: Sandbox) -> 
 
 
 async def test_body_and_headers_of_a_fault(client: Client, sandbox: Sandbox) -> None:
-    """Texts are sent as they are, other values as JSON, headers on top."""
+    """A text body is sent unchanged, other values as JSON, with the extra headers."""
     sandbox.faults(
         [
             Fault(status=200, body="<html>", headers={"Content-Type": "text/html"}),
@@ -177,7 +177,7 @@ async def test_body_and_headers_of_a_fault(client: Client, sandbox: Sandbox) -> 
 
 
 async def test_latency_delays_the_request(client: Client, sandbox: Sandbox) -> None:
-    """The request waits before it is handled, and holds up no other."""
+    """A latency delays its own request only."""
     sandbox.faults([Fault(latency=0.01), Fault(latency=0.01, status=503), Fault(latency=3600)])
     assert await statuses(client, 2) == [200, 503]
     slow = asyncio.create_task(client.post("/v1/ping"))
@@ -191,7 +191,7 @@ async def test_latency_delays_the_request(client: Client, sandbox: Sandbox) -> N
 
 
 async def test_large_body_under_a_fault(session: aiohttp.ClientSession) -> None:
-    """A fault stands in front of the limits."""
+    """Faults apply before the limits."""
     async with Sandbox(max_body_bytes=100) as sandbox:
         sandbox.faults([Fault(status=503)])
         client = Client(session, sandbox.url)
@@ -200,7 +200,7 @@ async def test_large_body_under_a_fault(session: aiohttp.ClientSession) -> None:
 
 
 async def test_broken_body_under_a_fault(client: Client, sandbox: Sandbox) -> None:
-    """What cannot be parsed counts no items."""
+    """A body that is not JSON counts no items."""
     sandbox.faults([Fault(status=503, times=4)])
     for body, items in ((b"{", 0), (b"7", 0), (b"[1,2]", 2), (b"{}", 1)):
         assert (await client.send("/v1/contact", body)).status == 503
@@ -208,7 +208,7 @@ async def test_broken_body_under_a_fault(client: Client, sandbox: Sandbox) -> No
 
 
 async def test_scripts_over_http(client: Client, sandbox: Sandbox) -> None:
-    """PUT replaces, GET shows what is left, DELETE clears."""
+    """PUT replaces the faults, GET lists the remaining ones, DELETE removes all."""
     script = [{"status": 503, "times": 2, "retry_after": "soon"}, {"drop": "after", "times": None}]
     anonymous = client.of(None)
     for body in (script, {"faults": script}):
@@ -270,7 +270,7 @@ async def test_scripts_over_http(client: Client, sandbox: Sandbox) -> None:
     ],
 )
 async def test_scripts_are_checked(client: Client, sandbox: Sandbox, body: Any, problem: str) -> None:
-    """A bad script is answered 400, names the place, and changes nothing."""
+    """An invalid script is answered 400 with the position, and changes nothing."""
     sandbox.faults([Fault(status=500)], TOKEN)
     answer = await client.call("PUT", "/_sandbox/faults", json=body)
     assert answer.status == 400
@@ -279,7 +279,7 @@ async def test_scripts_are_checked(client: Client, sandbox: Sandbox, body: Any, 
 
 
 def test_a_fault_is_checked_when_made() -> None:
-    """Python callers get the same messages."""
+    """Python raises the same messages."""
     with pytest.raises(ValueError, match="latency must be a number"):
         Fault(latency=float("nan"))
     assert Fault().times == 1

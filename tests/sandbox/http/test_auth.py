@@ -1,4 +1,4 @@
-"""Who is let in: credentials, hosts, origins, media types, sizes."""
+"""Credentials, hosts, origins, media types and limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTACT = {"contact_uid": "1"}
 
 @pytest.mark.parametrize("password", ["", "secret", TOKEN, "with:colons", "é"])
 async def test_any_password_is_taken(client: Client, sandbox: Sandbox, password: str) -> None:
-    """The token is the user of HTTP Basic; the password does not matter."""
+    """The token is the user of HTTP Basic; the password is not checked."""
     encoded = base64.b64encode(f"{TOKEN}:{password}".encode()).decode()
     answer = await client.of(None).post("/v1/contact", CONTACT, headers={"Authorization": f"basic  {encoded}"})
     assert answer.status == 200
@@ -26,7 +26,7 @@ async def test_any_password_is_taken(client: Client, sandbox: Sandbox, password:
 
 
 async def test_token_in_the_query(client: Client, sandbox: Sandbox) -> None:
-    """?api_token= is taken as well, and Basic wins over it."""
+    """?api_token= is accepted as well; HTTP Basic takes precedence."""
     assert (await client.of(None).post(f"/v1/contact?api_token={TOKEN}", CONTACT)).status == 200
     assert (await client.of("basic").post("/v1/contact?api_token=query", CONTACT)).status == 200
     assert sandbox.summary(TOKEN)["contacts"] == sandbox.summary("basic")["contacts"] == 1
@@ -58,7 +58,7 @@ async def test_bad_credentials(client: Client, endpoint: str, path: str, headers
 
 
 async def test_known_tokens_only(session: Any) -> None:
-    """With a list of tokens, others are wrong."""
+    """With a list of tokens, other tokens are answered 401."""
     async with Sandbox(tokens=["good"]) as sandbox:
         client = Client(session, sandbox.url)
         assert (await client.of("good").post("/v1/ping")).status == 200
@@ -69,7 +69,7 @@ async def test_known_tokens_only(session: Any) -> None:
 
 
 async def test_token_is_shown_nowhere(client: Client, sandbox: Sandbox, tmp_path: Any) -> None:
-    """Neither the token nor the password appears in answers, reprs or the log."""
+    """Neither the token nor the password appears in responses, reprs or logs."""
     client.headers = basic("TOKEN-1", "SECRET-1")
     await client.contact("1", account_uid="9")
     await client.post("/v1/ping?api_token=TOKEN-1")
@@ -82,7 +82,7 @@ async def test_token_is_shown_nowhere(client: Client, sandbox: Sandbox, tmp_path
 
 
 async def test_requests_of_other_hosts_are_refused(client: Client) -> None:
-    """A name that was pointed at the loopback by DNS is betrayed by its Host."""
+    """A foreign name that resolves to the loopback is rejected by its Host header."""
     for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil", "", "[", "localhost/x", "evil:80"):
         answer = await client.post("/v1/ping", headers={"Host": host})
         assert (answer.status, answer.body) == (
@@ -95,14 +95,14 @@ async def test_requests_of_other_hosts_are_refused(client: Client) -> None:
 
 
 async def test_further_hosts(session: Any) -> None:
-    """Names can be added, for containers."""
+    """Host names can be added, for containers."""
     async with Sandbox(allowed_hosts=["Sandbox.Internal"]) as sandbox:
         client = Client(session, sandbox.url)
         assert (await client.post("/v1/ping", headers={"Host": "sandbox.internal:80"})).status == 200
 
 
 async def test_other_origins_are_refused(client: Client, sandbox: Sandbox) -> None:
-    """A page of another site cannot post here; one served from here can."""
+    """Requests from another origin are rejected; the origin of the sandbox is accepted."""
     for origin in ("http://evil.example", "null", "https://127.0.0.1", "http://localhost:1", ""):
         answer = await client.call("POST", "/_sandbox/reset", headers={"Origin": origin})
         assert (answer.status, answer.body) == (403, {"error": "requests from other origins are not allowed"})
@@ -112,14 +112,14 @@ async def test_other_origins_are_refused(client: Client, sandbox: Sandbox) -> No
 
 
 async def test_unknown_paths_are_404(client: Client) -> None:
-    """Unknown paths are JSON errors."""
+    """Unknown paths are answered with JSON errors."""
     for path in ("/v1", "/v1/contact/", "/v2", "/v2/nothing", "/v1/user"):
         answer = await client.post(path, CONTACT)
         assert (answer.status, answer.body) == (404, {"error": "no such path"})
 
 
 async def test_other_methods_are_405(client: Client) -> None:
-    """Other methods are JSON errors that name the right one."""
+    """Other methods are answered with JSON errors that name the allowed one."""
     for path in ("ping", "contact", "account", "track/event", "alias", "batch"):
         for method in ("GET", "PUT", "PATCH", "DELETE"):
             answer = await client.call(method, f"/v1/{path}")
@@ -144,7 +144,7 @@ async def test_other_methods_are_405(client: Client) -> None:
     ],
 )
 async def test_accept_must_include_json(client: Client, accept: str, status: int) -> None:
-    """Another format asked for is answered 406."""
+    """A request that does not accept JSON is answered 406."""
     answer = await client.post("/v1/contact", CONTACT, headers={"Accept": accept})
     assert answer.status == status
     if status == 406:
@@ -163,7 +163,7 @@ async def test_accept_must_include_json(client: Client, accept: str, status: int
     ],
 )
 async def test_content_type_must_be_json(client: Client, content_type: str, status: int) -> None:
-    """A body that is not declared as JSON is answered 406."""
+    """A body with another Content-Type is answered 406."""
     answer = await client.send("/v1/contact", '{"contact_uid": "1"}', content_type)
     assert answer.status == status
     if status == 406:
@@ -171,7 +171,7 @@ async def test_content_type_must_be_json(client: Client, content_type: str, stat
 
 
 async def test_body_limit(session: Any) -> None:
-    """A body above the limit is answered 413: announced, chunked, or compressed."""
+    """A body above the limit is answered 413, whether announced, chunked or compressed."""
     async with Sandbox(max_body_bytes=1000) as sandbox:
         client = Client(session, sandbox.url)
         problem = {"error": "the body is larger than the limit of 1000 bytes"}
@@ -203,7 +203,7 @@ async def test_batch_limit(session: Any) -> None:
 
 
 async def test_compressed_bodies(client: Client, sandbox: Sandbox) -> None:
-    """gzip is understood; broken gzip is answered 400."""
+    """gzip is supported; malformed gzip is answered 400."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = await client.call("POST", "/v1/contact", data=gzip.compress(b'{"contact_uid": "1"}'), headers=headers)
     assert answer.status == 200
@@ -215,7 +215,7 @@ async def test_compressed_bodies(client: Client, sandbox: Sandbox) -> None:
 async def test_a_bug_is_answered_500(
     client: Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception of the sandbox itself is a JSON error, logged, and the batch leaves no trace."""
+    """An internal error is answered with JSON and logged, and the batch is rolled back."""
     from salesmachine_async.sandbox.storage.store import Store
 
     def fail(*arguments: object) -> None:
@@ -231,7 +231,7 @@ async def test_a_bug_is_answered_500(
 
 
 async def test_what_is_not_http_reaches_no_log(sandbox: Sandbox) -> None:
-    """aiohttp's complaint of garbage quotes it, and it may hold a token: it stays with its own logger."""
+    """aiohttp's log of malformed requests, which can contain a token, reaches only its own logger."""
     records: list[logging.LogRecord] = []
 
     class Handler(logging.Handler):
@@ -254,7 +254,7 @@ async def test_what_is_not_http_reaches_no_log(sandbox: Sandbox) -> None:
 
 
 async def test_client_gone_before_its_fault(sandbox: Sandbox) -> None:
-    """A client that leaves during a latency does no harm."""
+    """A client that disconnects during a latency causes no error."""
     sandbox.faults([Fault(latency=0.02, drop="before"), Fault(latency=0.02, status=503)])
     host, _, port = sandbox.url.removeprefix("http://").partition(":")
     for count in (1, 2):

@@ -34,7 +34,7 @@ EVENTS = ("order_created", "login", "invoice_paid", "project_shared", "trial_ext
 
 
 def record(agent: Agent, dice: random.Random) -> None:
-    """One visitor does something."""
+    """Simulate one visitor."""
     number = dice.randrange(len(PEOPLE))
     uid, event = f"user-{1000 + number}", dice.choice(EVENTS)
     params: dict[str, object] = {"visit_url": f"/projects/{dice.randrange(90)}"}
@@ -44,7 +44,7 @@ def record(agent: Agent, dice: random.Random) -> None:
 
 
 async def traffic(sandbox: Sandbox, seconds: float) -> None:
-    """Send what a small shop sends, in waves; in the middle the API has trouble."""
+    """Send the traffic of a small shop in waves, with an outage in the middle."""
     dice = random.Random(7)
     async with Agent(TOKEN, base_url=sandbox.url, batching=Batching(linger=0.4)) as agent:
         for number, name in enumerate(FIRMS):
@@ -79,7 +79,7 @@ async def shoot(
     height: int = 800,
     scheme: str = "light",
 ) -> None:
-    """Make one picture."""
+    """Take one screenshot."""
     context = await new_context(browser, width, height, color_scheme=scheme)
     look = Look(await context.new_page(), sandbox)
     page = await look.open(view)
@@ -93,7 +93,7 @@ async def shoot(
 
 
 async def all_others(browser: Browser, sandbox: Sandbox, folder: Path) -> None:
-    """The rest, to be looked at."""
+    """Take the screenshots of the other views."""
     mine = f"workspace={workspace_of(TOKEN)}"
     for scheme in ("light", "dark"):
         for name, view, key in (
@@ -131,7 +131,7 @@ async def all_others(browser: Browser, sandbox: Sandbox, folder: Path) -> None:
 
 
 async def _down_to_it(page: Page) -> None:
-    """Show the row of what is open."""
+    """Scroll the selected row into view."""
     while not await page.locator("#window [aria-selected=true]").count():
         await page.evaluate("document.getElementById('scroller').scrollTop += 400")
     await page.evaluate("document.querySelector('#window [aria-selected=true]').scrollIntoView({ block: 'center' })")

@@ -7,7 +7,7 @@ from tests.sandbox.conftest import Client
 
 
 async def test_alias_merges_fields_events_and_accounts(client: Client, sandbox: Sandbox) -> None:
-    """The fields of contact_uid's contact win; events and accounts of both are joined in order."""
+    """The fields of the contact of contact_uid take precedence; events and accounts are joined in order."""
     await client.contact("old", name="Old", plan="free", account_uid="a")
     await client.contact("new", name="New", mrr=1, account_uid="b")
     await client.contact("new", account_uid="a")
@@ -30,7 +30,7 @@ async def test_alias_merges_fields_events_and_accounts(client: Client, sandbox: 
 
 
 async def test_after_an_alias_either_uid_means_the_contact(client: Client, sandbox: Sandbox) -> None:
-    """Later calls with either uid reach the one contact."""
+    """Later calls with either uid affect the same contact."""
     await client.contact("1", a=1)
     await client.alias("1", "2")
     await client.contact("2", b=2, account_uid="x")
@@ -41,7 +41,7 @@ async def test_after_an_alias_either_uid_means_the_contact(client: Client, sandb
 
 
 async def test_chains_lead_to_one_contact(client: Client, sandbox: Sandbox) -> None:
-    """Aliases of aliases, in any direction, all mean the same contact."""
+    """Chains of aliases in any direction lead to the same contact."""
     for uid in "abcd":
         await client.track(uid, f"by {uid}")
     await client.alias("a", "b")
@@ -55,7 +55,7 @@ async def test_chains_lead_to_one_contact(client: Client, sandbox: Sandbox) -> N
 
 
 async def test_repeated_alias_changes_nothing(client: Client, sandbox: Sandbox) -> None:
-    """The same alias again, its reverse, and an alias to itself are accepted and change nothing."""
+    """A repeated alias, its reverse and an alias to itself are accepted and change nothing."""
     await client.contact("1", a=1)
     await client.alias("1", "2")
     before = sandbox.contact("1")
@@ -66,14 +66,14 @@ async def test_repeated_alias_changes_nothing(client: Client, sandbox: Sandbox) 
 
 
 async def test_alias_of_unknown_contacts_creates_one(client: Client, sandbox: Sandbox) -> None:
-    """Unknown uids make one contact; alone with itself too."""
+    """Unknown uids create one contact, also with an alias to itself."""
     await client.alias("1", "2")
     await client.alias("3", "3")
     assert [each["uids"] for each in sandbox.contacts()] == [["1", "2"], ["3"]]
 
 
 async def test_alias_with_a_known_message_id_is_a_duplicate(client: Client, sandbox: Sandbox) -> None:
-    """messageId counts for aliases too."""
+    """A messageId makes aliases idempotent, too."""
     for alias in ("2", "3"):
         await client.post("/v1/alias", {"contact_uid": "1", "alias": alias, "messageId": "m"})
     assert sandbox.contact("1")["uids"] == ["1", "2"]
@@ -81,7 +81,7 @@ async def test_alias_with_a_known_message_id_is_a_duplicate(client: Client, sand
 
 
 async def test_created_at_is_the_earlier_one(client: Client, sandbox: Sandbox) -> None:
-    """A merged contact is as old as the older one."""
+    """A merged contact has the earlier creation time."""
     for uid, day in (("1", "2014-01-01"), ("2", "2013-01-01")):
         await client.post("/v1/contact", {"contact_uid": uid, "created_at": day})
     await client.alias("1", "2")

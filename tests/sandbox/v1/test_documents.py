@@ -1,4 +1,4 @@
-"""The requests of the API's own documents, as written there."""
+"""The requests in the API documentation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = (
 
 
 async def test_documented_curl_calls(client: Client, sandbox: Sandbox) -> None:
-    """Every curl example is accepted, and together they tell their story."""
+    """Every documented curl example is accepted, and together they produce the expected state."""
     assert (await client.send("/v1/ping", b"")).status == 200
     assert (await client.send("/v1/contact", CONTACT)).status == 200
     assert (await client.send("/v1/account", ACCOUNT)).status == 200
@@ -74,5 +74,5 @@ async def test_documented_curl_calls(client: Client, sandbox: Sandbox) -> None:
     ("path", "body"), [("/v1/contact", CONTACT), ("/v1/account", ACCOUNT), ("/v1/track/event", EVENT)]
 )
 async def test_later_documents_pass_the_token_in_the_query(client: Client, path: str, body: str) -> None:
-    """The newer documents show `?api_token=` and no Authorization."""
+    """The newer documentation shows `?api_token=` without Authorization."""
     assert (await client.of(None).send(f"{path}?api_token=abc", body)).status == 200

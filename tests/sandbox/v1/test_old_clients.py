@@ -1,4 +1,4 @@
-"""Every client that was ever written is served: in its own wire form, and the published one for real."""
+"""Requests of all published clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.sandbox.conftest import TOKEN, Client
 
 EVENT = {"contact_uid": "1", "event_uid": "x", "params": {"account_uid": "9"}}
 
-# The documents' calls, in their order.
+# The documented calls, in order.
 CALLS = Path(__file__).with_name("documented_calls.sh")
 
 
@@ -37,7 +37,7 @@ async def run(*command: str, stdin: str = "") -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 async def test_curl_as_documented(sandbox: Sandbox) -> None:
-    """The documents' calls, run by a shell, are accepted and tell their story."""
+    """The documented calls, run by a shell, are accepted and produce the expected state."""
     script = CALLS.read_text().replace("https://api.salesmachine.io", sandbox.url).replace("curl ", "curl -sS ")
     told = await run("sh", "-e", "-c", script)
     assert told == '{"status":"success"}' * 7
@@ -54,7 +54,7 @@ async def test_curl_as_documented(sandbox: Sandbox) -> None:
 
 
 def old_python() -> str | None:
-    """Find a Python that has salesmachine-python: one that the environment names, or this one."""
+    """Return a Python interpreter with salesmachine-python: from the environment variable, or this one."""
     named = os.environ.get("SALESMACHINE_OLD_CLIENT_PYTHON")
     if named:
         return named
@@ -63,7 +63,7 @@ def old_python() -> str | None:
 
 @pytest.mark.skipif(old_python() is None, reason="salesmachine-python is not installed")
 async def test_the_published_python_client(sandbox: Sandbox) -> None:
-    """salesmachine-python from PyPI, pointed here, delivers all that it can send."""
+    """salesmachine-python from PyPI delivers all kinds of messages."""
     program = f"""
         import json
         from salesmachine.client import Client
@@ -87,7 +87,7 @@ async def test_the_published_python_client(sandbox: Sandbox) -> None:
 
 
 def node(path: str, data: Any = None, method: str = "post") -> str:
-    """Make the address that salesmachine-node asks for."""
+    """Return the URL of salesmachine-node."""
     query = f"api_token={TOKEN}&encode=base64&_method={method}"
     if data is not None:
         query += f"&data={quote(base64.b64encode(json.dumps(data).encode()).decode(), safe='')}"
@@ -95,7 +95,7 @@ def node(path: str, data: Any = None, method: str = "post") -> str:
 
 
 async def test_node_client(client: Client, sandbox: Sandbox) -> None:
-    """All by GET, with the body in the query."""
+    """salesmachine-node sends everything by GET, with the body in the query."""
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     for path in (
         node("ping", method="get"),
@@ -128,12 +128,12 @@ async def test_node_client(client: Client, sandbox: Sandbox) -> None:
     ],
 )
 async def test_other_gets_are_refused(client: Client, path: str, status: int) -> None:
-    """Only the form of the Node client may come by GET."""
+    """Only the requests of the Node client are accepted by GET."""
     assert (await client.of(None).call("GET", path)).status == status
 
 
 def php(data: Any) -> aiohttp.FormData:
-    """Make the multipart form that the PHP library of 2014 sent."""
+    """Return the multipart form of the PHP library of 2014."""
     form = aiohttp.FormData(default_to_multipart=True)
     for name, value in (("api_token", TOKEN), ("encode", "none"), ("data", json.dumps(data))):
         form.add_field(name, value)
@@ -141,14 +141,14 @@ def php(data: Any) -> aiohttp.FormData:
 
 
 def ruby(data: Any) -> dict[str, str]:
-    """Make the form that the Ruby library of 2014 sent: base64 with line ends, as a text literal."""
+    """Return the form of the Ruby library of 2014: base64 with line breaks in a JSON string."""
     encoded = base64.encodebytes(json.dumps(data).encode()).decode()
     return {"api_token": TOKEN, "encode": "base64", "data": json.dumps(encoded)}
 
 
 @pytest.mark.parametrize("form", [php, ruby])
 async def test_forms_of_2014(client: Client, sandbox: Sandbox, form: Any) -> None:
-    """The old paths and names become contacts, accounts and events."""
+    """The old paths and names create contacts, accounts and events."""
     calls: list[tuple[str, Any]] = [
         ("ping", {}),
         ("contact", {"contact_uid": "1", "params": {"name": "x" * 200}, "created_at": 1398000000}),
@@ -173,7 +173,7 @@ async def test_forms_of_2014(client: Client, sandbox: Sandbox, form: Any) -> Non
 
 
 async def test_what_is_no_old_form(client: Client, session: Any) -> None:
-    """Old paths are for forms only; a form without data, with a file for it, or broken, is refused."""
+    """Old paths accept only forms; a form without data, with a file, or malformed is rejected."""
     assert (await client.post("/v1/user", {"unique_id": "1"})).status == 404
     assert (await client.call("POST", "/v1/contact", data={"x": "y"})).status == 406
     form = aiohttp.FormData()
@@ -188,7 +188,7 @@ async def test_what_is_no_old_form(client: Client, session: Any) -> None:
 
 
 async def test_ruby_batches(client: Client, sandbox: Sandbox) -> None:
-    """salesmachine-ruby 1.0 says `event` for `event_uid`, sends emails, and posted to /v1/bulk for a while."""
+    """salesmachine-ruby 1.0 sends `event` for `event_uid`, the method email, and used /v1/bulk."""
     batch = [
         {"method": "event", "contact_uid": "1", "event": "testing the timestamp", "params": {}, "messageId": "a"},
         {"method": "email", "contact_uid": "1", "email": "My Email title", "params": {"type": "Newsletter email"}},

@@ -1,4 +1,4 @@
-"""The tracking endpoints: what is answered, and what is kept."""
+"""The tracking endpoints: responses and state."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def test_batch_is_answered_201(client: Client) -> None:
 
 
 async def test_ping_makes_the_workspace(client: Client, sandbox: Sandbox) -> None:
-    """A ping is enough to make a workspace, and is no message."""
+    """A ping creates a workspace and counts no message."""
     await client.post("/v1/ping")
     assert sandbox.summary()["workspaces"] == 1
     assert sandbox.summary()["accepted"] == 0
 
 
 async def test_params_are_merged_field_by_field(client: Client, sandbox: Sandbox) -> None:
-    """Fields not sent are kept, null is a value, nested values are replaced as a whole."""
+    """Absent fields are kept, null is a value, nested values are replaced as a whole."""
     await client.contact("1", email="a@b.c", plan={"name": "pro", "seats": 3}, mrr=1)
     await client.contact("1", mrr=None, plan={"name": "free"}, 名="x")
     await client.contact("1")
@@ -57,7 +57,7 @@ async def test_params_are_merged_field_by_field(client: Client, sandbox: Sandbox
 
 
 async def test_merging_within_a_batch(client: Client, sandbox: Sandbox) -> None:
-    """Items of a batch apply in their order."""
+    """Items of a batch are applied in order."""
     items = [{"method": "contact", "contact_uid": "1", "params": {"n": n, f"f{n}": n}} for n in range(3)]
     items.append({"method": "contact", "contact_uid": "1", "params": {}})
     await client.post("/v1/batch", items)
@@ -66,7 +66,7 @@ async def test_merging_within_a_batch(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_contact_belongs_to_several_accounts(client: Client, sandbox: Sandbox) -> None:
-    """Each account_uid sent adds a link, in order, once; an unknown account is created."""
+    """Each account_uid adds one link, in order; an unknown account is created."""
     for account in ("b", "a", "b", None):
         await client.contact("1", account_uid=account)
     assert sandbox.contact("1")["accounts"] == ["b", "a"]
@@ -75,7 +75,7 @@ async def test_contact_belongs_to_several_accounts(client: Client, sandbox: Sand
 
 
 async def test_event_is_linked_to_contact_and_account(client: Client, sandbox: Sandbox) -> None:
-    """An event creates an unknown contact and account, but makes no member."""
+    """An event creates an unknown contact and account, but no link between them."""
     await client.track("1", "login", account_uid="9", n=1)
     (event,) = sandbox.events(contact_uid="1")
     assert (event["event_uid"], event["account_uid"], event["params"]) == ("login", "9", {"account_uid": "9", "n": 1})
@@ -85,7 +85,7 @@ async def test_event_is_linked_to_contact_and_account(client: Client, sandbox: S
 
 
 async def test_event_takes_the_only_account_of_its_contact(client: Client, sandbox: Sandbox) -> None:
-    """Without account_uid an event is linked to the contact's account, if there is exactly one."""
+    """Without account_uid an event is linked to the account of its contact, if there is exactly one."""
     await client.track("1", "before")
     await client.contact("1", account_uid="a")
     await client.track("1", "one")
@@ -102,7 +102,7 @@ async def test_pageviews_are_counted(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_numbers_are_uids(client: Client, sandbox: Sandbox) -> None:
-    """Numbers are accepted as uids and become texts."""
+    """Numbers are accepted as uids and converted to text."""
     await client.contact(1234, account_uid=78)
     await client.contact("1234", n=1)
     await client.contact(5.0)
@@ -147,7 +147,7 @@ async def test_bad_request_names_the_field(client: Client, path: str, body: Any,
 
 
 async def test_batch_is_accepted_whole_or_not_at_all(client: Client, sandbox: Sandbox) -> None:
-    """One bad item refuses its batch, and is named."""
+    """One invalid item rejects its batch, and is named."""
     good = {"method": "event", "contact_uid": "1", "event_uid": "x"}
     answer = await client.post("/v1/batch", [good, good, good, {"method": "contact", "params": {}}, {}])
     assert (answer.status, answer.body) == (400, {"error": "items[3].contact_uid is missing"})
@@ -169,14 +169,14 @@ async def test_batch_is_accepted_whole_or_not_at_all(client: Client, sandbox: Sa
 )
 @pytest.mark.parametrize("path", ["/v1/contact", "/v1/batch"])
 async def test_json_is_parsed_strictly(client: Client, path: str, body: bytes, problem: str) -> None:
-    """What is not JSON to the letter is answered 400."""
+    """Invalid JSON is answered 400."""
     answer = await client.send(path, body)
     assert answer.status == 400
     assert answer.body["error"].startswith(problem)
 
 
 async def test_lone_surrogate_is_refused_with_its_place(client: Client, sandbox: Sandbox) -> None:
-    """A lone surrogate escape is no Unicode text: 400, naming the place; a pair is one character."""
+    """An escaped lone surrogate is answered 400 with its position; a pair is one character."""
     answer = await client.send("/v1/contact", r'{"contact_uid": "\ud800"}')
     assert answer.status == 400
     assert "line 1 column" in answer.body["error"]
@@ -185,7 +185,7 @@ async def test_lone_surrogate_is_refused_with_its_place(client: Client, sandbox:
 
 
 async def test_deep_nesting_is_refused(client: Client) -> None:
-    """What can be read but not written again is refused, not a failure of the server."""
+    """Params that orjson can read but not write are rejected."""
     answer = await client.send("/v1/contact", '{"contact_uid": "1", "params": {"x": ' + "[" * 500 + "]" * 500 + "}}")
     assert (answer.status, answer.body) == (400, {"error": "params is nested too deeply"})
 
@@ -224,7 +224,7 @@ async def test_hostile_texts_are_kept_exactly(client: Client, sandbox: Sandbox, 
 
 
 async def test_message_id_seen_before_is_not_applied_again(client: Client, sandbox: Sandbox) -> None:
-    """A known messageId is counted as a duplicate: in a batch, across batches, and in single calls."""
+    """A known messageId counts as a duplicate: within a batch, across batches, and in single calls."""
     event = {"contact_uid": "1", "event_uid": "x"}
     items = [{**event, "method": "event", "messageId": each} for each in ("a", "b", "a")]
     await client.post("/v1/batch", items)
@@ -237,14 +237,14 @@ async def test_message_id_seen_before_is_not_applied_again(client: Client, sandb
 
 
 async def test_messages_without_id_are_always_applied(client: Client, sandbox: Sandbox) -> None:
-    """Without messageId nothing is a duplicate."""
+    """Without messageId there are no duplicates."""
     items = [{"method": "event", "contact_uid": "1", "event_uid": "x", "messageId": None}] * 3
     await client.post("/v1/batch", items)
     assert (sandbox.summary()["accepted"], sandbox.summary()["duplicates"]) == (3, 0)
 
 
 async def test_seq_is_the_order_of_arrival(client: Client, sandbox: Sandbox) -> None:
-    """Messages of all kinds share one order."""
+    """Messages of all kinds share one sequence."""
     await client.track("1", "a")
     await client.contact("1")
     await client.post("/v1/batch", [{"method": "event", "contact_uid": "1", "event_uid": each} for each in "bcd"])
@@ -257,7 +257,7 @@ async def test_seq_is_the_order_of_arrival(client: Client, sandbox: Sandbox) -> 
 
 
 async def test_batch_larger_than_one_statement(client: Client, sandbox: Sandbox) -> None:
-    """A batch may touch more rows than one statement looks up."""
+    """A batch may affect more rows than one statement can select."""
     items = [
         {"method": "contact", "contact_uid": f"c{n}", "messageId": f"m{n}", "params": {"account_uid": f"a{n}"}}
         for n in range(1200)
@@ -285,7 +285,7 @@ async def test_batch_larger_than_one_statement(client: Client, sandbox: Sandbox)
     ],
 )
 async def test_created_at_is_the_time_of_the_event(client: Client, sandbox: Sandbox, sent: Any, shown: str) -> None:
-    """ISO 8601 and epochs in seconds or milliseconds are understood."""
+    """ISO 8601 and epochs in seconds or milliseconds are parsed."""
     await client.post("/v1/track/event", {"contact_uid": "1", "event_uid": "x", "created_at": sent})
     assert sandbox.events()[0]["created_at"] == shown
     assert sandbox.contact("1")["created_at"] == shown
@@ -293,14 +293,14 @@ async def test_created_at_is_the_time_of_the_event(client: Client, sandbox: Sand
 
 @pytest.mark.parametrize("sent", [None, "", "soon", True, {}, [1], 1e300, -1e300, 10**17, "0001-01-01T00:00:00+23:59"])
 async def test_created_at_not_understood_is_ignored(client: Client, sandbox: Sandbox, sent: Any) -> None:
-    """Otherwise the time of arrival stands in."""
+    """A missing or invalid time is replaced by the time of arrival."""
     await client.post("/v1/track/event", {"contact_uid": "1", "event_uid": "x", "created_at": sent})
     (event,) = sandbox.events()
     assert event["created_at"] == event["received_at"]
 
 
 async def test_updated_at_follows_the_messages(client: Client, sandbox: Sandbox) -> None:
-    """A record shows the times of the messages that made it and last changed it."""
+    """A record has the times of its first and its latest message."""
     for day in (1, 2):
         body = {"contact_uid": "1", "params": {}, "created_at": f"2013-01-0{day}"}
         await client.post("/v1/contact", body)
@@ -309,7 +309,7 @@ async def test_updated_at_follows_the_messages(client: Client, sandbox: Sandbox)
 
 
 async def test_oldest_events_are_evicted(session: Any) -> None:
-    """A workspace keeps the latest events up to its bound."""
+    """A workspace keeps the latest events up to its limit."""
     async with Sandbox(max_events=3) as sandbox:
         client = Client(session, sandbox.url)
         for name in "abcde":
@@ -319,7 +319,7 @@ async def test_oldest_events_are_evicted(session: Any) -> None:
 
 
 async def test_events_can_be_unbounded(session: Any) -> None:
-    """None takes the bound away."""
+    """None removes the limit."""
     async with Sandbox(max_events=None) as sandbox:
         await Client(session, sandbox.url).track("1", "a")
         assert sandbox.summary()["events"] == 1

@@ -1,4 +1,4 @@
-"""The second API, spoken to in plain HTTP."""
+"""The Access API over plain HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def listed(client: Client, path: str) -> list[str]:
 
 
 async def test_contact_object(client: Client) -> None:
-    """A contact has the documented attributes, and the second of its id is that of its creation."""
+    """A contact has the documented attributes, and its id begins with the second of its creation."""
     await client.contact("1", name="John Doe", account_uid="9")
     answer = await client.call("GET", "/v2/Contacts")
     (contact,) = answer.body["data"]
@@ -42,12 +42,12 @@ async def test_contact_object(client: Client) -> None:
 
 @pytest.mark.parametrize("path", ["contacts", "Contacts", "CONTACTS", "users", "Users", "Activities", "tasks", "notes"])
 async def test_paths_in_either_case(client: Client, path: str) -> None:
-    """Only one path is documented, so that each is answered in lower and in upper case."""
+    """Paths are accepted in lower and upper case."""
     assert (await client.call("GET", f"/v2/{path}")).status == 200
 
 
 async def test_pages(client: Client) -> None:
-    """`next` is there while there is more, keeps the filters, and never holds the token."""
+    """`next` is present while more results exist, keeps the filters, and never contains the token."""
     for n in range(5):
         await client.contact(n, mrr=1)
     answer = await client.of(None).call("GET", f"/v2/Contacts?status=paying&limit=2&order=asc&api_token={TOKEN}")
@@ -83,14 +83,14 @@ async def test_twenty_five_by_default(client: Client) -> None:
     ],
 )
 async def test_parameters_are_strict(client: Client, query: str, problem: str) -> None:
-    """A parameter or a value that is not documented is answered 400."""
+    """An undocumented parameter or value is answered 400."""
     answer = await client.call("GET", f"/v2/contacts?{query}")
     assert answer.status == 400
     assert answer.body["error"].startswith(problem)
 
 
 async def test_status(client: Client) -> None:
-    """The status is the one given, or follows from churn_date and mrr; a text is no mrr."""
+    """The status is the given one, or follows from churn_date and a numeric mrr."""
     await client.contact("trial", mrr="99", churn_date=None, status="free")
     await client.contact("paying", mrr=0.5)
     await client.contact("churned", mrr=9, churn_date="2026-01-01")
@@ -100,7 +100,7 @@ async def test_status(client: Client) -> None:
 
 
 async def test_deleting_archives(client: Client, sandbox: Sandbox) -> None:
-    """A deleted contact is listed among the archived, keeps its events, and comes back when it is written again."""
+    """A deleted contact is listed as archived, keeps its events, and is unarchived by a write."""
     await client.contact("1", email="a@b.c")
     await client.track("1", "login")
     (contact,) = (await client.call("GET", "/v2/contacts")).body["data"]
@@ -118,7 +118,7 @@ async def test_deleting_archives(client: Client, sandbox: Sandbox) -> None:
 
 
 async def test_ids_are_of_one_kind_and_one_workspace(client: Client) -> None:
-    """The id of another kind, of another workspace, or with another second is not found."""
+    """An id of another kind, of another workspace or with another time is not found."""
     await client.contact("1", account_uid="9")
     (contact,) = (await client.call("GET", "/v2/contacts")).body["data"]
     wrong = f"{int(contact['id'][:8], 16) + 1:08x}{contact['id'][8:]}"
@@ -136,7 +136,7 @@ async def test_ids_are_of_one_kind_and_one_workspace(client: Client) -> None:
 
 
 async def test_notes(client: Client) -> None:
-    """A note links by id or by object, is answered 201, and is gone when it is deleted."""
+    """A note is created with links by id or by object, and can be deleted."""
     await client.contact("1", account_uid="9")
     (contact,) = (await client.call("GET", "/v2/contacts")).body["data"]
     user = (await client.call("GET", "/v2/users")).body["data"][0]
@@ -177,27 +177,27 @@ async def test_notes(client: Client) -> None:
     ],
 )
 async def test_bad_notes(client: Client, body: Any, problem: str) -> None:
-    """What is wrong with a note is named."""
+    """Invalid notes are rejected with the reason."""
     answer = await client.post("/v2/notes", body)
     assert answer.status == 400
     assert answer.body["error"].startswith(problem)
 
 
 async def test_a_note_must_be_json(client: Client) -> None:
-    """What does not parse is 400, another type is 406."""
+    """Invalid JSON is answered 400, another Content-Type 406."""
     assert (await client.send("/v2/notes", "{")).status == 400
     assert (await client.send("/v2/notes", "{}", "text/plain")).status == 406
 
 
 async def test_other_methods_are_405(client: Client) -> None:
-    """What v2 does not have is answered 405."""
+    """Methods that v2 does not have are answered 405."""
     for method, path in (("POST", "contacts"), ("PUT", "contacts/1"), ("DELETE", "users/1"), ("POST", "tasks")):
         answer = await client.call(method, f"/v2/{path}")
         assert (answer.status, answer.body) == (405, {"error": "method not allowed"})
 
 
 async def test_every_form_of_the_token(client: Client) -> None:
-    """Basic, bearer and the query mean the same workspace."""
+    """Basic, bearer and query credentials select the same workspace."""
     await client.contact("1")
     assert await listed(client, "contacts") == ["1"]
     assert await listed(client.of(None), f"contacts?api_token={TOKEN}") == ["1"]
@@ -208,7 +208,7 @@ async def test_every_form_of_the_token(client: Client) -> None:
 
 
 async def test_tokens_of_each_api(session: Any) -> None:
-    """Tokens can be good for one of the APIs only; a v2 token opens the workspace of another."""
+    """Tokens can be valid for one of the APIs only; a v2 token opens the workspace of another token."""
     async with Sandbox(tokens=["v1"], v2_tokens={"v2": "v1"}) as sandbox:
         client = Client(session, sandbox.url, "v1")
         await client.contact("1")
@@ -225,7 +225,7 @@ async def test_tokens_of_each_api(session: Any) -> None:
 
 
 async def test_examples_of_what_cannot_be_created(client: Client) -> None:
-    """A new workspace has users, activities and tasks, so that there is something to read."""
+    """A new workspace has users, activities and tasks."""
     for path, count in (("users", 2), ("activities", 3), ("tasks", 2), ("notes", 0)):
         answer = await client.call("GET", f"/v2/{path}")
         assert len(answer.body["data"]) == count
@@ -234,7 +234,7 @@ async def test_examples_of_what_cannot_be_created(client: Client) -> None:
 
 
 async def test_faults_are_for_both_apis(client: Client, sandbox: Sandbox) -> None:
-    """A fault without a path meets v2 as well; a path may end in a star."""
+    """A fault without a path applies to v2 as well; a path may end in an asterisk."""
     sandbox.faults([Fault(status=503)])
     assert (await client.call("GET", "/v2/contacts")).status == 503
     sandbox.faults([Fault(status=500, path="/v2/*")])
