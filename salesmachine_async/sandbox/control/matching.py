@@ -13,10 +13,10 @@ def json_equal(found: object, wanted: object) -> bool:
     """Compare as JSON does: 1 equals 1.0, but true does not equal 1."""
     if isinstance(wanted, bool) or (isinstance(found, bool) and isinstance(wanted, int | float)):
         return found is wanted
-    if isinstance(wanted, list) and isinstance(found, list):
-        return len(found) == len(wanted) and all(map(json_equal, found, wanted))  # pyright: ignore[reportUnknownArgumentType]
     if is_mapping(wanted) and is_mapping(found):
         return found.keys() == wanted.keys() and all(json_equal(found[key], each) for key, each in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(json_equal, found, wanted))  # pyright: ignore[reportUnknownArgumentType]
     # In this order, because *wanted* may be an object that is made for comparisons.
     return bool(wanted == found)
 
