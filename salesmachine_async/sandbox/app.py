@@ -11,7 +11,7 @@ from aiohttp import web
 
 from salesmachine_async.sandbox.control import routes as control
 from salesmachine_async.sandbox.faults.inject import DISCONNECT, SLOW, disconnect, inject, trickle
-from salesmachine_async.sandbox.http.auth import require_local
+from salesmachine_async.sandbox.http.auth import is_control, require_local
 from salesmachine_async.sandbox.http.responses import NOTHING, ApiError, answer, error
 from salesmachine_async.sandbox.messages import count_items, now
 from salesmachine_async.sandbox.page import routes as page
@@ -49,7 +49,7 @@ def build(state: SandboxState) -> web.Application:
 @web.middleware
 async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Log each request to the API when its response is ready, before the response is sent."""
-    if control.is_control(request):
+    if is_control(request):
         return await handler(request)
     state = request.app[STATE]
     head = head_lines(request.raw_headers)
@@ -99,7 +99,7 @@ async def _local_only(request: web.Request, handler: Handler) -> web.StreamRespo
 @web.middleware
 async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Apply the rate limit and the scripted faults."""
-    if control.is_control(request):
+    if is_control(request):
         return await handler(request)
     state, record = request.app[STATE], request[RECORD]
     state.rate_limiter.admit(record.workspace)

@@ -19,6 +19,7 @@ from salesmachine_async.sandbox.control.transfer import export_lines, replay_lin
 from salesmachine_async.sandbox.control.wait import wait
 from salesmachine_async.sandbox.faults.rate_limit import RateLimit
 from salesmachine_async.sandbox.faults.script import Fault
+from salesmachine_async.sandbox.http.auth import PREFIX
 from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, answer
 from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.messages import is_array, is_object
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-PREFIX = "/_sandbox"
 WAIT_SECONDS = 5.0
 
 
@@ -70,11 +70,6 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/rate-limit", _get_rate_limit)
     router.add_put(f"{PREFIX}/rate-limit", _put_rate_limit)
     router.add_delete(f"{PREFIX}/rate-limit", _delete_rate_limit)
-
-
-def is_control(request: web.Request) -> bool:
-    """Return whether *request* is for the control endpoints or the page, not for the API."""
-    return request.path in (PREFIX, "/", "/favicon.ico") or request.path.startswith(f"{PREFIX}/")
 
 
 async def _health(request: web.Request) -> web.Response:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Path of the control endpoints and the page.
+PREFIX = "/_sandbox"
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="salesmachine sandbox"'}
 
 
@@ -116,8 +118,15 @@ def require_local(request: web.Request, hosts: Collection[str]) -> None:
     """
     Reject requests that a web page of another site makes a browser send.
 
-    A page can point its own name at 127.0.0.1 (DNS rebinding), which `Host` reveals, or send requests across origins,
-    which `Origin` reveals.
+    A page can point its own name at 127.0.0.1 (DNS rebinding), which `Host` reveals. It can send requests across
+    origins, which `Origin` reveals. And it can load a URL as an image, a script, a frame or a navigation, all of which
+    are GET requests without `Origin`: `Sec-Fetch-Site` reveals these. Browsers omit that header for plain HTTP beyond
+    the loopback, so a browser without it may not change anything by GET, which only libraries of 2014 need to do.
+
+    Reading without credentials is allowed from other sites, so that links to the page work; browsers do not show the
+    response to the other site.
+
+    Source: W3C, Fetch Metadata Request Headers.
 
     Raises:
         ApiError: 403.
@@ -128,6 +137,32 @@ def require_local(request: web.Request, hosts: Collection[str]) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"http://{authority.lower()}":
         raise ApiError(403, "requests from other origins are not allowed")
+    if _changes_state(request) and _is_foreign(request, authority):
+        raise ApiError(403, "a page of another site may not change anything here (see Sec-Fetch-Site)")
+
+
+def is_control(request: web.Request) -> bool:
+    """Return whether *request* is for the control endpoints or the page, not for the API."""
+    return request.path in (PREFIX, "/", "/favicon.ico") or request.path.startswith(f"{PREFIX}/")
+
+
+def _changes_state(request: web.Request) -> bool:
+    """Return whether *request* can change anything; any request to the API, or with a token, can create a workspace."""
+    if request.method not in ("GET", "HEAD") or not is_control(request):
+        return True
+    return "api_token" in request.query or "Authorization" in request.headers
+
+
+def _is_foreign(request: web.Request, authority: str) -> bool:
+    """Return whether a page of another site, also of another port, made a browser send *request*."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site.strip().lower() not in ("same-origin", "none")
+    referer = request.headers.get("Referer")
+    if referer is not None and not referer.lower().startswith(f"http://{authority.lower()}/"):
+        return True
+    browser = request.headers.get("User-Agent", "").startswith("Mozilla/")
+    return browser and request.method in ("GET", "HEAD") and not is_control(request)
 
 
 def _hostname(authority: str) -> str | None:

@@ -111,6 +111,82 @@ async def test_other_origins_are_refused(client: Client, sandbox: Sandbox) -> No
     assert not any(name.lower().startswith("access-control") for name in answer.headers)
 
 
+WRITES = [
+    ("GET", f"/v1/contact?api_token={TOKEN}&_method=post&data=%7B%22contact_uid%22%3A%221%22%7D"),
+    ("GET", f"/v1/ping?api_token={TOKEN}&_method=get"),
+    ("GET", f"/v2/contacts?api_token={TOKEN}"),
+    ("GET", f"/_sandbox/contacts?api_token={TOKEN}"),
+    ("POST", "/v1/contact"),
+    ("POST", "/v1/batch"),
+    ("DELETE", "/v2/contacts/1"),
+    ("POST", "/_sandbox/reset"),
+    ("POST", "/_sandbox/replay"),
+    ("PUT", "/_sandbox/faults"),
+    ("DELETE", "/_sandbox/faults"),
+    ("PUT", "/_sandbox/rate-limit"),
+    ("DELETE", "/_sandbox/rate-limit"),
+]
+IMAGE = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1"}
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", **IMAGE},
+        {"Sec-Fetch-Site": "same-site", **IMAGE},
+        {"Sec-Fetch-Site": "cross-site", **NAVIGATION},
+        {"Sec-Fetch-Site": "Cross-Site"},
+        {"Sec-Fetch-Site": "nonsense"},
+        {"Referer": "http://evil.example/"},
+        {"Referer": "http://localhost:1/", "User-Agent": "Mozilla/5.0"},
+    ],
+)
+async def test_other_sites_change_nothing(
+    client: Client, sandbox: Sandbox, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """What a page of another site makes a browser send changes nothing, whether by GET or not."""
+    answer = await client.of(None).call(method, path, headers=headers)
+    assert answer.status == 403
+    assert "another site" in answer.body["error"]
+    assert sandbox.summary()["workspaces"] == 0
+
+
+async def test_browsers_without_fetch_metadata_change_nothing_by_get(client: Client, sandbox: Sandbox) -> None:
+    """Beyond the loopback browsers send no Sec-Fetch headers and, on demand of the page, no Referer."""
+    answer = await client.of(None).call(*WRITES[0], headers={"User-Agent": "Mozilla/5.0 (X11) Chrome/140"})
+    assert (answer.status, sandbox.summary()["contacts"]) == (403, 0)
+
+
+@pytest.mark.parametrize(("method", "path"), [*WRITES[:4], ("POST", f"/v1/ping?api_token={TOKEN}")])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"User-Agent": "node-XMLHttpRequest"},
+        {"Sec-Fetch-Site": "none", **NAVIGATION},
+        {"Sec-Fetch-Site": "same-origin", **IMAGE},
+    ],
+)
+async def test_own_requests_are_served(client: Client, method: str, path: str, headers: dict[str, str]) -> None:
+    """Clients without these headers, the sandbox's own page and typed addresses are served."""
+    assert (await client.of(None).call(method, path, headers=headers)).status == 200
+
+
+async def test_links_of_other_sites_to_the_page_work(session: Any, sandbox: Sandbox) -> None:
+    """Reading without credentials is allowed from elsewhere, such as a link to the page in documentation."""
+    headers = {
+        "Sec-Fetch-Site": "cross-site",
+        **NAVIGATION,
+        "Referer": "https://docs.example/",
+        "User-Agent": "Mozilla/5.0",
+    }
+    for path in ("/", "/_sandbox/page/main.js", "/_sandbox/health", "/_sandbox/summary"):
+        async with session.get(f"{sandbox.url}{path}", headers=headers) as response:
+            assert response.status == 200
+
+
 async def test_unknown_paths_are_404(client: Client) -> None:
     """Unknown paths are answered with JSON errors."""
     for path in ("/v1", "/v1/contact/", "/v2", "/v2/nothing", "/v1/user"):
