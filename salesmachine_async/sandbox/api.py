@@ -8,6 +8,7 @@ from salesmachine_async.sandbox.control.export import export
 from salesmachine_async.sandbox.control.transfer import Replay
 from salesmachine_async.sandbox.control.wait import wait
 from salesmachine_async.sandbox.inspection import EVERYTHING, Inspection
+from salesmachine_async.sandbox.pacing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -175,9 +176,9 @@ class ControlApi:
         """
         replay = Replay(self._running(), self._running().tokens.workspace_of(token))
         for line in lines:
-            for each in (line.encode() if isinstance(line, str) else line).splitlines():
-                replay.add(each)
-        return replay.finish()
+            at_once(replay.add((line.encode() if isinstance(line, str) else line).splitlines()))
+        at_once(replay.finish())
+        return replay.result
 
     def rate_limit(self, limit: RateLimit | None) -> None:
         """Limit the request rate of each workspace; None removes the limit."""

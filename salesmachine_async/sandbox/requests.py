@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -12,15 +12,26 @@ from salesmachine_async.sandbox.http.content_type import NOT_JSON, sends_json
 from salesmachine_async.sandbox.http.responses import ApiError
 from salesmachine_async.sandbox.inspection import AmbiguousError, Inspection
 from salesmachine_async.sandbox.messages import MessageError, parse_json
+from salesmachine_async.sandbox.pacing import Pace
 from salesmachine_async.sandbox.state import STATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 10_000
+# Limit of a JSON body for the control endpoints, which is processed in one step.
+MAX_CONTROL_BYTES = 2**20
 # The largest integer of SQLite; cursors are below it.
 MAX_CURSOR = 2**63 - 1
 
 # Query parameters of every control endpoint.
 COMMON = ("api_token", "workspace")
+# Bytes read in one step.
+CHUNK_BYTES = 2**15
+# A client reads the response only after it has sent everything, so that much of a body that is too large is discarded.
+DISCARDED_BYTES = 2**27
+BODY = web.RequestKey("BODY", bytes)
 WORKSPACE = re.compile("[0-9a-f]{16}")
 
 
@@ -92,26 +103,58 @@ def read_choice(given: dict[str, str], name: str, *choices: str) -> str | None:
     return text
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: web.Request, most: int | None = None) -> bytes:
     """
     Read the whole body.
+
+    `Request.read` would decompress all of a body in one run before it checks the size.
+
+    Args:
+        request: The request.
+        most: A limit below that of all bodies.
 
     Raises:
         ApiError: 413 or 400.
     """
-    most = request.app[STATE].limits.max_body_bytes
+    limit = request.app[STATE].limits.max_body_bytes
+    most = limit if most is None else min(limit, most)
     too_large = ApiError(413, f"the body is larger than the limit of {most} bytes")
     if (request.content_length or 0) > most:
         raise too_large
+    if BODY not in request:
+        request[BODY] = b"".join([chunk async for chunk in read_chunks(request, most, too_large)])
+    return request[BODY]
+
+
+async def read_chunks(request: web.Request, most: float, too_large: ApiError) -> AsyncIterator[bytes]:
+    """
+    Read the uncompressed body in small chunks, with turns for other tasks.
+
+    Args:
+        request: The request.
+        most: Limit of all chunks together; the rest of a larger body is discarded.
+        too_large: The error of a larger body.
+
+    Raises:
+        ApiError: *too_large*, or 400.
+    """
+    pace = Pace()
+    size = 0
     try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+        async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+            size += len(chunk)
+            if size <= most:
+                yield chunk
+            elif size > most + DISCARDED_BYTES:
+                break
+            await pace.turn()
     except web.RequestPayloadError:
         raise ApiError(400, "the body cannot be decoded") from None
     except ConnectionResetError:
         # The client does not receive this response; it is for the log of requests.
         raise ApiError(400, "the client disconnected before its body was read") from None
+    if size > most:
+        raise too_large
 
 
 async def read_json(request: web.Request) -> Any:
@@ -120,7 +163,7 @@ async def read_json(request: web.Request) -> Any:
 
     The Content-Type must be JSON, because browsers send forms across origins without a preflight request.
     """
-    body = await read_body(request)
+    body = await read_body(request, MAX_CONTROL_BYTES)
     if not body:
         return None
     if not sends_json(request):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -13,7 +15,6 @@ from salesmachine_async.sandbox.storage.request_log import RequestLog, RequestRe
 from salesmachine_async.sandbox.storage.seeds import load
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
@@ -49,6 +50,7 @@ class SandboxState:
         known: names of the workspaces opened since the start.
         message_log: the latest messages.
         rate_limiter: the rate limit.
+        turns: locks of the writers, by workspace.
         closing: set when the server stops, so that no injected delay outlives it.
     """
 
@@ -63,8 +65,13 @@ class SandboxState:
     seeded: bool
     message_log: MessageLog
     rate_limiter: RateLimiter
+    turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary[str, asyncio.Lock])
     known: set[str] = field(default_factory=set[str])
     faults: Script = field(default_factory=Script)
+
+    def turn(self, name: str) -> asyncio.Lock:
+        """Return the lock that serialises the writers of the workspace *name*, so that no large batch starves."""
+        return self.turns.setdefault(name, asyncio.Lock())
 
     def open_workspace(self, name: str) -> None:
         """Create the workspace *name* from the seeds, unless it exists."""

@@ -59,6 +59,11 @@ class Pattern:
         """Number of values that must match."""
         return len(self._wanted)
 
+    @property
+    def longest_path(self) -> int:
+        """Number of characters in the longest path."""
+        return max((len(path) for path, _ in self._wanted), default=0)
+
     def _matches(self, found: object, wanted: object) -> bool:
         return found is not MISSING and self._equal(found, wanted)
 

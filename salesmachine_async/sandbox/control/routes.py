@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 WAIT_SECONDS = 5.0
+# Each request is compared with the faults in order.
+MAX_FAULTS = 1000
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -278,6 +280,8 @@ def _parse_faults(data: Any) -> Sequence[Fault]:
         data = data["faults"]
     if not is_array(data):
         raise ApiError(400, 'the body must be an array of faults, or {"faults": [...]}')
+    if len(data) > MAX_FAULTS:
+        raise ApiError(400, f"a script has at most {MAX_FAULTS} faults")
     faults: list[Fault] = []
     for index, each in enumerate(data):
         try:

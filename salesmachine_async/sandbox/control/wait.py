@@ -7,6 +7,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from salesmachine_async.sandbox.control.matching import MISSING, Difference, Pattern
+from salesmachine_async.sandbox.pacing import Pace
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.message_log import MessageLog
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 NEAREST = 3
 MAX_COUNT = 10_000
 MAX_SECONDS = 600
-# Items between two yields to the event loop.
-YIELD_EVERY = 500
+# Limits of a pattern, because each of its values is compared with each message.
+MAX_VALUES = 1000
+MAX_PATH = 1000
 
 
 async def wait(
@@ -37,7 +39,10 @@ async def wait(
         ValueError: An argument is invalid.
     """
     _check(count, timeout, after)
-    search = _MessageSearch(message_log, workspace, Pattern(match), after)
+    pattern = Pattern(match)
+    if pattern.size > MAX_VALUES or pattern.longest_path > MAX_PATH:
+        raise ValueError(f"match must have at most {MAX_VALUES} values, with paths of at most {MAX_PATH} characters")
+    search = _MessageSearch(message_log, workspace, pattern, after)
     deadline = asyncio.get_running_loop().time() + timeout
     with message_log.listening() as news:
         while True:
@@ -78,27 +83,27 @@ class _MessageSearch:
 
     async def advance(self, count: int) -> None:
         """Examine new messages until *count* match."""
-        for steps, item in enumerate(self._message_log.after(self.place, self._workspace), 1):
+        pace = Pace()
+        for item in self._message_log.after(self.place, self._workspace):
             if len(self.found) >= count:
                 return
             self.place = item["number"]
             if self._pattern.fits(item):
                 self.found.append(item)
-            if steps % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+            await pace.turn()
 
     async def nearest(self, after: int) -> list[NearMiss]:
         """Return the messages with the fewest differences, best and latest first."""
         misses: list[tuple[int, int, NearMiss]] = []
-        for steps, item in enumerate(self._message_log.after(after, self._workspace), 1):
+        pace = Pace()
+        for item in self._message_log.after(after, self._workspace):
             differences = self._pattern.differences(item)
             if 0 < len(differences) < self._pattern.size:
                 miss: NearMiss = {"item": item, "differences": [_shown(each) for each in differences]}
                 misses = nlargest(
                     NEAREST, [*misses, (-len(differences), item["number"], miss)], key=lambda each: each[:2]
                 )
-            if steps % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+            await pace.turn()
         return [miss for _, _, miss in misses]
 
 

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from salesmachine_async.sandbox.pacing import at_once, strides
 from salesmachine_async.sandbox.storage.store import EventRow, StoredRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from salesmachine_async.sandbox.messages import ParsedMessage
-    from salesmachine_async.sandbox.storage.store import Store
+    from salesmachine_async.sandbox.pacing import Steps, at_once, strides
+from salesmachine_async.sandbox.storage.store import Store
 
 PAGEVIEW = "pageview"
 
@@ -39,7 +41,7 @@ class Applied(NamedTuple):
     messages: Sequence[ParsedMessage] = ()
 
 
-def apply(
+def apply_steps(
     store: Store,
     name: str,
     messages: Sequence[ParsedMessage],
@@ -47,9 +49,11 @@ def apply(
     *,
     batches: int = 0,
     max_events: int | None = None,
-) -> Applied:
+) -> Steps[Applied]:
     """
-    Apply *messages* to the workspace *name*.
+    Apply *messages* to the workspace *name*, with one transaction at the end.
+
+    The steps before it only read. If the workspace changes in between, they are repeated.
 
     Args:
         store: The store.
@@ -59,25 +63,45 @@ def apply(
         batches: Number of batches to count.
         max_events: Limit of the events kept in the workspace; the oldest are evicted.
     """
-    with store.writing():
+    while True:
         workspace = store.workspace(name)
-        fresh, message_ids = _fresh(store, workspace, messages)
-        work = _Work(store, workspace, fresh, received)
-        for message in fresh:
-            work.apply(message)
-        work.save()
-        store.add_seen(workspace, message_ids)
+        version = store.version(workspace)
+        fresh, message_ids = yield from _fresh(store, workspace, messages)
+        work = _Work(store, workspace, received)
+        yield from work.load(fresh)
+        for part in strides(fresh):
+            for message in part:
+                work.apply(message)
+            yield
+        yield from work.prepare()
         result = Applied(len(fresh), len(messages) - len(fresh), fresh)
-        store.count(workspace, batches=batches, accepted=result.accepted, duplicates=result.duplicates, **work.counts)
-        if max_events is not None:
-            _evict(store, workspace, max_events)
-    return result
+        counts = {**work.counts, "batches": batches, "accepted": result.accepted, "duplicates": result.duplicates}
+        with store.writing():
+            if store.find_workspace(name) == workspace and store.version(workspace) == version:
+                work.save()
+                store.add_seen(workspace, message_ids)
+                store.count(workspace, **counts)
+                if max_events is not None:
+                    _evict(store, workspace, max_events)
+                return result
 
 
-def _fresh(store: Store, workspace: int, messages: Sequence[ParsedMessage]) -> tuple[list[ParsedMessage], list[str]]:
+def apply(
+    store: Store, name: str, messages: Sequence[ParsedMessage], received: int, *, max_events: int | None = None
+) -> Applied:
+    """Apply *messages* to the workspace *name* without a pause, within the current transaction if there is one."""
+    return at_once(apply_steps(store, name, messages, received, max_events=max_events))
+
+
+def _fresh(
+    store: Store, workspace: int, messages: Sequence[ParsedMessage]
+) -> Steps[tuple[list[ParsedMessage], list[str]]]:
     """Return the messages that are not duplicates, and their message ids."""
     ids = {message.message_id for message in messages if message.message_id is not None}
-    seen = store.seen(workspace, ids)
+    seen: set[str] = set()
+    for part in strides(ids):
+        seen |= store.seen(workspace, part)
+        yield
     fresh: list[ParsedMessage] = []
     new: list[str] = []
     for message in messages:
@@ -143,7 +167,7 @@ class _WorkingRecord:
 class _Work:
     """The records that one request affects: loaded by few queries, changed in memory, saved by few statements."""
 
-    def __init__(self, store: Store, workspace: int, messages: Sequence[ParsedMessage], received: int) -> None:
+    def __init__(self, store: Store, workspace: int, received: int) -> None:
         self._store = store
         self._workspace = workspace
         self._received = received
@@ -151,19 +175,33 @@ class _Work:
         self._events: list[EventRow] = []
         self._joined: list[tuple[str, str, int]] = []
         self.counts = dict.fromkeys(("contacts", "accounts", "events", "pageviews", "aliases"), 0)
-        self._load(messages)
+        self._own_uid: dict[str, str] = {}
+        self._contacts: dict[str, _WorkingRecord] = {}
+        self._accounts: dict[str, _WorkingRecord] = {}
+        self._accounts_of: dict[str, list[str]] = {}
+        # Aliases as pairs of a uid and its contact; contacts merged into another as pairs of both.
+        self._aliases: list[tuple[str, str]] = []
+        self._absorbed: list[tuple[str, str]] = []
+        self._rows: tuple[list[StoredRow], list[StoredRow]] = ([], [])
 
-    def _load(self, messages: Sequence[ParsedMessage]) -> None:
+    def load(self, messages: Sequence[ParsedMessage]) -> Steps[None]:
+        """Read the records that *messages* refer to."""
+        store, workspace = self._store, self._workspace
         uids = {message.contact_uid for message in messages if message.contact_uid}
         uids.update(message.name for message in messages if message.kind == "alias")
-        self._own_uid = self._store.aliases(self._workspace, uids)
+        for part in strides(uids):
+            self._own_uid.update(store.aliases(workspace, part))
+            yield
         own_uids = {self._own_uid.get(uid, uid) for uid in uids}
-        self._contacts = _records(self._store.contacts(self._workspace, own_uids))
-        self._accounts_of: dict[str, list[str]] = {uid: [] for uid in own_uids}
-        for contact, account in self._store.memberships(self._workspace, own_uids):
-            self._accounts_of[contact].append(account)
-        account_uids = {message.account_uid for message in messages if message.account_uid}
-        self._accounts = _records(self._store.accounts(self._workspace, account_uids))
+        self._accounts_of = {uid: [] for uid in own_uids}
+        for part in strides(own_uids):
+            self._contacts.update(_records(store.contacts(workspace, part)))
+            for contact, account in store.memberships(workspace, part):
+                self._accounts_of[contact].append(account)
+            yield
+        for part in strides({message.account_uid for message in messages if message.account_uid}):
+            self._accounts.update(_records(store.accounts(workspace, part)))
+            yield
 
     def apply(self, message: ParsedMessage) -> None:
         """Apply one message."""
@@ -183,11 +221,23 @@ class _Work:
         else:
             self._alias(contact, message.name)
 
+    def prepare(self) -> Steps[None]:
+        """Build the rows to save."""
+        for records, rows in zip((self._contacts, self._accounts), self._rows, strict=True):
+            for part in strides(records.values()):
+                rows += [each.row() for each in part if each.changed]
+                yield
+
     def save(self) -> None:
         """Write all changes."""
         store, workspace = self._store, self._workspace
-        store.save_contacts(workspace, [each.row() for each in self._contacts.values() if each.changed], self._received)
-        store.save_accounts(workspace, [each.row() for each in self._accounts.values() if each.changed], self._received)
+        for loser, winner in self._absorbed:
+            store.absorb(workspace, loser, winner)
+        for uid, contact in self._aliases:
+            store.add_alias(workspace, uid, contact)
+        contacts, accounts = self._rows
+        store.save_contacts(workspace, contacts, self._received)
+        store.save_accounts(workspace, accounts, self._received)
         store.add_memberships(workspace, self._joined)
         store.add_events(workspace, self._events)
         store.set_last_seq(workspace, self._seq)
@@ -239,9 +289,9 @@ class _Work:
         other = self._contacts.pop(other_uid, None)
         if other is not None:
             contact.inherit(other)
-            self._store.absorb(self._workspace, other.uid, contact.uid)
+            self._absorbed.append((other.uid, contact.uid))
             self.counts["contacts"] -= 1
-        self._store.add_alias(self._workspace, other_uid, contact.uid)
+        self._aliases.append((other_uid, contact.uid))
         self.counts["aliases"] += 1
 
 

@@ -42,6 +42,8 @@ class EventRow(NamedTuple):
 class Store(Database):
     """Storage of the tracking endpoints, read by the control endpoints."""
 
+    _deletions: int = 0
+
     # Workspaces
 
     def workspace(self, name: str) -> int:
@@ -72,10 +74,14 @@ class Store(Database):
         changes = ", ".join(f"{counter} = {counter} + ?" for counter in added)
         self.run(f"UPDATE workspace SET {changes} WHERE id = ?", (*added.values(), workspace))  # noqa: S608
 
+    def version(self, workspace: int) -> tuple[int, int]:
+        """Return a value that changes with each message applied to *workspace*, and with each deletion."""
+        return self._deletions, self.last_seq(workspace)
+
     def last_seq(self, workspace: int) -> int:
         """Read the number of the latest message applied."""
-        (seq,) = self.one("SELECT seq FROM workspace WHERE id = ?", (workspace,))
-        return int(seq)
+        rows = self.all("SELECT seq FROM workspace WHERE id = ?", (workspace,))
+        return int(rows[0][0]) if rows else 0
 
     def set_last_seq(self, workspace: int, seq: int) -> None:
         """Store the number of the latest message applied."""
@@ -87,6 +93,7 @@ class Store(Database):
             for table in TABLES:
                 self.run(f"DELETE FROM {table} WHERE workspace = ?", (workspace,))  # noqa: S608
             self.run("DELETE FROM workspace WHERE id = ?", (workspace,))
+            self._deletions += 1
 
     # Lookups for a batch
 

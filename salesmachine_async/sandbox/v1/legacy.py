@@ -19,18 +19,22 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import orjson
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from salesmachine_async.sandbox.http.content_type import NOT_JSON
 from salesmachine_async.sandbox.http.responses import ApiError
 from salesmachine_async.sandbox.messages import MessageKind, is_object
+from salesmachine_async.sandbox.requests import read_body
 from salesmachine_async.sandbox.state import STATE
 
 if TYPE_CHECKING:
-    from multidict import MultiMapping
+    from collections.abc import Mapping
 
+# Old clients send three fields.
+MAX_FIELDS = 20
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 # By path, the kind of message and the name of the event.
@@ -70,23 +74,54 @@ async def old_body(request: web.Request) -> bytes | None:
         raise not_allowed()
     if request.content_type not in FORMS:
         return None
-    try:
-        fields = await request.post()
-    except web.HTTPRequestEntityTooLarge:
-        most = request.app[STATE].limits.max_body_bytes
-        raise ApiError(413, f"the form is larger than the limit of {most} bytes") from None
-    except ValueError:
-        raise ApiError(400, "the form cannot be decoded") from None
+    fields = await _form(request)
     if "data" not in fields:
         # Not a form of an old client.
         raise ApiError(406, NOT_JSON)
     return _decode(fields)
 
 
-def _decode(fields: MultiMapping[Any]) -> bytes:
+async def _form(request: web.Request) -> dict[str, str]:
+    """
+    Read a form with few fields; `Request.post` would accept millions of fields, in one run.
+
+    Raises:
+        ApiError: 400, 413 or 415.
+    """
+    if "Content-Encoding" in request.headers:
+        raise ApiError(415, "a form must not be compressed")
+    try:
+        if request.content_type == FORMS[0]:
+            text = (await read_body(request)).decode(request.charset or "utf-8")
+            return dict(reversed(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)))
+        return await _multipart(request)
+    except (ValueError, LookupError, web.RequestPayloadError):
+        raise ApiError(400, "the form cannot be decoded") from None
+
+
+async def _multipart(request: web.Request) -> dict[str, str]:
+    most = request.app[STATE].limits.max_body_bytes
+    fields: dict[str, str] = {}
+    count = size = 0
+    async for part in await request.multipart():
+        count += 1
+        if count > MAX_FIELDS or not isinstance(part, BodyPartReader):
+            raise ValueError
+        if part.filename is not None:
+            raise ApiError(400, f"{part.name or 'a field'} must be text, not a file")
+        content = bytearray()
+        while chunk := await part.read_chunk():
+            size += len(chunk)
+            if size > most:
+                raise ApiError(413, f"the form is larger than the limit of {most} bytes")
+            content += chunk
+        if part.name is not None:
+            fields.setdefault(part.name, content.decode(part.get_charset("utf-8")))
+    return fields
+
+
+def _decode(fields: Mapping[str, str]) -> bytes:
     data = fields.get("data", "")
-    if not isinstance(data, str):
-        raise ApiError(400, "data must be a text, not a file")
     if fields.get("encode", "none") != "base64":
         return data.encode(errors="replace")
     try:

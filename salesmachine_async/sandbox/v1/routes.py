@@ -24,9 +24,10 @@ from salesmachine_async.sandbox.messages import (
     parse_json,
     parse_message,
 )
+from salesmachine_async.sandbox.pacing import paced, strides
 from salesmachine_async.sandbox.requests import read_body
 from salesmachine_async.sandbox.state import PARTIAL, RECORD, STATE
-from salesmachine_async.sandbox.storage.apply import apply
+from salesmachine_async.sandbox.storage.apply import apply_steps
 from salesmachine_async.sandbox.storage.request_log import MAX_EXCERPT, Refusal
 from salesmachine_async.sandbox.v1 import legacy
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from salesmachine_async.sandbox.pacing import Steps
     from salesmachine_async.sandbox.storage.request_log import RequestRecord
 
 
@@ -66,7 +68,7 @@ async def _ping(request: web.Request) -> web.Response:
 def _single(kind: MessageKind) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         body, old = await _admit(request)
-        _receive(request, body, lambda record: _parse_single(kind, body, record, old=old))
+        await _receive(request, body, lambda record: _parse_single(kind, body, record, old=old))
         return answer(SUCCESS)
 
     return handle
@@ -77,7 +79,7 @@ def _old(kind: MessageKind, name: str) -> Handler:
 
     async def handle(request: web.Request) -> web.Response:
         body, old = await _admit(request, only_old=True)
-        _receive(request, body, lambda record: _parse_single(kind, body, record, old=old, name=name))
+        await _receive(request, body, lambda record: _parse_single(kind, body, record, old=old, name=name))
         return answer(SUCCESS)
 
     return handle
@@ -86,7 +88,7 @@ def _old(kind: MessageKind, name: str) -> Handler:
 async def _batch(request: web.Request) -> web.Response:
     body, _ = await _admit(request)
     most = request.app[STATE].limits.max_batch_messages
-    _receive(request, body, lambda record: _parse_batch(body, most, record), batches=1)
+    await _receive(request, body, lambda record: _parse_batch(body, most, record), batches=1)
     return answer(SUCCESS, 201)
 
 
@@ -106,15 +108,15 @@ async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes
     return body, old
 
 
-def _receive(
-    request: web.Request, body: bytes, parse: Callable[[RequestRecord], list[ParsedMessage]], *, batches: int = 0
+async def _receive(
+    request: web.Request, body: bytes, parse: Callable[[RequestRecord], Steps[list[ParsedMessage]]], *, batches: int = 0
 ) -> None:
     """Parse and apply the messages, or count them as rejected."""
     state, record = request.app[STATE], request[RECORD]
     workspace = state.tokens.identify(request)
     state.open_workspace(workspace)
     try:
-        messages = parse(record)
+        messages = await paced(parse(record))
     except ApiError:
         if record.refusal is None:
             record.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
@@ -123,19 +125,21 @@ def _receive(
         raise
     if PARTIAL in request:
         messages = messages[: request[PARTIAL]]
-    applied = apply(
-        state.store, workspace, messages, record.received, batches=batches, max_events=state.limits.max_events
-    )
-    record.accepted, record.duplicates = applied.accepted, applied.duplicates
-    record.first = state.message_log.last + 1
-    state.message_log.add(workspace, record.received, applied.messages)
+    async with state.turn(workspace):
+        most = state.limits.max_events
+        steps = apply_steps(state.store, workspace, messages, record.received, batches=batches, max_events=most)
+        applied = await paced(steps)
+        record.accepted, record.duplicates = applied.accepted, applied.duplicates
+        record.first = state.message_log.last + 1
+        state.message_log.add(workspace, record.received, applied.messages)
 
 
 def _parse_single(
     kind: MessageKind, body: bytes, record: RequestRecord, *, old: bool, name: str = ""
-) -> list[ParsedMessage]:
+) -> Steps[list[ParsedMessage]]:
     try:
         item: Any = parse_json(body)
+        yield
         if not is_object(item):
             raise ApiError(400, "the body must be an object")
         record.items = 1
@@ -144,7 +148,7 @@ def _parse_single(
         raise ApiError(400, str(error)) from None
 
 
-def _parse_batch(body: bytes, most: int | None, record: RequestRecord) -> list[ParsedMessage]:
+def _parse_batch(body: bytes, most: int | None, record: RequestRecord) -> Steps[list[ParsedMessage]]:
     try:
         items: Any = parse_json(body)
     except MessageError as error:
@@ -156,7 +160,11 @@ def _parse_batch(body: bytes, most: int | None, record: RequestRecord) -> list[P
     record.items = len(items)
     if most is not None and len(items) > most:
         raise ApiError(413, f"the batch has {len(items)} messages; the limit is {most}")
-    return [_parse_item(index, item, record) for index, item in enumerate(items)]
+    messages: list[ParsedMessage] = []
+    for part in strides(enumerate(items)):
+        messages += [_parse_item(index, item, record) for index, item in part]
+        yield
+    return messages
 
 
 def _parse_item(index: int, item: Any, record: RequestRecord) -> ParsedMessage:

@@ -179,7 +179,7 @@ async def test_what_is_no_old_form(client: Client, session: Any) -> None:
     form = aiohttp.FormData()
     form.add_field("data", b"{}", filename="x.json")
     answer = await client.call("POST", "/v1/contact", data=form)
-    assert (answer.status, answer.body) == (400, {"error": "data must be a text, not a file"})
+    assert (answer.status, answer.body) == (400, {"error": "data must be text, not a file"})
     assert (await client.send("/v1/contact", "x", "multipart/form-data; boundary=y")).status == 400
     assert (await client.send("/v1/contact", "x", "multipart/form-data")).status == 400
     async with Sandbox(max_body_bytes=100) as sandbox:
