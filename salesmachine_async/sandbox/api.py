@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from salesmachine_async.sandbox.control.export import export
 from salesmachine_async.sandbox.control.transfer import Replay
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimit
     from salesmachine_async.sandbox.faults.script import Fault
+    from salesmachine_async.sandbox.pacing import Steps
     from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.views import (
         AccountView,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         SummaryView,
         WaitResult,
     )
+
+T = TypeVar("T")
 
 
 class ControlApi:
@@ -45,7 +48,7 @@ class ControlApi:
 
     def contacts(self, token: str | None = None) -> list[ContactView]:
         """List all contacts, by uid."""
-        return self._inspection().contacts(self._only(token))
+        return self._read(self._inspection().contacts(self._only(token)))
 
     def contact(self, uid: str, token: str | None = None) -> ContactDetailView:
         """
@@ -54,14 +57,14 @@ class ControlApi:
         Raises:
             LookupError: No such contact exists.
         """
-        found = self._inspection().contact(self._only(token), uid)
+        found = self._read(self._inspection().contact(self._only(token), uid))
         if found is None:
             raise LookupError(f"no contact {uid!r} in this workspace")
         return found
 
     def accounts(self, token: str | None = None) -> list[AccountView]:
         """List all accounts, by uid."""
-        return self._inspection().accounts(self._only(token))
+        return self._read(self._inspection().accounts(self._only(token)))
 
     def account(self, uid: str, token: str | None = None) -> AccountView:
         """
@@ -96,7 +99,7 @@ class ControlApi:
             after: Only events whose `seq` is greater.
             limit: Maximum number of events; None means all.
         """
-        return self._inspection().events(
+        steps = self._inspection().events(
             self._only(token),
             contact_uid=contact_uid,
             event_uid=event_uid,
@@ -104,6 +107,7 @@ class ControlApi:
             after=after,
             limit=EVERYTHING if limit is None else limit,
         )
+        return self._read(steps)
 
     def requests(self, token: str | None = None, *, after: int = 0, limit: int | None = None) -> list[RequestView]:
         """List the logged requests whose `id` is greater than *after*, oldest first, at most *limit*."""
@@ -183,6 +187,10 @@ class ControlApi:
     def rate_limit(self, limit: RateLimit | None) -> None:
         """Limit the request rate of each workspace; None removes the limit."""
         self._running().rate_limiter.limit = limit
+
+    def _read(self, steps: Steps[T]) -> T:
+        with self._running().store.reading():
+            return at_once(steps)
 
     def _running(self) -> SandboxState:
         if self._state is None:

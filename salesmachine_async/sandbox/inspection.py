@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from salesmachine_async.sandbox.filters import NO_FILTERS, Filters
 from salesmachine_async.sandbox.messages import iso
+from salesmachine_async.sandbox.pacing import strides
+from salesmachine_async.sandbox.storage.search import search_events, search_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from salesmachine_async.sandbox.pacing import Steps
     from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.storage.store import EventRow, StoredRow
     from salesmachine_async.sandbox.views import (
@@ -36,11 +40,17 @@ class Inspection:
     """
     Read access to one sandbox.
 
-    A workspace is given by its public name. None stands for the empty workspace of a server that has none yet.
+    A workspace is given by its public name. None stands for the empty workspace of a server that has none yet. What may
+    take long is a generator of steps, see `pacing`.
+
+    Args:
+        state: The state of the sandbox.
+        decode: Converts the JSON text of params; `orjson.Fragment` leaves it as it is for a response.
     """
 
-    def __init__(self, state: SandboxState) -> None:
+    def __init__(self, state: SandboxState, decode: Callable[[str], Any] = orjson.loads) -> None:
         self._state = state
+        self._decode = decode
         self._store = state.store
 
     def only(self, name: str | None) -> str | None:
@@ -91,27 +101,37 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        text: str | None = None,
+        filters: Filters = NO_FILTERS,
         newest_first: bool = False,
-    ) -> list[ContactView]:
+    ) -> Steps[list[ContactView]]:
         """
-        List contacts by uid, after the uid *after*; with *text*, only those that contain it.
+        List contacts by uid, after the uid *after*; only those that match *filters*.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
-        with self._store.reading():
-            workspace = self.find(name)
-            rows = self._store.list_contacts(workspace, after, limit, text, newest_first=newest_first)
-            return self._contact_views(workspace, rows)
+        workspace = self.find(name)
+        rows = yield from search_records(
+            self._store,
+            "contact",
+            workspace,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            accept=filters.accept_record,
+        )
+        views: list[ContactView] = []
+        for part in strides(rows):
+            views += self._contact_views(workspace, part)
+            yield
+        return views
 
-    def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> ContactDetailView | None:
+    def contact(self, name: str | None, uid: str, limit: int = EVERYTHING) -> Steps[ContactDetailView | None]:
         """Return the contact with the uid or alias *uid*, with its first *limit* events."""
-        with self._store.reading():
-            found = self.contact_alone(name, uid)
-            if found is None:
-                return None
-            events = self._store.events(self.find(name), 0, limit, contact=found["contact_uid"])
-            return {**found, "events": _events(events)}
+        found = self.contact_alone(name, uid)
+        if found is None:
+            return None
+        events = yield from self.events(name, contact_uid=found["contact_uid"], limit=limit)
+        return {**found, "events": events}
 
     def contact_alone(self, name: str | None, uid: str) -> ContactView | None:
         """Return the contact with the uid or alias *uid*, without its events."""
@@ -127,18 +147,29 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        text: str | None = None,
+        filters: Filters = NO_FILTERS,
         newest_first: bool = False,
-    ) -> list[AccountView]:
+    ) -> Steps[list[AccountView]]:
         """
-        List accounts by uid, after the uid *after*; with *text*, only those that contain it.
+        List accounts by uid, after the uid *after*; only those that match *filters*.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
-        with self._store.reading():
-            workspace = self.find(name)
-            rows = self._store.list_accounts(workspace, after, limit, text, newest_first=newest_first)
-            return self._account_views(workspace, rows)
+        workspace = self.find(name)
+        rows = yield from search_records(
+            self._store,
+            "account",
+            workspace,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            accept=filters.accept_record,
+        )
+        views: list[AccountView] = []
+        for part in strides(rows):
+            views += self._account_views(workspace, part)
+            yield
+        return views
 
     def account(self, name: str | None, uid: str) -> AccountView | None:
         """Return one account."""
@@ -154,22 +185,33 @@ class Inspection:
         contact_uid: str | None = None,
         event_uid: str | None = None,
         account_uid: str | None = None,
-        text: str | None = None,
+        filters: Filters = NO_FILTERS,
         after: int = 0,
         limit: int = EVERYTHING,
         newest_first: bool = False,
-    ) -> list[EventView]:
+    ) -> Steps[list[EventView]]:
         """
         List events in the order of arrival; any uid of a contact finds all its events.
 
         With *newest_first* the order is reversed and *after* is the last `seq` already listed; 0 starts at the end.
         """
-        with self._store.reading():
-            workspace = self.find(name)
-            filters = {"event_uid": event_uid, "account": account_uid}
-            filters["contact"] = None if contact_uid is None else self._own_uid(workspace, contact_uid)
-            given = {column: value for column, value in filters.items() if value is not None}
-            return _events(self._store.events(workspace, after, limit, text=text, newest_first=newest_first, **given))
+        workspace = self.find(name)
+        equal = {"event_uid": event_uid, "account": account_uid}
+        equal["contact"] = None if contact_uid is None else self._own_uid(workspace, contact_uid)
+        rows = yield from search_events(
+            self._store,
+            workspace,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            equal={column: value for column, value in equal.items() if value is not None},
+            accept=filters.accept_event,
+        )
+        views: list[EventView] = []
+        for part in strides(rows):
+            views += [self._event_view(row) for row in part]
+            yield
+        return views
 
     def changes(
         self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int
@@ -188,15 +230,17 @@ class Inspection:
         message_log = self._state.message_log
         return [] if name is None else list(islice(message_log.changes(name, uids, account_uid), limit))
 
-    def request(self, name: str | None, number: int) -> RequestDetailView | None:
+    def request(self, name: str | None, number: int) -> Steps[RequestDetailView | None]:
         """Return one request, of any workspace if *name* is None, with those of its messages that are still kept."""
         found = self._state.request_log.request(name, number)
         if found is None:
             return None
         first, detail = found
         count = detail["accepted"] if first else 0
-        kept = self._state.message_log.after(first - 1, detail["workspace"])
-        detail["messages"] = list(takewhile(lambda item: item["number"] < first + count, kept))
+        kept = self._state.message_log.after(first - 1, detail["workspace"], self._decode)
+        for part in strides(takewhile(lambda item: item["number"] < first + count, kept)):
+            detail["messages"] += part
+            yield
         return detail
 
     def reset(self, name: str | None) -> None:
@@ -223,7 +267,7 @@ class Inspection:
             {
                 "contact_uid": row.uid,
                 "uids": [row.uid, *sorted(further.get(row.uid, ()))],
-                "params": orjson.loads(row.params),
+                "params": self._decode(row.params),
                 "accounts": accounts.get(row.uid, []),
                 "created_at": iso(row.created_at),
                 "updated_at": iso(row.updated_at),
@@ -236,7 +280,7 @@ class Inspection:
         return [
             {
                 "account_uid": row.uid,
-                "params": orjson.loads(row.params),
+                "params": self._decode(row.params),
                 "contacts": contacts.get(row.uid, []),
                 "created_at": iso(row.created_at),
                 "updated_at": iso(row.updated_at),
@@ -244,25 +288,21 @@ class Inspection:
             for row in rows
         ]
 
+    def _event_view(self, row: EventRow) -> EventView:
+        return {
+            "seq": row.seq,
+            "contact_uid": row.contact_uid,
+            "event_uid": row.event_uid,
+            "account_uid": row.account,
+            "params": self._decode(row.params),
+            "created_at": iso(row.created_at),
+            "received_at": iso(row.received_at),
+            "message_id": row.message_id,
+        }
+
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups
-
-
-def _events(rows: Iterable[EventRow]) -> list[EventView]:
-    return [
-        {
-            "seq": row.seq,
-            "contact_uid": row.contact_uid,
-            "event_uid": row.event_uid,
-            "account_uid": row.account,
-            "params": orjson.loads(row.params),
-            "created_at": iso(row.created_at),
-            "received_at": iso(row.received_at),
-            "message_id": row.message_id,
-        }
-        for row in rows
-    ]

@@ -23,6 +23,11 @@ MILLISECONDS_FROM = 100_000_000_000
 INSTANTS = range(-62_135_596_800_000, 253_402_300_800_000)
 
 
+# Limit of nested arrays and objects in a value that is kept.
+MAX_DEPTH = 200
+ENVELOPE_DEPTH = 254 - MAX_DEPTH
+
+
 class MessageError(Exception):
     """An invalid message: the field (empty for the whole message) and the problem."""
 
@@ -67,6 +72,24 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MessageError("", f"invalid JSON: {error}") from None
+
+
+def encode_json(value: Any) -> str:
+    """
+    Encode a value that was received, if it is not nested too deeply.
+
+    orjson reads 1024 levels but writes only 254. The limit is lower, because responses wrap the value.
+
+    Raises:
+        MessageError: The value is nested too deeply.
+    """
+    wrapped = value
+    for _ in range(ENVELOPE_DEPTH):
+        wrapped = [wrapped]
+    try:
+        return orjson.dumps(wrapped)[ENVELOPE_DEPTH:-ENVELOPE_DEPTH].decode()
+    except TypeError:
+        raise MessageError("", f"is nested too deeply; the limit is {MAX_DEPTH} levels") from None
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -129,10 +152,9 @@ def _params(params: Any) -> tuple[dict[str, Any], str]:
     if not is_object(params):
         raise MessageError("params", "must be an object")
     try:
-        return params, orjson.dumps(params).decode()
-    except TypeError:
-        # orjson reads 1024 levels but writes 254.
-        raise MessageError("params", "is nested too deeply") from None
+        return params, encode_json(params)
+    except MessageError as error:
+        raise MessageError("params", str(error)) from None
 
 
 def uid_of(item: dict[str, Any], key: str, where: str = "") -> str:

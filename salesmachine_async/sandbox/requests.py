@@ -11,7 +11,7 @@ from salesmachine_async.sandbox.http.auth import find_token
 from salesmachine_async.sandbox.http.content_type import NOT_JSON, sends_json
 from salesmachine_async.sandbox.http.responses import ApiError
 from salesmachine_async.sandbox.inspection import AmbiguousError, Inspection
-from salesmachine_async.sandbox.messages import MessageError, parse_json
+from salesmachine_async.sandbox.messages import MessageError, encode_json, parse_json
 from salesmachine_async.sandbox.pacing import Pace
 from salesmachine_async.sandbox.state import STATE
 
@@ -74,7 +74,7 @@ def single_workspace(request: web.Request) -> str | None:
 def read_query(request: web.Request, *known: str) -> dict[str, str]:
     """Read the query; an unknown parameter is an error, because a misspelt filter would otherwise be ignored."""
     for name in request.query:
-        if name not in known and name not in COMMON:
+        if name not in known and name not in COMMON and not (name.startswith("params.") and "params.…" in known):
             raise ApiError(400, f"unknown query parameter; expected one of {', '.join((*known, *COMMON))}")
     return dict(request.query)
 
@@ -169,6 +169,8 @@ async def read_json(request: web.Request) -> Any:
     if not sends_json(request):
         raise ApiError(406, NOT_JSON)
     try:
-        return parse_json(body)
+        value = parse_json(body)
+        encode_json(value)
     except MessageError as error:
-        raise ApiError(400, str(error)) from None
+        raise ApiError(400, f"the body {error}" if str(error).startswith("is ") else str(error)) from None
+    return value

@@ -8,6 +8,7 @@ import orjson
 
 from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.messages import iso
+from salesmachine_async.sandbox.pacing import at_once
 from salesmachine_async.sandbox.storage.v2_objects import LINKS
 
 if TYPE_CHECKING:
@@ -19,25 +20,25 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.views import AccountView, ContactView, EventView
 
 # Rows per part, so that a large export neither fills the memory nor blocks other requests.
-PART = 500
+PART = 100
 
 
 def export(state: SandboxState, name: str | None) -> Iterator[bytes]:
     """Yield the workspace *name* in chunks of lines; messages that arrive during the export may be missing."""
-    inspection = Inspection(state)
+    inspection = Inspection(state, orjson.Fragment)
     yield from _things(state, name, "user")
     after = ""
-    while accounts := inspection.accounts(name, after, PART):
+    while accounts := at_once(inspection.accounts(name, after, PART)):
         archived = _archived(state, "account", name, [each["account_uid"] for each in accounts])
         yield _text(line for each in accounts for line in _account(each, archived))
         after = accounts[-1]["account_uid"]
     after = ""
-    while contacts := inspection.contacts(name, after, PART):
+    while contacts := at_once(inspection.contacts(name, after, PART)):
         archived = _archived(state, "contact", name, [each["contact_uid"] for each in contacts])
         yield _text(line for each in contacts for line in _contact(each, archived))
         after = contacts[-1]["contact_uid"]
     seq = 0
-    while events := inspection.events(name, after=seq, limit=PART):
+    while events := at_once(inspection.events(name, after=seq, limit=PART)):
         yield _text(map(_event, events))
         seq = events[-1]["seq"]
     for kind in ("note", "activity", "task"):

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from salesmachine_async.sandbox.control.sse import stream
 from salesmachine_async.sandbox.control.transfer import export_lines, replay_lines
 from salesmachine_async.sandbox.control.wait import wait
 from salesmachine_async.sandbox.faults.rate_limit import RateLimit
 from salesmachine_async.sandbox.faults.script import Fault
+from salesmachine_async.sandbox.filters import MAX_FIELDS, MAX_PATH, Filters
 from salesmachine_async.sandbox.http.auth import PREFIX
 from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, answer
 from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.messages import is_array, is_object
+from salesmachine_async.sandbox.pacing import paced
 from salesmachine_async.sandbox.requests import (
     MAX_CURSOR,
     MAX_LIMIT,
@@ -90,34 +94,36 @@ async def _summary(request: web.Request) -> web.Response:
 
 
 async def _contacts(request: web.Request) -> web.Response:
-    query = read_query(request, "uid", "limit", "after", "order", "q")
+    query = read_query(request, "uid", "limit", "after", "order", "q", "params.…")
     if "uid" in query:
         found = _inspection(request).contact_alone(single_workspace(request), query["uid"])
         return answer({"contacts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
-    rows = _inspection(request).contacts(
-        single_workspace(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    steps = _inspection(request).contacts(
+        single_workspace(request), query.get("after", ""), limit, filters=_filters(query), newest_first=newest_first
     )
+    rows = await paced(steps)
     return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
 
 
 async def _contact(request: web.Request) -> web.Response:
     limit = read_limit(read_query(request, "limit"), MAX_LIMIT)
-    found = _inspection(request).contact(single_workspace(request), request.match_info["uid"], limit)
+    found = await paced(_inspection(request).contact(single_workspace(request), request.match_info["uid"], limit))
     if found is None:
         raise ApiError(404, "no such contact in this workspace")
     return answer(found)
 
 
 async def _accounts(request: web.Request) -> web.Response:
-    query = read_query(request, "uid", "limit", "after", "order", "q")
+    query = read_query(request, "uid", "limit", "after", "order", "q", "params.…")
     if "uid" in query:
         found = _inspection(request).account(single_workspace(request), query["uid"])
         return answer({"accounts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
-    rows = _inspection(request).accounts(
-        single_workspace(request), query.get("after", ""), limit, text=query.get("q"), newest_first=newest_first
+    steps = _inspection(request).accounts(
+        single_workspace(request), query.get("after", ""), limit, filters=_filters(query), newest_first=newest_first
     )
+    rows = await paced(steps)
     return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
 
 
@@ -130,12 +136,19 @@ async def _account(request: web.Request) -> web.Response:
 
 
 async def _events(request: web.Request) -> web.Response:
-    query = read_query(request, "contact_uid", "event_uid", "account_uid", "limit", "after", "order", "q")
+    query = read_query(request, "contact_uid", "event_uid", "account_uid", "limit", "after", "order", "q", "params.…")
     limit, after, newest_first = _part(query)
-    filters = {name: query.get(name) for name in ("contact_uid", "event_uid", "account_uid")}
-    rows = _inspection(request).events(
-        single_workspace(request), text=query.get("q"), after=after, limit=limit, newest_first=newest_first, **filters
+    steps = _inspection(request).events(
+        single_workspace(request),
+        contact_uid=query.get("contact_uid"),
+        event_uid=query.get("event_uid"),
+        account_uid=query.get("account_uid"),
+        filters=_filters(query),
+        after=after,
+        limit=limit,
+        newest_first=newest_first,
     )
+    rows = await paced(steps)
     return answer({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
 
@@ -152,7 +165,7 @@ async def _changes(request: web.Request) -> web.Response:
 
 async def _request(request: web.Request) -> web.Response:
     read_query(request)
-    found = _inspection(request).request(requested_workspace(request), int(request.match_info["id"]))
+    found = await paced(_inspection(request).request(requested_workspace(request), int(request.match_info["id"])))
     if found is None:
         raise ApiError(404, "no such request in the log")
     return answer(found)
@@ -262,7 +275,17 @@ def _rate_limit(request: web.Request) -> web.Response:
 
 
 def _inspection(request: web.Request) -> Inspection:
-    return Inspection(request.app[STATE])
+    return Inspection(request.app[STATE], orjson.Fragment)
+
+
+def _filters(query: dict[str, str]) -> Filters:
+    """Read `q`, and the fields such as `params.plan`."""
+    fields = {name: value for name, value in query.items() if name.startswith("params.")}
+    if len(fields) > MAX_FIELDS or any(len(name) > MAX_PATH for name in fields):
+        raise ApiError(
+            400, f"expected at most {MAX_FIELDS} filters of params, with paths of at most {MAX_PATH} characters"
+        )
+    return Filters(text=query.get("q") or None, fields=fields)
 
 
 def _part(query: dict[str, str]) -> tuple[int, int, bool]:

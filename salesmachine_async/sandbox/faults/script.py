@@ -8,7 +8,7 @@ import re
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from salesmachine_async.sandbox.messages import is_object
+from salesmachine_async.sandbox.messages import MessageError, encode_json, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,6 +113,7 @@ def _problems(fault: Any) -> Iterable[tuple[str, str | None]]:
     yield "partial", None if fault.partial is None or _whole(fault.partial, 0) else "must be 0 or more, or null"
     yield "slow", None if _seconds(fault.slow) else "must be a number of seconds, 0 or more"
     yield "drop", None if fault.drop in (None, *get_args(Drop)) else f"must be one of {', '.join(get_args(Drop))}"
+    yield "body", _body_problem(fault.body)
     yield "commit", None if isinstance(fault.commit, bool) else "must be true or false"
     yield "latency", None if _seconds(fault.latency) else "must be a number of seconds, 0 or more"
     yield "headers", _headers_problem(fault.headers)
@@ -139,6 +140,14 @@ def _seconds(value: Any) -> bool:
 
 def _chance(value: Any) -> bool:
     return _seconds(value) and 0 < value <= 1
+
+
+def _body_problem(body: Any) -> str | None:
+    try:
+        encode_json(body)
+    except MessageError as error:
+        return str(error)
+    return None
 
 
 def _sendable(value: str) -> bool:

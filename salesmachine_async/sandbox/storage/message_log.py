@@ -13,7 +13,7 @@ import orjson
 from salesmachine_async.sandbox.messages import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
     from salesmachine_async.sandbox.messages import ParsedMessage
 
@@ -102,13 +102,15 @@ class MessageLog:
         while kept[0].last <= self.last - self._bound:
             kept.popleft()
 
-    def after(self, number: int, workspace: str | None) -> Iterator[dict[str, Any]]:
+    def after(
+        self, number: int, workspace: str | None, decode: Callable[[str], Any] = orjson.loads
+    ) -> Iterator[dict[str, Any]]:
         """Yield the kept messages after *number*, oldest first, of all workspaces if *workspace* is None."""
         for arrival in self._since(number):
             if workspace in {None, arrival.workspace}:
                 for place, message in enumerate(arrival.messages, arrival.first):
                     if place > number:
-                        yield _item(place, arrival, message)
+                        yield _item(place, arrival, message, decode)
 
     def changes(
         self, workspace: str, contact_uids: Collection[str], account_uid: str | None
@@ -133,7 +135,7 @@ class MessageLog:
             for place in range(arrival.last, max(arrival.first - 1, number), -1):
                 if len(items) == most:
                     break
-                items.append(_item(place, arrival, arrival.messages[place - arrival.first]))
+                items.append(_item(place, arrival, arrival.messages[place - arrival.first], orjson.Fragment))
         return items[::-1], total - len(items)
 
     def forget(self, workspace: str) -> None:
@@ -174,7 +176,9 @@ class MessageLog:
         return found[::-1]
 
 
-def _item(number: int, arrival: Arrival, message: StoredMessage) -> dict[str, Any]:
+def _item(
+    number: int, arrival: Arrival, message: StoredMessage, decode: Callable[[str], Any] = orjson.loads
+) -> dict[str, Any]:
     """Return a message with the field names of the control endpoints."""
     kind, contact_uid, account_uid, name, text, at, message_id = message
     item: dict[str, Any] = {"number": number, "workspace": arrival.workspace, "method": kind}
@@ -185,7 +189,7 @@ def _item(number: int, arrival: Arrival, message: StoredMessage) -> dict[str, An
     if kind == "alias":
         item["alias"] = name
     else:
-        item["params"] = orjson.loads(text)
+        item["params"] = decode(text)
     if kind == "event":
         item["event_uid"] = name
     item["message_id"] = message_id

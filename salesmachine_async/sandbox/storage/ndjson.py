@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from salesmachine_async.sandbox.messages import (
     MessageError,
     ParsedMessage,
+    encode_json,
     instant,
     is_array,
     is_object,
@@ -122,6 +123,7 @@ def _thing(data: dict[str, Any]) -> V2Object:
         if name in TIMES and value is not None:
             fields[name] = _time(value, name) // 1000
     created_at = data.get("created_at")
+    encode_json(fields)
     at = None if created_at is None else _time(created_at, "created_at")
     return V2Object(kind, at, fields, contact_uids, account_uids, person)
 

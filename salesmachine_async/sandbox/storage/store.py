@@ -10,10 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from salesmachine_async.sandbox.storage.database import Database
+from salesmachine_async.sandbox.storage.large_params import MIN_CHARACTERS, LargeParams
 from salesmachine_async.sandbox.storage.schema import COUNTERS, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
 
 class StoredRow(NamedTuple):
@@ -42,7 +46,10 @@ class EventRow(NamedTuple):
 class Store(Database):
     """Storage of the tracking endpoints, read by the control endpoints."""
 
-    _deletions: int = 0
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(path)
+        self._deletions = 0
+        self._large_params = LargeParams()
 
     # Workspaces
 
@@ -93,6 +100,7 @@ class Store(Database):
             for table in TABLES:
                 self.run(f"DELETE FROM {table} WHERE workspace = ?", (workspace,))  # noqa: S608
             self.run("DELETE FROM workspace WHERE id = ?", (workspace,))
+            self._large_params.delete_workspace(workspace)
             self._deletions += 1
 
     # Lookups for a batch
@@ -137,7 +145,8 @@ class Store(Database):
 
     def add_events(self, workspace: int, rows: Iterable[EventRow]) -> None:
         """Append events."""
-        self.many("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ((workspace, *row) for row in rows))
+        sql = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self.many(sql, ((workspace, *self._without_large_params(workspace, row)) for row in rows))
 
     def add_seen(self, workspace: int, message_ids: Iterable[str]) -> None:
         """Remember message ids."""
@@ -164,24 +173,27 @@ class Store(Database):
             f"DELETE FROM event WHERE workspace = :workspace AND seq IN ({oldest})",  # noqa: S608
             {"workspace": workspace, "count": count},
         )
+        self._large_params.delete_before(workspace, self.event_range(workspace)[0])
 
     # Inspection
 
-    def list_contacts(
-        self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
+    def records(
+        self, kind: RecordKind, workspace: int, after: str, limit: int, *, newest_first: bool
     ) -> list[StoredRow]:
         """
-        List contacts by uid, after the uid *after*; with *text*, only those that contain it, ignoring case.
+        List contacts or accounts by uid, after the uid *after*.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
-        return self._list("contact", workspace, after, limit, text, newest_first=newest_first)
-
-    def list_accounts(
-        self, workspace: int, after: str, limit: int, text: str | None = None, *, newest_first: bool = False
-    ) -> list[StoredRow]:
-        """List accounts as `list_contacts` does."""
-        return self._list("account", workspace, after, limit, text, newest_first=newest_first)
+        if newest_first:
+            # The plus disables the index, with which SQLite would sort all rows for each page.
+            before = f"(:after = '' OR id < (SELECT id FROM {kind} WHERE workspace = :workspace AND uid = :after))"  # noqa: S608
+            where, order = f"+workspace = :workspace AND {before}", "id DESC"
+        else:
+            where, order = "workspace = :workspace AND uid > :after", "uid"
+        sql = f"SELECT uid, params, created_at, updated_at FROM {kind} WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608
+        values = {"workspace": workspace, "after": after, "limit": limit}
+        return [StoredRow(*row) for row in self.all(sql, values)]
 
     def further_uids(self, workspace: int, contacts: Iterable[str]) -> list[tuple[str, str]]:
         """List pairs of a contact and one of its aliases."""
@@ -192,30 +204,34 @@ class Store(Database):
         rows = self.among("SELECT seq, account, contact FROM membership", "account", workspace, accounts)
         return [(account, contact) for _, account, contact in sorted(rows)]
 
+    def event_range(self, workspace: int) -> tuple[int, int]:
+        """Return the first and the last `seq` of the events kept; an empty range if there are none."""
+        # Two statements, because SQLite reads the index for a single min or max only.
+        (first,) = self.one("SELECT min(seq) FROM event WHERE workspace = ?", (workspace,))
+        (last,) = self.one("SELECT max(seq) FROM event WHERE workspace = ?", (workspace,))
+        return (1, 0) if first is None else (first, last)
+
     def events(
-        self,
-        workspace: int,
-        after: int,
-        limit: int,
-        *,
-        text: str | None = None,
-        newest_first: bool = False,
-        **equal: str,
+        self, workspace: int, start: int, end: int, *, limit: int, newest_first: bool, equal: Mapping[str, str]
     ) -> list[EventRow]:
-        """
-        List events in the order of arrival; *equal* filters by contact, account or event_uid.
-
-        With *newest_first* the order is reversed and *after* is the last `seq` already listed; 0 starts at the end.
-        """
+        """List events with a `seq` from *start* to *end*; *equal* filters by contact, account or event_uid."""
         filters = "".join(f" AND {column} = :{column}" for column in equal)
-        values = {**equal, "workspace": workspace, "after": after, "limit": limit, "text": text}
-        if text is not None:
-            filters += " AND instr(lower(contact_uid || ' ' || event_uid || ' ' || params), lower(:text))"
-        bound, order = ("(:after = 0 OR seq < :after)", "DESC") if newest_first else ("seq > :after", "ASC")
-        sql = f"SELECT * FROM event WHERE workspace = :workspace AND {bound}{filters} ORDER BY seq {order} LIMIT :limit"  # noqa: S608
-        return [EventRow(*row[1:]) for row in self.all(sql, values)]
+        order = "DESC" if newest_first else "ASC"
+        where = f"workspace = :workspace AND seq BETWEEN :start AND :end{filters}"
+        sql = f"SELECT * FROM event WHERE {where} ORDER BY seq {order} LIMIT :limit"  # noqa: S608
+        values = {**equal, "workspace": workspace, "start": start, "end": end, "limit": limit}
+        return [self._with_large_params(workspace, EventRow(*row[1:])) for row in self.all(sql, values)]
 
-    # Shared statements
+    # Shared helpers
+
+    def _without_large_params(self, workspace: int, row: EventRow) -> EventRow:
+        if not self.in_memory or len(row.params) < MIN_CHARACTERS:
+            return row
+        self._large_params.add(workspace, row.seq, row.params)
+        return row._replace(params="")
+
+    def _with_large_params(self, workspace: int, row: EventRow) -> EventRow:
+        return row if row.params else row._replace(params=self._large_params.get(workspace, row.seq))
 
     def _save(self, table: str, workspace: int, rows: Iterable[StoredRow], received: int) -> None:
         columns = "workspace, uid, params, created_at, updated_at, added_at"
@@ -224,20 +240,3 @@ class Store(Database):
         )
         sql = f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {update}"  # noqa: S608
         self.many(sql, ((workspace, *row, received) for row in rows))
-
-    def _list(
-        self, table: str, workspace: int, after: str, limit: int, text: str | None, *, newest_first: bool
-    ) -> list[StoredRow]:
-        columns = "uid, params, created_at, updated_at"
-        holds = "(:text IS NULL OR instr(lower(uid || ' ' || params), lower(:text)))"
-        if newest_first:
-            # The plus disables the index, with which SQLite would sort all rows for each page.
-            before = f"(:after = '' OR id < (SELECT id FROM {table} WHERE workspace = :workspace AND uid = :after))"  # noqa: S608
-            where, order = f"+workspace = :workspace AND {before} AND {holds}", "id DESC"
-        else:
-            where, order = f"workspace = :workspace AND uid > :after AND {holds}", "uid"
-        sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608
-        return [
-            StoredRow(*row)
-            for row in self.all(sql, {"workspace": workspace, "after": after, "text": text, "limit": limit})
-        ]
