@@ -167,6 +167,14 @@ class ControlApi:
             raise TimeoutError(_explain(waited, timeout))
         return waited
 
+    def messages(self, token: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the messages that are still kept, oldest first, as `wait` returns them."""
+        return self._running().message_log.after(0, self._workspace(token))
+
+    def bad_messages(self, token: str | None = None) -> list[dict[str, Any]]:
+        """List the latest messages that violate the tracking plan, oldest first, each with its `problems`."""
+        return self._running().plan_results.bad(self._workspace(token))
+
     def export(self, token: str | None = None) -> Iterator[bytes]:
         """Export a workspace as NDJSON in chunks of several hundred lines; `replay` restores it."""
         return export(self._running(), self._only(token))

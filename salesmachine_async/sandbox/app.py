@@ -22,8 +22,11 @@ from salesmachine_async.sandbox.v1 import routes as v1
 from salesmachine_async.sandbox.v2 import routes as v2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from salesmachine_async.sandbox.http.responses import Handler
     from salesmachine_async.sandbox.state import SandboxState
+    from salesmachine_async.sandbox.views import RequestView
 
 logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
@@ -62,13 +65,22 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
         record.status = response[DISCONNECT].status if DISCONNECT in response else response.status
     finally:
         # Without a response the server is stopping, or the client has disconnected.
-        state.request_log.add(record)
+        view = state.request_log.add(record)
+        if state.on_request is not None:
+            _report(state.on_request, view)
         state.message_log.notify()
     if DISCONNECT in response:
         disconnect(request, response[DISCONNECT].sent)
     if SLOW in response:
         return await trickle(request, response, state.closing)
     return response
+
+
+def _report(on_request: Callable[[RequestView], None], view: RequestView) -> None:
+    try:
+        on_request(view)
+    except Exception:
+        logger.exception("on_request raised an exception")
 
 
 @web.middleware

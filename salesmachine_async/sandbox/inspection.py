@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         ContactDetailView,
         ContactView,
         EventView,
+        JudgedEventView,
+        JudgedSummaryView,
         RequestDetailView,
         SummaryView,
         WorkspaceView,
@@ -72,12 +74,17 @@ class Inspection:
         request_log = self._state.request_log
         with self._store.reading():
             found = None if name is None else self.find(name)
-            return {
+            summary: SummaryView = {
                 "workspaces": len(self._store.workspaces()) if name is None else int(found != 0),
                 **self._store.counts(found),  # type: ignore[typeddict-item]
                 "bytes": request_log.size(name),
                 "requests": request_log.statuses(name),
             }
+        plan = self._state.plan_results.summary(name)
+        if plan is None:
+            return summary
+        judged: JudgedSummaryView = {**summary, "plan": plan}
+        return judged
 
     def workspaces(self) -> list[WorkspaceView]:
         """List all workspaces in the order of creation."""
@@ -250,6 +257,7 @@ class Inspection:
             self._state.known.discard(name)
             self._state.request_log.forget(name)
             self._state.message_log.forget(name)
+            self._state.plan_results.forget(name)
             self._state.faults.put((), name)
 
     def find(self, name: str | None) -> int:
@@ -289,7 +297,7 @@ class Inspection:
         ]
 
     def _event_view(self, row: EventRow) -> EventView:
-        return {
+        view: EventView = {
             "seq": row.seq,
             "contact_uid": row.contact_uid,
             "event_uid": row.event_uid,
@@ -299,6 +307,12 @@ class Inspection:
             "received_at": iso(row.received_at),
             "message_id": row.message_id,
         }
+        plan = self._state.plan_results.plan
+        if plan is None:
+            return view
+        problems = plan.judge("event", row.event_uid, orjson.loads(row.params), len(row.params))
+        judged: JudgedEventView = {**view, "problems": [problem._asdict() for problem in problems]}
+        return judged
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -25,6 +25,8 @@ MAX_CONTROL_BYTES = 2**20
 # The largest integer of SQLite; cursors are below it.
 MAX_CURSOR = 2**63 - 1
 
+# Stands for any parameter that begins with `params.`.
+FIELDS = "params.…"
 # Query parameters of every control endpoint.
 COMMON = ("api_token", "workspace")
 # Bytes read in one step.
@@ -74,7 +76,7 @@ def single_workspace(request: web.Request) -> str | None:
 def read_query(request: web.Request, *known: str) -> dict[str, str]:
     """Read the query; an unknown parameter is an error, because a misspelt filter would otherwise be ignored."""
     for name in request.query:
-        if name not in known and name not in COMMON and not (name.startswith("params.") and "params.…" in known):
+        if name not in known and name not in COMMON and not (name.startswith("params.") and FIELDS in known):
             raise ApiError(400, f"unknown query parameter; expected one of {', '.join((*known, *COMMON))}")
     return dict(request.query)
 

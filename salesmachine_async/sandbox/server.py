@@ -16,6 +16,8 @@ from salesmachine_async.sandbox.api import ControlApi
 from salesmachine_async.sandbox.app import build
 from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
 from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
+from salesmachine_async.sandbox.plan.results import PlanResults
+from salesmachine_async.sandbox.plan.schema import Plan
 from salesmachine_async.sandbox.state import Limits, SandboxState
 from salesmachine_async.sandbox.storage.message_log import MessageLog
 from salesmachine_async.sandbox.storage.ndjson import parse_lines
@@ -26,12 +28,13 @@ from salesmachine_async.sandbox.storage.v2_store import V2Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimit
     from salesmachine_async.sandbox.storage.ndjson import NdjsonLine
+    from salesmachine_async.sandbox.views import RequestView
 
 # aiohttp logs bytes that are not HTTP, which can contain a token, so this logger is silent until a handler is added to
 # it. aiohttp's access log, which would show ?api_token=, is off.
@@ -79,6 +82,9 @@ class Sandbox(ControlApi):
         seed: Initial content of every new workspace: an NDJSON file, or its lines as objects, see `storage.ndjson`.
             None adds examples of users, activities and tasks, which no API can create; `()` adds nothing.
         rate_limit: Limit of the request rate of each workspace; other requests are answered 429. None means unlimited.
+        plan: A tracking plan, as a file or as JSON, that judges each message, see `plan.schema`. It needs the extra
+            ``plan``.
+        on_request: Called with each finished request to the API, in the event loop.
     """
 
     def __init__(
@@ -97,6 +103,8 @@ class Sandbox(ControlApi):
         v2_tokens: Mapping[str, str] | None = None,
         seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
         rate_limit: RateLimit | None = None,
+        plan: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        on_request: Callable[[RequestView], None] | None = None,
     ) -> None:
         bounds = {
             "max_body_bytes": max_body_bytes,
@@ -128,6 +136,8 @@ class Sandbox(ControlApi):
         self._seeded = seed is not None
         self._seeds = _seeds(seed)
         self._rate_limit = rate_limit
+        self._plan = None if plan is None else Plan.load(plan)
+        self._on_request = on_request
         # Set while the sandbox runs.
         self._runner: web.AppRunner | None = None
         self._url = ""
@@ -155,6 +165,7 @@ class Sandbox(ControlApi):
         if self._state is not None:
             raise RuntimeError("the sandbox is running already")
         store = Store(self._db)
+        plan_results = PlanResults(self._plan, self._limits.max_history)
         state = SandboxState(
             store=store,
             request_log=RequestLog(self._limits.max_requests),
@@ -165,8 +176,10 @@ class Sandbox(ControlApi):
             v2_store=V2Store(store),
             seeds=self._seeds,
             seeded=self._seeded,
-            message_log=MessageLog(self._limits.max_history),
+            message_log=MessageLog(self._limits.max_history, plan_results),
+            plan_results=plan_results,
             rate_limiter=RateLimiter(self._rate_limit, time.monotonic),
+            on_request=self._on_request,
         )
         self._state = state
         self._runner = runner = web.AppRunner(

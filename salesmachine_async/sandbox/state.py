@@ -15,14 +15,16 @@ from salesmachine_async.sandbox.storage.request_log import RequestLog, RequestRe
 from salesmachine_async.sandbox.storage.seeds import load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
     from salesmachine_async.sandbox.http.auth import Tokens
+    from salesmachine_async.sandbox.plan.results import PlanResults
     from salesmachine_async.sandbox.storage.message_log import MessageLog
     from salesmachine_async.sandbox.storage.ndjson import NdjsonLine
     from salesmachine_async.sandbox.storage.store import Store
     from salesmachine_async.sandbox.storage.v2_store import V2Store
+    from salesmachine_async.sandbox.views import RequestView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,11 @@ class SandboxState:
         v2_store: storage of what only v2 uses.
         seeds: initial content of every new workspace.
         seeded: whether the seeds were given by the user instead of the built-in examples.
+        on_request: called with each finished request to the API.
         known: names of the workspaces opened since the start.
         message_log: the latest messages.
         rate_limiter: the rate limit.
+        plan_results: verdicts of the tracking plan.
         turns: locks of the writers, by workspace.
         closing: set when the server stops, so that no injected delay outlives it.
     """
@@ -65,7 +69,9 @@ class SandboxState:
     seeded: bool
     message_log: MessageLog
     rate_limiter: RateLimiter
+    plan_results: PlanResults
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary[str, asyncio.Lock])
+    on_request: Callable[[RequestView], None] | None = None
     known: set[str] = field(default_factory=set[str])
     faults: Script = field(default_factory=Script)
 

@@ -31,6 +31,19 @@ class SummaryView(TypedDict):
     requests: dict[str, int]
 
 
+class PlanSummary(TypedDict):
+    """Number of good and bad messages under the tracking plan since the server started."""
+
+    good: int
+    bad: int
+
+
+class JudgedSummaryView(SummaryView):
+    """The counters with those of the tracking plan."""
+
+    plan: PlanSummary
+
+
 class EventView(TypedDict):
     """
     One event.
@@ -47,6 +60,12 @@ class EventView(TypedDict):
     created_at: str
     received_at: str
     message_id: str | None
+
+
+class JudgedEventView(EventView):
+    """One event with its problems under the tracking plan: objects of `path` and `reason`, none for a good event."""
+
+    problems: list[dict[str, str]]
 
 
 class ContactView(TypedDict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.sandbox.plan.schema import Plan
 from salesmachine_async.testing._agents import hurry, told_of_held
 from salesmachine_async.testing._matching import Expectation
 from salesmachine_async.threaded import ThreadedAgent
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Workspace", "serve"]
 
 POLL_SECONDS: Final = 0.01
+# Limit of the text of a failed `assert_plan`.
+MAX_PLAN_LINES: Final = 100
 
 
 @contextmanager
@@ -56,6 +60,7 @@ class Workspace:
 
     Args:
         sandbox: A running one.
+        plan: The tracking plan of `assert_plan`.
 
     Attributes:
         url: Its base URL.
@@ -63,8 +68,9 @@ class Workspace:
         environment: The variables that point an agent here.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, plan: str | os.PathLike[str] | None = None) -> None:
         self._sandbox = sandbox
+        self._plan = plan
         self.url: str = sandbox.url
         self.token: str = token_hex(16)
         self.environment: dict[str, str] = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
@@ -162,6 +168,46 @@ class Workspace:
     def reset(self) -> None:
         """Forget everything."""
         self._sandbox.reset(self.token)
+
+    def assert_plan(
+        self, plan: str | os.PathLike[str] | Mapping[str, Any] | None = None, *, timeout: float = 5.0
+    ) -> None:
+        """
+        Check that all messages received satisfy a tracking plan, after the agents of this process have sent theirs.
+
+        It blocks while agents hold messages; in a coroutine, await the agent's `flush` first.
+
+        Args:
+            plan: A file, or the plan as JSON; None takes the file of the pytest option ``salesmachine_plan``.
+            timeout: Seconds to wait for messages that agents still hold.
+
+        Raises:
+            AssertionError: A message violates the plan, with the paths and reasons; or agents still hold messages.
+            ValueError: No plan is given, or it is invalid.
+        """
+        __tracebackhide__ = True
+        source = self._plan if plan is None else plan
+        if source is None:
+            raise ValueError("no tracking plan: pass one to assert_plan, or set the pytest option salesmachine_plan")
+        loaded = Plan.load(source)
+        deadline = time.monotonic() + timeout
+        while held := told_of_held():
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"the messages cannot be checked against the plan yet{held}")
+            hurry()
+            time.sleep(POLL_SECONDS)
+        bad: list[str] = []
+        for message in self._sandbox.messages(self.token):
+            name = message.get("event_uid", "")
+            problems = loaded.judge(message["method"], name, message.get("params"))
+            if problems:
+                uid = message.get("contact_uid") or message.get("account_uid")
+                bad += ["", f"  {name or message['method']} of {uid}:", *(f"    - {each}" for each in problems)]
+                if len(bad) > MAX_PLAN_LINES:
+                    bad += ["", "  …"]
+                    break
+        if bad:
+            raise AssertionError("\n".join(["messages violate the tracking plan:", *bad]))
 
     def _search(
         self,

@@ -29,6 +29,7 @@ async def send(client: Client, entrance: str, depth: int) -> int:
     """Send params of *depth* levels, and return the status."""
     text = json.dumps(event(depth))
     line = json.dumps({"method": "event", **event(depth)})
+    answer: Any
     match entrance:
         case "single":
             answer = await client.send("/v1/track/event", text)
@@ -45,12 +46,12 @@ async def send(client: Client, entrance: str, depth: int) -> int:
             line = json.dumps({"object": "task", "type": "call", "body": nested(depth - 1)})
             answer = await client.send("/_sandbox/replay", line, "application/x-ndjson")
         case "wait":
-            body = {"match": {"params": {"x": nested(depth - 3, "array")}}, "timeout": 0}
-            answer = await client.post("/_sandbox/wait", body)
+            match = {"params": {"x": nested(depth - 3, "array")}}
+            answer = await client.post("/_sandbox/wait", {"match": match, "timeout": 0})
         case _:
-            body = [{"status": 503, "path": "/v1/none", "body": nested(depth - 2)}]
-            answer = await client.call("PUT", "/_sandbox/faults", json=body)
-    return answer.status
+            faults = [{"status": 503, "path": "/v1/none", "body": nested(depth - 2)}]
+            answer = await client.call("PUT", "/_sandbox/faults", json=faults)
+    return int(answer.status)
 
 
 PATHS = ["events", "contacts", "requests", "requests/1", "rejected", "changes?contact_uid=1", "faults", "export"]

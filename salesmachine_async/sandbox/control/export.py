@@ -74,8 +74,8 @@ def _record(head: dict[str, Any], record: ContactView | AccountView, *, archived
 
 def _event(event: EventView) -> dict[str, Any]:
     line = {"method": "event", **event, "messageId": event["message_id"]}
-    for name in ("seq", "received_at", "message_id"):
-        del line[name]
+    for name in ("seq", "received_at", "message_id", "problems"):
+        line.pop(name, None)
     return line
 
 

@@ -28,6 +28,7 @@ from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.messages import is_array, is_object
 from salesmachine_async.sandbox.pacing import paced
 from salesmachine_async.sandbox.requests import (
+    FIELDS,
     MAX_CURSOR,
     MAX_LIMIT,
     read_choice,
@@ -45,9 +46,12 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from salesmachine_async.sandbox.plan.schema import Plan
+
 WAIT_SECONDS = 5.0
 # Each request is compared with the faults in order.
 MAX_FAULTS = 1000
+UIDS = ("contact_uid", "event_uid", "account_uid")
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -62,6 +66,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
     router.add_get(f"{PREFIX}/events", _events)
     router.add_get(f"{PREFIX}/changes", _changes)
+    router.add_get(f"{PREFIX}/plan", _plan)
     router.add_get(f"{PREFIX}/requests", _requests)
     router.add_get(PREFIX + r"/requests/{id:\d{1,18}}", _request)
     router.add_get(f"{PREFIX}/rejected", _rejected)
@@ -94,7 +99,7 @@ async def _summary(request: web.Request) -> web.Response:
 
 
 async def _contacts(request: web.Request) -> web.Response:
-    query = read_query(request, "uid", "limit", "after", "order", "q", "params.…")
+    query = read_query(request, "uid", "limit", "after", "order", "q", FIELDS)
     if "uid" in query:
         found = _inspection(request).contact_alone(single_workspace(request), query["uid"])
         return answer({"contacts": [] if found is None else [found], "next": None})
@@ -115,7 +120,7 @@ async def _contact(request: web.Request) -> web.Response:
 
 
 async def _accounts(request: web.Request) -> web.Response:
-    query = read_query(request, "uid", "limit", "after", "order", "q", "params.…")
+    query = read_query(request, "uid", "limit", "after", "order", "q", FIELDS)
     if "uid" in query:
         found = _inspection(request).account(single_workspace(request), query["uid"])
         return answer({"accounts": [] if found is None else [found], "next": None})
@@ -136,14 +141,14 @@ async def _account(request: web.Request) -> web.Response:
 
 
 async def _events(request: web.Request) -> web.Response:
-    query = read_query(request, "contact_uid", "event_uid", "account_uid", "limit", "after", "order", "q", "params.…")
+    query = read_query(request, *UIDS, "limit", "after", "order", "q", "plan", FIELDS)
     limit, after, newest_first = _part(query)
     steps = _inspection(request).events(
         single_workspace(request),
         contact_uid=query.get("contact_uid"),
         event_uid=query.get("event_uid"),
         account_uid=query.get("account_uid"),
-        filters=_filters(query),
+        filters=_filters(query, request.app[STATE].plan_results.plan),
         after=after,
         limit=limit,
         newest_first=newest_first,
@@ -161,6 +166,13 @@ async def _changes(request: web.Request) -> web.Response:
         limit=read_limit(query),
     )
     return answer({"changes": found})
+
+
+async def _plan(request: web.Request) -> web.Response:
+    """Answer the counters of the tracking plan, and the latest bad messages with their problems."""
+    limit = read_limit(read_query(request, "limit"))
+    results, workspace = request.app[STATE].plan_results, requested_workspace(request)
+    return answer({"plan": results.summary(workspace), "bad": results.bad(workspace)[-limit:]})
 
 
 async def _request(request: web.Request) -> web.Response:
@@ -278,14 +290,21 @@ def _inspection(request: web.Request) -> Inspection:
     return Inspection(request.app[STATE], orjson.Fragment)
 
 
-def _filters(query: dict[str, str]) -> Filters:
-    """Read `q`, and the fields such as `params.plan`."""
+def _filters(query: dict[str, str], plan: Plan | None = None) -> Filters:
+    """Read `q`, the fields such as `params.plan`, and `plan=good` or `plan=bad`."""
     fields = {name: value for name, value in query.items() if name.startswith("params.")}
     if len(fields) > MAX_FIELDS or any(len(name) > MAX_PATH for name in fields):
-        raise ApiError(
-            400, f"expected at most {MAX_FIELDS} filters of params, with paths of at most {MAX_PATH} characters"
-        )
-    return Filters(text=query.get("q") or None, fields=fields)
+        raise ApiError(400, f"expected at most {MAX_FIELDS} filters of params, each of at most {MAX_PATH} characters")
+    wanted = read_choice(query, "plan", "good", "bad")
+    if wanted is None:
+        return Filters(query.get("q") or None, fields)
+    if plan is None:
+        raise ApiError(400, "the sandbox has no tracking plan; start it with --plan")
+
+    def verdict(kind: str, name: str, params: Any) -> bool:
+        return (not plan.judge(kind, name, params)) == (wanted == "good")
+
+    return Filters(query.get("q") or None, fields, verdict)
 
 
 def _part(query: dict[str, str]) -> tuple[int, int, bool]:

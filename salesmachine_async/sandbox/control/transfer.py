@@ -108,7 +108,10 @@ class Replay:
         self.result["accepted"] += applied.accepted
         self.result["duplicates"] += applied.duplicates
         messages = [line.content for line in batch if isinstance(line.content, ParsedMessage)]
+        first = state.message_log.last + 1
         state.message_log.add(self._workspace, received, messages)
+        for number, message in enumerate(messages, first):
+            state.plan_results.add(self._workspace, number, message)
         state.message_log.notify()
 
 

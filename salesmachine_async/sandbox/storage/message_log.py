@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
     from salesmachine_async.sandbox.messages import ParsedMessage
+    from salesmachine_async.sandbox.plan.results import PlanResults
 
 
 # A message without the parsed params: kind, contact_uid, account_uid, name, text, at, message_id. The garbage collector
@@ -71,13 +72,15 @@ class MessageLog:
 
     Args:
         bound: Minimum number of messages kept; each request is kept as a whole.
+        plan_results: The verdicts to add to the messages.
 
     Attributes:
         last: The number of the latest message.
         closed: Whether the server is stopping.
     """
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, plan_results: PlanResults | None = None) -> None:
+        self._plan_results = plan_results
         self._bound = bound
         self._kept: deque[Arrival] = deque()
         self._listeners: set[Listener] = set()
@@ -110,7 +113,7 @@ class MessageLog:
             if workspace in {None, arrival.workspace}:
                 for place, message in enumerate(arrival.messages, arrival.first):
                     if place > number:
-                        yield _item(place, arrival, message, decode)
+                        yield self._item(place, arrival, message, decode)
 
     def changes(
         self, workspace: str, contact_uids: Collection[str], account_uid: str | None
@@ -124,7 +127,7 @@ class MessageLog:
                 kind, contact, account, name, *_ = message
                 touched = contact in contact_uids or (kind == "alias" and name in contact_uids)
                 if kind != "event" and (touched or account == account_uid):
-                    yield _item(place, arrival, message)
+                    yield self._item(place, arrival, message)
 
     def latest(self, number: int, workspace: str | None, most: int) -> tuple[list[dict[str, Any]], int]:
         """Return the latest *most* messages after *number*, oldest first, and the number of skipped ones."""
@@ -135,7 +138,7 @@ class MessageLog:
             for place in range(arrival.last, max(arrival.first - 1, number), -1):
                 if len(items) == most:
                     break
-                items.append(_item(place, arrival, arrival.messages[place - arrival.first], orjson.Fragment))
+                items.append(self._item(place, arrival, arrival.messages[place - arrival.first], orjson.Fragment))
         return items[::-1], total - len(items)
 
     def forget(self, workspace: str) -> None:
@@ -175,24 +178,26 @@ class MessageLog:
             found.append(arrival)
         return found[::-1]
 
-
-def _item(
-    number: int, arrival: Arrival, message: StoredMessage, decode: Callable[[str], Any] = orjson.loads
-) -> dict[str, Any]:
-    """Return a message with the field names of the control endpoints."""
-    kind, contact_uid, account_uid, name, text, at, message_id = message
-    item: dict[str, Any] = {"number": number, "workspace": arrival.workspace, "method": kind}
-    if kind == "account":
-        item["account_uid"] = account_uid
-    else:
-        item["contact_uid"] = contact_uid
-    if kind == "alias":
-        item["alias"] = name
-    else:
-        item["params"] = decode(text)
-    if kind == "event":
-        item["event_uid"] = name
-    item["message_id"] = message_id
-    item["created_at"] = iso(arrival.received if at is None else at)
-    item["received_at"] = iso(arrival.received)
-    return item
+    def _item(
+        self, number: int, arrival: Arrival, message: StoredMessage, decode: Callable[[str], Any] = orjson.loads
+    ) -> dict[str, Any]:
+        """Return a message with the field names of the control endpoints."""
+        kind, contact_uid, account_uid, name, text, at, message_id = message
+        item: dict[str, Any] = {"number": number, "workspace": arrival.workspace, "method": kind}
+        if kind == "account":
+            item["account_uid"] = account_uid
+        else:
+            item["contact_uid"] = contact_uid
+        if kind == "alias":
+            item["alias"] = name
+        else:
+            item["params"] = decode(text)
+        if kind == "event":
+            item["event_uid"] = name
+        results = self._plan_results
+        if results is not None and results.plan is not None:
+            item["problems"] = results.problems(number)
+        item["message_id"] = message_id
+        item["created_at"] = iso(arrival.received if at is None else at)
+        item["received_at"] = iso(arrival.received)
+        return item

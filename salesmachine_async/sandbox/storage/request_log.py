@@ -92,7 +92,7 @@ class RequestLog:
         self._statuses: Counter[tuple[str | None, str]] = Counter()
         self._bytes: Counter[str | None] = Counter()
 
-    def add(self, record: RequestRecord) -> None:
+    def add(self, record: RequestRecord) -> RequestView:
         """Append a finished request."""
         self.last += 1
         self._latest.append((self.last, record))
@@ -101,6 +101,7 @@ class RequestLog:
         status = DROPPED if record.status is None else str(record.status)
         self._statuses[record.workspace, status] += 1
         self._bytes[record.workspace] += record.size
+        return _view(self.last, record)
 
     def requests(
         self,

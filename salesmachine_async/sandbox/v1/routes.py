@@ -32,12 +32,17 @@ from salesmachine_async.sandbox.storage.request_log import MAX_EXCERPT, Refusal
 from salesmachine_async.sandbox.v1 import legacy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiohttp import web
 
     from salesmachine_async.sandbox.pacing import Steps
+    from salesmachine_async.sandbox.state import SandboxState
     from salesmachine_async.sandbox.storage.request_log import RequestRecord
+
+
+# A message takes a tenth of a millisecond under a plan.
+JUDGED_AT_ONCE = 20
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -132,6 +137,14 @@ async def _receive(
         record.accepted, record.duplicates = applied.accepted, applied.duplicates
         record.first = state.message_log.last + 1
         state.message_log.add(workspace, record.received, applied.messages)
+        await paced(_judge(state, workspace, record.first, applied.messages))
+
+
+def _judge(state: SandboxState, workspace: str, first: int, messages: Sequence[ParsedMessage]) -> Steps[None]:
+    for part in strides(enumerate(messages, first), JUDGED_AT_ONCE):
+        for number, message in part:
+            state.plan_results.add(workspace, number, message)
+        yield
 
 
 def _parse_single(
