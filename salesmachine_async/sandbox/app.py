@@ -11,7 +11,7 @@ from aiohttp import web
 
 from salesmachine_async.sandbox.control import routes as control
 from salesmachine_async.sandbox.faults.inject import DISCONNECT, SLOW, disconnect, inject, trickle
-from salesmachine_async.sandbox.http.auth import is_control, require_local
+from salesmachine_async.sandbox.http.auth import find_token, is_control, require_local, token_hint, workspace_of
 from salesmachine_async.sandbox.http.responses import NOTHING, ApiError, answer, error
 from salesmachine_async.sandbox.messages import count_items, now
 from salesmachine_async.sandbox.page import routes as page
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox")
 
 # Texts that replace those of aiohttp, so that every error is JSON with a useful sentence.
+MAX_HINTS = 10_000
 PROBLEMS = {
     404: NOTHING,
     405: "method not allowed",
@@ -59,6 +60,7 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     record = request[RECORD] = RequestRecord(request.method, request.path, now(), headers=head)
     with suppress(ApiError):
         record.workspace = state.tokens.identify(request)
+        _remember(request, record.workspace, record.received)
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)
@@ -74,6 +76,20 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     if SLOW in response:
         return await trickle(request, response, state.closing)
     return response
+
+
+def _remember(request: web.Request, workspace: str, received: int) -> None:
+    """Keep what identifies the token of *workspace* on the page."""
+    state = request.app[STATE]
+    token = find_token(request, bearer=True)
+    # A token for v2 only opens the workspace of another token.
+    if token is None or workspace_of(token) != workspace:
+        return
+    hints = state.hints
+    hints.pop(workspace, None)
+    hints[workspace] = token_hint(token, received, request.headers.get("User-Agent", ""))
+    if len(hints) > MAX_HINTS:
+        del hints[next(iter(hints))]
 
 
 def _report(on_request: Callable[[RequestView], None], view: RequestView) -> None:

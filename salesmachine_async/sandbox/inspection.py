@@ -13,7 +13,7 @@ from salesmachine_async.sandbox.pacing import strides
 from salesmachine_async.sandbox.storage.search import search_events, search_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from salesmachine_async.sandbox.pacing import Steps
     from salesmachine_async.sandbox.state import SandboxState
@@ -88,19 +88,21 @@ class Inspection:
 
     def workspaces(self) -> list[WorkspaceView]:
         """List all workspaces in the order of creation."""
-        with self._store.reading():
-            found: list[WorkspaceView] = []
-            for name in self._store.workspaces():
-                counts = self._store.counts(self.find(name))
-                found.append(
-                    {
-                        "workspace": name,
-                        "contacts": counts["contacts"],
-                        "accounts": counts["accounts"],
-                        "events": counts["events"],
-                    }
-                )
-            return found
+        return [self._workspace_view(name, counts) for name, counts in self._store.all_counts()]
+
+    def _workspace_view(self, name: str, counts: Mapping[str, int]) -> WorkspaceView:
+        hint = self._state.hints.get(name)
+        return {
+            "workspace": name,
+            "label": self._state.names.get(name),
+            "token": hint.text if hint else None,
+            "token_length": hint.length if hint else None,
+            "used_at": iso(hint.used_at) if hint else None,
+            "used_by": hint.used_by if hint else None,
+            "contacts": counts["contacts"],
+            "accounts": counts["accounts"],
+            "events": counts["events"],
+        }
 
     def contacts(
         self,

@@ -84,6 +84,7 @@ class Sandbox(ControlApi):
         rate_limit: Limit of the request rate of each workspace; other requests are answered 429. None means unlimited.
         plan: A tracking plan, as a file or as JSON, that judges each message, see `plan.schema`. It needs the extra
             ``plan``.
+        names: Labels of workspaces by token, shown in the menu of the page.
         on_request: Called with each finished request to the API, in the event loop.
     """
 
@@ -104,6 +105,7 @@ class Sandbox(ControlApi):
         seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
         rate_limit: RateLimit | None = None,
         plan: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
         on_request: Callable[[RequestView], None] | None = None,
     ) -> None:
         bounds = {
@@ -137,6 +139,7 @@ class Sandbox(ControlApi):
         self._seeds = _seeds(seed)
         self._rate_limit = rate_limit
         self._plan = None if plan is None else Plan.load(plan)
+        self._names = {workspace_of(token): label for token, label in (names or {}).items()}
         self._on_request = on_request
         # Set while the sandbox runs.
         self._runner: web.AppRunner | None = None
@@ -180,6 +183,7 @@ class Sandbox(ControlApi):
             plan_results=plan_results,
             rate_limiter=RateLimiter(self._rate_limit, time.monotonic),
             on_request=self._on_request,
+            names=self._names,
         )
         self._state = state
         self._runner = runner = web.AppRunner(

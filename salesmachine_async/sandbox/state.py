@@ -10,12 +10,13 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 from salesmachine_async.sandbox.faults.script import Script
+from salesmachine_async.sandbox.http.auth import TokenHint
 from salesmachine_async.sandbox.messages import now
 from salesmachine_async.sandbox.storage.request_log import RequestLog, RequestRecord
 from salesmachine_async.sandbox.storage.seeds import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
     from salesmachine_async.sandbox.http.auth import Tokens
@@ -49,6 +50,8 @@ class SandboxState:
         v2_store: storage of what only v2 uses.
         seeds: initial content of every new workspace.
         seeded: whether the seeds were given by the user instead of the built-in examples.
+        names: labels of workspaces.
+        hints: what identifies the token of a workspace.
         on_request: called with each finished request to the API.
         known: names of the workspaces opened since the start.
         message_log: the latest messages.
@@ -71,6 +74,8 @@ class SandboxState:
     rate_limiter: RateLimiter
     plan_results: PlanResults
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary[str, asyncio.Lock])
+    names: Mapping[str, str]
+    hints: dict[str, TokenHint] = field(default_factory=dict[str, TokenHint])
     on_request: Callable[[RequestView], None] | None = None
     known: set[str] = field(default_factory=set[str])
     faults: Script = field(default_factory=Script)

@@ -152,9 +152,20 @@ class RejectedView(TypedDict):
 
 
 class WorkspaceView(TypedDict):
-    """One workspace: its public name and its counters."""
+    """
+    One workspace: its public name, what identifies it, and its counters.
+
+    `label` is given with `--name`. `token` shows the first and the last two characters of a token with at least eight,
+    `token_length` counts all of them. `used_at` and `used_by` are the time and the User-Agent of the last request. They
+    are None for a workspace that was not used since the server started.
+    """
 
     workspace: str
+    label: str | None
+    token: str | None
+    token_length: int | None
+    used_at: str | None
+    used_by: str | None
     contacts: int
     accounts: int
     events: int

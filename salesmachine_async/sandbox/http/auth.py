@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from salesmachine_async.sandbox.http.responses import ApiError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Path of the control endpoints and the page.
 PREFIX = "/_sandbox"
+# At least half of a token stays secret.
+MIN_HINT_CHARACTERS = 8
+MAX_AGENT_CHARACTERS = 60
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="salesmachine sandbox"'}
 
 
@@ -30,6 +33,29 @@ def workspace_of(token: str) -> str:
     of one machine and stay readable in a table.
     """
     return hashlib.blake2b(token.encode(), digest_size=8, person=b"sm-sandbox").hexdigest()
+
+
+class TokenHint(NamedTuple):
+    """
+    What identifies a token for its owner without revealing it.
+
+    Attributes:
+        text: The first and the last two characters; empty for a token so short that these would reveal it.
+        length: The number of characters.
+        used_at: When it was last used, in epoch milliseconds.
+        used_by: The first product in the User-Agent of that request.
+    """
+
+    text: str
+    length: int
+    used_at: int
+    used_by: str
+
+
+def token_hint(token: str, used_at: int, user_agent: str) -> TokenHint:
+    """Describe *token* and its last use."""
+    text = f"{token[:2]}…{token[-2:]}" if len(token) >= MIN_HINT_CHARACTERS else ""
+    return TokenHint(text, len(token), used_at, user_agent[:MAX_AGENT_CHARACTERS].partition(" ")[0])
 
 
 @dataclass(frozen=True, slots=True)

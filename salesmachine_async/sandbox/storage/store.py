@@ -76,6 +76,11 @@ class Store(Database):
         row = self.one(f"SELECT {sums} FROM workspace WHERE :id IS NULL OR id = :id", {"id": workspace})  # noqa: S608
         return dict(zip(COUNTERS, row, strict=True))
 
+    def all_counts(self) -> list[tuple[str, dict[str, int]]]:
+        """List all workspaces with their counters, oldest first."""
+        rows = self.all(f"SELECT name, {', '.join(COUNTERS)} FROM workspace ORDER BY id")  # noqa: S608
+        return [(name, dict(zip(COUNTERS, counts, strict=True))) for name, *counts in rows]
+
     def count(self, workspace: int, **added: int) -> None:
         """Increment counters."""
         changes = ", ".join(f"{counter} = {counter} + ?" for counter in added)

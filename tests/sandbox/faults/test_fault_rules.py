@@ -213,11 +213,8 @@ async def test_workspaces(client: Client) -> None:
     await client.contact("1", account_uid="9")
     await client.of("other").track("2", "x")
     names = [workspace_of(TOKEN), workspace_of("other")]
-    assert await client.of(None).get("workspaces") == {
-        "workspaces": [
-            {"workspace": names[0], "contacts": 1, "accounts": 1, "events": 0},
-            {"workspace": names[1], "contacts": 1, "accounts": 0, "events": 1},
-        ]
-    }
+    listed = (await client.of(None).get("workspaces"))["workspaces"]
+    counts = [[each[name] for name in ("workspace", "contacts", "accounts", "events")] for each in listed]
+    assert counts == [[names[0], 1, 1, 0], [names[1], 1, 0, 1]]
     assert len((await client.of(None).get("events", workspace=names[1]))["events"]) == 1
     assert (await client.of(None).call("GET", "/_sandbox/events?workspace=x")).status == 400
