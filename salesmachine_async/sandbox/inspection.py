@@ -244,11 +244,11 @@ class Inspection:
         found = self._state.request_log.request(name, number)
         if found is None:
             return None
-        first, detail = found
-        count = detail["accepted"] if first else 0
-        kept = self._state.message_log.after(first - 1, detail["workspace"], self._decode)
-        for part in strides(takewhile(lambda item: item["number"] < first + count, kept)):
-            detail["messages"] += part
+        record, detail = found
+        first = record.first
+        kept = self._state.message_log.after(first - 1, detail["workspace"], self._decode) if first else iter(())
+        for part in strides(takewhile(lambda item: item["number"] < first + record.accepted, kept)):
+            detail["messages"] += [{**item, "seq": item["number"] - first + record.first_seq} for item in part]
             yield
         return detail
 

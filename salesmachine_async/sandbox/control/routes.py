@@ -184,9 +184,13 @@ async def _request(request: web.Request) -> web.Response:
 
 
 async def _requests(request: web.Request) -> web.Response:
-    query = read_query(request, "limit", "after", "order", "q")
+    query = read_query(request, "limit", "after", "order", "q", "seq")
     limit, after, newest_first = _part(query)
     request_log = request.app[STATE].request_log
+    if "seq" in query:
+        workspace = single_workspace(request)
+        found = request_log.containing(workspace or "", read_number(query, "seq", 1, MAX_CURSOR, 1))
+        return answer({"requests": found, "next": None})
     rows = request_log.requests(
         requested_workspace(request), after, limit, newest_first=newest_first, text=query.get("q")
     )

@@ -34,11 +34,12 @@ PAGEVIEW = "pageview"
 
 
 class Applied(NamedTuple):
-    """Number of applied messages and of duplicates, and the applied messages themselves."""
+    """Number of applied messages and of duplicates, the applied messages themselves, and the `seq` of the first."""
 
     accepted: int
     duplicates: int
     messages: Sequence[ParsedMessage] = ()
+    first_seq: int = 0
 
 
 def apply_steps(
@@ -74,7 +75,7 @@ def apply_steps(
                 work.apply(message)
             yield
         yield from work.prepare()
-        result = Applied(len(fresh), len(messages) - len(fresh), fresh)
+        result = Applied(len(fresh), len(messages) - len(fresh), fresh, version[1] + 1)
         counts = {**work.counts, "batches": batches, "accepted": result.accepted, "duplicates": result.duplicates}
         with store.writing():
             if store.find_workspace(name) == workspace and store.version(workspace) == version:

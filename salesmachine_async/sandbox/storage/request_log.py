@@ -50,6 +50,7 @@ class RequestRecord:
         refusal: The rejected content.
         headers: The lines of its head, without credentials.
         first: The number of its first applied message in the log of messages; 0 if there is none.
+        first_seq: The `seq` of that message in its workspace.
     """
 
     method: str
@@ -66,6 +67,7 @@ class RequestRecord:
     refusal: Refusal | None = None
     headers: bytes = b""
     first: int = 0
+    first_seq: int = 0
 
 
 def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -134,12 +136,12 @@ class RequestLog:
         chosen = _chosen(self._rejected, workspace, after, newest_first=newest_first)
         return [_rejected(number, record) for number, record in islice(_holding(chosen, text), limit)]
 
-    def request(self, workspace: str | None, number: int) -> tuple[int, RequestDetailView] | None:
-        """Return one request and the number of its first message; `messages` is left empty."""
+    def request(self, workspace: str | None, number: int) -> tuple[RequestRecord, RequestDetailView] | None:
+        """Return one request, with its record; `messages` is left empty."""
         for each, record in reversed(list(self._latest)):
             if each == number and workspace in {None, record.workspace}:
                 index, excerpt = record.refusal or (None, None)
-                return record.first, {
+                return record, {
                     **_view(number, record),
                     "headers": _pairs(record.headers),
                     "index": index,
@@ -147,6 +149,13 @@ class RequestLog:
                     "messages": [],
                 }
         return None
+
+    def containing(self, workspace: str, seq: int) -> list[RequestView]:
+        """Return the request whose messages include the one with this `seq`; empty if it is not kept."""
+        for number, record in reversed(list(self._latest)):
+            if record.workspace == workspace and 0 <= seq - record.first_seq < record.accepted and record.first_seq:
+                return [_view(number, record)]
+        return []
 
     def latest(self, after: int, workspace: str | None, most: int) -> tuple[list[RequestView], int]:
         """Return the latest *most* requests after *after*, oldest first, and the number of skipped ones."""

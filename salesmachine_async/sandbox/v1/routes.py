@@ -8,6 +8,7 @@ both `{"status": "success"}`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +19,7 @@ from salesmachine_async.sandbox.messages import (
     MessageError,
     MessageKind,
     ParsedMessage,
+    count_items,
     is_array,
     is_object,
     parse_batch_item,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.request_log import RequestRecord
 
 
+# Statuses of a body of the wrong type or size.
+UNREADABLE = (406, 413, 415)
 # A message takes a tenth of a millisecond under a plan.
 JUDGED_AT_ONCE = 20
 
@@ -101,16 +105,35 @@ async def _admit(request: web.Request, *, only_old: bool = False) -> tuple[bytes
     """Check credentials and media types, and read the body; also return whether it has the form of an old client."""
     if request.method != "POST" and not request.query_string:
         raise legacy.not_allowed()
-    request.app[STATE].tokens.identify(request)
-    body = await legacy.old_body(request)
-    old = body is not None
-    if only_old and not old:
-        raise ApiError(404, NOTHING)
-    require_json(request, body_too=not old)
-    if body is None:
-        body = await read_body(request)
+    workspace = request.app[STATE].tokens.identify(request)
+    try:
+        body = await legacy.old_body(request)
+        old = body is not None
+        if only_old and not old:
+            raise ApiError(404, NOTHING)
+        require_json(request, body_too=not old)
+        if body is None:
+            body = await read_body(request)
+    except ApiError as error:
+        if error.status in UNREADABLE:
+            await _reject_unread(request, workspace)
+        raise
     request[RECORD].size = len(body)
     return body, old
+
+
+async def _reject_unread(request: web.Request, workspace: str) -> None:
+    """Count a request as rejected whose body has the wrong type or size."""
+    state, record = request.app[STATE], request[RECORD]
+    body = b""
+    with suppress(ApiError):
+        body = await read_body(request)
+    record.size = len(body)
+    record.items = max(1, count_items(body))
+    record.refusal = Refusal(None, body[:MAX_EXCERPT].decode(errors="replace"))
+    state.open_workspace(workspace)
+    with state.store.writing():
+        state.store.count(state.store.workspace(workspace), rejected=record.items)
 
 
 async def _receive(
@@ -135,7 +158,7 @@ async def _receive(
         steps = apply_steps(state.store, workspace, messages, record.received, batches=batches, max_events=most)
         applied = await paced(steps)
         record.accepted, record.duplicates = applied.accepted, applied.duplicates
-        record.first = state.message_log.last + 1
+        record.first, record.first_seq = state.message_log.last + 1, applied.first_seq
         state.message_log.add(workspace, record.received, applied.messages)
         await paced(_judge(state, workspace, record.first, applied.messages))
 
