@@ -145,7 +145,9 @@ async def test_a_link_to_what_is_gone(look: Look, client: Client) -> None:
     await client.track("1", "x")
     look.expected = "status of 404"
     page = await look.open("#nonsense?workspace=<b>&open=contact:nobody&q=&open=event:1")
-    await expect(page.locator("#details .problem")).to_have_text("This contact is not there, or not any more.")
+    await expect(page.locator("#details .problem")).to_have_text(
+        "This contact does not exist, or is not kept any more."
+    )
     for thing in ("event:99", "event:x", "rejected:7", "nothing:1", "__proto__:1", "account:%00"):
         await page.goto(f"{look.sandbox.url}/#events?open={thing}")
         await expect(page.locator("#details .problem")).to_be_visible()
