@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from salesmachine_async._version import __version__
-from salesmachine_async.cli import ping
+from salesmachine_async.cli import ping, plan
 from salesmachine_async.cli.completion import command as completion
 from salesmachine_async.cli.demo import command as demo
 from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Plain, Sections
@@ -65,6 +65,9 @@ local.callback(invoke_without_command=True)(sandbox.command)
 # Behind the first word all options are the command's own.
 local.command("exec", cls=Plain, context_settings={"allow_interspersed_args": False})(execution.command)
 app.add_typer(local, name="sandbox", rich_help_panel=LOCAL)
+plans = typer.Typer(rich_markup_mode=None, help=plan.HELP)
+plans.command("infer", cls=Plain)(plan.infer)
+app.add_typer(plans, name="plan", rich_help_panel=LOCAL)
 app.command("demo", cls=Plain, rich_help_panel=LOCAL)(demo.command)
 
 app.command("completion", cls=Plain, rich_help_panel=SET_UP)(completion.command)

@@ -1,51 +1,57 @@
 """
-From the JSON of a request to validated messages.
+Validation of messages.
 
-Where the API's documents are silent, the sandbox is strict, so that mistakes are found here: a bad item refuses its
-whole batch. Unknown top-level keys are ignored, `params` takes anything.
+Where the API documentation is silent the sandbox is strict, so that errors are found here: an invalid item rejects its
+whole batch. Unknown top-level keys are ignored; `params` accepts any values.
 """
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import orjson
 
-Kind = Literal["contact", "account", "event", "alias"]
+MessageKind = Literal["contact", "account", "event", "alias"]
 
-# Beyond it a JSON number has been rounded to a double: two uids could become one.
+# Larger JSON numbers are rounded to a double, so that two uids could become equal.
 EXACT = 2**53
-# In milliseconds it is 1973, in seconds the year 5138: an epoch above it is in milliseconds.
+# A larger epoch is in milliseconds: this number is a date in 1973 in milliseconds, and in 5138 in seconds.
 MILLISECONDS_FROM = 100_000_000_000
-# What can be shown: from 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
+# Times that ISO 8601 can express: from 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
 INSTANTS = range(-62_135_596_800_000, 253_402_300_800_000)
 
 
+# Limit of nested arrays and objects in a value that is kept.
+MAX_DEPTH = 200
+ENVELOPE_DEPTH = 254 - MAX_DEPTH
+
+
 class MessageError(Exception):
-    """A message that cannot be accepted: which field (empty for the whole), and what is wrong with it."""
+    """An invalid message: the field (empty for the whole message) and the problem."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}".lstrip())
         self.field = field
 
 
-class Message(NamedTuple):
+class ParsedMessage(NamedTuple):
     """
-    One message.
+    One valid message.
 
     Attributes:
-        kind: what it is.
-        contact_uid: empty for an account.
-        account_uid: the account it is about, or linked to; may be empty.
-        name: the `event_uid` of an event, the other uid of an alias; else empty.
-        params: as sent.
+        kind: The kind of message.
+        contact_uid: Empty for an account.
+        account_uid: The account itself, or the account to link; may be empty.
+        name: The `event_uid` of an event, the second uid of an alias; otherwise empty.
+        params: The params as sent.
         text: *params* as JSON.
-        at: `created_at` in epoch milliseconds, None when missing or not understood.
-        message_id: None when missing.
+        at: `created_at` in epoch milliseconds; None if it is missing or not a time.
+        message_id: None if it is missing.
     """
 
-    kind: Kind
+    kind: MessageKind
     contact_uid: str
     account_uid: str
     name: str
@@ -60,7 +66,7 @@ def parse_json(body: bytes) -> Any:
     Parse strictly: no NaN or Infinity, no lone surrogates, valid UTF-8.
 
     Raises:
-        MessageError: names the place.
+        MessageError: Names the position.
     """
     try:
         return orjson.loads(body)
@@ -68,18 +74,36 @@ def parse_json(body: bytes) -> Any:
         raise MessageError("", f"invalid JSON: {error}") from None
 
 
+def encode_json(value: Any) -> str:
+    """
+    Encode a value that was received, if it is not nested too deeply.
+
+    orjson reads 1024 levels but writes only 254. The limit is lower, because responses wrap the value.
+
+    Raises:
+        MessageError: The value is nested too deeply.
+    """
+    wrapped = value
+    for _ in range(ENVELOPE_DEPTH):
+        wrapped = [wrapped]
+    try:
+        return orjson.dumps(wrapped)[ENVELOPE_DEPTH:-ENVELOPE_DEPTH].decode()
+    except TypeError:
+        raise MessageError("", f"is nested too deeply; the limit is {MAX_DEPTH} levels") from None
+
+
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether *value* is a JSON object."""
+    """Return whether *value* is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_array(value: Any) -> TypeGuard[list[Any]]:
-    """Whether *value* is a JSON array."""
+    """Return whether *value* is a JSON array."""
     return isinstance(value, list)
 
 
 def count_items(body: bytes) -> int:
-    """Count the messages of a body that is not going to be parsed in earnest."""
+    """Count the messages of a body that is not applied."""
     try:
         data: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -87,7 +111,7 @@ def count_items(body: bytes) -> int:
     return len(data) if is_array(data) else int(is_object(data))
 
 
-def parse_batch_item(item: Any) -> Message:
+def parse_batch_item(item: Any) -> ParsedMessage:
     """Validate one item of a batch, whose `method` must be contact, account or event."""
     if not is_object(item):
         raise MessageError("", "must be an object")
@@ -99,12 +123,12 @@ def parse_batch_item(item: Any) -> Message:
     return parse_message(method, item)
 
 
-def parse_message(kind: Kind, item: dict[str, Any]) -> Message:
+def parse_message(kind: MessageKind, item: dict[str, Any]) -> ParsedMessage:
     """
     Validate one message.
 
     Raises:
-        MessageError: names the field.
+        MessageError: Names the field.
     """
     params, text = _params(item.get("params"))
     contact_uid = account_uid = name = ""
@@ -112,14 +136,14 @@ def parse_message(kind: Kind, item: dict[str, Any]) -> Message:
         account_uid = uid_of(item, "account_uid")
     else:
         contact_uid = uid_of(item, "contact_uid")
-        # An alias has no parameters.
+        # An alias has no params.
         if kind != "alias" and params.get("account_uid") is not None:
             account_uid = uid_of(params, "account_uid", "params.")
     if kind == "event":
         name = uid_of(item, "event_uid")
     elif kind == "alias":
         name = uid_of(item, "alias")
-    return Message(kind, contact_uid, account_uid, name, params, text, instant(item.get("created_at")), _id(item))
+    return ParsedMessage(kind, contact_uid, account_uid, name, params, text, instant(item.get("created_at")), _id(item))
 
 
 def _params(params: Any) -> tuple[dict[str, Any], str]:
@@ -128,18 +152,17 @@ def _params(params: Any) -> tuple[dict[str, Any], str]:
     if not is_object(params):
         raise MessageError("params", "must be an object")
     try:
-        return params, orjson.dumps(params).decode()
-    except TypeError:
-        # orjson reads 1024 levels but writes 254.
-        raise MessageError("params", "is nested too deeply") from None
+        return params, encode_json(params)
+    except MessageError as error:
+        raise MessageError("params", str(error)) from None
 
 
 def uid_of(item: dict[str, Any], key: str, where: str = "") -> str:
     """
-    Read a uid, as text; *where* is what its key stands under.
+    Read a uid as text; *where* is the path of the object that contains *key*.
 
     Raises:
-        MessageError: it is missing, empty or not a text or a number.
+        MessageError: The uid is missing, empty, or neither a string nor a number.
     """
     value = item.get(key)
     if isinstance(value, str):
@@ -169,7 +192,7 @@ def _id(item: dict[str, Any]) -> str | None:
 
 
 def instant(value: Any) -> int | None:
-    """Read an ISO 8601 text or an epoch in seconds or milliseconds; what is not understood is ignored."""
+    """Parse ISO 8601, or an epoch in seconds or milliseconds; None for anything else."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -182,3 +205,14 @@ def instant(value: Any) -> int | None:
     else:
         return None
     return instant if instant in INSTANTS else None
+
+
+def now() -> int:
+    """Read the clock, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def iso(milliseconds: int) -> str:
+    """Format epoch milliseconds as `2026-11-22T06:30:00.000Z`."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z".rjust(24, "0")

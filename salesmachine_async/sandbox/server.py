@@ -1,4 +1,4 @@
-"""The life of a sandbox, and the methods to look inside it."""
+"""The lifecycle of a sandbox."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
+from salesmachine_async.sandbox.api import ControlApi
 from salesmachine_async.sandbox.app import build
-from salesmachine_async.sandbox.auth import LOOPBACK, workspace_of
-from salesmachine_async.sandbox.feed import Feed
-from salesmachine_async.sandbox.journal import Journal
-from salesmachine_async.sandbox.limiting import Limiter
-from salesmachine_async.sandbox.lines import parse_lines
-from salesmachine_async.sandbox.looking import Looking
-from salesmachine_async.sandbox.seeding import check, examples
-from salesmachine_async.sandbox.shelf import Shelf
-from salesmachine_async.sandbox.state import Limits, State
-from salesmachine_async.sandbox.store import Store
+from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
+from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
+from salesmachine_async.sandbox.plan.results import PlanResults
+from salesmachine_async.sandbox.plan.schema import Plan
+from salesmachine_async.sandbox.state import Limits, SandboxState
+from salesmachine_async.sandbox.storage.message_log import MessageLog
+from salesmachine_async.sandbox.storage.ndjson import parse_lines
+from salesmachine_async.sandbox.storage.request_log import RequestLog
+from salesmachine_async.sandbox.storage.seeds import check, examples
+from salesmachine_async.sandbox.storage.store import Store
+from salesmachine_async.sandbox.storage.v2_store import V2Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from salesmachine_async.sandbox.limiting import RateLimit
-    from salesmachine_async.sandbox.lines import Line
+    from salesmachine_async.sandbox.faults.rate_limit import RateLimit
+    from salesmachine_async.sandbox.storage.ndjson import NdjsonLine
+    from salesmachine_async.sandbox.views import RequestView
 
-# aiohttp logs the bytes of what is not HTTP, where a token can be, as its access log would show ?api_token=. So the
-# first goes nowhere until a handler is added to it, and the second is off.
+# aiohttp logs bytes that are not HTTP, which can contain a token, so this logger is silent until a handler is added to
+# it. aiohttp's access log, which would show ?api_token=, is off.
 wire_logger: logging.Logger = logging.getLogger("salesmachine_async.sandbox.wire")
 wire_logger.addHandler(logging.NullHandler())
 wire_logger.propagate = False
 
-# Requests in progress get this long when the server stops; idle connections are closed at once.
+# Grace period for requests in progress when the server stops; idle connections are closed at once.
 SHUTDOWN_SECONDS = 0.25
-# Whatever uid was taken in a body must fit into the URL that asks for it, percent-encoded; aiohttp's bound is 8 KiB.
+# A uid accepted in a body must fit percent-encoded into a URL that queries it; aiohttp's limit is 8 KiB.
 MAX_URL_BYTES = 2**18
-# An address that means all interfaces cannot be connected to everywhere; the loopback one can.
+# Clients cannot connect to a wildcard address on every platform, so the URL shows the loopback address.
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
-class Sandbox(Looking):
+class Sandbox(ControlApi):
     """
     A local Salesmachine.
 
@@ -58,26 +61,31 @@ class Sandbox(Looking):
         assert sandbox.summary()["events"] == 1
     ```
 
-    Each API token has a workspace of its own. The methods that look inside take the token; without it they mean the
-    only workspace there is (`summary` and `requests`: all of them). They may be called from any thread.
+    Each API token has its own workspace. The methods for inspection take the token; without it they use the only
+    workspace (`summary` and `requests`: all workspaces). They are thread-safe.
 
     Args:
-        host: the address to listen on.
-        port: the port; 0 takes a free one.
-        db: a file that keeps the state beyond this process; None keeps it in memory.
-        allowed_hosts: further names that requests may be addressed to, beside *host* and those of the loopback.
-        tokens: the only tokens that are good; None takes any. Others are answered 401.
-        max_body_bytes: a larger body is answered 413.
-        max_batch_messages: a larger batch is answered 413; None means no bound, for none is documented.
-        max_events: the most events kept in each workspace, some 300 bytes each beside their `params`; the oldest are
-            dropped. None means no bound. Contacts, accounts and known message ids are not bounded.
-        max_requests: the most lines kept of the log of requests.
-        max_history: how many of the latest messages are kept in memory, to wait for and to stream.
-        v2_tokens: maps the tokens that are good for the Access API (v2), and for nothing else, to the token whose
-            workspace each opens. None means that the tokens of the tracking API are good for both.
-        seed: what every new workspace begins with: a file of NDJSON, or its lines as objects, see `lines.py`. None
-            gives it examples of users, activities and tasks, which no API can make; `()` gives it nothing.
-        rate_limit: how many requests a workspace may send; others are answered 429. None means no limit.
+        host: The address to listen on.
+        port: The port; 0 selects a free one.
+        db: A file that keeps the state beyond this process; None keeps it in memory.
+        allowed_hosts: Further host names accepted in the Host header, beside *host* and those of the loopback.
+        tokens: The valid tokens; other requests are answered 401. None accepts any token.
+        max_body_bytes: Limit of a request body, compressed and uncompressed; larger ones are answered 413.
+        max_batch_messages: Limit of a batch; larger ones are answered 413. None means unlimited: the API documents no
+            limit.
+        max_events: Limit of the events kept in each workspace; the oldest are evicted. Each event takes about 300 bytes
+            beside its `params`. None means unlimited. Contacts, accounts and known message ids are not limited.
+        max_requests: Number of requests kept in the log.
+        max_history: Number of the latest messages kept in memory for `wait` and for live updates.
+        v2_tokens: Maps the tokens that are valid only for the Access API (v2) to the token of the workspace they open.
+            None accepts the tokens of the tracking API for both.
+        seed: Initial content of every new workspace: an NDJSON file, or its lines as objects, see `storage.ndjson`.
+            None adds examples of users, activities and tasks, which no API can create; `()` adds nothing.
+        rate_limit: Limit of the request rate of each workspace; other requests are answered 429. None means unlimited.
+        plan: A tracking plan, as a file or as JSON, that judges each message, see `plan.schema`. It needs the extra
+            ``plan``.
+        names: Labels of workspaces by token, shown in the menu of the page.
+        on_request: Called with each finished request to the API, in the event loop.
     """
 
     def __init__(
@@ -96,6 +104,9 @@ class Sandbox(Looking):
         v2_tokens: Mapping[str, str] | None = None,
         seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
         rate_limit: RateLimit | None = None,
+        plan: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
+        on_request: Callable[[RequestView], None] | None = None,
     ) -> None:
         bounds = {
             "max_body_bytes": max_body_bytes,
@@ -111,7 +122,12 @@ class Sandbox(Looking):
         self._port = port
         self._db = db
         self._hosts = frozenset(name.lower().strip("[]") for name in (*LOOPBACK, host, *allowed_hosts))
-        self._tokens = None if tokens is None else frozenset(map(workspace_of, tokens))
+        self._tokens = Tokens(
+            None if tokens is None else frozenset(map(workspace_of, tokens)),
+            None
+            if v2_tokens is None
+            else {workspace_of(each): workspace_of(opens) for each, opens in v2_tokens.items()},
+        )
         self._limits = Limits(
             max_body_bytes=max_body_bytes,
             max_batch_messages=max_batch_messages,
@@ -119,15 +135,13 @@ class Sandbox(Looking):
             max_requests=max_requests,
             max_history=max_history,
         )
-        self._v2_tokens = (
-            None
-            if v2_tokens is None
-            else {workspace_of(each): workspace_of(opens) for each, opens in v2_tokens.items()}
-        )
         self._seeded = seed is not None
         self._seeds = _seeds(seed)
         self._rate_limit = rate_limit
-        # Set while it runs.
+        self._plan = None if plan is None else Plan.load(plan)
+        self._names = {workspace_of(token): label for token, label in (names or {}).items()}
+        self._on_request = on_request
+        # Set while the sandbox runs.
         self._runner: web.AppRunner | None = None
         self._url = ""
 
@@ -147,26 +161,29 @@ class Sandbox(Looking):
         Start listening.
 
         Raises:
-            RuntimeError: it runs already.
-            OSError: the address cannot be listened on.
-            ValueError: the database file was written by another version.
+            RuntimeError: The sandbox is running already.
+            OSError: The address is not available.
+            ValueError: The database file was written by another version.
         """
         if self._state is not None:
             raise RuntimeError("the sandbox is running already")
         store = Store(self._db)
-        state = State(
+        plan_results = PlanResults(self._plan, self._limits.max_history)
+        state = SandboxState(
             store=store,
-            journal=Journal(self._limits.max_requests),
+            request_log=RequestLog(self._limits.max_requests),
             limits=self._limits,
             hosts=self._hosts,
             tokens=self._tokens,
-            v2_tokens=self._v2_tokens,
             closing=asyncio.Event(),
-            shelf=Shelf(store),
+            v2_store=V2Store(store),
             seeds=self._seeds,
             seeded=self._seeded,
-            feed=Feed(self._limits.max_history),
-            limiter=Limiter(self._rate_limit, time.monotonic),
+            message_log=MessageLog(self._limits.max_history, plan_results),
+            plan_results=plan_results,
+            rate_limiter=RateLimiter(self._rate_limit, time.monotonic),
+            on_request=self._on_request,
+            names=self._names,
         )
         self._state = state
         self._runner = runner = web.AppRunner(
@@ -185,13 +202,13 @@ class Sandbox(Looking):
         self._url = _url(*runner.addresses[0][:2])
 
     async def aclose(self) -> None:
-        """Stop listening and end all connections; does nothing when it does not run."""
+        """Stop listening and close all connections; no-op if the sandbox is not running."""
         state, runner = self._state, self._runner
         self._state = self._runner = None
         if state is None or runner is None:
             return
         state.closing.set()
-        state.feed.close()
+        state.message_log.close()
         try:
             await runner.cleanup()
         finally:
@@ -199,7 +216,7 @@ class Sandbox(Looking):
 
     @property
     def url(self) -> str:
-        """Its base URL, such as `http://127.0.0.1:43211`."""
+        """The base URL, such as `http://127.0.0.1:43211`."""
         self._running()
         return self._url
 
@@ -218,13 +235,13 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) -> Sequence[Line]:
+def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) -> Sequence[NdjsonLine]:
     if seed is None:
         return examples()
     if isinstance(seed, (str, PathLike)):
         lines = list(parse_lines(Path(seed).read_bytes().splitlines()))
     else:
         lines = list(parse_lines(map(orjson.dumps, seed)))
-    # Tried out now, not at the first request of some workspace.
+    # Validate now, not at the first request of a workspace.
     check(lines)
     return lines

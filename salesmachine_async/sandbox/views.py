@@ -1,19 +1,19 @@
-"""The JSON shapes the control endpoints answer and the methods of `Sandbox` return. All times are ISO 8601, UTC."""
+"""JSON types of the control endpoints and of the methods of `Sandbox`. All times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
 
 
-class Summary(TypedDict):
+class SummaryView(TypedDict):
     """
-    What was received.
+    The counters.
 
-    `events` counts all events, pageviews among them; `pageviews` only these. `aliases` counts the further uids that
-    contacts go by. `accepted` counts the messages applied, `duplicates` those ignored because their `messageId` was
-    known, `rejected` those of refused requests. `evicted` counts the oldest events dropped to stay within the bound.
-    `requests` (by status, or "dropped" when no answer was sent) and `bytes` (of their bodies) count since the
-    server started; the rest survives a restart with a database file.
+    `events` counts all events including pageviews; `pageviews` only these. `aliases` counts the further uids of
+    contacts. `accepted` counts the messages applied, `duplicates` those ignored because their `messageId` was known,
+    `rejected` those of rejected requests. `evicted` counts the oldest events deleted to stay within the limit.
+    `requests` (by status, or "dropped" if no response was sent) and `bytes` (of their bodies) count since the server
+    started; with a database file the other counters survive a restart.
     """
 
     workspaces: int
@@ -31,12 +31,25 @@ class Summary(TypedDict):
     requests: dict[str, int]
 
 
-class Event(TypedDict):
+class PlanSummary(TypedDict):
+    """Number of good and bad messages under the tracking plan since the server started."""
+
+    good: int
+    bad: int
+
+
+class JudgedSummaryView(SummaryView):
+    """The counters with those of the tracking plan."""
+
+    plan: PlanSummary
+
+
+class EventView(TypedDict):
     """
     One event.
 
-    `seq` is its place in the order of arrival among all messages of the workspace. `contact_uid` is the uid that was
-    sent, also after an alias. `account_uid` is the account it is linked to.
+    `seq` is its position among all messages of the workspace. `contact_uid` is the uid that was sent, also after an
+    alias. `account_uid` is the linked account.
     """
 
     seq: int
@@ -49,7 +62,13 @@ class Event(TypedDict):
     message_id: str | None
 
 
-class Contact(TypedDict):
+class JudgedEventView(EventView):
+    """One event with its problems under the tracking plan: objects of `path` and `reason`, none for a good event."""
+
+    problems: list[dict[str, str]]
+
+
+class ContactView(TypedDict):
     """One contact; `uids` are all its uids, `contact_uid` first."""
 
     contact_uid: str
@@ -60,13 +79,13 @@ class Contact(TypedDict):
     updated_at: str
 
 
-class ContactDetail(Contact):
+class ContactDetailView(ContactView):
     """One contact with its events in the order of their arrival."""
 
-    events: list[Event]
+    events: list[EventView]
 
 
-class Account(TypedDict):
+class AccountView(TypedDict):
     """One account."""
 
     account_uid: str
@@ -76,12 +95,12 @@ class Account(TypedDict):
     updated_at: str
 
 
-class Request(TypedDict):
+class RequestView(TypedDict):
     """
-    One request to the API, as it was answered.
+    One request to the API.
 
-    `status` is None when the connection was dropped without an answer. `workspace` is None when the credentials were
-    missing or wrong. `items` counts its messages; `accepted` and `duplicates` what became of them.
+    `status` is None if the connection was dropped without a response. `workspace` is None if the credentials were
+    missing or wrong. `items` counts its messages, `accepted` and `duplicates` their outcomes.
     """
 
     id: int
@@ -98,13 +117,13 @@ class Request(TypedDict):
     error: str | None
 
 
-class RequestDetail(Request):
+class RequestDetailView(RequestView):
     """
-    One request with what was in it.
+    One request with its content.
 
-    `headers` are pairs as they were sent, without what credentials were in them; of very long ones the beginning.
-    `messages` are those that were applied, as `/_sandbox/wait` shows them, as far as they are kept. `index` and
-    `excerpt` show what was refused in it, as in `Rejected`; both are None when nothing was.
+    `headers` are pairs as they were sent, with credentials redacted and very long ones truncated. `messages` are the
+    applied messages in the form of `/_sandbox/wait`, as far as they are kept. `index` and `excerpt` show the rejected
+    content, as in `RejectedView`; both are None if nothing was rejected.
     """
 
     headers: list[tuple[str, str]]
@@ -113,12 +132,12 @@ class RequestDetail(Request):
     messages: list[dict[str, Any]]
 
 
-class Rejected(TypedDict):
+class RejectedView(TypedDict):
     """
-    One request that was refused for what is in it.
+    One request that was rejected.
 
-    `id` is its number among the requests. `index` is the item of the batch that is at fault, None when it is the body
-    as a whole or a single call. `excerpt` is the beginning of the item, or of the body, as text.
+    `id` is its number among the requests. `index` is the position of the invalid item in the batch; None for a single
+    call, or if the request as a whole is invalid. `excerpt` is the beginning of the item, or of the body, as text.
     """
 
     id: int
@@ -132,29 +151,40 @@ class Rejected(TypedDict):
     received_at: str
 
 
-class Workspace(TypedDict):
-    """One workspace: its public name, and how much is in it."""
+class WorkspaceView(TypedDict):
+    """
+    One workspace: its public name, what identifies it, and its counters.
+
+    `label` is given with `--name`. `token` shows the first and the last two characters of a token with at least eight,
+    `token_length` counts all of them. `used_at` and `used_by` are the time and the User-Agent of the last request. They
+    are None for a workspace that was not used since the server started.
+    """
 
     workspace: str
+    label: str | None
+    token: str | None
+    token_length: int | None
+    used_at: str | None
+    used_by: str | None
     contacts: int
     accounts: int
     events: int
 
 
-class Nearest(TypedDict):
-    """A message that nearly was what was waited for; `differences` hold `path`, `wanted` and, if any, `found`."""
+class NearMiss(TypedDict):
+    """A message that nearly matched; `differences` are objects of `path`, `wanted` and, if it exists, `found`."""
 
     item: dict[str, Any]
     differences: list[dict[str, Any]]
 
 
-class Waited(TypedDict):
+class WaitResult(TypedDict):
     """
-    What came of waiting.
+    The result of waiting.
 
-    `ok` tells whether `wanted` messages were there in time. `items` are those that fit, oldest first; `next` is the
-    number to wait from when they shall not count again. `nearest` shows, when it failed, the messages that missed by
-    the least.
+    `ok` is whether `wanted` messages arrived in time. `items` are the messages that match, oldest first; `next` is the
+    `after` of the next call, if they must not count again. `nearest` contains, after a timeout, the messages with the
+    fewest differences.
     """
 
     ok: bool
@@ -162,11 +192,11 @@ class Waited(TypedDict):
     found: int
     items: list[dict[str, Any]]
     next: int
-    nearest: list[Nearest]
+    nearest: list[NearMiss]
 
 
-class Replayed(TypedDict):
-    """What came of a replay: how many lines were read, and messages applied or known already."""
+class ReplayResult(TypedDict):
+    """The result of a replay: the number of lines, of applied messages and of duplicates."""
 
     lines: int
     accepted: int

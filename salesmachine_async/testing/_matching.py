@@ -1,65 +1,57 @@
-"""Whether a message is what a test expects, and if none is, how far the nearest were off."""
+"""Matching of messages against the expectation of a test, with an explanation of the nearest misses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import orjson
 
 from salesmachine_async._core.jsonable import raise_invalid
 from salesmachine_async._core.message import encode
+from salesmachine_async.sandbox.control.matching import MISSING, Difference, Pattern, json_equal
 
-__all__ = ["Pattern"]
+__all__ = ["Expectation"]
 
-# How many near misses, and how many messages, a failure shows.
+# Number of near misses, and of messages, in the text of a failure.
 NEAREST: Final = 3
 SHOWN: Final = 20
-# Characters that are looked at to tell which of two texts is nearer.
+# Characters compared to decide which of two texts is nearer.
 MAX_COMPARED: Final = 200
 
-_MISSING: Final = object()
 
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    path: str
-    wanted: object
-    found: object
-
-
-class Pattern:
+class Expectation:
     """
-    A partial message: what it names must be there and be equal, whatever else there is.
+    A partial message that a test expects.
 
-    Inside mappings the same holds; lists must be equal as a whole. A value is equal to what it is on the wire: a
-    datetime or a Decimal to its text.
+    Every value it names must exist and be equal; other values are ignored, also inside mappings. Lists must be equal as
+    a whole. A value equals its form on the wire: a datetime or a Decimal equals its text.
 
     Args:
-        kind: What is expected, for people: ``event``, ``contact``, ``account``.
-        uids: Of the message, by name; those that are None do not matter.
-        params: Of its params.
+        kind: The kind of message: ``event``, ``contact``, ``account``, ``alias``.
+        uids: Its uids by name; None matches any.
+        params: Values of its params.
     """
 
     def __init__(self, kind: str, uids: Mapping[str, str | int | None], params: Mapping[str, Any]) -> None:
         self._kind = kind
         self._uids = {name: str(uid) for name, uid in uids.items() if uid is not None}
         self._params = params
+        self._pattern = Pattern({**self._uids, **({"params": params} if params else {})}, _equal)
 
     def __str__(self) -> str:
-        """Say what is expected: ``event with event_uid='order', params.plan='pro'``."""
+        """Describe the expectation: ``event with event_uid='order', params.plan='pro'``."""
         wanted = [f"{name}={value!r}" for name, value in self._uids.items()]
         wanted += [f"params.{name}={value!r}" for name, value in self._params.items()]
         return f"{self._kind} with {', '.join(wanted)}" if wanted else self._kind
 
     def fits(self, message: Mapping[str, Any]) -> bool:
-        """Whether *message* is what is expected."""
-        return kind_of(message) == self._kind and not self._differences(message)
+        """Return whether *message* matches."""
+        return kind_of(message) == self._kind and self._pattern.fits(message)
 
     def explain(self, messages: Iterable[Mapping[str, Any]], headline: str = "") -> str:
-        """Say that there is none (or *headline*), and show the nearest misses and what there is instead."""
+        """Explain that no message matches (or *headline*), with the nearest misses and the messages that exist."""
         there = list(messages)
         lines = [f"{headline or f'no {self}'}; {_number(len(there))}"]
         for differences, message in self._nearest(there):
@@ -73,27 +65,19 @@ class Pattern:
             lines += [f"  {_title(message)} {message.get('params', '')}" for message in shown]
         return "\n".join(lines)
 
-    def _nearest(self, there: list[Mapping[str, Any]]) -> list[tuple[list[_Difference], Mapping[str, Any]]]:
-        # Of equals the latest: tests look at what they have just done.
+    def _nearest(self, there: list[Mapping[str, Any]]) -> list[tuple[list[Difference], Mapping[str, Any]]]:
+        # Latest first among equals, because a test usually checks its latest call.
         misses = [
             (differences, message)
             for message in reversed(there)
-            if kind_of(message) == self._kind and (differences := self._differences(message))
+            if kind_of(message) == self._kind and (differences := self._pattern.differences(message))
         ]
         misses.sort(key=lambda each: len(each[0]))
-        # A slip of the pen is nearer than another word. Comparing texts is slow: only of the best.
+        # A typing error is nearer than another word. Comparing texts is slow, so only the best are compared.
         return sorted(misses[:SHOWN], key=lambda each: (len(each[0]), -_likeness(each[0])))[:NEAREST]
 
-    def _differences(self, message: Mapping[str, Any]) -> list[_Difference]:
-        found = [
-            _Difference(name, uid, message.get(name, _MISSING))
-            for name, uid in self._uids.items()
-            if message.get(name) != uid
-        ]
-        return found + list(_compare("params", self._params, message.get("params", {})))
 
-
-def _likeness(differences: list[_Difference]) -> float:
+def _likeness(differences: list[Difference]) -> float:
     return sum(
         SequenceMatcher(None, str(each.wanted)[:MAX_COMPARED], str(each.found)[:MAX_COMPARED]).ratio()
         for each in differences
@@ -101,37 +85,19 @@ def _likeness(differences: list[_Difference]) -> float:
 
 
 def kind_of(message: Mapping[str, Any]) -> str:
-    """Return what a message is. An alias has no method on the wire."""
+    """Return the kind of a message; an alias has no method on the wire."""
     return str(message.get("method", "alias"))
 
 
-def _compare(path: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[_Difference]:
-    for name, value in wanted.items():
-        there, deeper = found.get(name, _MISSING), f"{path}.{name}"
-        if _is_mapping(value) and value and _is_mapping(there):
-            yield from _compare(deeper, value, there)
-        elif not (_equal(there, value) or _equal(there, _on_the_wire(value))):
-            yield _Difference(deeper, value, there)
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)
-
-
 def _equal(found: object, wanted: object) -> bool:
-    """Compare as JSON does: 1 is 1.0, but true is not 1."""
-    if isinstance(found, bool) and isinstance(wanted, int | float):
-        return found is wanted
-    if isinstance(wanted, bool) and isinstance(found, int | float):
-        return False
-    return bool(wanted == found)  # in this order: *wanted* may be an object made for comparing
+    return json_equal(found, wanted) or json_equal(found, _on_the_wire(wanted))
 
 
 def _on_the_wire(value: object) -> object:
-    """Return what the agent makes of a value; itself if the agent would not send it."""
+    """Return the value as the agent encodes it; unchanged if the agent cannot encode it."""
     try:
         return orjson.loads(encode({"value": value}, raise_invalid))["value"]
-    except Exception:  # noqa: BLE001 (an object made for comparing can be anything)
+    except Exception:  # noqa: BLE001 (an object made for comparisons can raise anything)
         return value
 
 
@@ -143,7 +109,7 @@ def _title(message: Mapping[str, Any]) -> str:
 
 
 def _shown(found: object) -> str:
-    return "(missing)" if found is _MISSING else repr(found)
+    return "(missing)" if found is MISSING else repr(found)
 
 
 def _number(count: int) -> str:

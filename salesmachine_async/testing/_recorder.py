@@ -12,7 +12,7 @@ from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._environment import nothing
 from salesmachine_async.policy import Batching, Invalid, QueueLimits
 from salesmachine_async.report import Report
-from salesmachine_async.testing._matching import Pattern
+from salesmachine_async.testing._matching import Expectation
 
 __all__ = ["Recorder"]
 
@@ -121,7 +121,7 @@ class Recorder(Agent):
             AssertionError: None fits.
         """
         __tracebackhide__ = True
-        return self._one(Pattern("contact", {"contact_uid": contact_uid}, params))
+        return self._one(Expectation("contact", {"contact_uid": contact_uid}, params))
 
     def assert_account(self, account_uid: str | int | None = None, /, **params: Any) -> dict[str, Any]:
         """
@@ -131,7 +131,7 @@ class Recorder(Agent):
             AssertionError: None fits.
         """
         __tracebackhide__ = True
-        return self._one(Pattern("account", {"account_uid": account_uid}, params))
+        return self._one(Expectation("account", {"account_uid": account_uid}, params))
 
     def assert_alias(self, contact_uid: str | int | None = None, alias: str | int | None = None) -> dict[str, Any]:
         """
@@ -141,7 +141,7 @@ class Recorder(Agent):
             AssertionError: None fits.
         """
         __tracebackhide__ = True
-        return self._one(Pattern("alias", {"contact_uid": contact_uid, "alias": alias}, {}))
+        return self._one(Expectation("alias", {"contact_uid": contact_uid, "alias": alias}, {}))
 
     # Life: there is none.
 
@@ -189,10 +189,10 @@ class Recorder(Agent):
         stats = self.stats()
         return Report(delivered=stats.delivered, lost=stats.lost, pending=0)
 
-    def _found(self, pattern: Pattern) -> list[dict[str, Any]]:
+    def _found(self, pattern: Expectation) -> list[dict[str, Any]]:
         return [message for message in self.messages if pattern.fits(message)]
 
-    def _one(self, pattern: Pattern) -> dict[str, Any]:
+    def _one(self, pattern: Expectation) -> dict[str, Any]:
         __tracebackhide__ = True
         messages = self.messages
         for message in messages:
@@ -201,5 +201,5 @@ class Recorder(Agent):
         raise AssertionError(pattern.explain(messages))
 
 
-def _event(event_uid: str | int | None, contact_uid: str | int | None, params: dict[str, Any]) -> Pattern:
-    return Pattern("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
+def _event(event_uid: str | int | None, contact_uid: str | int | None, params: dict[str, Any]) -> Expectation:
+    return Expectation("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)

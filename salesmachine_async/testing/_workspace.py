@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
@@ -14,19 +15,29 @@ from anyio.from_thread import start_blocking_portal
 from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
+from salesmachine_async.sandbox.plan.schema import Plan
 from salesmachine_async.testing._agents import hurry, told_of_held
-from salesmachine_async.testing._matching import Pattern
+from salesmachine_async.testing._matching import Expectation
 from salesmachine_async.threaded import ThreadedAgent
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from salesmachine_async.sandbox.views import Account, Contact, ContactDetail, Event, Request, Summary
+    from salesmachine_async.sandbox.views import (
+        AccountView,
+        ContactDetailView,
+        ContactView,
+        EventView,
+        RequestView,
+        SummaryView,
+    )
     from salesmachine_async.threaded import Options
 
 __all__ = ["Workspace", "serve"]
 
 POLL_SECONDS: Final = 0.01
+# Limit of the text of a failed `assert_plan`.
+MAX_PLAN_LINES: Final = 100
 
 
 @contextmanager
@@ -49,6 +60,7 @@ class Workspace:
 
     Args:
         sandbox: A running one.
+        plan: The tracking plan of `assert_plan`.
 
     Attributes:
         url: Its base URL.
@@ -56,8 +68,9 @@ class Workspace:
         environment: The variables that point an agent here.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, plan: str | os.PathLike[str] | None = None) -> None:
         self._sandbox = sandbox
+        self._plan = plan
         self.url: str = sandbox.url
         self.token: str = token_hex(16)
         self.environment: dict[str, str] = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
@@ -83,7 +96,7 @@ class Workspace:
         count: int = 1,
         timeout: float = 5.0,
         **params: Any,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """
         Wait until so many events that fit have arrived, and return them, oldest first.
 
@@ -116,7 +129,7 @@ class Workspace:
         count: int = 1,
         timeout: float = 5.0,
         **params: Any,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """As `wait_for`, without blocking the event loop."""
         __tracebackhide__ = True
         search = self._search(event_uid, contact_uid, params, count, timeout)
@@ -128,33 +141,73 @@ class Workspace:
 
     def events(
         self, event_uid: str | None = None, contact_uid: str | None = None, account_uid: str | None = None
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """List events in the order of their arrival."""
         return self._sandbox.events(self.token, event_uid=event_uid, contact_uid=contact_uid, account_uid=account_uid)
 
-    def contact(self, contact_uid: str) -> ContactDetail:
+    def contact(self, contact_uid: str) -> ContactDetailView:
         """Show a contact; LookupError if there is none."""
         return self._sandbox.contact(contact_uid, self.token)
 
-    def contacts(self) -> list[Contact]:
+    def contacts(self) -> list[ContactView]:
         """List all contacts, by uid."""
         return self._sandbox.contacts(self.token)
 
-    def account(self, account_uid: str) -> Account:
+    def account(self, account_uid: str) -> AccountView:
         """Show an account; LookupError if there is none."""
         return self._sandbox.account(account_uid, self.token)
 
-    def summary(self) -> Summary:
+    def summary(self) -> SummaryView:
         """Count what was received."""
         return self._sandbox.summary(self.token)
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[RequestView]:
         """List the requests, oldest first."""
         return self._sandbox.requests(self.token)
 
     def reset(self) -> None:
         """Forget everything."""
         self._sandbox.reset(self.token)
+
+    def assert_plan(
+        self, plan: str | os.PathLike[str] | Mapping[str, Any] | None = None, *, timeout: float = 5.0
+    ) -> None:
+        """
+        Check that all messages received satisfy a tracking plan, after the agents of this process have sent theirs.
+
+        It blocks while agents hold messages; in a coroutine, await the agent's `flush` first.
+
+        Args:
+            plan: A file, or the plan as JSON; None takes the file of the pytest option ``salesmachine_plan``.
+            timeout: Seconds to wait for messages that agents still hold.
+
+        Raises:
+            AssertionError: A message violates the plan, with the paths and reasons; or agents still hold messages.
+            ValueError: No plan is given, or it is invalid.
+        """
+        __tracebackhide__ = True
+        source = self._plan if plan is None else plan
+        if source is None:
+            raise ValueError("no tracking plan: pass one to assert_plan, or set the pytest option salesmachine_plan")
+        loaded = Plan.load(source)
+        deadline = time.monotonic() + timeout
+        while held := told_of_held():
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"the messages cannot be checked against the plan yet{held}")
+            hurry()
+            time.sleep(POLL_SECONDS)
+        bad: list[str] = []
+        for message in self._sandbox.messages(self.token):
+            name = message.get("event_uid", "")
+            problems = loaded.judge(message["method"], name, message.get("params"))
+            if problems:
+                uid = message.get("contact_uid") or message.get("account_uid")
+                bad += ["", f"  {name or message['method']} of {uid}:", *(f"    - {each}" for each in problems)]
+                if len(bad) > MAX_PLAN_LINES:
+                    bad += ["", "  …"]
+                    break
+        if bad:
+            raise AssertionError("\n".join(["messages violate the tracking plan:", *bad]))
 
     def _search(
         self,
@@ -165,21 +218,23 @@ class Workspace:
         timeout: float,
     ) -> _Search:
         hurry()
-        pattern = Pattern("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
+        pattern = Expectation("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
         return _Search(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
 
 
 class _Search:
     """Looks at what arrives until there is enough."""
 
-    def __init__(self, arrived: Callable[[int], list[Event]], pattern: Pattern, count: int, timeout: float) -> None:
+    def __init__(
+        self, arrived: Callable[[int], list[EventView]], pattern: Expectation, count: int, timeout: float
+    ) -> None:
         self._arrived = arrived
         self._pattern = pattern
         self._count = count
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._after = 0
-        self._found: list[Event] = []
+        self._found: list[EventView] = []
         self._seen: list[dict[str, Any]] = []
 
     def goes_on(self) -> bool:
@@ -194,7 +249,7 @@ class _Search:
                 self._found.append(event)
         return len(self._found) < self._count and not late
 
-    def result(self) -> list[Event]:
+    def result(self) -> list[EventView]:
         """Return what was found; raise AssertionError if that is too little."""
         __tracebackhide__ = True
         if len(self._found) >= self._count:

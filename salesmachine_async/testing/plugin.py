@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 FIXTURES = ("salesmachine", "salesmachine_sandbox")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the tracking plan of `salesmachine_sandbox.assert_plan()`."""
+    parser.addini("salesmachine_plan", "Tracking plan (JSON) of salesmachine_sandbox.assert_plan()", type="paths")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Set our fixtures up before all others: a client that starts the application must find the environment changed."""
     names: list[str] = getattr(item, "fixturenames", [])
@@ -45,11 +50,14 @@ def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnused
 
 
 @pytest.fixture
-def salesmachine_sandbox(_salesmachine_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def salesmachine_sandbox(
+    _salesmachine_server: Sandbox, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Workspace:
     """Give the test a workspace on a real local server, to which the environment points."""
     from salesmachine_async.testing import Workspace  # noqa: PLC0415
 
-    workspace = Workspace(_salesmachine_server)
+    plans = pytestconfig.getini("salesmachine_plan")
+    workspace = Workspace(_salesmachine_server, plans[0] if plans else None)
     for name, value in workspace.environment.items():
         monkeypatch.setenv(name, value)
     return workspace

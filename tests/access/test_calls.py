@@ -392,7 +392,7 @@ async def test_which_token_is_used(
     monkeypatch: pytest.MonkeyPatch, token: Any, variables: dict[str, str], used: list[str]
 ) -> None:
     """A token given by hand is never mixed with one of the environment."""
-    from salesmachine_async.sandbox.auth import workspace_of
+    from salesmachine_async.sandbox.http.auth import workspace_of
 
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     for name, value in variables.items():

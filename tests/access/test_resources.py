@@ -164,7 +164,7 @@ async def test_note_with_an_unknown_field(api: AccessClient) -> None:
         await api.notes.create("x", extra={"colour": "red"})
     assert (caught.value.status, caught.value.server_message) == (
         400,
-        "unknown field; a note has account, author, body, contact, note, subject",
+        "unknown field; expected one of account, author, body, contact, note, subject",
     )
 
 

@@ -83,7 +83,8 @@ async def test_help_teaches(words: list[str]) -> None:
     assert f"salesmachine {' '.join(words)}".strip() in ended.out
     if words and words[0] not in ("demo", "completion"):
         assert len(re.findall(rf"^ +(\S.*)?salesmachine {' '.join(words)}", ended.out, re.MULTILINE)) >= 1
-        assert re.search(r"SALESMACHINE_|--faults", ended.out)
+        if words[0] != "plan":  # it reads a file or an address, and needs no key
+            assert re.search(r"SALESMACHINE_|--faults", ended.out)
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

@@ -74,7 +74,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    # No kept connections: one cut by a fault must not answer for the next request.
+    # The connector closes each connection, because one dropped by a fault must not affect the next request.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
         yield session
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,3 +158,54 @@ async def test_a_loop_that_closes_meanwhile_does_not_disturb_the_wait(
         with pytest.raises(AssertionError, match="no message at all"):
             workspace.wait_for("e", timeout=0)
         assert agent.track("u", "e")
+
+
+PLAN = {"events": {"ordered": {"required": ["order"], "properties": {"order": {"type": "integer"}}}}}
+
+
+def test_messages_are_checked_against_a_plan(workspace: Workspace) -> None:
+    """The check waits for the agents of the process, and names each bad message with paths and reasons."""
+    with workspace.threaded_agent(batching=Batching(linger=60)) as agent:
+        agent.track("u", "ordered", {"order": 9})
+        workspace.assert_plan(PLAN)
+        agent.track("u", "ordered", {"order": "nine"})
+        agent.track("v", "orderd", {})
+        with pytest.raises(AssertionError) as failure:
+            workspace.assert_plan(PLAN)
+        text = str(failure.value)
+        assert "ordered of u:\n    - params.order: 'nine' is not of type 'integer'" in text
+        assert "orderd of v:\n    - event_uid: is not an event of the plan" in text
+        assert "9" not in text
+
+
+async def test_a_plan_is_not_checked_while_an_agent_holds_messages(workspace: Workspace) -> None:
+    """An agent on the blocked event loop is reported instead of being ignored."""
+    async with workspace.agent(batching=Batching(linger=60)) as agent:
+        agent.track("u", "ordered", {"order": 9})
+        with pytest.raises(AssertionError, match="still hold 1 message"):
+            workspace.assert_plan(PLAN, timeout=0)
+        await agent.flush()
+        workspace.assert_plan(PLAN)
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_pytest_options(tmp_path: Path) -> None:
+    """The fixture takes the plan from the option `salesmachine_plan`, relative to the configuration file."""
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nsalesmachine_plan = plan.json\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(salesmachine_sandbox):\n"
+        "    with salesmachine_sandbox.threaded_agent() as agent:\n"
+        "        agent.track('u', 'ordered', {'order': 'nine'})\n"
+        "        salesmachine_sandbox.assert_plan()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "params.order: 'nine' is not of type 'integer'" in ended.stdout
+
+
+def test_a_plan_is_needed(workspace: Workspace) -> None:
+    """Without a plan the error says how to give one."""
+    with pytest.raises(ValueError, match="pass one to assert_plan"):
+        workspace.assert_plan()

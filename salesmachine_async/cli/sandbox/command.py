@@ -17,6 +17,8 @@ from salesmachine_async.cli.sandbox.options import (
     AllowHost,
     Db,
     Faults,
+    Names,
+    PlanFile,
     Port,
     PortFile,
     Rate,
@@ -42,6 +44,9 @@ def command(
     seed: Seed = None,
     faults: Faults = None,
     rate_limit: Rate = None,
+    plan: PlanFile = None,
+    name: Names = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show a line for each request.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready, for programs.")] = False,
     until_eof: Annotated[
         bool,
@@ -78,7 +83,18 @@ def command(
         _no_options_before(context)
         return
     names = allow_host or ()
-    settings = Settings(host=host, port=port, db=db, allow_host=names, seed=seed, faults=faults, rate_limit=rate_limit)
+    settings = Settings(
+        host=host,
+        port=port,
+        db=db,
+        allow_host=names,
+        seed=seed,
+        faults=faults,
+        rate_limit=rate_limit,
+        plan=plan,
+        names=name or (),
+        access_log=not quiet,
+    )
     if not _is_loopback(host):
         warn(f"listening on {host}: whoever reaches this machine can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)

@@ -1,11 +1,21 @@
 """``salesmachine sandbox exec``: one command, with a sandbox for as long as it runs."""
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from salesmachine_async.cli.sandbox.options import Db, Faults, Port, Rate, Seed, Settings, explain, make_sandbox
+from salesmachine_async.cli.sandbox.options import (
+    Db,
+    Faults,
+    PlanFile,
+    Port,
+    Rate,
+    Seed,
+    Settings,
+    explain,
+    make_sandbox,
+)
 from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
@@ -16,6 +26,8 @@ if TYPE_CHECKING:
 # What the shell says in these cases.
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
+# Bad messages that are shown with the reason.
+_SHOWN = 20
 
 # One workspace for both APIs: any token opens one.
 _TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
@@ -32,6 +44,7 @@ def command(
     seed: Seed = None,
     faults: Faults = None,
     rate_limit: Rate = None,
+    plan: PlanFile = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print neither the sandbox's address nor the summary.")
     ] = False,
@@ -51,12 +64,12 @@ def command(
     stdin, stdout and stderr are the command's. stderr also gets a line with the
     address of the sandbox's page, where you can watch, and at the end one with what
     the sandbox has seen. Exits with the status of the command; 128 + N when signal N
-    ended it, 127 when there is no such command.
+    ended it, 127 when there is no such command. With --plan, 1 instead of 0 when a message is bad.
     """
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
     import sqlite3  # noqa: PLC0415
 
-    settings = Settings(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit)
+    settings = Settings(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit, plan=plan)
     try:
         sandbox, script = make_sandbox(settings)
         status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))
@@ -88,7 +101,16 @@ async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequen
             status = await child.wait()
         if not quiet:
             note(_summary(sandbox))
+        bad = sandbox.bad_messages()
+        for message in bad[:_SHOWN]:
+            note(f"bad: {message['event_uid'] or message['method']}: {_problems(message)}")
+    if status == 0 and bad:
+        return 1
     return status if status >= 0 else 128 - status
+
+
+def _problems(message: "dict[str, Any]") -> str:
+    return "; ".join(f"{each['path']}: {each['reason']}" for each in message["problems"])
 
 
 def _environment(url: str) -> dict[str, str]:

@@ -4,15 +4,16 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from salesmachine_async.cli.exits import USAGE
-from salesmachine_async.cli.terminal import fail
+from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
+    from salesmachine_async.sandbox.views import RequestView
 
 # Any free port would do, but a fixed one lets the export lines stay in a shell profile.
 DEFAULT_PORT = 8700
@@ -52,6 +53,16 @@ Rate = Annotated[
     str | None,
     typer.Option("--rate-limit", metavar="N/TIME", help="Answer 429 to requests beyond this rate: 50/1s, 600/m."),
 ]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan", metavar="FILE", help="A tracking plan (JSON Schema per event) that judges each message good or bad."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="TOKEN=LABEL", help="A label for the workspace of a token; can be repeated."),
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +78,9 @@ class Settings:
         seed: What workspaces begin with.
         faults: A script, see `script`.
         rate_limit: Requests in a time.
+        plan: The tracking plan.
+        names: Labels of workspaces, as TOKEN=LABEL.
+        access_log: Whether each request is shown in a line on stderr.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +90,9 @@ class Settings:
     seed: Path | None = None
     faults: str | None = None
     rate_limit: str | None = None
+    plan: Path | None = None
+    names: Sequence[str] = ()
+    access_log: bool = False
 
 
 def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
@@ -102,12 +119,62 @@ def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
             allowed_hosts=settings.allow_host,
             seed=settings.seed,
             rate_limit=rate_limit,
+            plan=_plan(settings.plan),
+            names=_labels(settings.names),
+            on_request=_show if settings.access_log else None,
         )
     except OSError as error:
         fail(f"cannot read the seed {settings.seed}: {error.strerror or error}", code=USAGE)
     except ValueError as error:
         fail(f"cannot use the seed {settings.seed}: {error}", code=USAGE)
     return sandbox, faults
+
+
+def _plan(file: Path | None) -> "dict[str, Any] | None":
+    """
+    Read the tracking plan.
+
+    Raises:
+        typer.Exit: The plan cannot be used.
+    """
+    if file is None:
+        return None
+    import orjson  # noqa: PLC0415
+
+    from salesmachine_async.sandbox.plan.schema import Plan  # noqa: PLC0415
+
+    try:
+        plan = orjson.loads(file.read_bytes())
+        Plan(plan)
+    except OSError as error:
+        fail(f"cannot read the plan {file}: {error.strerror or error}", code=USAGE)
+    except ModuleNotFoundError:
+        fail('--plan needs the library jsonschema: pip install "salesmachine-async[plan]"', code=USAGE)
+    except ValueError as error:
+        fail(f"cannot use the plan {file}: {error}", code=USAGE)
+    return dict(plan)
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """
+    Read the labels of workspaces.
+
+    Raises:
+        typer.Exit: One of them is not TOKEN=LABEL.
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        token, _, label = name.partition("=")
+        if not token or not label.strip():
+            fail("--name must be TOKEN=LABEL", code=USAGE)
+        labels[token] = label.strip()
+    return labels
+
+
+def _show(request: "RequestView") -> None:
+    from salesmachine_async.sandbox.access_log import access_line  # noqa: PLC0415
+
+    note(access_line(request))
 
 
 def rate_of(text: str) -> "RateLimit":

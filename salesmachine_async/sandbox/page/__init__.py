@@ -1,1 +1,1 @@
-"""The page at `/`: what the sandbox holds, live, in a browser. Static files; all it knows it asks the control API."""
+"""The page at `/`: a live view of the sandbox. Static files that use the control endpoints."""

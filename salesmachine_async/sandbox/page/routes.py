@@ -1,9 +1,9 @@
 """
-Serving the page.
+Routes of the page.
 
-The files in `assets` are the page as it is: no build, nothing from elsewhere. What the sandbox shows was sent by
-programs under test, so the browser is told to run nothing but these files: no inline script or style, and no way from
-a text to markup or code (Trusted Types).
+The files in `assets` are served unchanged: no build step, no external resources. The page shows data of programs under
+test, so the Content-Security-Policy allows only these files: no inline script or style, and no conversion of text to
+markup or code (Trusted Types).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from salesmachine_async.sandbox.answers import NOTHING, ApiError
+from salesmachine_async.sandbox.http.responses import NOTHING, ApiError
 
 PREFIX = "/_sandbox/page"
 ASSETS = Path(__file__).parent / "assets"
@@ -39,7 +39,7 @@ POLICY = "; ".join(
     )
 )
 HEADERS = {
-    # Asked again each time, and then mostly answered 304: another version may listen on the same port tomorrow.
+    # Revalidated each time, usually with 304, because another version may use the same port later.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -66,7 +66,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Read the files, once, when somebody looks at the page."""
+    """Read the files, once, at the first request of the page."""
     return {path.name: _asset(path) for path in sorted(ASSETS.iterdir()) if path.suffix in TYPES}
 
 

@@ -1,4 +1,4 @@
-"""A real Chromium that looks at a real sandbox, on one event loop for each module of tests."""
+"""A real Chromium on a real sandbox, with one event loop for each test module."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from salesmachine_async.sandbox import Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import TOKEN, Client
 
-# Busy machines; nothing here waits longer than it must.
+# An upper limit for slow machines; no step waits longer than needed.
 PATIENCE_MS = 20_000
 WORKSPACE = workspace_of(TOKEN)
 expect.set_options(timeout=PATIENCE_MS)
@@ -35,13 +35,13 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 class Look:
-    """A page somebody looks at, with whatever went wrong in it."""
+    """A browser page with the errors it reported."""
 
     def __init__(self, page: Page, sandbox: Sandbox) -> None:
         self.page = page
         self.sandbox = sandbox
         self.complaints: list[str] = []
-        # What the browser itself logs of a failed request is no mistake of the page where it is expected.
+        # The browser logs a failed request as an error, also where the test expects it.
         self.expected = "nothing"
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
@@ -68,14 +68,14 @@ class Look:
         await expect(self.page.locator(f"#figure-{name}")).to_have_text(value)
 
     async def copied(self, name: str) -> str:
-        """Press the button of the details, and read the clipboard."""
+        """Click a button of the details and read the clipboard."""
         await self.page.locator(f"[data-copy={name}]").click()
         await expect(self.page.locator("#toast")).to_have_text(f"Copied: {name}")
         return str(await self.page.evaluate("navigator.clipboard.readText()"))
 
 
 def chromium() -> str | None:
-    """Find the browser of the system: nothing is downloaded."""
+    """Return the installed browser; nothing is downloaded."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -120,7 +120,7 @@ async def new_context(browser: Browser, width: int = 1280, height: int = 800, **
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def look(context: BrowserContext, sandbox: Sandbox) -> AsyncIterator[Look]:
-    """A page; whatever its console complained of fails the test, unless the test took it out."""
+    """A page whose console errors fail the test, unless the test removes them."""
     look = Look(await context.new_page(), sandbox)
     yield look
     assert await look.violations() == []

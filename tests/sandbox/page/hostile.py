@@ -1,4 +1,4 @@
-"""Texts that mean harm to whoever shows them."""
+"""Hostile texts for everything that displays messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TEXTS = (
 
 
 def params(text: str) -> dict[str, object]:
-    """Hold *text* as a key, as a value and deep down, beside what programs mangle: numbers, and nothing."""
+    """Params with *text* as a key, as a value and nested, beside values that programs often corrupt."""
     return {
         text: text,
         PROTO: {PROTO: text},

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from salesmachine_async import Agent, Batching
 from salesmachine_async.sandbox import Fault, Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import Client
 
 from .conftest import FLAGS, Look, chromium, new_context
@@ -33,8 +33,8 @@ FIRMS = ("Acme Inc", "Globex", "Initech")
 EVENTS = ("order_created", "login", "invoice_paid", "project_shared", "trial_extended", "pageview")
 
 
-def visit(agent: Agent, dice: random.Random) -> None:
-    """One visitor does something."""
+def record(agent: Agent, dice: random.Random) -> None:
+    """Simulate one visitor."""
     number = dice.randrange(len(PEOPLE))
     uid, event = f"user-{1000 + number}", dice.choice(EVENTS)
     params: dict[str, object] = {"visit_url": f"/projects/{dice.randrange(90)}"}
@@ -44,7 +44,7 @@ def visit(agent: Agent, dice: random.Random) -> None:
 
 
 async def traffic(sandbox: Sandbox, seconds: float) -> None:
-    """Send what a small shop sends, in waves; in the middle the API has trouble."""
+    """Send the traffic of a small shop in waves, with an outage in the middle."""
     dice = random.Random(7)
     async with Agent(TOKEN, base_url=sandbox.url, batching=Batching(linger=0.4)) as agent:
         for number, name in enumerate(FIRMS):
@@ -59,7 +59,7 @@ async def traffic(sandbox: Sandbox, seconds: float) -> None:
             if 0.5 < passed / seconds < 0.51:
                 sandbox.faults([Fault(status=503, times=2, retry_after=0.2), Fault(drop="after")], TOKEN)
             for _ in range(round(dice.uniform(0.4, 1) * (6 + 5 * math.sin(passed / 6)))):
-                visit(agent, dice)
+                record(agent, dice)
             await asyncio.sleep(0.25)
         agent.contact("user-1001", {"plan": "enterprise", "seats": 25})
         agent.alias("user-1001", "bo@example.com")
@@ -79,7 +79,7 @@ async def shoot(
     height: int = 800,
     scheme: str = "light",
 ) -> None:
-    """Make one picture."""
+    """Take one screenshot."""
     context = await new_context(browser, width, height, color_scheme=scheme)
     look = Look(await context.new_page(), sandbox)
     page = await look.open(view)
@@ -93,7 +93,7 @@ async def shoot(
 
 
 async def all_others(browser: Browser, sandbox: Sandbox, folder: Path) -> None:
-    """The rest, to be looked at."""
+    """Take the screenshots of the other views."""
     mine = f"workspace={workspace_of(TOKEN)}"
     for scheme in ("light", "dark"):
         for name, view, key in (
@@ -131,7 +131,7 @@ async def all_others(browser: Browser, sandbox: Sandbox, folder: Path) -> None:
 
 
 async def _down_to_it(page: Page) -> None:
-    """Show the row of what is open."""
+    """Scroll the selected row into view."""
     while not await page.locator("#window [aria-selected=true]").count():
         await page.evaluate("document.getElementById('scroller').scrollTop += 400")
     await page.evaluate("document.querySelector('#window [aria-selected=true]').scrollIntoView({ block: 'center' })")

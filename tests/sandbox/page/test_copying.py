@@ -1,4 +1,4 @@
-"""What is copied does what is shown: the texts are run, by bash and by Python."""
+"""Copied texts reproduce what is shown; bash and Python run them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def run(*command: str) -> None:
 
 
 def calls(program: str) -> list[tuple[str, list[Any]]]:
-    """The calls of the agent in *program*, with the values of their arguments."""
+    """Return the agent calls in *program* with the values of their arguments."""
     compile(program, "copied", "exec")
     return [
         (node.func.attr, [ast.literal_eval(each) for each in node.args])
@@ -51,12 +51,12 @@ def parts(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of the same types: 1 is not 1.0."""
+    """Compare values and types: 1 is not 1.0."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 async def test_an_event_of_hostile_texts(look: Look, client: Client) -> None:
-    """As JSON, as a curl command that bash runs, as a program that Python runs: always the same event."""
+    """An event copied as JSON, as a curl command or as a Python program is always the same event."""
     sandbox: Sandbox = look.sandbox
     everything = {str(n): params(text) for n, text in enumerate(TEXTS)}
     uid = "".join(text[:100] for text in TEXTS)
@@ -80,7 +80,7 @@ async def test_an_event_of_hostile_texts(look: Look, client: Client) -> None:
 
 
 async def test_contacts_accounts_and_pageviews(look: Look, client: Client) -> None:
-    """What is merged is copied as the one call that would make it."""
+    """A merged record is copied as the one call that would create it."""
     sandbox: Sandbox = look.sandbox
     await client.contact("ann", email="ann@example.com", n=12345678901234567890)
     await client.contact("ann", account_uid="acme")
@@ -101,7 +101,7 @@ async def test_contacts_accounts_and_pageviews(look: Look, client: Client) -> No
 
 
 async def test_a_whole_request(look: Look, client: Client) -> None:
-    """All its messages, in one batch, or call by call."""
+    """A request is copied as one batch, or as single calls."""
     sandbox: Sandbox = look.sandbox
     batch: list[dict[str, Any]] = [
         {"method": "contact", "contact_uid": "ann", "params": {"a": 1}},
@@ -128,7 +128,7 @@ async def test_a_whole_request(look: Look, client: Client) -> None:
 
 
 async def test_what_was_refused(look: Look, client: Client) -> None:
-    """The item at fault can be sent again, to be mended; what has no messages cannot be copied as calls."""
+    """An invalid item can be copied as JSON; a request without messages cannot be copied as calls."""
     await client.post("/v1/batch", [{"method": "event", "contact_uid": "it's me", "params": 1}])
     await client.post("/v1/ping")
     page = await look.open("#rejected")
@@ -143,7 +143,7 @@ async def test_what_was_refused(look: Look, client: Client) -> None:
 
 
 async def test_copying_without_the_clipboard(look: Look, client: Client) -> None:
-    """On another machine than one's own, over HTTP, browsers offer no clipboard; the old way still works."""
+    """Without the clipboard API (plain HTTP on another machine) the fallback works."""
     await client.track("1", "x")
     page = await look.open()
     await look.rows().click()

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: what can be done with it, and what it withstands."""
+"""Actions on the page in a real Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest
 
 
 async def test_pause_and_resume(look: Look, client: Client) -> None:
-    """What waits is counted; the server goes on."""
+    """While the page is paused, new messages are counted and the server continues."""
     await client.track("1", "before")
     page = await look.open()
     await expect(look.rows()).to_have_count(1)
@@ -33,7 +33,7 @@ async def test_pause_and_resume(look: Look, client: Client) -> None:
 
 
 async def test_reset_asks(look: Look, client: Client) -> None:
-    """Esc and Cancel leave all as it is; only the button forgets, and only this workspace."""
+    """Escape and Cancel change nothing; only the button resets, and only this workspace."""
     await client.track("1", "mine")
     await client.of("other").track("1", "other")
     page = await look.open(f"#events?workspace={WORKSPACE}")
@@ -58,7 +58,7 @@ async def test_reset_asks(look: Look, client: Client) -> None:
 
 
 async def test_a_fault_switch_makes_the_next_requests_fail(look: Look, client: Client) -> None:
-    """One click; what is left is shown; all are removed with another."""
+    """Faults are added and removed with one click each, and the remaining ones are shown."""
     await client.track("1", "x")
     page = await look.open()
     badge = page.locator("#faults-badge")
@@ -87,14 +87,14 @@ async def test_a_fault_switch_makes_the_next_requests_fail(look: Look, client: C
 
 
 async def test_every_preset_is_taken(look: Look, client: Client) -> None:
-    """The server understands them all, in order; for the whole server too."""
+    """The presets reach the server in order, for a workspace or for the whole server."""
     await client.post("/v1/ping")
     page = await look.open()
     await page.keyboard.press("f")
     await page.get_by_label("the whole server").check()
     presets = page.locator("#presets button")
     count = await presets.count()
-    # As fast as anybody clicks: none is lost.
+    # Rapid clicks: no fault is lost.
     await presets.evaluate_all("(buttons) => buttons.forEach((button) => button.click())")
     await expect(page.locator("#fault-list li")).to_have_count(count)
     await expect(page.locator("#faults-problem")).to_be_hidden()
@@ -103,7 +103,7 @@ async def test_every_preset_is_taken(look: Look, client: Client) -> None:
 
 
 async def test_a_fault_of_ones_own(look: Look, client: Client) -> None:
-    """Every field of the form arrives; what the server refuses is shown in its words."""
+    """Every field of the form is sent; an error of the server is shown verbatim."""
     await client.post("/v1/ping")
     page = await look.open()
     await page.keyboard.press("f")
@@ -136,7 +136,7 @@ async def test_a_fault_of_ones_own(look: Look, client: Client) -> None:
 
 
 async def test_rate_limit(look: Look, client: Client) -> None:
-    """It is switched on and off, and shown when another set it."""
+    """The rate limit is set and removed, and changes by others are shown."""
     await client.post("/v1/ping")
     look.sandbox.rate_limit(RateLimit(requests=3, per=2.5))
     page = await look.open()
@@ -156,7 +156,7 @@ async def test_rate_limit(look: Look, client: Client) -> None:
 
 
 async def test_only_with_the_keyboard(look: Look, client: Client) -> None:
-    """From the table to the details, to the filter, to the faults and back, without a mouse."""
+    """The table, the details, the filter and the faults can be used by keyboard alone."""
     for n in range(5):
         await client.track(f"c{n}", f"event-{n}")
     page = await look.open()
@@ -214,7 +214,7 @@ async def test_only_with_the_keyboard(look: Look, client: Client) -> None:
 
 
 async def test_light_and_dark(browser: Browser, sandbox: Sandbox) -> None:
-    """The system's choice, until another is made, which is kept."""
+    """The theme follows the system until the user selects one, which is stored."""
     for scheme, other in (("light", "dark"), ("dark", "light")):
         context = await new_context(browser, color_scheme=scheme)
         look = Look(await context.new_page(), sandbox)
@@ -232,7 +232,7 @@ async def test_light_and_dark(browser: Browser, sandbox: Sandbox) -> None:
 
 
 async def test_the_server_restarts(look: Look, client: Client) -> None:
-    """The page says that the connection is lost, and since when; then goes on by itself."""
+    """The page shows since when the connection is lost, and reconnects."""
     await client.track("1", "old")
     page = await look.open()
     await expect(look.rows("old")).to_have_count(1)
@@ -253,7 +253,7 @@ async def test_the_server_restarts(look: Look, client: Client) -> None:
 
 
 async def test_a_hidden_page_is_quiet(look: Look, client: Client) -> None:
-    """In the background it keeps no connection; when it comes back it shows what came meanwhile."""
+    """A hidden page closes its connection, and catches up when it becomes visible."""
     await client.track("1", "x")
     page = await look.open()
     hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); "
@@ -269,7 +269,7 @@ async def test_a_hidden_page_is_quiet(look: Look, client: Client) -> None:
 
 @pytest.mark.parametrize("width", [380, 820, 1600])
 async def test_every_width(browser: Browser, sandbox: Sandbox, client: Client, width: int) -> None:
-    """Nothing hangs over, whatever is open."""
+    """Nothing overflows a narrow window, whatever is open."""
     await client.contact("ann", account_uid="acme", text="long " * 100)
     await client.track("ann", "order" * 20, amount=9)
     context = await new_context(browser, width, 760)

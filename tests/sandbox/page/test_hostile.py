@@ -1,4 +1,4 @@
-"""Whatever programs send, the page shows it and does nothing else with it."""
+"""Hostile texts are displayed as text and have no other effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, Error, expect
 
 from salesmachine_async.sandbox import Fault, Sandbox
-from salesmachine_async.sandbox.auth import workspace_of
+from salesmachine_async.sandbox.http.auth import workspace_of
 from tests.sandbox.conftest import Client
 
 from .conftest import Look, new_context
@@ -20,7 +20,7 @@ TOKEN = "<script>window.__hit=1</script>"
 
 
 async def send_all(client: Client) -> None:
-    """Put them into every field there is."""
+    """Send the texts in every field."""
     client = client.of(TOKEN)
     for text in TEXTS:
         await client.contact(text, **{"account_uid": text, **params(text)})
@@ -31,12 +31,12 @@ async def send_all(client: Client) -> None:
         await client.alias(text, f"{text}{text[:50]}")
         await client.post("/v1/batch", [{"method": text, "contact_uid": text, "params": {text: text}}])
         await client.send("/v1/contact", text)
-        # A client takes dots for a way up.
+        # Clients normalise dots in a path.
         await client.call("GET", f"/v1/-{quote(text[:100], safe='')}")
 
 
 async def test_the_policy_would_tell(look: Look) -> None:
-    """What the other tests rely on: an attack that got through to a sink is stopped, and noticed."""
+    """The checks of the other tests work: an attack that reaches a sink is blocked and reported."""
     page = await look.open()
     for attack in (
         "document.body.innerHTML = `<img src=x onerror=window.__hit=1>`",
@@ -61,7 +61,7 @@ async def test_the_policy_would_tell(look: Look) -> None:
     await page.evaluate("const i = new Image(); i.src = 'http://127.0.0.1:9/x'; document.body.append(i)")
     await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
     wanted = {"require-trusted-types-for", "style-src-attr", "script-src-elem", "img-src", "connect-src"}
-    # They are told when the browser gets to it; the time limit of the test ends this.
+    # Violations are reported asynchronously; the time limit of the test ends the loop.
     while wanted - {told.partition(" ")[0] for told in await look.violations()}:
         pass
     assert await page.evaluate("window.__hit") is None
@@ -75,7 +75,7 @@ async def test_the_policy_would_tell(look: Look) -> None:
 async def test_nothing_runs_and_the_layout_holds(
     browser: Browser, sandbox: Sandbox, client: Client, width: int
 ) -> None:
-    """In every table, and in the details of every row."""
+    """Hostile texts appear in every table and in the details of every row."""
     await send_all(client)
     sandbox.faults([Fault(status=500, path="/nothing", body=MARKUP, headers={"X-Own": SCRIPT})], TOKEN)
     context = await new_context(browser, width, 700)
@@ -119,7 +119,7 @@ async def test_nothing_runs_and_the_layout_holds(
 
 
 async def test_every_thing_can_be_linked_to(look: Look, client: Client) -> None:
-    """Contacts and accounts of all the texts; also by a uid that no path of a URL can hold."""
+    """Contacts and accounts with hostile uids can be opened, also those that no URL path can contain."""
     await send_all(client)
     workspace = workspace_of(TOKEN)
     page = await look.open(f"#contacts?workspace={workspace}")
@@ -132,7 +132,7 @@ async def test_every_thing_can_be_linked_to(look: Look, client: Client) -> None:
 
 
 async def test_what_cannot_be_seen_is_shown(look: Look, client: Client) -> None:
-    """A text cannot pass for another: what is invisible or turns the text around it is escaped."""
+    """Invisible characters and changes of text direction are escaped, so that no text imitates another."""
     await client.track("1", "abc\u202egnp\0\u200b", key="\u2066\U000e0041")
     page = await look.open()
     await expect(look.rows()).to_contain_text("abc\\u202egnp\\u0000\\u200b")
@@ -142,7 +142,7 @@ async def test_what_cannot_be_seen_is_shown(look: Look, client: Client) -> None:
 
 
 async def test_a_long_text_is_cut_and_can_be_had_whole(look: Look, client: Client) -> None:
-    """In the table its beginning, in the details all of it when asked for."""
+    """A long text is truncated in the table, and complete in the details."""
     await client.track("1", "x", text=LONG)
     page = await look.open()
     await look.rows().click()

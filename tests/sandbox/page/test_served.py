@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 NAMES = sorted(path.name for path in ASSETS.iterdir())
 SCRIPTS = [name for name in NAMES if name.endswith(".js")]
 
-# Ways from a text to markup, style or code; and away from this server.
+# Ways from text to markup, style or code, and to other servers.
 SINKS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|setHTML|srcdoc"
     r"|\beval\b|new Function|\bimport\(|setTimeout\(\s*[\"'`]|javascript:|cssText|\.href\s*=|\.src\s*="
@@ -46,7 +46,7 @@ async def session() -> Any:
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", *(f"{PREFIX}/{name}" for name in NAMES)])
 async def test_every_file_is_served(sandbox: Sandbox, session: aiohttp.ClientSession, path: str) -> None:
-    """With its type, and with headers that let the browser run nothing else."""
+    """Each file has its type, and headers that forbid everything else."""
     status, headers, text = await fetch(session, sandbox.url + path)
     name = {"/": "index.html", "/favicon.ico": "icon.svg"}.get(path, path.rpartition("/")[2])
     assert (status, text) == (200, (ASSETS / name).read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ async def test_every_file_is_served(sandbox: Sandbox, session: aiohttp.ClientSes
 
 
 async def test_nothing_else_is_served(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-    """Unknown names are the usual error; the checks of host and origin stand before the page too; nothing is logged."""
+    """Unknown names are answered 404; the checks of Host and Origin apply to the page; nothing is logged."""
     for path in ("nothing.js", "routes.py", "..%2froutes.py", "%2e%2e/routes.py", ""):
         status, headers, _ = await fetch(session, f"{sandbox.url}{PREFIX}/{path}")
         assert (status, headers["Content-Type"]) == (404, "application/json"), path
@@ -80,7 +80,7 @@ async def test_nothing_else_is_served(sandbox: Sandbox, session: aiohttp.ClientS
 
 
 async def test_faults_leave_the_page_alone(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-    """An outage of the API must be ended with the page."""
+    """Faults do not affect the page, which must be able to remove them."""
     async with session.put(f"{sandbox.url}/_sandbox/faults", json=[{"status": 500, "times": None}]) as response:
         assert response.status == 200
     assert (await fetch(session, sandbox.url))[0] == 200
@@ -88,10 +88,10 @@ async def test_faults_leave_the_page_alone(sandbox: Sandbox, session: aiohttp.Cl
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(".svg")])
 def test_what_is_referenced_exists(name: str) -> None:
-    """And all of it is here: no other server is asked for anything."""
+    """The page loads only its own files."""
     text = (ASSETS / name).read_text(encoding="utf-8")
     assert not re.search(r"\b(https?|wss?|blob):|@import|url\([\"']?[./\w-]+\)", text)
-    # What is left of these is comments.
+    # Only comments remain of these.
     assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", text, flags=re.MULTILINE)
     references = re.findall(r'from "\./([^"]+)"', text) + re.findall(rf'{PREFIX}/([^"]+)"', text)
     assert not set(references) - set(NAMES)
@@ -102,7 +102,7 @@ def test_what_is_referenced_exists(name: str) -> None:
 
 
 def test_every_script_is_used() -> None:
-    """Nothing lies around."""
+    """No file is unused."""
     text = "".join((ASSETS / name).read_text(encoding="utf-8") for name in NAMES if name.endswith((".js", ".html")))
     for name in NAMES:
         assert f"./{name}" in text or f"{PREFIX}/{name}" in text or name == "index.html", name
@@ -110,12 +110,12 @@ def test_every_script_is_used() -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_texts_stay_texts(name: str) -> None:
-    """No script knows a way from a text to markup or code."""
+    """No script converts text to markup or code."""
     assert SINKS.findall((ASSETS / name).read_text(encoding="utf-8")) == []
 
 
 def test_the_document_holds_no_code() -> None:
-    """Neither scripts nor styles stand in it, which the policy forbids."""
+    """The HTML has no inline script or style, which the policy forbids."""
     text = (ASSETS / "index.html").read_text(encoding="utf-8")
     assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text) == []
 

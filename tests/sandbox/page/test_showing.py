@@ -1,4 +1,4 @@
-"""The page in a real Chromium: what it shows, live."""
+"""Live display of the page in a real Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest
 
 
 def lines(count: int) -> Any:
-    """Events of some contacts; one of them can be found."""
+    """Send events of several contacts, one of which a filter can find."""
     for n in range(count):
         params = {"n": n, "text": "a needle" if n == count // 2 else "hay"}
         yield orjson.dumps(
@@ -26,7 +26,7 @@ def lines(count: int) -> Any:
 
 
 async def test_an_empty_sandbox_teaches(look: Look, client: Client) -> None:
-    """It shows how to send something, and follows the first workspace that appears by itself."""
+    """The page shows how to send a message, and follows the first workspace that appears."""
     page = await look.open()
     await expect(page.get_by_role("heading", name="Waiting for the first request")).to_be_visible()
     for text in (f"export SALESMACHINE_API_URL='{look.sandbox.url}'", "curl -u", "async with Agent("):
@@ -41,7 +41,7 @@ async def test_an_empty_sandbox_teaches(look: Look, client: Client) -> None:
 
 
 async def test_an_event_can_be_sent_from_the_page(look: Look) -> None:
-    """For those who want to see it move first."""
+    """The welcome panel sends example messages."""
     page = await look.open()
     await page.get_by_role("button", name="Send an event from here").click()
     await expect(look.rows("user_registration")).to_have_count(1)
@@ -49,7 +49,7 @@ async def test_an_event_can_be_sent_from_the_page(look: Look) -> None:
 
 
 async def test_updates_arrive_live(look: Look, client: Client) -> None:
-    """Counters, rows and the chart follow what is sent, newest first."""
+    """Counters, rows and the chart follow the messages, newest first."""
     await client.track("1", "first")
     page = await look.open()
     await expect(look.rows()).to_have_count(1)
@@ -71,7 +71,7 @@ async def test_updates_arrive_live(look: Look, client: Client) -> None:
 
 
 async def test_every_tab_shows_its_things(look: Look, client: Client) -> None:
-    """Each row opens with what belongs to it."""
+    """Each row opens with its details."""
     await client.contact("ann", email="ann@example.com", account_uid="acme")
     await client.account("acme", name="Acme Inc")
     await client.track("ann", "order", amount=9)
@@ -92,7 +92,7 @@ async def test_every_tab_shows_its_things(look: Look, client: Client) -> None:
         await look.rows(row).click()
         for text in shown:
             await expect(details).to_contain_text(text)
-    # From one thing to another, and back.
+    # Links from one record to another, and back.
     await page.get_by_role("tab", name="Events").click()
     await look.rows("order").click()
     await details.get_by_role("button", name="acme").click()
@@ -104,7 +104,7 @@ async def test_every_tab_shows_its_things(look: Look, client: Client) -> None:
 
 
 async def test_a_time_line_grows(look: Look, client: Client) -> None:
-    """A contact that is looked at shows what comes in, under any of its uids."""
+    """The details of a contact are updated by messages under any of its uids."""
     await client.contact("ann", plan="free")
     await client.alias("ann", "ann-2")
     page = await look.open(f"#contacts?workspace={WORKSPACE}&open=contact:ann")
@@ -118,7 +118,7 @@ async def test_a_time_line_grows(look: Look, client: Client) -> None:
 
 
 async def test_a_link_restores_the_view(look: Look, client: Client) -> None:
-    """Tab, filter, workspace and what is open are in the URL."""
+    """The tab, the filter, the workspace and the open record are in the URL."""
     for n in range(30):
         await client.track(str(n), "red" if n % 2 else "blue")
     await client.of("other").track("1", "elsewhere")
@@ -141,11 +141,13 @@ async def test_a_link_restores_the_view(look: Look, client: Client) -> None:
 
 
 async def test_a_link_to_what_is_gone(look: Look, client: Client) -> None:
-    """It says so."""
+    """An unknown record is reported as such."""
     await client.track("1", "x")
     look.expected = "status of 404"
     page = await look.open("#nonsense?workspace=<b>&open=contact:nobody&q=&open=event:1")
-    await expect(page.locator("#details .problem")).to_have_text("This contact is not there, or not any more.")
+    await expect(page.locator("#details .problem")).to_have_text(
+        "This contact does not exist, or is not kept any more."
+    )
     for thing in ("event:99", "event:x", "rejected:7", "nothing:1", "__proto__:1", "account:%00"):
         await page.goto(f"{look.sandbox.url}/#events?open={thing}")
         await expect(page.locator("#details .problem")).to_be_visible()
@@ -154,7 +156,7 @@ async def test_a_link_to_what_is_gone(look: Look, client: Client) -> None:
 
 
 async def test_workspaces(look: Look, client: Client) -> None:
-    """The latest is shown first; others can be chosen; all together show their requests."""
+    """The latest workspace is shown first; others can be selected; "all" shows all requests."""
     await client.of("old").track("1", "of-old")
     await client.track("1", "of-mine")
     await client.of("old").track("1", "of-old-again")
@@ -168,18 +170,18 @@ async def test_workspaces(look: Look, client: Client) -> None:
     await expect(page.get_by_role("heading", name="Choose a workspace")).to_be_visible()
     await page.get_by_role("tab", name="Requests").click()
     await expect(look.rows()).to_have_count(4)
-    # Not the time of another, which may end in these digits.
+    # The text must not be the time of another message that ends in these digits.
     await look.rows(re.compile(r"401\s*POST")).click()
     await expect(page.locator("#details")).to_contain_text("credentials are missing")
     await page.keyboard.press("r")
     await expect(page.locator("#toast")).to_contain_text("Choose one workspace first")
-    # One that appears later can be chosen too.
+    # A workspace that appears later can be selected as well.
     await client.of("new").track("1", "of-new")
     await expect(page.locator("#workspace option")).to_have_count(4)
 
 
 async def test_fifty_thousand_events(look: Look) -> None:
-    """The counts are right, the filter finds one among them, and the document stays small."""
+    """With many messages the counts are right, the filter finds one, and the document stays small."""
     look.sandbox.replay(lines(50_000), TOKEN)
     page = await look.open()
     await look.figure("events", "50,000")
@@ -193,7 +195,7 @@ async def test_fifty_thousand_events(look: Look) -> None:
     await expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
     await page.get_by_role("button", name="Clear the filter").click()
     await expect(look.rows("n: 49999")).to_have_count(1)
-    # Down through some pages: rows come and go.
+    # Scroll through several pages of rows.
     for target in ("49936", "49876", "49816"):
         await page.evaluate("document.getElementById('scroller').scrollTop = 1e9")
         await expect(page.locator("#window")).to_contain_text(f"n: {target}")
@@ -203,7 +205,7 @@ async def test_fifty_thousand_events(look: Look) -> None:
 
 
 async def test_nothing_moves_under_the_eye(look: Look, client: Client) -> None:
-    """Who has scrolled down is told of newer rows, and shown them when asked."""
+    """After scrolling down, newer rows are announced, and shown on demand."""
     look.sandbox.replay(lines(200), TOKEN)
     page = await look.open()
     await expect(look.rows("n: 199")).to_have_count(1)
@@ -220,7 +222,7 @@ async def test_nothing_moves_under_the_eye(look: Look, client: Client) -> None:
 
 
 async def test_a_filter_goes_on_live(look: Look, client: Client) -> None:
-    """What comes in while it stands is filtered as well; so are requests and contacts."""
+    """New messages are filtered as well, and so are requests and contacts."""
     await client.track("1", "red")
     page = await look.open("#events?q=red")
     await expect(look.rows()).to_have_count(1)

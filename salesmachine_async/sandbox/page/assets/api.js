@@ -1,4 +1,4 @@
-// Asking the control API of the server this page came from.
+// Requests to the control endpoints of the server of this page.
 
 import { parse } from "./json.js";
 import { ALL, current } from "./view.js";

@@ -1,4 +1,4 @@
-// Messages per second over the last two minutes: what was applied, and on top of it what was refused or lost.
+// Messages per second over the last two minutes: applied messages, and on top of them rejected or lost ones.
 
 import { byId, setText } from "./dom.js";
 import { number } from "./text.js";
@@ -13,7 +13,7 @@ export class Chart {
     this.counts = new Map();
     this.svg = byId("chart");
     [this.ok, this.bad] = this.svg.querySelectorAll("path");
-    this.told = 0;
+    this.labelled = 0;
   }
 
   clear() {
@@ -31,7 +31,7 @@ export class Chart {
     this.counts.set(key, count);
   }
 
-  /** Fill in what happened before the page looked, by the log of requests. */
+  /** Add the requests before the page was opened, from the log. */
   recall(requests) {
     for (const request of requests) this.add(request.accepted, lost(request), Date.parse(request.received_at));
   }
@@ -58,13 +58,13 @@ export class Chart {
   }
 
   label(now, peak) {
-    // The running second is not over yet.
+    // The current second is incomplete.
     const last = this.counts.get(now - 1);
     const rate = last ? last.ok + last.bad : 0;
     setText(byId("rate-now"), number(rate));
     setText(byId("rate-peak"), peak ? `peak ${number(peak)}` : "last 2 minutes");
-    if (now - this.told >= 5) {
-      this.told = now;
+    if (now - this.labelled >= 5) {
+      this.labelled = now;
       this.svg.setAttribute("aria-label", `Messages per second over the last two minutes: now ${rate}, at most ${peak}`);
     }
   }
@@ -74,7 +74,7 @@ function bar(x, from, to) {
   return `M${x} ${to.toFixed(2)}V${from.toFixed(2)}h.8V${to.toFixed(2)}z`;
 }
 
-/** How many messages of a request came to nothing. */
+/** Number of messages of a request that were not applied. */
 export function lost(request) {
   return request.status === null || request.status >= 400 ? Math.max(0, request.items - request.accepted) : 0;
 }

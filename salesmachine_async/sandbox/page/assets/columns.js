@@ -1,10 +1,12 @@
-// What the tables show of each thing.
+// Columns of the tables.
 
 import { statusClass } from "./counters.js";
 import { el } from "./dom.js";
 import { describe } from "./fault-forms.js";
 import { summarize } from "./json.js";
+import { nameOf } from "./names.js";
 import { clock, counted, number, size, visible } from "./text.js";
+import { ALL, current } from "./view.js";
 
 const text = (value, attributes = {}) => el("span", attributes, visible(value));
 const faint = (value) => el("span", { class: "faint" }, value);
@@ -16,7 +18,7 @@ function status(request) {
   return el("span", { class: `chip ${statusClass(request.status)}` }, el("b", {}, request.status === null ? "dropped" : String(request.status)));
 }
 
-/** What came of a request, in few words. */
+/** The outcome of a request in a few words. */
 export function outcome(request) {
   if (request.fault) return `fault: ${describe(request.fault)}`;
   if (request.error) return visible(request.error, 300);
@@ -27,9 +29,20 @@ export function outcome(request) {
   return "";
 }
 
+const workspace = ["Workspace", "w-uid less", (row) => (row.workspace === null ? faint("none") : el("bdi", { title: row.workspace }, nameOf(row.workspace)))];
+const verdict = ["Plan", "w-status", (row) => (row.problems ? el("span", { class: `chip ${row.problems.length ? "bad" : "good"}`, title: visible(row.problems.map(({ path, reason }) => `${path}: ${reason}`).join("\n"), 500) }, row.problems.length ? "bad" : "good") : faint("–"))];
+
+/** The columns of a tab: of requests the workspace if all are shown, of events the verdict if there is a plan. */
+export function columnsOf(tab, summary) {
+  const { columns } = KINDS[tab];
+  if (tab === "events" && summary?.plan) return [...columns.slice(0, 2), verdict, ...columns.slice(2)];
+  if (["requests", "rejected"].includes(tab) && current().workspace === ALL) return [columns[0], workspace, ...columns.slice(1)];
+  return columns;
+}
+
 /**
- * For each tab: `key` names a row; `cursor` is what the next page is asked after; `kind` is what a row opens as;
- * `columns` are [name, class, cell]. Columns of class "less" give way on narrow screens, "least" first.
+ * For each tab: `key` identifies a row; `kind` is the kind of its details; `columns` are [name, class, cell]. Columns of
+ * class "less" are hidden on narrow screens, "least" first.
  */
 export const KINDS = {
   events: {
@@ -82,7 +95,7 @@ export const KINDS = {
   },
   rejected: {
     kind: "rejected",
-    noun: "refused request",
+    noun: "rejected request",
     key: (row) => String(row.id),
     columns: [
       ["Received", "w-time", (row) => time(row.received_at)],

@@ -1,4 +1,4 @@
-// What can be copied of each thing, and copying it.
+// Copying of records as JSON, curl and Python.
 
 import * as curl from "./curl.js";
 import { el, toast } from "./dom.js";
@@ -9,7 +9,7 @@ import { program } from "./python.js";
 function messagesOf(kind, item) {
   switch (kind) {
     case "event":
-      return [{ method: "event", ...item }];
+      return [{ method: "event", ...item, request: undefined, problems: undefined }];
     case "contact":
       return [{ method: "contact", contact_uid: item.contact_uid, params: item.params }];
     case "account":
@@ -21,13 +21,18 @@ function messagesOf(kind, item) {
   }
 }
 
+/** The record without what the page has added. */
+function withoutExtras({ request: _request, ...item }) {
+  return item;
+}
+
 /** The texts to copy, by name; those that cannot be made are null. */
 function texts(kind, item, url) {
   const messages = messagesOf(kind, item);
   // An alias goes into no batch.
   const aliased = messages?.length > 1 && messages.some((message) => message.method === "alias");
   return {
-    JSON: () => `${write(item, 2)}\n`,
+    JSON: () => `${write(withoutExtras(item), 2)}\n`,
     curl: messages && !aliased ? () => curl.messages(messages, url) : refused(item, url),
     Python: messages ? () => program(messages, url) : null,
   };
@@ -72,8 +77,8 @@ export function snippet(label, text) {
   );
 }
 
-/** Copy *text*, and say so. */
-async function copy(text, name) {
+/** Copy *text* and confirm it. */
+export async function copy(text, name) {
   try {
     await put(text);
     toast(`Copied: ${name}`);

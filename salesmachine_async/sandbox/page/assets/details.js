@@ -1,13 +1,14 @@
-// The panel that shows one thing whole.
+// The panel with the details of one record.
 
 import { get, Refused } from "./api.js";
 import { outcome } from "./columns.js";
-import { buttons } from "./copying.js";
+import { buttons, copy } from "./copying.js";
 import { statusClass } from "./counters.js";
 import { byId, el } from "./dom.js";
 import { entry } from "./entries.js";
 import { describe } from "./fault-forms.js";
 import { parse, write } from "./json.js";
+import { nameOf } from "./names.js";
 import { paced } from "./pace.js";
 import { clock, counted, number, size, visible } from "./text.js";
 import { Timeline } from "./timeline.js";
@@ -17,9 +18,13 @@ import { change } from "./view.js";
 const MANY = 30;
 const NAMES = { event: "Event", contact: "Contact", account: "Account", request: "Request", rejected: "Refused request" };
 
-// How each kind is found by its name in the URL; all of these also work when it is on no page of the table.
+// Loading of each kind by its id in the URL, also when the table does not show it.
 const FIND = {
-  event: async (id) => (await get("events", { after: Number(id) - 1, limit: 1 })).events.find((each) => String(each.seq) === id),
+  event: async (id) => {
+    const [{ events }, { requests }] = await Promise.all([get("events", { after: Number(id) - 1, limit: 1 }), get("requests", { seq: id })]);
+    const event = events.find((each) => String(each.seq) === id);
+    return event && { ...event, request: requests[0] ?? null };
+  },
   contact: async (id) => (await get("contacts", { uid: id })).contacts[0],
   account: async (id) => (await get("accounts", { uid: id })).accounts[0],
   request: (id) => get(`requests/${Number(id)}`),
@@ -28,7 +33,7 @@ const FIND = {
 const NUMBERED = new Set(["event", "request", "rejected"]);
 
 export class Details {
-  /** @param onClose is called when the panel was closed from within. */
+  /** @param onClose is called when the panel is closed by its button. */
   constructor(onClose) {
     this.panel = byId("details");
     this.onClose = onClose;
@@ -61,7 +66,7 @@ export class Details {
     byId("details-title")?.focus();
   }
 
-  /** Look again: something of it may have changed. */
+  /** Load the record again. */
   async reload() {
     const open = this.open;
     if (open === null || this.reading()) return;
@@ -88,23 +93,23 @@ export class Details {
   }
 
   async find({ kind, id }) {
-    if (!FIND[kind] || (NUMBERED.has(kind) && !/^[1-9]\d{0,14}$/.test(id))) return [null, "There is no such thing."];
+    if (!FIND[kind] || (NUMBERED.has(kind) && !/^[1-9]\d{0,14}$/.test(id))) return [null, "No such record."];
     try {
       const item = await FIND[kind](id);
-      return [item, `This ${NAMES[kind].toLowerCase()} is not there, or not any more.`];
+      return [item, `This ${NAMES[kind].toLowerCase()} does not exist, or is not kept any more.`];
     } catch (error) {
       const gone = error instanceof Refused && error.status === 404;
-      return [null, gone ? "It is not in the log, or not any more." : `It could not be read: ${error.message}`];
+      return [null, gone ? "It is not in the log any more, or never was." : `It could not be read: ${error.message}`];
     }
   }
 
-  /** Whether somebody marks text in it, which must not be replaced meanwhile. */
+  /** Whether text in the panel is selected, and must not be replaced. */
   reading() {
     const selection = getSelection();
     return this.drawn !== "" && !selection.isCollapsed && this.panel.contains(selection.anchorNode);
   }
 
-  /** Take in an update of the stream. */
+  /** Process an update of the stream. */
   update(update) {
     if (this.item === null) return;
     const { kind } = this.open;
@@ -119,7 +124,7 @@ export class Details {
     return el(
       "header",
       {},
-      el("div", { class: "heading" }, el("h2", { id: "details-title", tabindex: "-1" }, NAMES[open.kind] ?? "Nothing"), item ? el("div", { class: "copies", role: "group", "aria-label": "Copy as" }, buttons(open.kind, item)) : null, el("button", { type: "button", id: "details-close", class: "only-icon", "aria-label": "Close (Esc)", onclick: this.onClose }, "✕")),
+      el("div", { class: "heading" }, el("h2", { id: "details-title", tabindex: "-1" }, NAMES[open.kind] ?? "Nothing"), item ? el("div", { class: "copies", role: "group", "aria-label": "Copy as" }, buttons(open.kind, item)) : null, el("button", { type: "button", class: "small", id: "details-link", title: "Copy a link to this", onclick: () => copy(location.href, "link") }, "Link"), el("button", { type: "button", id: "details-close", class: "only-icon", "aria-label": "Close (Esc)", onclick: this.onClose }, "✕")),
       el("p", { class: "name" }, el("bdi", {}, visible(name(open, item), 600))),
     );
   }
@@ -149,7 +154,8 @@ function facts(pairs) {
 
 const time = (iso) => el("time", { class: "mono", datetime: iso, title: iso }, clock(iso));
 const section = (title, ...content) => el("section", {}, el("h3", {}, title), content);
-const empty = (value) => (Object.keys(value).length ? tree(value) : el("p", { class: "faint" }, "none"));
+const pick = (tab) => (filter) => change({ tab, q: filter });
+const empty = (value, tab) => (Object.keys(value).length ? tree(value, pick(tab)) : el("p", { class: "faint" }, "none"));
 
 const SHOW = {
   event: (item) => [
@@ -159,9 +165,11 @@ const SHOW = {
       ["Created", time(item.created_at)],
       ["Received", time(item.received_at)],
       ["Number", number(item.seq)],
+      ["Request", item.request ? link("request", String(item.request.id)) : el("span", { class: "faint" }, "not in the log any more")],
       ["Message id", item.message_id === null ? null : el("span", { class: "mono" }, visible(item.message_id, 400))],
     ]),
-    section("Params", empty(item.params)),
+    ...verdict(item),
+    section("Params", empty(item.params, "events")),
   ],
   contact: (item) => [
     facts([
@@ -170,7 +178,7 @@ const SHOW = {
       ["Created", time(item.created_at)],
       ["Updated", time(item.updated_at)],
     ]),
-    section("Params, merged", empty(item.params)),
+    section("Params, merged", empty(item.params, "contacts")),
   ],
   account: (item) => [
     facts([
@@ -178,7 +186,7 @@ const SHOW = {
       ["Created", time(item.created_at)],
       ["Updated", time(item.updated_at)],
     ]),
-    section("Params, merged", empty(item.params)),
+    section("Params, merged", empty(item.params, "accounts")),
   ],
   request: (item) => [
     facts([
@@ -190,7 +198,7 @@ const SHOW = {
       ["Size", size(item.bytes)],
       ["Received", time(item.received_at)],
       ["Number", number(item.id)],
-      ["Workspace", item.workspace === null ? "none: the credentials are missing or wrong" : el("span", { class: "mono" }, item.workspace)],
+      ["Workspace", item.workspace === null ? "none: the credentials are missing or wrong" : el("span", { class: "mono", title: item.workspace }, nameOf(item.workspace))],
     ]),
     item.excerpt === null ? null : refused(item),
     messages(item),
@@ -208,12 +216,20 @@ const SHOW = {
   ],
 };
 
+/** The verdict of the tracking plan, if there is one. */
+function verdict(item) {
+  if (!item.problems) return [];
+  if (!item.problems.length) return [section("Tracking plan", el("p", {}, el("span", { class: "chip good" }, "good")))];
+  const reasons = item.problems.map(({ path, reason }) => el("li", {}, el("bdi", { class: "mono" }, visible(path, 300)), " ", el("bdi", {}, visible(reason, 300))));
+  return [section("Tracking plan", el("p", {}, el("span", { class: "chip bad" }, "bad")), el("ul", { class: "problems" }, reasons))];
+}
+
 function refused(item) {
   let shown;
   try {
     shown = tree(parse(item.excerpt));
   } catch {
-    // Cut off, or no JSON at all, which may be what is wrong with it.
+    // Truncated, or invalid JSON.
     shown = el("p", { class: "mono excerpt" }, el("bdi", {}, visible(item.excerpt, 1001)));
   }
   return section(item.index === null ? "What was sent" : `What was sent: item ${item.index}`, shown);

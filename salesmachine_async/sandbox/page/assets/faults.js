@@ -108,7 +108,7 @@ export class Faults {
   async remove(scope, fault) {
     await this.do(async () => {
       await this.load();
-      // Requests may have met it meanwhile, or those before it: only its times and its place differ then.
+      // Requests may have used it since; then only its times and its position differ.
       const at = this.scripts[scope].findIndex((each) => describe(each) === describe(fault));
       if (at >= 0) await this.put(scope, this.scripts[scope].filter((_each, index) => index !== at));
     });

@@ -1,6 +1,6 @@
-// A table of any length of which only the rows in sight are in the document.
+// A table of any length, with only the visible rows in the document.
 //
-// The focus stays on the table; the row it stands on is told by aria-activedescendant, so that rows can come and go.
+// The focus stays on the table and aria-activedescendant names the current row, so that rows can be replaced.
 
 import { byId, el } from "./dom.js";
 
@@ -10,9 +10,9 @@ const SPARE = 8;
 
 export class Grid {
   /**
-   * @param onOpen is called with a row to be opened.
-   * @param onEnd is called when the end of the rows comes into sight.
-   * @param onTop is called when the beginning comes back into sight.
+   * @param onOpen is called with a row to open.
+   * @param onEnd is called when the end of the rows becomes visible.
+   * @param onTop is called when the beginning becomes visible again.
    */
   constructor(onOpen, onEnd, onTop) {
     this.onOpen = onOpen;
@@ -32,23 +32,24 @@ export class Grid {
     new ResizeObserver(() => this.later()).observe(this.scroller);
     this.body.addEventListener("click", (event) => {
       const row = event.target.closest("tr[data-index]");
-      // Marking text in a row is no click on it.
+      // Selecting text in a row is not a click on it.
       if (row && !String(getSelection())) this.choose(Number(row.dataset.index), true);
     });
   }
 
-  /** Show things of another kind. */
-  setKind(kind, label) {
+  /** Show rows of another kind, or with other columns. */
+  setKind(kind, label, columns = kind.columns) {
     this.kind = kind;
+    this.columns = columns;
     this.table.setAttribute("aria-label", label);
-    byId("columns").replaceChildren(...kind.columns.map(([name, style]) => el("th", { scope: "col", class: style }, name)));
-    this.table.setAttribute("aria-colcount", String(kind.columns.length));
+    byId("columns").replaceChildren(...columns.map(([name, style]) => el("th", { scope: "col", class: style }, name)));
+    this.table.setAttribute("aria-colcount", String(columns.length));
     this.selected = null;
     this.scroller.scrollTop = 0;
     this.setRows([], null);
   }
 
-  /** Show these rows; *more* tells whether there are others behind them. */
+  /** Show these rows; *more* is whether further rows exist. */
   setRows(rows, more) {
     this.rows = rows;
     this.table.setAttribute("aria-rowcount", String(more ? -1 : rows.length + 1));
@@ -67,13 +68,13 @@ export class Grid {
     return this.selected === null ? -1 : this.rows.findIndex((row) => this.kind.key(row) === this.selected);
   }
 
-  /** Stand on the row that *key* names. */
+  /** Select the row with this key. */
   select(key) {
     this.selected = key;
     this.draw();
   }
 
-  /** Go up or down by *steps*; tells the row. */
+  /** Move the selection by *steps*; returns the row. */
   move(steps) {
     if (!this.rows.length) return null;
     const from = this.index();
@@ -108,7 +109,7 @@ export class Grid {
   reveal(index) {
     const { scrollTop, clientHeight } = this.scroller;
     const top = index * ROW;
-    // The head of the table lies over the first row's height.
+    // The header covers the height of the first row.
     if (top < scrollTop) this.scroller.scrollTop = top;
     else if (top + 2 * ROW > scrollTop + clientHeight) this.scroller.scrollTop = top + 2 * ROW - clientHeight;
   }
@@ -137,7 +138,7 @@ export class Grid {
 
   row(row, index) {
     const selected = this.kind.key(row) === this.selected;
-    const cells = this.kind.columns.map(([, style, cell]) => el("td", { class: style }, cell(row)));
+    const cells = this.columns.map(([, style, cell]) => el("td", { class: style }, cell(row)));
     return el("tr", { id: `row-${index}`, "data-index": index, "aria-rowindex": index + 2, "aria-selected": String(selected) }, cells);
   }
 

@@ -2,9 +2,10 @@
 
 import { get } from "./api.js";
 import { KINDS } from "./columns.js";
+import { filterQuery } from "./filter.js";
 
 const PAGE = 60;
-// While nobody scrolls, old rows are let go again.
+// Limit of the rows kept while the table is at its top.
 const MOST_AT_REST = 600;
 
 export class List {
@@ -16,18 +17,18 @@ export class List {
     this.next = null;
     this.loaded = false;
     this.loading = false;
-    // Of events looked for by a text: up to which number all were looked at.
+    // The last event that a filter has been applied to.
     this.head = 0;
     this.abort = new AbortController();
   }
 
-  /** Stop asking: something else is looked at. */
+  /** Abort loading, because another list is shown. */
   close() {
     this.abort.abort();
   }
 
   async page(query) {
-    const data = await get(this.tab, { order: "desc", limit: PAGE, q: this.q, ...query }, this.abort.signal);
+    const data = await get(this.tab, { order: "desc", limit: PAGE, ...filterQuery(this.tab, this.q), ...query }, this.abort.signal);
     return { rows: data[this.tab], next: data.next };
   }
 
@@ -40,7 +41,7 @@ export class List {
     this.loaded = true;
   }
 
-  /** Load the next page; tells whether there was one. */
+  /** Load the next page; returns whether there was one. */
   async more() {
     if (this.next === null || this.loading) return false;
     this.loading = true;
@@ -55,7 +56,7 @@ export class List {
     }
   }
 
-  /** Take in what is new. */
+  /** Add new rows. */
   async refresh() {
     if (!this.loaded) return this.load();
     if (this.searches()) return this.search();
@@ -72,7 +73,7 @@ export class List {
     return undefined;
   }
 
-  // There may be a million events: only the new ones are searched again.
+  // Only new events are searched again, because there may be a million.
 
   searches() {
     return this.tab === "events" && this.q !== "";
@@ -87,12 +88,24 @@ export class List {
     const head = await this.newestEvent();
     if (head < this.head) return this.load();
     if (head === this.head) return undefined;
-    const { events } = await get("events", { after: this.head, limit: 10_000, q: this.q }, this.abort.signal);
+    const { events } = await get("events", { after: this.head, limit: 10_000, ...filterQuery(this.tab, this.q) }, this.abort.signal);
     const known = this.keys();
     this.rows = [...events.reverse().filter((row) => !known.has(this.kind.key(row))), ...this.rows];
     this.head = head;
     this.rest();
     return undefined;
+  }
+
+  /** Load all rows that match, at most *most*. */
+  async all(most) {
+    const rows = [];
+    let next = null;
+    do {
+      const page = await get(this.tab, { order: "desc", limit: 10_000, after: next, ...filterQuery(this.tab, this.q) }, this.abort.signal);
+      rows.push(...page[this.tab]);
+      next = page.next;
+    } while (next !== null && rows.length < most);
+    return rows.slice(0, most);
   }
 
   keys() {

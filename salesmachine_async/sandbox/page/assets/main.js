@@ -1,4 +1,4 @@
-// The page, put together.
+// The entry point of the page.
 
 import { get, ours, streamUrl } from "./api.js";
 import { Chart, lost } from "./chart.js";
@@ -38,7 +38,7 @@ function onUpdate(update) {
   details.update(update);
   if (update.reset) reload();
   else if (news) rows.touched();
-  // Whatever happened may have been in another workspace, perhaps a new one.
+  // The update may concern another workspace, also a new one.
   workspaces.look();
 }
 
@@ -48,7 +48,7 @@ function show(next) {
   rows.setSummary(next);
 }
 
-/** Show everything anew. */
+/** Reload all parts. */
 function reload() {
   rows.open();
   faults.touched();
@@ -56,7 +56,7 @@ function reload() {
   details.touched();
 }
 
-/** Show what came while nobody looked. */
+/** Load what arrived while the page was hidden or paused. */
 async function catchUp() {
   chart.clear();
   reload();
@@ -67,7 +67,7 @@ async function catchUp() {
     chart.recall(requests);
     chart.draw();
   } catch {
-    // The stream tells that the server is gone.
+    // The stream reports a lost connection.
   }
 }
 
@@ -97,7 +97,7 @@ onChange(async (view, before) => {
   if (moved || JSON.stringify(view.open) !== JSON.stringify(before.open)) {
     rows.mark();
     await details.show(view.open);
-    // Going from row to row leaves the focus on the table.
+    // Moving from row to row keeps the focus on the table.
     if (view.open && !moving) details.focus();
   }
 });
@@ -160,7 +160,7 @@ function wire() {
     if (!document.hidden && !pausing.paused) chart.draw();
   }, 1000);
   document.addEventListener("visibilitychange", () => {
-    // A page in the background keeps no connection: browsers have six for all pages of one server.
+    // A hidden page closes its connection, because browsers allow six for all pages of one server.
     if (document.hidden) live.stop();
     else {
       live.start();
@@ -177,7 +177,7 @@ async function start() {
   } catch {
     workspaces.draw();
   }
-  // Choosing a workspace has begun all this already.
+  // Selecting a workspace has started all this already.
   if (live.source === null) {
     live.start();
     catchUp();

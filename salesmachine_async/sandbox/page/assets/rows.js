@@ -1,8 +1,9 @@
-// The table of the tab looked at: its rows, its filter, and what is said when there are none.
+// The table of the current tab: rows, filter, and the text for an empty table.
 
-import { KINDS } from "./columns.js";
-import { byId, setText } from "./dom.js";
+import { columnsOf, KINDS } from "./columns.js";
+import { byId, el, setText, toast } from "./dom.js";
 import { Grid } from "./grid.js";
+import { write } from "./json.js";
 import { List } from "./list.js";
 import { paced } from "./pace.js";
 import { counted, number } from "./text.js";
@@ -10,15 +11,16 @@ import { change, current } from "./view.js";
 import { needsOne, showNothing } from "./welcome.js";
 
 const TYPED_MS = 200;
+const MOST_DOWNLOADED = 100_000;
 
 export class Rows {
   constructor(workspaces) {
     this.workspaces = workspaces;
     this.summary = null;
     this.list = null;
-    this.shownTab = "";
+    this.shownColumns = "";
     this.onOpen = () => {};
-    // Set while the keyboard goes from row to row.
+    // Set while the keyboard moves from row to row.
     this.moving = false;
     this.grid = new Grid((row) => this.onOpen(row), () => this.more(), () => this.newer());
     this.touched = paced(() => this.refresh(), 400);
@@ -26,6 +28,7 @@ export class Rows {
       this.grid.toTop();
       this.newer();
     });
+    byId("download").addEventListener("click", () => this.download().catch((error) => toast(`Not exported: ${error.message}`, true)));
     this.typed = 0;
     byId("filter").addEventListener("input", (event) => {
       clearTimeout(this.typed);
@@ -40,15 +43,17 @@ export class Rows {
     });
   }
 
-  /** Show the tab and the filter that are looked at now, from the beginning. */
+  /** Show the current tab and filter from the beginning. */
   async open() {
     const { tab, q } = current();
     const filter = byId("filter");
-    // Not while it is typed in: what is behind the last letter would be lost.
+    // Not while typing, because a trailing space would be lost.
     if (filter.value.trim() !== q) filter.value = q;
-    if (tab !== this.shownTab) this.grid.setKind(KINDS[tab], tab);
+    const columns = columnsOf(tab, this.summary);
+    const shown = `${tab} ${columns.map(([label]) => label)}`;
+    if (shown !== this.shownColumns) this.grid.setKind(KINDS[tab], tab, columns);
     else this.grid.toTop();
-    this.shownTab = tab;
+    this.shownColumns = shown;
     this.mark();
     this.list?.close();
     this.list = new List(tab, q);
@@ -57,26 +62,26 @@ export class Rows {
   }
 
   clearFilter() {
-    // Also what was typed and not looked for yet.
+    // Also discard typed text that is not applied yet.
     clearTimeout(this.typed);
     byId("filter").value = "";
     change({ q: "" }, true);
   }
 
-  /** Stand on the row of what is open, if it is of this tab. */
+  /** Select the row of the open record, if this tab has it. */
   mark() {
     const { tab, open } = current();
     if (open?.kind === KINDS[tab].kind) this.grid.select(open.id);
   }
 
-  /** Take in what is new, unless somebody reads further down, where nothing must move. */
+  /** Add new rows at the top, unless the table is scrolled down, where nothing may move. */
   async refresh() {
     if (!this.list) return;
     if (this.list.loaded && !this.grid.atTop()) byId("newer").hidden = false;
     else await this.run((list) => list.refresh());
   }
 
-  /** Show the newer rows that were told of. */
+  /** Show the newer rows. */
   newer() {
     const button = byId("newer");
     if (button.hidden) return;
@@ -98,7 +103,7 @@ export class Rows {
         const moved = await work(list);
         if (moved === false) return;
       } catch (error) {
-        // Given up for another list, or the server is gone, which the stream tells.
+        // Aborted for another list, or the server is gone, which the stream reports.
         if (list === this.list && error.status) await this.failed(error);
         return;
       }
@@ -109,7 +114,7 @@ export class Rows {
   async failed(error) {
     setText(byId("shown"), error.message);
     if (error.status !== 409) return;
-    // The workspaces have become several meanwhile.
+    // A second workspace has been created.
     await this.workspaces.load();
     if (needsOne(this.workspaces.known)) {
       this.list.rows = [];
@@ -118,8 +123,8 @@ export class Rows {
     }
   }
 
-  /** `60 of 50,000 events`; of requests only the latest are kept, and of what a filter finds nobody knows how many. */
-  told(length, more, noun) {
+  /** `60 of 50,000 events`; the total is unknown for requests, of which the latest are kept, and with a filter. */
+  count(length, more, noun) {
     const { tab, q } = current();
     const all = q || !this.summary ? undefined : tab === "events" ? this.summary.events - this.summary.evicted : this.summary[tab];
     if (!more) return counted(length, noun);
@@ -132,17 +137,32 @@ export class Rows {
     byId("scroller").hidden = rows.length === 0;
     if (rows.length) byId("nothing").hidden = true;
     else showNothing(this.summary, this.workspaces.known);
-    this.tell();
+    this.describe();
   }
 
-  /** Take in what the counters say. */
+  /** Show the counters; without rows, the text that explains why there are none. */
   setSummary(summary) {
+    const planned = Boolean(this.summary?.plan) !== Boolean(summary?.plan);
     this.summary = summary;
-    if (this.list?.rows.length) this.tell();
+    if (planned && this.list) this.open();
+    else if (this.list?.rows.length) this.describe();
+    else if (this.list?.loaded) showNothing(summary, this.workspaces.known);
   }
 
-  tell() {
+  /** Download the rows that match the filter as NDJSON. */
+  async download() {
+    const { tab } = current();
+    const rows = await new List(tab, current().q).all(MOST_DOWNLOADED);
+    const link = el("a", { download: `${tab}.ndjson` });
+    const address = URL.createObjectURL(new Blob([rows.map((row) => `${write(row)}\n`).join("")], { type: "application/x-ndjson" }));
+    link.setAttribute("href", address);
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    toast(`Exported: ${counted(rows.length, KINDS[tab].noun)}`);
+  }
+
+  describe() {
     const { rows, next, kind } = this.list;
-    setText(byId("shown"), rows.length ? this.told(rows.length, next !== null, kind.noun) : "");
+    setText(byId("shown"), rows.length ? this.count(rows.length, next !== null, kind.noun) : "");
   }
 }

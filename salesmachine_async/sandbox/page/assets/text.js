@@ -1,4 +1,4 @@
-// Texts as a person should see them.
+// Formatting of texts for display.
 
 // What would not be seen, or would turn the text around it: controls, bidi marks and overrides, invisible characters,
 // surrogates without their other half. Joiners stay: emoji and Persian words are made with them.

@@ -1,4 +1,4 @@
-// What happened to a contact or an account: its events, and the calls that changed it, the latest first.
+// The history of a contact or an account: its events and the calls that changed it, latest first.
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
@@ -30,7 +30,7 @@ export class Timeline {
     this.events = events;
     this.next = next;
     this.changes = changes;
-    // What somebody unfolded stays so.
+    // Unchanged entries stay, because some may be expanded.
     if (!same || !this.list.children.length) this.draw();
   }
 

@@ -1,6 +1,7 @@
-// A value as a tree that can be folded; long texts and lists are cut, and shown whole when asked for.
+// A value as a tree that can be folded; long texts and lists are truncated until they are expanded.
 
 import { el } from "./dom.js";
+import { fieldFilter } from "./filter.js";
 import { Exact, isList, isObject, writeScalar } from "./json.js";
 import { counted, cut, number } from "./text.js";
 
@@ -8,25 +9,32 @@ const LONG = 400;
 const MANY = 50;
 const UNFOLDED = 3;
 
-/** Show *value*. */
-export function tree(value) {
-  return el("div", { class: "tree mono" }, node(value, 0));
+/** Show *value*; a click on a value in objects calls *pick* with its path and text. */
+export function tree(value, pick = null) {
+  return el("div", { class: "tree mono" }, node(value, 0, pick && { pick, path: "" }));
 }
 
-function node(value, depth) {
-  if (isList(value)) return branch(value.map((each, index) => [String(index), each]), "[", "]", counted(value.length, "item"), depth);
+function node(value, depth, at) {
+  if (isList(value)) return branch(value.map((each, index) => [String(index), each, null]), "[", "]", counted(value.length, "item"), depth);
   if (isObject(value)) {
-    const fields = Object.entries(value).map(([key, each]) => [writeScalar(cut(key, LONG)), each]);
+    const fields = Object.entries(value).map(([key, each]) => [writeScalar(cut(key, LONG)), each, at && { ...at, path: at.path ? `${at.path}.${key}` : key }]);
     return branch(fields, "{", "}", counted(fields.length, "field"), depth);
   }
-  return leaf(value);
+  return picked(leaf(value), value, at);
+}
+
+/** A button around a value that selects all rows with it. */
+function picked(shown, value, at) {
+  const filter = at && fieldFilter(at.path, typeof value === "string" ? value : writeScalar(value));
+  if (!filter || (typeof value === "string" && value.length > LONG)) return shown;
+  return el("button", { type: "button", class: "pick", title: "Show all with this value", onclick: () => at.pick(filter) }, shown);
 }
 
 function branch(fields, open, close, size, depth) {
   if (!fields.length) return el("span", { class: "mark" }, open + close);
   const list = el("ul");
   const show = (from) => {
-    list.append(...fields.slice(from, from + MANY).map(([key, each]) => field(key, each, depth)));
+    list.append(...fields.slice(from, from + MANY).map(([key, each, at]) => field(key, each, depth, at)));
     const left = fields.length - from - MANY;
     if (left > 0) {
       const more = el("button", { type: "button", class: "small" }, `${number(left)} more`);
@@ -43,8 +51,8 @@ function branch(fields, open, close, size, depth) {
   return el("details", { open: depth < UNFOLDED }, el("summary", {}, el("span", { class: "mark" }, open), el("span", { class: "size" }, ` ${size} `), el("span", { class: "mark" }, close)), list);
 }
 
-function field(key, value, depth) {
-  return el("li", {}, el("bdi", { class: "key" }, key), el("span", { class: "mark" }, ": "), node(value, depth + 1));
+function field(key, value, depth, at) {
+  return el("li", {}, el("bdi", { class: "key" }, key), el("span", { class: "mark" }, ": "), node(value, depth + 1, at));
 }
 
 function leaf(value) {

@@ -1,4 +1,4 @@
-// What is looked at, kept in the URL: `#events?workspace=…&q=…&open=contact:123456`. So a view can be shared, and Back works.
+// The current view, kept in the URL: `#events?workspace=…&q=…&open=contact:123456`. A view can be shared, and Back works.
 
 export const TABS = ["events", "contacts", "accounts", "requests", "rejected"];
 /** The name, in the URL, of all workspaces together. */
@@ -30,10 +30,10 @@ function written(next) {
   return `#${next.tab}${text ? `?${text}` : ""}`;
 }
 
-/** What is looked at now. */
+/** The current view. */
 export const current = () => view;
 
-/** Look at something else; *replace* leaves no step to go back to. */
+/** Change the view; *replace* adds no step to the history. */
 export function change(patch, replace = false) {
   const before = view;
   view = { ...view, ...patch };
@@ -45,7 +45,7 @@ export function change(patch, replace = false) {
   }
 }
 
-/** Call *listener* with what is looked at now, and before, whenever it changes. */
+/** Call *listener* with the new and the old view after each change. */
 export function onChange(listener) {
   listeners.push(listener);
 }

@@ -1,11 +1,12 @@
-// What stands where no rows are: why, and what to do about it.
+// The text of an empty table: the reason and the next step.
 
 import { track } from "./api.js";
 import { snippet } from "./copying.js";
 import * as curl from "./curl.js";
 import { byId, el, toast } from "./dom.js";
 import { program } from "./python.js";
-import { visible } from "./text.js";
+import { nameOf } from "./names.js";
+import { counted, visible } from "./text.js";
 import { ALL, change, current } from "./view.js";
 
 const TOKEN = "sandbox";
@@ -24,7 +25,7 @@ export function snippets() {
 function welcome() {
   return [
     el("h2", {}, "Waiting for the first request"),
-    el("p", {}, "Point an application here, or send something by hand. It shows up by itself. Every API token is a workspace of its own; any token will do."),
+    el("p", {}, "Point an application here, or send a request by hand; it appears by itself. Each API token has its own workspace; any token is valid."),
     el("div", { class: "snippets" }, snippets()),
     el("p", {}, el("button", { type: "button", class: "primary", onclick: sendOne }, "Send an event from here"), el("span", { class: "faint" }, ` with the token ${TOKEN}`)),
   ];
@@ -35,14 +36,14 @@ async function sendOne() {
   try {
     await track(TOKEN, body);
   } catch (error) {
-    toast(`Refused: ${error.message}`, true);
+    toast(`Rejected: ${error.message}`, true);
   }
 }
 
 function filtered(q) {
   return [
     el("h2", {}, "Nothing matches"),
-    el("p", {}, "Nothing here holds ", el("bdi", { class: "mono" }, visible(q, 100)), "."),
+    el("p", {}, "No row contains ", el("bdi", { class: "mono" }, visible(q, 100)), "."),
     el("p", {}, el("button", { type: "button", onclick: () => change({ q: "" }) }, "Clear the filter")),
   ];
 }
@@ -50,23 +51,23 @@ function filtered(q) {
 function several(workspaces) {
   return [
     el("h2", {}, "Choose a workspace"),
-    el("p", {}, "Contacts, accounts and events are shown of one workspace at a time. Requests and rejected are shown of all."),
-    el("ul", { class: "choices" }, workspaces.slice(-8).reverse().map(({ workspace, events }) => el("li", {}, el("button", { type: "button", class: "mono", onclick: () => change({ workspace }) }, `${workspace} · ${events} events`)))),
+    el("p", {}, "Contacts, accounts and events are shown for one workspace at a time; requests for all."),
+    el("ul", { class: "choices" }, workspaces.slice(-8).reverse().map(({ workspace, events }) => el("li", {}, el("button", { type: "button", class: "mono", onclick: () => change({ workspace }) }, `${nameOf(workspace)} · ${counted(events, "event")}`)))),
   ];
 }
 
 const NONE = {
   events: ["No events yet", "They appear here as they arrive."],
-  contacts: ["No contacts yet", "The first call about a contact makes it, an event too."],
-  accounts: ["No accounts yet", "The first call about an account makes it, or the first account_uid among the params of a contact or an event."],
-  requests: ["No requests yet", "Requests without a good token belong to no workspace: they are shown under “all workspaces”."],
-  rejected: ["Nothing was rejected", "Requests that are refused for what is in them are shown here, with the item at fault."],
+  contacts: ["No contacts yet", "The first call for a contact creates it, also an event."],
+  accounts: ["No accounts yet", "The first call for an account creates it, or an account_uid in the params of a contact or an event."],
+  requests: ["No requests yet", "Requests without a valid token belong to no workspace; “all workspaces” shows them."],
+  rejected: ["Nothing was rejected", "Rejected requests appear here with the invalid item."],
 };
 
-/** Whether this tab cannot be shown of all workspaces at once. */
+/** Whether this tab needs a single workspace. */
 export const needsOne = (workspaces) => current().workspace === ALL && workspaces.length > 1 && !["requests", "rejected"].includes(current().tab);
 
-/** Say why there are no rows. */
+/** Explain why there are no rows. */
 export function showNothing(summary, workspaces) {
   const { tab, q } = current();
   let content;
@@ -77,7 +78,7 @@ export function showNothing(summary, workspaces) {
   else content = () => [el("h2", {}, NONE[tab][0]), el("p", {}, NONE[tab][1])];
   const place = byId("nothing");
   place.hidden = false;
-  // What somebody is about to copy stays as it is.
+  // An unchanged text stays, because it may be in use.
   if (place.dataset.key !== key || key === "several") {
     place.dataset.key = key;
     place.replaceChildren(...content());

@@ -1,12 +1,12 @@
-// Which workspace is looked at.
+// The menu of workspaces.
 
 import { get } from "./api.js";
 import { byId, el, setText } from "./dom.js";
+import { menuLine, remember } from "./names.js";
 import { paced } from "./pace.js";
-import { counted } from "./text.js";
 import { ALL, change, current } from "./view.js";
 
-// The menu of a server that served thousands of tests, each with a token of its own, must still open at once.
+// Limit of the menu, because a server can have thousands of workspaces, one for each test.
 const MOST = 200;
 
 export class Workspaces {
@@ -21,13 +21,14 @@ export class Workspaces {
     this.select.addEventListener("focus", this.look);
   }
 
-  /** Read which there are; choose one if none is chosen. */
+  /** Load the workspaces, and select one if none is selected. */
   async load() {
     const [{ workspaces }, { requests }] = await Promise.all([
       get("workspaces", { workspace: "" }),
       get("requests", { workspace: "", order: "desc", limit: 1 }),
     ]);
     this.known = workspaces;
+    remember(workspaces);
     if (!current().workspace && workspaces.length) {
       const latest = requests[0]?.workspace;
       const names = workspaces.map((each) => each.workspace);
@@ -42,14 +43,14 @@ export class Workspaces {
     if (workspace && workspace !== ALL && !shown.some((each) => each.workspace === workspace)) {
       shown.unshift(this.known.find((each) => each.workspace === workspace) ?? { workspace, events: 0 });
     }
-    const options = shown.map((each) => [each.workspace, `${each.workspace} · ${counted(each.events, "event")}`]);
+    const options = shown.map((each) => [each.workspace, each.used_at === undefined ? each.workspace : menuLine(each)]);
     if (!workspace) options.unshift(["", "no workspace yet"]);
     options.push([ALL, "all workspaces"]);
     this.fill(options);
     if (this.select.value !== workspace) this.select.value = workspace;
   }
 
-  /** Change only what differs: the menu may be open, and somebody about to choose. */
+  /** Change only what differs, because the menu may be open. */
   fill(options) {
     const old = new Map([...this.select.options].map((option) => [option.value, option]));
     options.forEach(([value, text], at) => {

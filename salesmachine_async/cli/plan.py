@@ -1,0 +1,86 @@
+"""``salesmachine plan infer``: a first tracking plan from what has arrived."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.terminal import emit, fail
+
+if TYPE_CHECKING:
+    from salesmachine_async.sandbox.messages import ParsedMessage
+
+HELP = """
+Infer a tracking plan from what has arrived.
+
+\b
+  salesmachine plan infer http://127.0.0.1:8700 > plan.json
+"""
+
+_TIMEOUT_SECONDS = 30.0
+
+
+def infer(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|URL", help="NDJSON as the sandbox exports it, or the URL of a sandbox.")
+    ],
+    *,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The workspace, by its public name, if the sandbox has several.")
+    ] = None,
+) -> None:
+    """
+    Write a first tracking plan, which all messages in a file or a sandbox satisfy, to stdout.
+
+    \b
+      salesmachine plan infer http://127.0.0.1:8700 > plan.json
+      salesmachine plan infer export.ndjson > plan.json
+      salesmachine sandbox --plan plan.json
+    """
+    from salesmachine_async.sandbox.plan.infer import infer_plan  # noqa: PLC0415 - brings orjson
+
+    try:
+        plan = infer_plan(_messages(_lines(source, workspace)))
+    except OSError as error:
+        fail(f"cannot read {source}: {error.strerror or error}")
+    except ValueError as error:
+        fail(f"cannot use {source}: {error}", code=USAGE)
+    emit(json.dumps(plan, indent=2, ensure_ascii=False))
+
+
+def _lines(source: str, workspace: str | None) -> Iterator[bytes]:
+    if not source.startswith(("http://", "https://")):
+        with Path(source).open("rb") as file:
+            yield from file
+        return
+    from urllib.error import HTTPError  # noqa: PLC0415
+
+    try:
+        yield from _export(source, workspace)
+    except HTTPError as error:
+        with error:
+            reason = error.read(1000).decode(errors="replace")
+        raise ValueError(f"the sandbox answered {error.code}: {reason}") from None
+
+
+def _export(url: str, workspace: str | None) -> Iterator[bytes]:
+    from urllib.parse import quote  # noqa: PLC0415
+    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415
+
+    query = "" if workspace is None else f"?workspace={quote(workspace, safe='')}"
+    request = Request(f"{url.rstrip('/')}/_sandbox/export{query}")  # noqa: S310 - the scheme is checked above
+    # No proxy: the sandbox is on this machine or in its network.
+    with build_opener(ProxyHandler({})).open(request, timeout=_TIMEOUT_SECONDS) as response:
+        yield from response
+
+
+def _messages(lines: Iterator[bytes]) -> "Iterator[ParsedMessage]":
+    from salesmachine_async.sandbox.messages import ParsedMessage  # noqa: PLC0415
+    from salesmachine_async.sandbox.storage.ndjson import parse_lines  # noqa: PLC0415
+
+    for line in parse_lines(lines):
+        if isinstance(line.content, ParsedMessage):
+            yield line.content

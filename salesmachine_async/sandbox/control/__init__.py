@@ -1,0 +1,1 @@
+"""The control endpoints, `/_sandbox/…`: inspection, waiting, live updates, export and replay."""

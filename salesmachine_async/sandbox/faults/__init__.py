@@ -1,0 +1,1 @@
+"""Faults: their script, how each is injected, and the rate limit."""

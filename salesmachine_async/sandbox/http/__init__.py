@@ -1,0 +1,1 @@
+"""Requests and responses: credentials, media types, and the form of every answer."""

@@ -1,0 +1,1 @@
+"""The state: SQLite tables, the logs in memory, and NDJSON."""

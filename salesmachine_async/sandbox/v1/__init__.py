@@ -1,0 +1,1 @@
+"""The tracking endpoints, `/v1/…`, and the forms of old clients."""
