@@ -231,7 +231,7 @@ def _ask_agent(options: Options, sink: Sink, result: Result) -> None:
     )
     result.notes.append(_made_of(first["floor"]))
     result.bars += [
-        Bar(f"{case.name}, over the floor", row["ratio"], 2.5, unit=" x")
+        Bar(f"{case.name}, over the floor", row["ratio"], 2.1, unit=" x")
         for case, row in rows.items()
         if case.call == "track" and case.params in ("small", "large") and case.where in ("loop", "thread")
     ]

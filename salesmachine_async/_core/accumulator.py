@@ -39,7 +39,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, repeat
+from itertools import accumulate, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -94,7 +94,7 @@ class Accumulator:
         self.long = min(limits.max_bytes // limits.max_messages, self._batch_bytes - FRAMING_BYTES)
         # Number of lines, none of them long, that fill a batch at the earliest.
         self._step = max(1, min(self._batch_messages, self._batch_bytes // (self.long + FRAMING_BYTES)))
-        self.partitions = tuple(Partition(index) for index in range(partitions))
+        self.partitions: tuple[Partition, ...] = tuple(Partition(index) for index in range(partitions))
         self.wake: Callable[[Partition], None] = _nothing_to_wake
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self.reporting_thread = 0
@@ -111,7 +111,7 @@ class Accumulator:
     def partition_for(self, uid: str) -> Partition:
         """Return the queue that keeps the order of this contact or account."""
         partitions = self.partitions
-        return partitions[partition_of(uid, len(partitions))] if len(partitions) > 1 else partitions[0]
+        return partitions[partition_of(uid, len(partitions)) if len(partitions) > 1 else 0]
 
     # Steps of a call, in any thread.
 
@@ -161,8 +161,10 @@ class Accumulator:
         notice = partition.notice  # before the look at `_closed`: `close` replaces it
         if self._closed:
             return _withdraw(partition, line)
-        self.wake(partition)
-        # Unless the loop has looked since: it has then replaced the notice.
+        if not notice.sent:
+            self.wake(partition)
+        # If the loop has looked since, it has replaced the notice, and these have no effect.
+        notice.sent = True
         notice.at = len(partition.pending) + self._step
         self._watch_bounds()
         return True
@@ -421,7 +423,7 @@ class Accumulator:
         lines = partition.lines
         known = len(lines)
         missing = min(len(partition.pending), self._batch_messages - known)
-        lines += map(deque.popleft, repeat(partition.pending, missing))  # in one step of C
+        lines += starmap(partition.pending.popleft, repeat((), missing))  # in one step of C
         if partition.large_bytes:
             moved = sum(size for size in map(len, lines[known:]) if size > self.long)
             # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.

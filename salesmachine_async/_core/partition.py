@@ -19,16 +19,21 @@ def partition_of(uid: str, partitions: int) -> int:
 
 class Notice:
     """
-    The number of pending lines from which on a call must notify the loop.
+    Says when a call has to notify the loop.
 
-    Whoever collects lines replaces the object before looking, so that a call that raises the number of an outdated
-    notice changes nothing.
+    The loop replaces it before it looks at the pending lines, so that what a call stores in an outdated notice has no
+    effect.
+
+    Attributes:
+        at: The number of pending lines from which on a call must notify the loop.
+        sent: Whether the loop was notified since it looked last.
     """
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "sent")
 
     def __init__(self) -> None:
         self.at = 0
+        self.sent = False
 
 
 class Partition:
