@@ -221,7 +221,7 @@ class Tracker:
         return self._agent
 
     def _merged(self, params: Any) -> Any:
-        """Return *params* over what is bound. Other than mappings are passed on: the agent's error names what is wrong."""
+        """Return *params* over what is bound. What is no mapping is passed on, for the agent to refuse."""
         account_uid = self.account_uid
         if not self._params and account_uid is None:
             return params

@@ -540,6 +540,21 @@ def test_without_descriptors_calls_go_on_and_waiting_answers(
     assert report.delivered == 2
 
 
+def test_a_task_factory_with_two_arguments_is_no_obstacle() -> None:
+    """Such factories were written before tasks had a context of their own."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=loop)
+
+    async def main() -> Report:
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with Agent(transport=Carrier()) as agent:
+            agent.track("u", "e")
+        return await agent.flush()
+
+    assert asyncio.run(main()).delivered == 1
+
+
 @pytest.mark.parametrize("copying", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_no_handle_can_be_copied(copying: Callable[[object], object]) -> None:
     """The end of a copy would end the delivery, or close what the other still uses."""

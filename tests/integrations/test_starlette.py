@@ -66,7 +66,7 @@ async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorde
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/static/asgi_driver.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404)]
+    ("path", "status"), [("/static/conftest.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404)]
 )
 async def test_what_a_mount_answers_without_a_route_is_no_pageview(recorder: Recorder, path: str, status: int) -> None:
     """Neither files nor what a scanner tries: nothing tells the one from the other."""
