@@ -49,6 +49,7 @@ STARLETTE: Final = (
     "starlette or test_starlette",
 )
 LITESTAR: Final = ("tests/integrations/test_litestar.py", "tests/examples/test_web_apps.py", "-k", "litestar")
+FLASK: Final = ("tests/integrations/test_flask.py", "tests/integrations/test_wsgi.py")
 DJANGO: Final = ("tests/integrations/test_django.py", "tests/examples/test_web_apps.py", "-k", "django")
 AIOHTTP: Final = (
     "tests/_delivery",
@@ -57,6 +58,8 @@ AIOHTTP: Final = (
     "-k",
     "_delivery or aiohttp",
 )
+GREENLETS: Final = ("tests/hosts/test_greenlets.py", "tests/_delivery/test_green.py")
+SERVERS_OF_ASGI: Final = ("tests/hosts/test_asgi_servers.py",)
 ASGI: Final = tuple(f"tests/integrations/test_asgi_{name}.py" for name in ("messages", "life", "rules", "hostile"))
 
 # By name: what is installed, what is run. A comment says why an old release is there.
@@ -82,6 +85,12 @@ MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "aiohttp-3.14.2": (("aiohttp==3.14.2",), AIOHTTP),  # the oldest the agent works with
     "aiohttp-newest": (("aiohttp",), AIOHTTP),
     "plain-asgi": ((), ASGI),  # without any framework
+    "flask-3.0.0": (("flask==3.0.0",), FLASK),  # the oldest promised
+    "flask-newest": (("flask",), FLASK),
+    # Hosts: real servers and workers, a scripted visit and SIGTERM. Greenlets in place of threads among them.
+    "greenlets": (("gevent", "eventlet", "gunicorn", "django", "celery"), GREENLETS),
+    "uwsgi": (("pyuwsgi",), ("tests/hosts/test_uwsgi.py",)),
+    "asgi-servers": (("granian", "hypercorn", "gunicorn", "uvicorn-worker"), SERVERS_OF_ASGI),
 }
 
 

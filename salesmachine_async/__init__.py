@@ -37,8 +37,10 @@ if TYPE_CHECKING:
         Unauthorized,
         WrongLoop,
     )
+    from salesmachine_async.integrations._context import current_tracker, tracking
     from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
     from salesmachine_async.report import Delivery, DropReason, Endpoint, Loss, LossReason, Report, State, Stats
+    from salesmachine_async.scrubbing import sample, scrub
     from salesmachine_async.threaded import ThreadedAgent
     from salesmachine_async.tracker import Tracker
 
@@ -81,6 +83,10 @@ __all__ = [
     "Verdict",
     "WrongLoop",
     "__version__",
+    "current_tracker",
+    "sample",
+    "scrub",
+    "tracking",
 ]
 
 _HOMES = {
@@ -113,6 +119,10 @@ _HOMES = {
             "Unauthorized",
             "WrongLoop",
         ),
+        "integrations._context": (
+            "current_tracker",
+            "tracking",
+        ),
         "policy": (
             "Batching",
             "Invalid",
@@ -130,6 +140,10 @@ _HOMES = {
             "Report",
             "State",
             "Stats",
+        ),
+        "scrubbing": (
+            "sample",
+            "scrub",
         ),
         "threaded": ("ThreadedAgent",),
         "tracker": ("Tracker",),

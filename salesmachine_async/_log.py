@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,23 +19,35 @@ logger.addHandler(logging.NullHandler())
 INTERVAL: Final = 60.0
 
 
+class _Line:
+    """One line that was logged, and how many were suppressed after it."""
+
+    __slots__ = ("__dict__", "suppressed", "time")
+
+    def __init__(self, time: float) -> None:
+        self.time = time
+        self.suppressed = itertools.count()
+
+
 class RateLimitedLogger:
     """
-    Logs troubles of one agent, by kind. Any thread may use it.
+    Logs troubles by kind. Any thread may use it, and so may a signal handler or a finalizer in the middle of itself.
+
+    It holds no lock, which a child that is forked in the middle of a call could not release: each line of a kind is
+    claimed by one atomic step, as the successor of the line before it.
 
     Args:
         clock: Monotonic seconds.
         interval: Seconds between two lines of one kind.
     """
 
-    __slots__ = ("_clock", "_interval", "_lock", "_seen")
+    __slots__ = ("_clock", "_interval", "_lines")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, interval: float = INTERVAL) -> None:
         self._clock = clock
         self._interval = interval
-        self._lock = RLock()  # re-entrant: a finaliser may log while this one does
-        # By kind: when its last line was written, and how many were left out since.
-        self._seen: dict[str, tuple[float | None, int]] = {}
+        # By kind: the last line, or one before it.
+        self._lines: dict[str, _Line] = {}
 
     def __call__(self, kind: str, level: int, message: str, *args: object, loud: bool = False) -> None:
         """
@@ -48,40 +62,66 @@ class RateLimitedLogger:
 
         The record has the attributes ``trouble`` (the kind) and ``suppressed``, for structured logging.
         """
-        now = self._clock()
-        with self._lock:
-            last, suppressed = self._seen.get(kind, (None, 0))
-            if last is not None and now - last < self._interval:
-                self._seen[kind] = (last, suppressed + 1)
-                return
-            self._seen[kind] = (now, 0)
+        suppressed = self._claim(kind, self._clock())
+        if suppressed is None:
+            return
         if suppressed:
             message += " (and %d more like it since the last line)"
             args = (*args, suppressed)
-        # A handler or filter of the application that raises must not end a sender, nor reach a call.
-        with suppress(Exception):
-            logger.log(level, message, *args, extra={"trouble": kind, "suppressed": suppressed})
-            if loud:
-                _say_where_nobody_listens(level, message, *args)
+        _emit(level, message, args, {"trouble": kind, "suppressed": suppressed}, loud=loud)
+
+    def _claim(self, kind: str, now: float) -> int | None:
+        """Return how many lines were suppressed since the last one, or None if this one is suppressed, too."""
+        new = _Line(now)
+        last = self._lines.setdefault(kind, new)
+        if last is new:
+            return 0
+        while True:
+            # Another call may have claimed the next line without having noted it yet.
+            while (following := last.__dict__.get("next")) is not None:
+                last = following
+            if now - last.time < self._interval:
+                next(last.suppressed)
+                return None
+            following = last.__dict__.setdefault("next", new)
+            if following is new:
+                self._lines[kind] = new
+                return next(last.suppressed)
 
 
 def log_or_stderr(level: int, message: str, *args: object) -> None:
     """
-    Log a line; where nobody has configured logging, write it to standard error.
+    Log a line; where logging is not configured, write it to standard error.
 
-    A NullHandler alone would swallow it, and a script that loses messages would not learn of it.
+    A NullHandler alone would swallow it, and a script that loses messages would never show it. Not rate-limited: for
+    what happens once in the life of an agent.
     """
-    logger.log(level, message, *args)
-    _say_where_nobody_listens(level, message, *args)
+    _emit(level, message, args, {}, loud=True)
 
 
-def _say_where_nobody_listens(level: int, message: str, *args: object) -> None:
-    if not _is_heard(level) and logging.lastResort is not None:
-        logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, message, args, None))
+# Set in a thread that is writing a line: a handler that tracks must not cause another line, without end.
+_emitting = threading.local()
+
+
+def _emit(level: int, message: str, args: tuple[object, ...], extra: dict[str, object], *, loud: bool) -> None:
+    """Write one line. A handler or filter of the application that raises must neither end a sender nor reach a call."""
+    if getattr(_emitting, "now", False):
+        return
+    try:
+        _emitting.now = True
+        with suppress(Exception):
+            logger.log(level, message, *args, extra=extra)
+        if loud and not _is_heard(level) and logging.lastResort is not None:
+            # Standard error may be closed, or full.
+            with suppress(Exception):
+                text = f"salesmachine_async: {message}"
+                logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, text, args, None))
+    finally:
+        _emitting.now = False
 
 
 def _is_heard(level: int) -> bool:
-    """Whether a handler takes our lines, or somebody has chosen that none should."""
+    """Return whether a handler takes the lines of the package, or the application has chosen that none should."""
     if not logger.isEnabledFor(level):
         return True
     current: logging.Logger | None = logger
@@ -118,7 +158,7 @@ class InvalidValues:
         self.count = 0
 
     def __call__(self, path: str, problem: str) -> None:
-        """Note one; *path* is where it stands. Never holds the value."""
+        """Count and log one; *path* says where it stands. The value itself is never logged."""
         with self._lock:
             self.count += 1
         self._log("invalid", logging.WARNING, "an argument cannot be sent: %s: %s", path, problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import time
@@ -14,10 +13,10 @@ from functools import partial
 from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any, NoReturn, Self
-from weakref import WeakSet
 
 import orjson
 
+from salesmachine_async import _process
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import AliasLine
 from salesmachine_async._core.jsonable import raise_invalid
@@ -41,9 +40,6 @@ FOREVER = 1e9
 
 # The real clock, should a test have put an unusable one in its place.
 _clock = time.time
-
-# Those that were not collected yet, for the end of a fork and of the interpreter.
-_agents: WeakSet[Agent] = WeakSet()
 
 
 class Agent:
@@ -124,7 +120,7 @@ class Agent:
         self._before_send = before_send
         self._warned_unclosed = False
         self._build()
-        _agents.add(self)
+        _process.watch(self, Agent._after_fork_in_child)
 
     def _build(self) -> None:
         """Create the parts, with an empty queue: at the start, and again in a forked child."""
@@ -508,7 +504,7 @@ class Agent:
 
     def _not_accepted(self, exc: AgentClosed | MessageTooLarge) -> bool:
         reason = DropReason.CLOSED if isinstance(exc, AgentClosed) else DropReason.INVALID
-        if self._on_invalid is Invalid.RAISE:
+        if self._on_invalid is Invalid.RAISE and not _process.after_exit():
             raise exc
         self._accumulator.drop(reason)
         self._log(reason.value, logging.WARNING, "a call was dropped: %s", exc)
@@ -522,7 +518,7 @@ class Agent:
 
     def _after_fork_in_child(self) -> None:
         """Begin anew: what is queued belongs to the parent, which delivers it."""
-        _inherited.append((self._accumulator, self._flusher))
+        _process.keep((self._accumulator, self._flusher))
         if isinstance(self._transport, HttpTransport):
             self._transport.after_fork_in_child()
         closed = self._flusher.stage in (State.CLOSING, State.CLOSED)
@@ -562,11 +558,6 @@ class Agent:
         # An agent whose constructor raised has nothing to warn of.
         if hasattr(self, "_flusher"):
             self._warn_if_unclosed()
-
-
-# What forked children have inherited, kept unused for as long as they live: to collect it would close the parent's
-# connections.
-_inherited: list[object] = []
 
 
 def _new_prefix() -> str:
@@ -653,16 +644,7 @@ _KINDS: dict[str, type] = {
 }
 
 
-def _all_after_fork_in_child() -> None:
-    for agent in list(_agents):
-        agent._after_fork_in_child()  # pyright: ignore[reportPrivateUsage]
-
-
-@atexit.register
+@_process.at_exit
 def _at_exit() -> None:
-    for agent in list(_agents):
+    for agent in _process.living(Agent):
         agent._warn_if_unclosed(at_exit=True)  # pyright: ignore[reportPrivateUsage]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_all_after_fork_in_child)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import ChainMap
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from salesmachine_async._log import RateLimitedLogger
 
 __all__ = ["Calls", "Tracker"]
 
-_trouble = RateLimitedLogger()
+_log: Final = RateLimitedLogger()
+# The messages of this process that had no contact.
+_anonymous: Final = itertools.count()
 
 
 class Calls(Protocol):
@@ -26,7 +29,7 @@ class Calls(Protocol):
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """As `Agent.contact`."""
+        """Create or update a contact."""
         ...
 
     def account(
@@ -37,7 +40,7 @@ class Calls(Protocol):
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """As `Agent.account`."""
+        """Create or update an account."""
         ...
 
     def track(
@@ -49,7 +52,7 @@ class Calls(Protocol):
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """As `Agent.track`."""
+        """Record an event."""
         ...
 
     def pageview(
@@ -60,11 +63,11 @@ class Calls(Protocol):
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """As `Agent.pageview`."""
+        """Record that a contact loaded a page."""
         ...
 
     def alias(self, contact_uid: str | int, alias: str | int, *, message_id: str | None = None) -> bool:
-        """As `Agent.alias`."""
+        """Merge two contacts."""
         ...
 
 
@@ -72,20 +75,17 @@ class Tracker:
     """
     The calls of an agent for one contact; made by `Agent.bind`, and by the web integrations for each request.
 
-    While nobody is identified (the visitor of a request is anonymous), calls are refused: they return False, and a log
-    line says so once a minute.
+    While no contact is identified (the visitor of a request is anonymous), calls are dropped: they return False, and a
+    log line says so once a minute; the first one of a process is seen on stderr, too, where no logging is configured.
 
     Args:
-        agent: What carries the messages.
-        contact_uid: Who; None while unknown.
+        agent: The agent that carries the messages.
+        contact_uid: The contact's uid; None while unknown.
         account_uid: Sent as ``params["account_uid"]`` of every message.
         params: Sent with every message; those of a call win.
-
-    Attributes:
-        agent: For the calls about somebody else: `account`, `alias`.
     """
 
-    __slots__ = ("_account_uid", "_contact_uid", "_params", "agent")
+    __slots__ = ("_account_uid", "_agent", "_contact_uid", "_params")
 
     def __init__(
         self,
@@ -94,27 +94,32 @@ class Tracker:
         account_uid: str | int | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self.agent: Calls = agent
+        self._agent = agent
         self._contact_uid = contact_uid
         self._account_uid = account_uid
         self._params = dict(params or {})
 
     def __repr__(self) -> str:
-        """Show whether somebody is identified, not who."""
+        """Show whether a contact is identified, but not its uid."""
         return f"<Tracker [{'anonymous' if self.contact_uid is None else 'identified'}]>"
 
     @property
+    def agent(self) -> Calls:
+        """The agent, for calls that are not about the contact: ``account``, ``alias``."""
+        return self._agent
+
+    @property
     def contact_uid(self) -> str | int | None:
-        """Who is tracked; None while nobody is identified."""
+        """The contact that is tracked; None while none is identified."""
         return self._contact_uid
 
     @property
     def account_uid(self) -> str | int | None:
-        """To which account the messages are linked; None: to none."""
+        """The account that the messages are linked to, if any."""
         return self._account_uid
 
     def identify(self, contact_uid: str | int | None, account_uid: str | int | None = None) -> None:
-        """Say who is tracked from now on; None: nobody."""
+        """Set the contact, and the account, of all calls from now on; None: no contact."""
         self._contact_uid = contact_uid
         self._account_uid = account_uid
 
@@ -125,11 +130,28 @@ class Tracker:
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """Create or update the contact; see `Agent.contact`. Returns False also when nobody is identified."""
+        """
+        Create or update the contact.
+
+        Args:
+            params: Attributes to set: ``email``, ``name``, ``mrr``, any other.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
+
+        Returns:
+            True if accepted; False if dropped: no contact is identified, the queue is full, ``before_send`` dropped it,
+            or it is unusable under `Invalid.REPORT`.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
+        """
         uid = self.contact_uid
         if uid is None:
-            return _refused("contact")
-        return self.agent.contact(uid, self._merged(params), created_at=created_at, message_id=message_id)
+            return _dropped("contact")
+        return self._carrier.contact(uid, self._merged(params), created_at=created_at, message_id=message_id)
 
     def track(
         self,
@@ -139,11 +161,29 @@ class Tracker:
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """Record something the contact did; see `Agent.track`. Returns False also when nobody is identified."""
+        """
+        Record an event: something the contact did.
+
+        Args:
+            event_uid: The name of the event, e.g. ``user_registration``.
+            params: ``display_name`` (for people to read), any other.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
+
+        Returns:
+            True if accepted; False if dropped: no contact is identified, the queue is full, ``before_send`` dropped it,
+            or it is unusable under `Invalid.REPORT`.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
+        """
         uid = self.contact_uid
         if uid is None:
-            return _refused("event")
-        return self.agent.track(uid, event_uid, self._merged(params), created_at=created_at, message_id=message_id)
+            return _dropped("event")
+        return self._carrier.track(uid, event_uid, self._merged(params), created_at=created_at, message_id=message_id)
 
     def pageview(
         self,
@@ -152,14 +192,36 @@ class Tracker:
         created_at: datetime | None = None,
         message_id: str | None = None,
     ) -> bool:
-        """Record a pageview; see `Agent.pageview`. Returns False also when nobody is identified."""
+        """
+        Record that the contact loaded a page.
+
+        Args:
+            params: ``visit_url``, ``visit_ip``, ``visit_agent``, any other.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
+
+        Returns:
+            True if accepted; False if dropped: no contact is identified, the queue is full, ``before_send`` dropped it,
+            or it is unusable under `Invalid.REPORT`.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
+        """
         uid = self.contact_uid
         if uid is None:
-            return _refused("pageview")
-        return self.agent.pageview(uid, self._merged(params), created_at=created_at, message_id=message_id)
+            return _dropped("pageview")
+        return self._carrier.pageview(uid, self._merged(params), created_at=created_at, message_id=message_id)
+
+    @property
+    def _carrier(self) -> Calls:
+        """The agent that gets the next call."""
+        return self._agent
 
     def _merged(self, params: Any) -> Any:
-        """Return *params* over what is bound. What is no mapping is passed on: the agent says what is wrong with it."""
+        """Return *params* over what is bound. What is no mapping is passed on, for the agent to refuse."""
         account_uid = self.account_uid
         if not self._params and account_uid is None:
             return params
@@ -176,6 +238,7 @@ class Tracker:
         return params
 
 
-def _refused(what: str) -> bool:
-    _trouble("anonymous", logging.WARNING, "a message (%s) for nobody was refused: call identify() first", what)
+def _dropped(what: str) -> bool:
+    line = "%s dropped: no contact identified yet; call identify() first"
+    _log("anonymous", logging.WARNING, line, what, loud=next(_anonymous) == 0)
     return False

@@ -13,19 +13,22 @@ import salesmachine_async
 PACKAGE = Path(salesmachine_async.__file__).parent
 # What everybody may know: words without works.
 WORDS = {"_log", "_version", "errors", "policy", "report"}
-AGENT = {*WORDS, "_core", "_http", "_delivery", "agent", "tracker"}
+AGENT = {*WORDS, "_core", "_http", "_delivery", "_process", "agent", "tracker"}
 # `_core` and `sandbox` have stricter tests of their own, beside the others of these rooms.
 MAY_KNOW = {
     "_core": {"errors", "policy", "report"},
     "_http": {*WORDS, "_core"},
     "_delivery": {*WORDS, "_core", "_http"},
+    "_process": {"_log"},
+    "scrubbing": {"errors"},
     "tracker": {"_log"},
     "agent": AGENT - {"agent"},
-    "threaded": AGENT,
+    "_background": AGENT,
+    "threaded": {*AGENT, "_background"},
     "access": {*WORDS, "_core", "_http"},
     "sandbox": set[str](),
-    "integrations": {*AGENT, "threaded"},
-    "testing": {*AGENT, "threaded", "access", "integrations", "sandbox"},
+    "integrations": {*AGENT, "_background", "threaded"},
+    "testing": {*AGENT, "_background", "threaded", "access", "integrations", "sandbox"},
     "cli": {*AGENT, "access", "sandbox"},
 }
 

@@ -159,7 +159,7 @@ async def test_a_script_that_loses_messages_says_so_unless_told_not_to(sandbox: 
         """
     loud = await (await start(sandbox.url, source)).end()
     # Why, it can say only if the first attempt has failed by the deadline.
-    assert loud[2].splitlines()[-1].startswith("lost 1 messages (closed)")
+    assert loud[2].splitlines()[-1].startswith("salesmachine_async: lost 1 messages (closed)")
     silent = await (await start(sandbox.url, source, arguments=("silent",))).end()
     assert silent == (0, "", "")
 

@@ -3,95 +3,279 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import selectors
+import socket
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
-from salesmachine_async._log import describe_exception, logger
+from salesmachine_async._delivery.green import acquire, allocate_lock, start_thread, switches_greenlets
+from salesmachine_async._log import RateLimitedLogger, describe_exception
 
-__all__ = ["LoopThread", "in_loop_thread"]
+__all__ = ["LoopThread", "Pending", "in_loop_thread", "run_here"]
 
 T = TypeVar("T")
 
+# Seconds until a thread that could not make its event loop (no descriptors are left, say) tries again.
+RETRY_SECONDS: Final = 1.0
+
 _here = threading.local()
+_log: Final = RateLimitedLogger()
+
+
+class Pending(Generic[T]):
+    """
+    The result of a coroutine that runs in another thread, for one waiting thread.
+
+    Not `concurrent.futures.Future`: setting its result takes a lock that the waiting thread holds for an instant. If a
+    signal handler interrupted it there and waited for the same thread, neither could continue.
+    """
+
+    __slots__ = ("_done", "_exception", "_latch", "_value")
+
+    def __init__(self) -> None:
+        self._latch = _latch()
+        self._done = False
+        self._value: T | None = None
+        self._exception: BaseException | None = None
+
+    def result(self, timeout: float | None = None) -> T:
+        """
+        Wait for the result.
+
+        Raises:
+            TimeoutError: It is not there after *timeout* seconds.
+        """
+        if not self._done:
+            seconds = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            if not acquire(self._latch, seconds) and not self._done:
+                raise TimeoutError
+        if self._exception is not None:
+            raise self._exception
+        return cast("T", self._value)
+
+    def settle(self, value: T | None, exception: BaseException | None = None) -> None:
+        """Set the result. The first one counts."""
+        if not self._done:
+            self._value, self._exception = value, exception
+            self._done = True
+            self._latch.release()
 
 
 class LoopThread:
     """
-    A thread that runs an event loop.
+    A thread that runs an event loop until it is stopped.
 
-    Not anyio's blocking portal: that waits for the loop before it returns a future, and again when it is stopped, both
-    without a bound. A hook that holds the loop would hold the end of the process.
+    Neither making nor starting it waits for the thread, and nothing here holds a lock: a call may come from a logging
+    handler, a signal handler or a finalizer. anyio's blocking portal waits for its loop at both ends without a bound.
+
+    Args:
+        first: Awaited before everything that is submitted; what it raises is logged.
     """
 
-    def __init__(self) -> None:
-        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        # A daemon: the interpreter waits for all other threads before it runs what ends this one.
-        self._thread = threading.Thread(target=_serve, args=(ready,), name="salesmachine", daemon=True)
-        self._thread.start()
-        self._loop, self._stopping = ready.result()
+    def __init__(self, first: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._first = first
+        # The one token that the thread takes: when two callers have started a thread each, the second ends at once.
+        self._token = deque([None])
+        self._inbox: deque[tuple[Callable[[], Coroutine[Any, Any, Any]], Pending[Any]]] = deque()
+        # The thread that has taken the token.
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Locks that are released once, not events: an event's own lock is held for an instant by the thread that waits,
+        # and a signal handler that waits again in that thread would wait for it for ever.
+        self._stopping, self._ending = _latch(), _latch()
+        self._started = self._stop = self.ended = False
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    def start(self) -> None:
         """
-        Begin to run a coroutine.
+        Start the thread, unless that is done.
 
         Raises:
-            RuntimeError: In the thread itself, where waiting for the result would be waiting for oneself; or it has
-                ended.
+            RuntimeError: No thread can be started.
         """
-        try:
-            if threading.current_thread() is self._thread:
-                raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError:
-            coroutine.close()  # or it would warn that nobody awaited it
-            raise
+        if not self._started:
+            start_thread(self._serve, "salesmachine")
+            self._started = True
 
-    def stop(self, timeout: float) -> None:
-        """End the thread, or leave it behind if its loop is held for longer than *timeout* seconds."""
-        with suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout)
+    def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Pending[T]:
+        """
+        Run a coroutine function in the thread.
+
+        Raises:
+            RuntimeError: The call comes from the thread itself, where waiting for the result would never end.
+        """
+        if threading.get_ident() == self._ident:
+            raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
+        return self.post(function, *args)
+
+    def post(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Pending[T]:
+        """Run a coroutine function in the thread. The result is not to be waited for in the thread itself."""
+        pending: Pending[T] = Pending()
+        self._inbox.append((lambda: function(*args), pending))
+        self._wake()
+        if self.ended:
+            self._refuse(RuntimeError("the thread has ended"))
+        return pending
+
+    def stop(self) -> None:
+        """End the thread when it has begun all that was submitted. Does not wait."""
+        self._stop = True
+        with suppress(RuntimeError):  # stopped before
+            self._stopping.release()
+        self._wake()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, at most *timeout* seconds; a hook may hold it for longer."""
+        seconds = min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        if self._started and acquire(self._ending, seconds):
+            self._ending.release()
+            if self._thread is not None and not switches_greenlets():
+                self._thread.join(seconds)
+
+    def _wake(self) -> None:
+        loop = self._loop  # set before the thread looks at the inbox for the first time
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._arrived.set)
+
+    def _refuse(self, exc: BaseException) -> None:
+        """Settle all that was submitted with an exception."""
+        while True:
+            try:
+                _, pending = self._inbox.popleft()
+            except IndexError:
+                return
+            pending.settle(None, exc)
+
+    # In the thread.
+
+    def _serve(self) -> None:
+        try:
+            self._token.pop()
+        except IndexError:
+            return
+        self._thread = threading.current_thread()
+        self._ident, _here.process = threading.get_ident(), os.getpid()
+        try:
+            runner = self._make_runner()
+            if runner is not None:
+                with runner:
+                    run_on(runner.get_loop(), self._main())
+        finally:
+            self.ended = True
+            self._refuse(RuntimeError("the thread has ended"))
+            self._ending.release()
+
+    def _make_runner(self) -> asyncio.Runner | None:
+        """Make the event loop, as soon as that is possible; None: the thread is stopped before that."""
+        while True:
+            runner = asyncio.Runner()
+            try:
+                _try_descriptors()
+                runner.get_loop()
+            except Exception as exc:  # noqa: BLE001
+                line = "no event loop could be made to deliver messages (%s); it will be tried again"
+                _log("loop", logging.ERROR, line, exc, loud=True)
+                self._refuse(exc)
+                if acquire(self._stopping, RETRY_SECONDS):
+                    return None
+            else:
+                return runner
+
+    async def _main(self) -> None:
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        running: set[asyncio.Task[None]] = set()
+        if self._first is not None:
+            await _guarded(self._first)
+        while True:
+            while self._inbox:
+                task = self._loop.create_task(_settle(*self._inbox.popleft()))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            if self._stop:
+                break
+            with suppress(asyncio.CancelledError):  # a hook may cancel all tasks; only `stop` ends this one
+                await self._arrived.wait()
+            self._arrived.clear()
+        await asyncio.sleep(0)  # what was submitted before the stop begins at least, as it would have without one
+
+
+def _latch() -> Any:
+    """Return a lock that is held."""
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _try_descriptors() -> None:
+    """
+    Make what an event loop is made of, and close it.
+
+    asyncio leaves half a loop behind when descriptors run out, and writes a traceback when that is collected.
+
+    Raises:
+        OSError: There are not enough descriptors.
+    """
+    with selectors.DefaultSelector():
+        for end in socket.socketpair():
+            end.close()
 
 
 def in_loop_thread() -> bool:
-    """Return whether this is such a thread, where no signal handler runs; after a fork it is another's main thread."""
+    """Return whether this is such a thread, where no signal handler runs; after a fork it is a main thread."""
     return getattr(_here, "process", None) == os.getpid()
 
 
-def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    """Run an event loop until it is told to stop."""
-
-    async def main() -> None:
-        stopping = asyncio.Event()
-        ready.set_result((asyncio.get_running_loop(), stopping))
-        await stopping.wait()
-
-    _here.process = os.getpid()
-    try:
-        with asyncio.Runner() as runner:
-            _run_on(runner.get_loop(), main())
-    except BaseException as exc:
-        if ready.done():
-            raise
-        ready.set_exception(exc)
-
-
-def _run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+def run_here(function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
     """
-    Run a coroutine to its end, whatever else ends.
+    Run a coroutine function in this thread, where no other can be started any more.
 
-    A ``sys.exit()`` in any task or callback (a transport's, say) breaks off the loop. It would end no program from
-    here, only all that is delivered here.
+    Raises:
+        RuntimeError: An event loop runs in this thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with asyncio.Runner() as runner:
+            return runner.run(function(*args))
+    raise RuntimeError("an event loop runs in this thread: use an Agent there")
+
+
+async def _guarded(function: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await function()
+    except Exception as exc:  # noqa: BLE001
+        _log("start", logging.ERROR, "an agent could not be started: %s", describe_exception(exc), loud=True)
+
+
+async def _settle(function: Callable[[], Coroutine[Any, Any, T]], pending: Pending[T]) -> None:
+    try:
+        value = await function()
+    except BaseException as exc:  # noqa: BLE001 (an exit, too: it ends the caller, not the thread)
+        pending.settle(None, exc)
+    else:
+        pending.settle(value)
+
+
+def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine to its end, whatever else ends the loop before.
+
+    A ``sys.exit()`` in any task or callback (a transport's, say) breaks off the loop, and so does a hook that stops it.
+    That would end no program from here, only all that is delivered here.
     """
     task = loop.create_task(coroutine)
     while not task.done():
         try:
             loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            if not in_loop_thread():
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as exc:
+            if not in_loop_thread() or task.done():
                 raise
-            logger.error("the thread of an agent goes on after %s", describe_exception(exc))
+            line = "the event loop of an agent was broken off by %s; it is run again"
+            _log("broken off", logging.ERROR, line, describe_exception(exc))

@@ -1,4 +1,4 @@
-"""A transport that carries nothing."""
+"""A transport without a network: for agents whose messages are not sent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ __all__ = ["NullTransport"]
 
 
 class NullTransport:
-    """Discards every batch and reports it as delivered: for agents that are disabled, and for tests."""
+    """
+    Gives every request the same outcome.
+
+    Args:
+        outcome: Default: delivered.
+    """
+
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        self._outcome = outcome or Outcome(verdict=Verdict.DELIVERED, status=200)
 
     async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (the protocol)
-        """Return success."""
-        return Outcome(verdict=Verdict.DELIVERED, status=200)
+        """Return the outcome."""
+        return self._outcome
 
     async def aclose(self) -> None:
-        """Do nothing, because there is nothing to give back."""
+        """Do nothing."""

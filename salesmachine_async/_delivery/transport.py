@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import aiohttp
 
@@ -95,6 +95,10 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: both would use, and close, the same connections."""
+        raise TypeError("an HttpTransport cannot be copied or pickled")
 
     def __repr__(self) -> str:
         """Show the base URL, never the credentials."""

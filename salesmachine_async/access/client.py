@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from salesmachine_async._http.config import check_credentials, from_environment, network
 from salesmachine_async.access.calls import Caller, Settings
@@ -133,6 +133,10 @@ class AccessClient:
         self.tasks: Tasks = Tasks(service, paths.tasks, Task)
         self.users: Users = Users(service, paths.users, User)
         self.events: Events = Events(service)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: both would use, and close, the same connections."""
+        raise TypeError("an AccessClient cannot be copied or pickled")
 
     def __repr__(self) -> str:
         """Show where to and whether it is closed, never with which token."""

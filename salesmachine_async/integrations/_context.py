@@ -1,21 +1,26 @@
-"""The tracker of the current request."""
+"""The tracker of the current request, or of the current block outside of one."""
 
 from __future__ import annotations
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar, Token
+from datetime import datetime
 from inspect import iscoroutine
-from typing import Final, cast
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
 
 from salesmachine_async._log import describe_exception
-from salesmachine_async.integrations._life import guard_log
+from salesmachine_async.errors import AgentClosed
+from salesmachine_async.integrations._agent_lifespan import AgentLifespan, guard_log
+from salesmachine_async.integrations._environment import fallback_agent
 from salesmachine_async.tracker import Calls, Tracker
 
-__all__ = ["RequestTracker", "Uid", "current_tracker", "enter", "identify", "leave"]
+__all__ = ["RequestTracker", "Uid", "current_tracker", "enter", "entered", "identify", "leave", "tracking"]
 
+T = TypeVar("T")
 Uid = str | int | None
 
 _current: Final[ContextVar[Tracker | None]] = ContextVar("salesmachine_tracker", default=None)
@@ -25,76 +30,195 @@ class RequestTracker(Tracker):
     """
     A request's tracker: one object that handlers, threads, streams and background tasks of the request share.
 
+    It may outlive the application's lifespan (a stream that the server cuts off, say). Its calls then go to the agent
+    of the process, and never raise because an agent is closed.
+
     Args:
-        agent: What carries the messages.
-        contact: Asked who it is until it knows, or `identify` has told; None: nobody is asked.
-        account: Asked to which account the contact belongs, as long as `identify` has not told.
+        agent: The agent that carries the messages.
+        contact: Called for the contact until it returns one or `identify` is called; None: only `identify` sets it.
+        account: Called for the account, unless `identify` was called.
+        lifespan: The holder of *agent*, where its life ends with the application.
 
     Attributes:
         route: The route's template, where an integration knows it better than the scope; else None.
         expects_pageview: Whether the request is to become a pageview, for which its contact must be known.
     """
 
-    __slots__ = ("_account", "_contact", "expects_pageview", "route")
+    __slots__ = ("_account", "_contact", "_lifespan", "expects_pageview", "route")
 
-    def __init__(self, agent: Calls, contact: Callable[[], Uid] | None, account: Callable[[], Uid] | None) -> None:
+    def __init__(
+        self,
+        agent: Calls,
+        contact: Callable[[], Uid] | None,
+        account: Callable[[], Uid] | None,
+        lifespan: AgentLifespan | None = None,
+    ) -> None:
         super().__init__(agent)
         self._contact = contact
         self._account = account
+        self._lifespan = lifespan
         self.route: str | None = None
         self.expects_pageview = False
 
-    def ask_by_default(self, contact: Callable[[], Uid], account: Callable[[], Uid] | None) -> None:
-        """Take these where the middleware was given no callables."""
+    def set_defaults(self, contact: Callable[[], Uid], account: Callable[[], Uid] | None) -> None:
+        """Use these where the middleware was given no callables."""
         self._contact = self._contact or contact
         self._account = self._account or account
 
     @property
+    def _carrier(self) -> Calls:
+        """The agent that gets the next call; after the end of the lifespan the one of the process."""
+        lifespan = self._lifespan
+        return lifespan.agent if lifespan is not None and lifespan.has_ended(self._agent) else self._agent
+
+    @property
     def contact_uid(self) -> str | int | None:
-        """Who is tracked; None while nobody is identified."""
+        """The contact that is tracked; None while none is identified."""
         if self._contact_uid is None and self._contact is not None:
-            # Asked late and again: authentication runs deeper inside the application than the middleware.
-            self._contact_uid = _asked("contact", self._contact)
+            # Late and again: authentication runs deeper inside the application than the middleware.
+            self._contact_uid = _uid_from("contact", self._contact)
         return self._contact_uid
 
     @property
     def account_uid(self) -> str | int | None:
-        """To which account the messages are linked; None: to none."""
+        """The account that the messages are linked to, if any."""
         if self._account_uid is None and self._account is not None:
-            self._account_uid = _asked("account", self._account)
+            self._account_uid = _uid_from("account", self._account)
         return self._account_uid
 
     def identify(self, contact_uid: str | int | None, account_uid: str | int | None = None) -> None:
-        """Say who is tracked from now on in this request; None: nobody. Nobody else is asked any more."""
+        """Set the contact, and the account, of this request; None: no contact. The callables are not called again."""
         self._contact = self._account = None
         super().identify(contact_uid, account_uid)
+
+    def contact(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Create or update the contact; see `Tracker.contact`. Returns False also when the agent is closed."""
+        try:
+            return super().contact(params, created_at=created_at, message_id=message_id)
+        except AgentClosed:
+            return _closed()
+
+    def track(
+        self,
+        event_uid: str | int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Record something the contact did; see `Tracker.track`. Returns False also when the agent is closed."""
+        try:
+            return super().track(event_uid, params, created_at=created_at, message_id=message_id)
+        except AgentClosed:
+            return _closed()
+
+    def pageview(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Record a pageview; see `Tracker.pageview`. Returns False also when the agent is closed."""
+        try:
+            return super().pageview(params, created_at=created_at, message_id=message_id)
+        except AgentClosed:
+            return _closed()
+
+
+class _NoTracker(Tracker):
+    """The tracker outside of a request: it drops everything, and logs that."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._contact_uid = self._account_uid = None
+
+    @property
+    def agent(self) -> Calls:
+        """The agent of the process."""
+        return fallback_agent()
+
+    def identify(
+        self,
+        contact_uid: str | int | None,  # noqa: ARG002
+        account_uid: str | int | None = None,  # noqa: ARG002
+    ) -> None:
+        """Drop the contact: it would stay identified for whatever comes next."""
+        _outside("identify()")
+
+    def contact(self, *_: Any, **__: Any) -> bool:
+        """Drop the call."""
+        return _outside("a contact")
+
+    def track(self, *_: Any, **__: Any) -> bool:
+        """Drop the call."""
+        return _outside("an event")
+
+    def pageview(self, *_: Any, **__: Any) -> bool:
+        """Drop the call."""
+        return _outside("a pageview")
+
+
+class tracking(AbstractContextManager[Tracker]):  # noqa: N801 (used as a function, like contextlib.suppress)
+    """
+    Make a tracker the current one, outside of a request: in a cron job, a management command, a worker's task.
+
+    ::
+
+        with tracking("123456", "78910") as tracker:
+            ship(order)  # may call current_tracker().track(...)
+
+    Each thread and each asyncio task that starts inside the block has the same tracker, if it copies the context, as
+    tasks and `asyncio.to_thread` do.
+
+    Args:
+        contact_uid: The contact that the calls are about; None while unknown.
+        account_uid: Sent as ``params["account_uid"]`` of every message.
+        agent: The agent that carries the messages; default: the one of the process, from the environment.
+    """
+
+    def __init__(
+        self, contact_uid: str | int | None, account_uid: str | int | None = None, *, agent: Calls | None = None
+    ) -> None:
+        self._tracker = RequestTracker(fallback_agent() if agent is None else agent, None, None)
+        self._tracker.identify(contact_uid, account_uid)
+        self._tokens: list[Token[Tracker | None]] = []
+
+    def __enter__(self) -> Tracker:
+        self._tokens.append(enter(self._tracker))
+        return self._tracker
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        leave(self._tokens.pop())
 
 
 def identify(contact_uid: str | int | None, account_uid: str | int | None = None) -> None:
     """
-    Say who makes the current request: whom its tracker, and its automatic pageview, are about.
+    Set the contact of the current request: its tracker, and its automatic pageview, are about that contact.
 
     May be called anywhere in the request: ``def`` handlers, streams, background tasks. Outside of one it does nothing,
     and a log line says so.
     """
-    tracker = _current.get()
-    if tracker is None:
-        guard_log("identify", logging.WARNING, "identify() was called outside of a request with the middleware")
-    else:
-        tracker.identify(contact_uid, account_uid)
+    current_tracker().identify(contact_uid, account_uid)
 
 
 def current_tracker() -> Tracker:
     """
-    Return the tracker of the current request.
+    Return the tracker of the current request, or of the current `tracking` block.
 
-    Raises:
-        LookupError: There is no request, or its application lacks the middleware.
+    Never raises: outside of both it returns a tracker that drops everything, and a log line says so.
     """
     tracker = _current.get()
-    if tracker is None:
-        raise LookupError("no request is being tracked: add SalesmachineMiddleware to the application")
-    return tracker
+    return _NoTracker() if tracker is None else tracker
 
 
 def enter(tracker: Tracker) -> Token[Tracker | None]:
@@ -109,16 +233,41 @@ def leave(token: Token[Tracker | None]) -> None:
         _current.reset(token)
 
 
-def _asked(what: str, ask: Callable[[], Uid]) -> Uid:
+def entered(tracker: Tracker, parts: Iterator[T]) -> Iterator[T]:
+    """Yield *parts*, which a WSGI server asks for after the request, with *tracker* as the current one."""
+    while True:
+        token = enter(tracker)
+        try:
+            part = next(parts)
+        except StopIteration:
+            return
+        finally:
+            leave(token)
+        yield part
+
+
+def _closed() -> bool:
+    guard_log("closed", logging.WARNING, "a message was dropped: the agent of the application is closed", loud=True)
+    return False
+
+
+def _outside(what: str) -> bool:
+    line = "%s was dropped outside of a request: add the middleware, or use `with tracking(contact_uid):`"
+    guard_log("outside", logging.WARNING, line, what, loud=True)
+    return False
+
+
+def _uid_from(what: str, function: Callable[[], Uid]) -> Uid:
+    """Call the application's callable, whatever it does."""
     try:
-        uid = cast("object", ask())
+        uid = cast("object", function())
     except (Exception, CancelledError) as exc:  # noqa: BLE001 (the user's code; nothing is awaited here)
         guard_log(what, logging.ERROR, "the %s callable raised %s", what, describe_exception(exc), loud=True)
         return None
     if uid is None or isinstance(uid, str | int):
-        return None if uid == "" else uid  # many a session has that for nobody
+        return None if uid == "" else uid  # many a session has that for an anonymous visitor
     if iscoroutine(uid):
-        uid.close()  # or it would warn that nobody awaited it
+        uid.close()  # or it would warn that it was never awaited
     kind = type(uid).__name__
     guard_log(what, logging.ERROR, "the %s callable must return a str, an int or None, not %s", what, kind, loud=True)
     return None

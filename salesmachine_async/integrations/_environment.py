@@ -1,83 +1,111 @@
-"""The agents an application has without making one: configured by the environment, or off where that cannot be."""
+"""The agents that an application has without making one: configured by the environment, or off where that cannot be."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome
+from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async._log import log_or_stderr
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
+from salesmachine_async.policy import Invalid
 from salesmachine_async.threaded import ThreadedAgent
 
-__all__ = ["agent_of_the_environment", "fallback_agent", "nothing"]
+__all__ = ["AgentOptions", "agent_of_the_environment", "fallback_agent", "nothing"]
 
 VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
 
-# The one there is, by the environment it was made in.
-_stand_ins: dict[tuple[str | None, ...], ThreadedAgent] = {}
 
-
-def agent_of_the_environment() -> Agent:
-    """Return a new agent; one that refuses everything if the environment has no usable keys, and say so."""
-    try:
-        return Agent()
-    except ConfigError as exc:
-        _say_off(exc)
-        return Agent(transport=_Nowhere(), before_send=nothing)
-
-
-def fallback_agent() -> ThreadedAgent:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
     """
-    Return the one agent of the process for requests around which no event loop is sure to live: without a lifespan.
+    The options of an integration that its own agent gets.
+
+    Attributes:
+        on_invalid: What a call does with arguments that cannot be sent. Not `Invalid.RAISE` by default: what a visitor
+            types in must not become an error of the request.
+        params: Sent with every message.
+        enabled: Whether messages are sent at all; None: as the environment says.
+        debug: Whether messages and answers are logged; None: as the environment says.
+    """
+
+    on_invalid: Invalid = Invalid.REPORT
+    params: Mapping[str, Any] | None = None
+    enabled: bool | None = None
+    debug: bool | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Agent` and `ThreadedAgent`; the defaults of those stay theirs."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def __hash__(self) -> int:
+        """Hash without the params, which are a mapping."""
+        return hash((self.on_invalid, self.enabled, self.debug))
+
+
+DEFAULT: Final = AgentOptions()
+
+# The agents in use, by the environment and the options that each was made with.
+_fallback_agents: dict[tuple[tuple[str | None, ...], AgentOptions], ThreadedAgent] = {}
+
+
+def agent_of_the_environment(options: AgentOptions = DEFAULT) -> Agent:
+    """Return a new agent; if the environment has no usable keys, one that drops everything, and log that."""
+    try:
+        return Agent(**options.keywords())
+    except ConfigError as exc:
+        _log_off(exc)
+        return Agent(transport=_nowhere(), before_send=nothing, on_invalid=options.on_invalid)
+
+
+def fallback_agent(options: AgentOptions = DEFAULT) -> ThreadedAgent:
+    """
+    Return the agent of the process for requests around which no event loop is sure to live: without a lifespan.
 
     In tests the environment changes; then so does the agent.
     """
     environment = tuple(map(os.environ.get, VARIABLES))
-    agent = _stand_ins.get(environment)
-    return _made(environment) if agent is None else agent
+    agent = _fallback_agents.get((environment, options))
+    return _made(environment, options) if agent is None else agent
 
 
-def _made(environment: tuple[str | None, ...]) -> ThreadedAgent:
-    for other in list(_stand_ins):
-        # Another thread may have made ours since we looked.
-        old = _stand_ins.pop(other, None) if other != environment else None
+def _made(environment: tuple[str | None, ...], options: AgentOptions = DEFAULT) -> ThreadedAgent:
+    for key in list(_fallback_agents):
+        # Another thread may have made this one since the look-up.
+        old = _fallback_agents.pop(key, None) if key[0] != environment else None
         if old is not None:
-            # Not waited for: a request is being answered. What is left of it by the exit is waited for there.
+            # Not waited for, because a request is being answered. The exit waits for what is left by then.
             threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
     try:
-        agent = ThreadedAgent()
+        agent = ThreadedAgent(**options.keywords())
     except ConfigError as exc:
-        _say_off(exc)
-        agent = ThreadedAgent(transport=_Nowhere(), before_send=nothing)
+        _log_off(exc)
+        agent = ThreadedAgent(transport=_nowhere(), before_send=nothing, on_invalid=options.on_invalid)
     # Without a lock, which a fork could leave locked. Of two made at once one is kept; the other has no thread yet.
-    return _stand_ins.setdefault(environment, agent)
+    return _fallback_agents.setdefault((environment, options), agent)
 
 
-def _say_off(exc: ConfigError) -> None:
+def _log_off(exc: ConfigError) -> None:
     """
-    Log that nothing is tracked. That there is no token is usual on a developer's machine.
+    Log that nothing is tracked. A missing token is usual on a developer's machine.
 
-    Loudly: web servers configure no logging but their own, and who forgot the keys would wonder.
+    On stderr, too, because web servers configure no logging but their own.
     """
     level = logging.ERROR if os.environ.get(TOKEN_VARIABLE) else logging.WARNING
     log_or_stderr(level, "tracking is off: %s", exc)
 
 
-class _Nowhere:
-    """A carrier that carries nothing."""
-
-    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (the protocol)
-        """Fail: nothing is ever queued for it, but somebody may `ping`."""
-        return Outcome.failed(ConnectionFailed("tracking is off"))
-
-    async def aclose(self) -> None:
-        """Do nothing."""
+def _nowhere() -> NullTransport:
+    """Return a transport that fails: nothing is ever queued for it, but the application may `ping`."""
+    return NullTransport(Outcome.failed(ConnectionFailed("tracking is off")))
 
 
 def nothing(_message: dict[str, Any]) -> None:

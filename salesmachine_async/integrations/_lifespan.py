@@ -1,11 +1,11 @@
-"""The agent's life along the ASGI lifespan protocol."""
+"""The agent's start and end along the ASGI lifespan protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from salesmachine_async.integrations._life import Life
+from salesmachine_async.integrations._agent_lifespan import AgentLifespan
 
 __all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "run_lifespan"]
 
@@ -16,34 +16,34 @@ Send = Callable[[Message], Awaitable[None]]
 # Of any arguments: frameworks describe theirs more closely or more loosely than one type could.
 ASGIApp = Callable[..., Awaitable[None]]
 
-# After these the application is over, or never began: the agent ends before the server hears of it.
+# After these the application is over, or never began; the agent ends before the server gets the message.
 LAST = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
 
-async def run_lifespan(app: ASGIApp, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
+async def run_lifespan(app: ASGIApp, lifespan: AgentLifespan, scope: Scope, receive: Receive, send: Send) -> None:
     """
     Run the application's lifespan, with the agent started before it and ended after it.
 
-    An application that knows no lifespan (Django raises ValueError at once) is spoken for.
+    If the application does not support lifespan (Django raises ValueError), the protocol is completed on its behalf.
     """
-    protocol = _Protocol(life, receive, send)
+    protocol = _Protocol(lifespan, receive, send)
     try:
         try:
             await app(scope, protocol.receive, protocol.send)
         except Exception:
-            # If it took part at all, this is a failure of its own, and the server's to judge.
+            # If it took part at all, this is a failure of its own, which the server must see.
             if protocol.touched:
                 raise
         await protocol.finish()
     finally:
-        await life.end()
+        await lifespan.end()
 
 
 class _Protocol:
     """Watches one lifespan, and completes it where the application does not."""
 
-    def __init__(self, life: Life, receive: Receive, send: Send) -> None:
-        self._life = life
+    def __init__(self, lifespan: AgentLifespan, receive: Receive, send: Send) -> None:
+        self._lifespan = lifespan
         self._receive = receive
         self._send = send
         self._seen: set[str] = set()
@@ -53,19 +53,19 @@ class _Protocol:
         self.touched = True
         message = await self._receive()
         if message["type"] == "lifespan.startup":
-            await self._life.begin()
+            await self._lifespan.begin()
         self._seen.add(message["type"])
         return message
 
     async def send(self, message: Message) -> None:
         self.touched = True
         if message["type"] in LAST:
-            await self._life.end()
+            await self._lifespan.end()
         self._seen.add(message["type"])
         await self._send(message)
 
     async def finish(self) -> None:
-        """Say and wait for what the application left out."""
+        """Send and await what the application left out."""
         if self._seen.isdisjoint(LAST):
             if "lifespan.startup" not in self._seen:
                 await self.receive()

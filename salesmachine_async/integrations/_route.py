@@ -21,9 +21,7 @@ def route_template(scope: Mapping[str, Any]) -> str | None:
     if isinstance(template, str):
         return template or None
     template = _of_fastapi(scope) or _of_route(scope.get("route"))
-    if template is None:
-        return _name_of(scope.get("endpoint"))
-    return _mounted_at(scope, template) + template
+    return _from_path(scope) if template is None else _mounted_at(scope, template) + template
 
 
 def _of_fastapi(scope: Mapping[str, Any]) -> str | None:
@@ -34,14 +32,14 @@ def _of_fastapi(scope: Mapping[str, Any]) -> str | None:
 
 
 def _of_route(route: Any) -> str | None:
-    """Starlette notes the route since 1.7, FastAPI since long before."""
+    """Return the template of a route object, which Starlette notes since 1.7, and FastAPI for its own routes."""
     if type(route).__name__ in ("Mount", "Host"):
-        return None  # an application behind it answered, which noted nothing
+        return None  # the application behind it answered, which noted nothing
     return _text(getattr(route, "path_format", None)) or _text(getattr(route, "path", None))
 
 
 def _mounted_at(scope: Mapping[str, Any], template: str) -> str:
-    """What mounts have added to the root path, as a template. What a proxy in front stripped off is no part of it."""
+    """Return what mounts have added to the root path, as a template, without what a proxy in front has stripped off."""
     root, outer = scope.get("root_path"), scope.get("app_root_path")  # the latter is noted by mounts
     if not (isinstance(root, str) and isinstance(outer, str) and root.startswith(outer)):
         return ""
@@ -51,19 +49,36 @@ def _mounted_at(scope: Mapping[str, Any], template: str) -> str:
     for name in names:
         before, found, after = f"{prefix}/".rpartition(f"/{scope['path_params'][name]}/")
         if not found:
-            # Converted beyond recognition. Better a prefix too short than somebody's data in it.
+            # Changed by a converter. A prefix that is too short is better than personal data in it.
             return "".join(f"/{{{each}}}" for each in names)
         prefix = f"{before}/{{{name}}}/{after}".rstrip("/")
     return prefix
 
 
-def _name_of(endpoint: Any) -> str | None:
-    """Return the handler's name, for routers that note nothing else. Better than the path, which may hold anything."""
+def _from_path(scope: Mapping[str, Any]) -> str | None:
+    """
+    Make the template from the path, where a router notes only the handler and what its parameters matched.
+
+    A path without parameters is its own template. In another each parameter's value is replaced by its name; a value
+    that is not found (a converter has changed it) leaves no template, because the path may hold personal data.
+    """
+    endpoint: Any = scope.get("endpoint")
     while isinstance(endpoint, partial):
         endpoint = endpoint.func  # pyright: ignore
     # An object is no handler but an application that was mounted, and that noted nothing: static files, or a 404.
-    name = _text(getattr(endpoint, "__qualname__", None))  # pyright: ignore
-    return name and f"{endpoint.__module__}.{name}"  # pyright: ignore
+    if not _text(getattr(endpoint, "__qualname__", None)):  # pyright: ignore
+        return None
+    path, outer = scope.get("path"), scope.get("app_root_path") or ""
+    if not isinstance(path, str) or not isinstance(outer, str):
+        return None
+    template, rest = "", path.removeprefix(outer)
+    matched: dict[str, object] = scope.get("path_params") or {}
+    for name, value in reversed(matched.items()):
+        before, found, after = f"{rest}/".rpartition(f"/{value}/")
+        if not found:
+            return None
+        template, rest = f"/{{{name}}}" + (f"/{after}".removesuffix("/") if after else "") + template, before
+    return rest + template
 
 
 def _text(value: object) -> str | None:

@@ -11,7 +11,7 @@ Any ASGI application: FastAPI, Starlette, Litestar, Django, Quart, or none of th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -19,15 +19,25 @@ from typing import Any, Final
 
 from salesmachine_async._log import describe_exception
 from salesmachine_async.agent import Agent
-from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
-from salesmachine_async.integrations._life import Life, guard_log
+from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, guard_log, register
+from salesmachine_async.integrations._context import (
+    RequestTracker,
+    Uid,
+    current_tracker,
+    enter,
+    identify,
+    leave,
+    tracking,
+)
+from salesmachine_async.integrations._environment import AgentOptions
 from salesmachine_async.integrations._lifespan import ASGIApp, Message, Receive, Scope, Send, run_lifespan
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.integrations._route import route_template
+from salesmachine_async.policy import Invalid
 
-__all__ = ["SalesmachineMiddleware", "current_tracker", "identify"]
+__all__ = ["SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
 
-# In the scope: the request's tracker. Also tells an inner middleware that an outer one is at work.
+# In the scope: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
 KEY: Final = "salesmachine"
 # What ends an answer, unless it says that there is more.
 LAST: Final = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
@@ -37,21 +47,26 @@ class SalesmachineMiddleware:
     """
     Gives every request a tracker, and the application an agent.
 
-    It only looks on: messages pass at once and as they are, exceptions too, and no failure of its own gets out.
+    Messages pass at once and unchanged, and so do exceptions; no failure of the middleware reaches the application.
 
     Args:
         app: The application.
-        agent: Used as it is: started, flushed at the application's end, never closed. None: one of its own, from the
-            environment, which starts and ends with the application; where no lifespan runs, one `ThreadedAgent` for the
-            process, which begins with its first message and ends with the interpreter.
+        agent: A given agent is started, flushed at the application's end, never closed. None: one of its own, from the
+            environment, which starts and ends with the application; where no lifespan runs, and after its end, one
+            `ThreadedAgent` for the process, which starts with its first message and ends with the interpreter.
         pageviews: Whether every answered request of an identified contact is a pageview.
-        contact: Tells from the scope who it is, for requests in which nobody calls `identify`. Asked late, so that it
-            sees what the application's own middleware has put there.
-        account: Tells the account likewise.
+        contact: Returns the contact's uid for a scope, for requests in which `identify` is not called. Called late, so
+            that it sees what the application's own middleware has put there.
+        account: Returns the account's uid likewise.
         exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
         user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
+        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+            them and never raise, because what a visitor types in must not become an error of the request.
+        params: Sent with every message of the agent made here.
+        enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.
+        debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
 
     Raises:
         ConfigError: *exclude* or *methods* is a single text.
@@ -60,7 +75,7 @@ class SalesmachineMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        agent: Agent | Life | None = None,
+        agent: Agent | AgentLifespan | None = None,
         *,
         pageviews: bool = False,
         contact: Callable[[Any], Uid] | None = None,
@@ -69,9 +84,17 @@ class SalesmachineMiddleware:
         methods: Collection[str] = METHODS,
         client_ip: bool = False,
         user_agent: bool = False,
+        on_invalid: Invalid = Invalid.REPORT,
+        params: Mapping[str, Any] | None = None,
+        enabled: bool | None = None,
+        debug: bool | None = None,
     ) -> None:
         self.app = app
-        self._life = agent if isinstance(agent, Life) else Life(agent)
+        options = AgentOptions(on_invalid=on_invalid, params=params, enabled=enabled, debug=debug)
+        self._lifespan = agent if isinstance(agent, AgentLifespan) else AgentLifespan(agent, options)
+        register(self, self._lifespan)
+        register(app, self._lifespan)
+        self._framework: object = None
         self._contact = contact
         self._account = account
         self._pageviews = Pageviews.of(
@@ -84,17 +107,22 @@ class SalesmachineMiddleware:
         if KEY in scope or kind not in ("http", "websocket", "lifespan"):
             await self.app(scope, receive, send)
         elif kind == "lifespan":
-            scope[KEY] = self._life
-            await run_lifespan(self.app, self._life, scope, receive, send)
+            scope[KEY] = self._lifespan
+            self._register_framework(scope)
+            await run_lifespan(self.app, self._lifespan, scope, receive, send)
         else:
             await self._request(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        agent = await self._life.serve()
+        agent = await self._lifespan.serve()
+        self._register_framework(scope)
         tracker = RequestTracker(
-            agent, self._contact and partial(self._contact, scope), self._account and partial(self._account, scope)
+            agent,
+            self._contact and partial(self._contact, scope),
+            self._account and partial(self._account, scope),
+            self._lifespan,
         )
-        # Not in a copy: routers write into this very scope what they found, for us and for others outside of us.
+        # Not in a copy: routers write what they found into this very scope, where outer middleware reads it, too.
         scope[KEY] = tracker
         token = enter(tracker)
         try:
@@ -108,6 +136,13 @@ class SalesmachineMiddleware:
             leave(token)
             # The tracker refers to the scope: together they would wait for the garbage collector.
             scope.pop(KEY, None)
+
+    def _register_framework(self, scope: Scope) -> None:
+        """Let `get_agent` find the agent by the framework's own application object, which the framework puts there."""
+        app = scope.get("app")
+        if app is not self._framework:
+            self._framework = app
+            register(app, self._lifespan)
 
 
 class _Visit:
@@ -145,11 +180,12 @@ class _Visit:
         try:
             await app(self._scope, self._receive, self._send)
         except Exception:
-            self._failed = True
+            # When the visitor has left, that is the reason: frameworks raise for it (ClientDisconnect, say).
+            self._failed = not self._gone
             raise
         else:
             # Without an answer: the server makes it an error.
-            self._failed = self._status is None
+            self._failed = self._status is None and not self._gone
         finally:
             # Else it was over with the last piece of the answer, which background tasks may outlive.
             if not self._over:
@@ -162,15 +198,19 @@ class _Visit:
         return message
 
     async def _send(self, message: Message) -> None:
-        await self._forward(message)
-        with suppress(Exception):  # a message that breaks the protocol is the server's affair
+        try:
+            await self._forward(message)
+        except OSError:  # how servers say that the connection is closed
+            self._gone = True
+            raise
+        with suppress(Exception):  # a message that breaks the protocol is for the server to judge
             if message["type"] == "http.response.start":
                 self._status = int(message["status"])
             elif message["type"] in LAST and not message.get("more_body") and not self._over:
-                self._end(aborted=self._gone)  # some middleware ends an answer nobody waits for as if it were whole
+                self._end(aborted=self._gone)  # some middleware ends a broken-off answer as if it were whole
 
     def _end(self, *, aborted: bool) -> None:
-        """Track the pageview, unless it is none. Whatever goes wrong goes to the log."""
+        """Track the pageview, if the request is one. Failures are logged."""
         self._over = True
         seconds = perf_counter() - self._started
         try:
@@ -181,7 +221,7 @@ class _Visit:
     def _track(self, seconds: float, *, aborted: bool) -> None:
         scope, tracker, rules = self._scope, self._tracker, self._pageviews
         route = tracker.route or route_template(scope)
-        # Without a route nobody visited anything; it was a scanner.
+        # A request without a route is a scanner's.
         if route is None or rules.excludes(route, scope.get("path", "")) or tracker.contact_uid is None:
             return
         status = 500 if self._failed and self._status is None else self._status

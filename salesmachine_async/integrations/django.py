@@ -19,25 +19,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, TypedDict, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from salesmachine_async._log import describe_exception
-from salesmachine_async.integrations._context import RequestTracker, Uid, current_tracker, enter, identify, leave
-from salesmachine_async.integrations._environment import fallback_agent
-from salesmachine_async.integrations._life import guard_log
+from salesmachine_async.integrations import _agent_lifespan
+from salesmachine_async.integrations._agent_lifespan import guard_log
+from salesmachine_async.integrations._context import (
+    RequestTracker,
+    Uid,
+    current_tracker,
+    enter,
+    entered,
+    identify,
+    leave,
+    tracking,
+)
+from salesmachine_async.integrations._environment import AgentOptions, fallback_agent
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.integrations.asgi import KEY
+from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
 
-__all__ = ["Options", "SalesmachineMiddleware", "current_tracker", "identify"]
+__all__ = ["Options", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
 
 
 class Options(TypedDict, total=False):
@@ -45,12 +57,12 @@ class Options(TypedDict, total=False):
     The setting ``SALESMACHINE``.
 
     Attributes:
-        agent: Where there is no ASGI wrapper: what carries the messages. Default: one `ThreadedAgent` for the process,
-            from the environment.
+        agent: Where there is no ASGI wrapper: the agent that carries the messages. Default: one `ThreadedAgent` for the
+            process, from the environment, with *on_invalid*, *params*, *enabled* and *debug* as of the wrapper.
         pageviews: Where there is no ASGI wrapper: whether every answered request of an identified contact is a
             pageview; *exclude*, *methods*, *client_ip* and *user_agent* are as of the wrapper.
-        contact: Tells from the request who it is; default: the primary key of ``request.user``.
-        account: Tells the account likewise.
+        contact: Returns the contact's uid for a request; default: the primary key of ``request.user``.
+        account: Returns the account's uid likewise.
     """
 
     agent: Calls
@@ -59,6 +71,10 @@ class Options(TypedDict, total=False):
     methods: Collection[str]
     client_ip: bool
     user_agent: bool
+    on_invalid: Invalid
+    params: Mapping[str, Any]
+    enabled: bool
+    debug: bool
     contact: Callable[[HttpRequest], Uid]
     account: Callable[[HttpRequest], Uid]
 
@@ -82,6 +98,7 @@ class SalesmachineMiddleware:
             markcoroutinefunction(self)
         options = cast("Options", getattr(settings, "SALESMACHINE", {}))
         self._agent = options.get("agent")
+        self._agent_options = _agent_options(options)
         self._contact = options.get("contact", _user_of)
         self._account = options.get("account")
         self._pageviews = Pageviews.of(
@@ -96,26 +113,34 @@ class SalesmachineMiddleware:
         """Pass a request on."""
         return self._answer_async(request) if self._is_async else self._answer(request)
 
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Note that the visitor has left: Django answers this error as any other."""
+        if isinstance(exception, UnreadablePostError):
+            request.__dict__[_GONE] = True
+
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        visit = _Visit(self._tracker(request), request)
+        visit = _Visit(self._tracker(request), request, self._pageviews)
         try:
-            response = cast("HttpResponseBase", self._get_response(request))
-            visit.status = response.status_code
-            return response
+            return visit.answered(cast("HttpResponseBase", self._get_response(request)))
+        except Exception:
+            visit.status, visit.aborted = 500, False
+            raise
         finally:
-            # Asked here, where a database may be asked; the wrapper ends the pageview where it must not be.
-            visit.end(self._pageviews)
+            # Here, where a database may be asked; the wrapper ends the pageview where it must not be.
+            visit.leave()
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        visit = _Visit(self._tracker(request), request)
+        visit = _Visit(self._tracker(request), request, self._pageviews)
         try:
             response = await cast("Awaitable[HttpResponseBase]", self._get_response(request))
-            visit.status = response.status_code
             if visit.tracker.expects_pageview and visit.tracker.contact_uid is None and self._contact is _user_of:
                 visit.tracker.identify(await _loaded_user(request), visit.tracker.account_uid)
-            return response
+            return visit.answered(response)
+        except Exception:
+            visit.status, visit.aborted = 500, False
+            raise
         finally:
-            visit.end(self._pageviews)
+            visit.leave()
 
     def _tracker(self, request: HttpRequest) -> RequestTracker:
         contact = partial(self._contact, request)
@@ -123,38 +148,80 @@ class SalesmachineMiddleware:
         scope: dict[str, Any] = getattr(request, "scope", {})
         tracker = scope.get(KEY)
         if isinstance(tracker, RequestTracker):
-            tracker.ask_by_default(contact, account)
+            tracker.set_defaults(contact, account)
             return tracker
-        tracker = RequestTracker(self._agent or fallback_agent(), contact, account)
+        tracker = RequestTracker(self._agent or fallback_agent(self._agent_options), contact, account)
         tracker.expects_pageview = self._pageviews.wanted(request.method or "")
         return tracker
 
 
 class _Visit:
-    """One request on its way through the middleware; its tracker is the current one meanwhile."""
+    """One request on its way through the middleware, with its tracker as the current one."""
 
-    __slots__ = ("_request", "_started", "_token", "_wrapped", "status", "tracker")
+    __slots__ = ("_request", "_rules", "_started", "_streams", "_token", "_wrapped", "aborted", "status", "tracker")
 
-    def __init__(self, tracker: RequestTracker, request: HttpRequest) -> None:
+    def __init__(self, tracker: RequestTracker, request: HttpRequest, rules: Pageviews) -> None:
         self.tracker = tracker
-        self.status = 500
+        self.status: int | None = None
+        self.aborted = True  # until there is an answer: a request whose visitor leaves is cancelled
         self._request = request
+        self._rules = rules
         self._wrapped = KEY in getattr(request, "scope", ())
         self._started = perf_counter()
+        self._streams = False
         self._token = enter(tracker)
 
-    def end(self, rules: Pageviews) -> None:
-        """Tell the wrapper the route and the contact, or without one track the pageview."""
+    def answered(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Note the answer. What streams is over with its last part, and has the tracker until then."""
+        self.aborted = self._request.__dict__.get(_GONE, False)
+        self.status = None if self.aborted else response.status_code
+        if isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
+            content: Any = response.streaming_content
+            self._streams = not self._wrapped
+            # Django's stubs know the attribute as what it returns.
+            response.streaming_content = self._streamed_async(content) if response.is_async else self._streamed(content)
+        return response
+
+    def leave(self) -> None:
+        """End the middleware's part of the request, and the pageview with it unless the answer streams."""
         leave(self._token)
+        if not self._streams:
+            self._end()
+
+    def _streamed(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        self.aborted = True
         try:
-            self._end(rules)
+            yield from entered(self.tracker, parts)
+            self.aborted = False
+        finally:
+            self._end_stream()
+
+    async def _streamed_async(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self.aborted = True
+        token = enter(self.tracker)
+        try:
+            async for part in parts:
+                yield part
+            self.aborted = False
+        finally:
+            leave(token)
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        if self._streams:
+            self._end()
+
+    def _end(self) -> None:
+        """Pass the route and the contact to the wrapper, or track the pageview where there is no wrapper."""
+        try:
+            self._track()
         except Exception as exc:  # noqa: BLE001 (the response comes first)
             guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
-    def _end(self, rules: Pageviews) -> None:
-        request, tracker = self._request, self.tracker
+    def _track(self) -> None:
+        request, tracker, rules = self._request, self.tracker, self._rules
         match = request.resolver_match
-        # Without a route nobody visited anything; it was a scanner.
+        # A request without a route is a scanner's.
         if match is None or not tracker.expects_pageview:
             return
         tracker.route = route = f"/{match.route}"
@@ -165,22 +232,48 @@ class _Visit:
             method=request.method or "",
             status=self.status,
             seconds=perf_counter() - self._started,
-            aborted=False,
+            aborted=self.aborted,
             client_ip=request.META.get("REMOTE_ADDR"),
             user_agent=request.META.get("HTTP_USER_AGENT"),
         )
         tracker.pageview(params)
 
 
+def get_agent(app: object = None) -> Calls:
+    """
+    Return the agent of the project, for what is not about a request: metrics, ``flush``, signals.
+
+    Args:
+        app: The application that the ASGI wrapper returned; None: the agent of the middleware alone.
+    """
+    if app is not None:
+        return _agent_lifespan.get_agent(app)
+    options = cast("Options", getattr(settings, "SALESMACHINE", {}))
+    return options.get("agent") or fallback_agent(_agent_options(options))
+
+
+def _agent_options(options: Options) -> AgentOptions:
+    return AgentOptions(
+        on_invalid=options.get("on_invalid", Invalid.REPORT),
+        params=options.get("params"),
+        enabled=options.get("enabled"),
+        debug=options.get("debug"),
+    )
+
+
+# In a request's attributes: its visitor has left in the middle of the upload.
+_GONE = "_salesmachine_visitor_left"
+
+
 def _user_of(request: HttpRequest) -> Uid:
-    """Return the primary key of who is logged in; on an event loop only of a user that is loaded already."""
+    """Return the primary key of the logged-in user; on an event loop only of one that is loaded already."""
     if not _on_event_loop():
         return _uid_of(getattr(request, "user", None))
     return _uid_of(getattr(request, "_acached_user", None) or getattr(request, "_cached_user", None))
 
 
 async def _loaded_user(request: HttpRequest) -> Uid:
-    """Return the primary key of who is logged in, loaded the asynchronous way."""
+    """Return the primary key of the logged-in user, loaded asynchronously."""
     load = getattr(request, "auser", None)  # not without AuthenticationMiddleware
     try:
         return None if load is None else _uid_of(await load())

@@ -21,10 +21,11 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
 from salesmachine_async import tracker
-from salesmachine_async.integrations._context import current_tracker, identify
+from salesmachine_async.integrations._agent_lifespan import get_agent
+from salesmachine_async.integrations._context import current_tracker, identify, tracking
 from salesmachine_async.integrations.asgi import KEY, SalesmachineMiddleware
 
-__all__ = ["SalesmachineMiddleware", "Tracker", "current_tracker", "identify"]
+__all__ = ["SalesmachineMiddleware", "Tracker", "current_tracker", "get_agent", "identify", "tracking"]
 
 
 # A coroutine although it never waits: FastAPI would run a function in a thread.

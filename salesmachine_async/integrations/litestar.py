@@ -15,7 +15,7 @@ Litestar.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,12 @@ from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 
 from salesmachine_async.agent import Agent
-from salesmachine_async.integrations._context import Uid, current_tracker, identify
-from salesmachine_async.integrations._life import Life
+from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, register
+from salesmachine_async.integrations._context import Uid, current_tracker, identify, tracking
+from salesmachine_async.integrations._environment import AgentOptions
 from salesmachine_async.integrations._pageviews import METHODS
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
+from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Tracker as _Tracker
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ else:
     else:
         Tracker = NamedDependency[_Tracker]
 
-__all__ = ["SalesmachinePlugin", "Tracker", "current_tracker", "identify"]
+__all__ = ["SalesmachinePlugin", "Tracker", "current_tracker", "get_agent", "identify", "tracking"]
 
 
 class SalesmachinePlugin(InitPlugin):
@@ -52,14 +54,20 @@ class SalesmachinePlugin(InitPlugin):
     Gives every request a tracker, as the dependency ``salesmachine``, and the application an agent.
 
     Args:
-        agent: As of `SalesmachineMiddleware`.
-        pageviews: As of `SalesmachineMiddleware`; so are the rest.
-        contact: See there.
-        account: See there.
-        exclude: See there.
-        methods: See there.
-        client_ip: See there.
-        user_agent: See there.
+        agent: A given agent is started, flushed at the application's end, never closed. None: one of its own, from the
+            environment, which starts and ends with the application.
+        pageviews: Whether every answered request of an identified contact is a pageview.
+        contact: Returns the contact's uid for a scope, for requests in which `identify` is not called.
+        account: Returns the account's uid likewise.
+        exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
+        methods: The HTTP methods that are pageviews.
+        client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
+        user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
+        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+            them and never raise, because what a visitor types in must not become an error of the request.
+        params: Sent with every message of the agent made here.
+        enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.
+        debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
     """
 
     def __init__(
@@ -73,15 +81,20 @@ class SalesmachinePlugin(InitPlugin):
         methods: Collection[str] = METHODS,
         client_ip: bool = False,
         user_agent: bool = False,
+        on_invalid: Invalid = Invalid.REPORT,
+        params: Mapping[str, Any] | None = None,
+        enabled: bool | None = None,
+        debug: bool | None = None,
     ) -> None:
-        # Litestar makes one middleware per route and tells none of them of the lifespan: they share this.
-        self._life = Life(agent)
+        # Litestar makes one middleware per route and passes the lifespan to none of them, so that they share this.
+        options = AgentOptions(on_invalid=on_invalid, params=params, enabled=enabled, debug=debug)
+        self._lifespan = AgentLifespan(agent, options)
         # Litestar describes scopes and messages more closely than ASGI does.
         middleware: Any = SalesmachineMiddleware
         self._middleware = partial(
             DefineMiddleware,
             middleware,
-            agent=self._life,
+            agent=self._lifespan,
             pageviews=pageviews,
             contact=contact,
             account=account,
@@ -96,11 +109,12 @@ class SalesmachinePlugin(InitPlugin):
         app_config.middleware.insert(0, self._middleware())  # outermost
         # Lifespans begin before all startup hooks, and shutdown hooks end after all lifespans: first and last of all.
         app_config.lifespan.insert(0, self._start)  # pyright: ignore[reportUnknownMemberType]
-        app_config.on_shutdown.append(self._life.end)
+        app_config.on_shutdown.append(self._lifespan.end)
         app_config.dependencies["salesmachine"] = Provide(current_tracker, sync_to_thread=False)
         return app_config
 
     @asynccontextmanager
-    async def _start(self, _app: Litestar) -> AsyncGenerator[None]:
-        await self._life.begin()
+    async def _start(self, app: Litestar) -> AsyncGenerator[None]:
+        register(app, self._lifespan)
+        await self._lifespan.begin()
         yield

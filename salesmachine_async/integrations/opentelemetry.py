@@ -23,7 +23,7 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._version import __version__
-from salesmachine_async.report import LossReason, Stats
+from salesmachine_async.report import DropReason, LossReason, Stats
 
 __all__ = ["HasStats", "UntracedTransport", "observe"]
 
@@ -35,7 +35,6 @@ Read = Callable[[Stats], int]
 COUNTERS: Final[Mapping[str, tuple[str, str, Read]]] = {
     "accepted": ("{message}", "Messages taken by a call.", lambda stats: stats.accepted),
     "delivered": ("{message}", "Messages the server answered with 2xx.", lambda stats: stats.delivered),
-    "dropped": ("{call}", "Calls that were not accepted.", lambda stats: sum(stats.dropped.values())),
     "requests": ("{request}", "HTTP requests begun.", lambda stats: stats.requests),
     "retries": ("{request}", "HTTP requests that repeated an earlier one.", lambda stats: stats.retries),
     "sent": ("By", "Bytes of all request bodies.", lambda stats: stats.bytes_sent),
@@ -79,8 +78,13 @@ def observe(
         # Also those that never happened: an alert on the rate needs the zero before the first.
         return [Observation(lost.get(reason, 0), {**common, "reason": reason.value}) for reason in LossReason]
 
+    def drops(_options: CallbackOptions) -> Iterable[Observation]:
+        dropped = agent.stats().dropped
+        return [Observation(dropped.get(reason, 0), {**common, "reason": reason.value}) for reason in DropReason]
+
     for name, (unit, text, read) in COUNTERS.items():
         meter.create_observable_counter(f"salesmachine.agent.{name}", [reading(read)], unit, text)
+    meter.create_observable_counter("salesmachine.agent.dropped", [drops], "{call}", "Calls that were not accepted.")
     meter.create_observable_counter("salesmachine.agent.lost", [losses], "{message}", "Messages given up.")
     for name, (unit, text, read) in GAUGES.items():
         meter.create_observable_up_down_counter(f"salesmachine.agent.{name}", [reading(read)], unit, text)

@@ -21,14 +21,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from salesmachine_async.report import LossReason, State, Stats
+from salesmachine_async.report import DropReason, LossReason, State, Stats
 
 __all__ = ["AgentCollector", "HasStats"]
 
 COUNTERS: Final = {
     "accepted": "Messages taken by a call.",
     "delivered": "Messages the server answered with 2xx.",
-    "refused": "Calls that were not accepted.",
     "requests": "HTTP requests begun.",
     "retries": "HTTP requests that repeated an earlier one.",
     "sent_bytes": "Bytes of all request bodies.",
@@ -71,6 +70,10 @@ class AgentCollector(Collector):
             counter = CounterMetricFamily(f"salesmachine_{name}", text, labels=names)
             counter.add_metric(values, numbers[name])
             yield counter
+        dropped = CounterMetricFamily("salesmachine_dropped", "Calls not accepted.", labels=[*names, "reason"])
+        for drop in DropReason:
+            dropped.add_metric([*values, drop.value], stats.dropped.get(drop, 0))
+        yield dropped
         lost = CounterMetricFamily("salesmachine_lost", "Messages given up.", labels=[*names, "reason"])
         for reason in LossReason:
             # Also those that never happened: an alert on the rate needs the zero before the first.
@@ -91,7 +94,6 @@ def numbers_of(stats: Stats) -> dict[str, int]:
     return {
         "accepted": stats.accepted,
         "delivered": stats.delivered,
-        "dropped": sum(stats.dropped.values()),
         "requests": stats.requests,
         "retries": stats.retries,
         "sent_bytes": stats.bytes_sent,

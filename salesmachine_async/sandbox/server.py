@@ -7,7 +7,7 @@ import logging
 import time
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from aiohttp import web
@@ -219,6 +219,10 @@ class Sandbox(ControlApi):
         """The base URL, such as `http://127.0.0.1:43211`."""
         self._running()
         return self._url
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: both would use, and close, the same connections."""
+        raise TypeError("a Sandbox cannot be copied or pickled")
 
     def __repr__(self) -> str:
         if self._state is None:

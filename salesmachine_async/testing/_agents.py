@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from salesmachine_async.agent import _agents as agents  # pyright: ignore[reportPrivateUsage]
+from salesmachine_async import _process
+from salesmachine_async.agent import Agent
 
 __all__ = ["hurry", "told_of_held"]
 
 
 def hurry() -> None:
     """Have all agents send what they hold now: their linger is for traffic, and a test would wait it out."""
-    for agent in list(agents):
+    for agent in _process.living(Agent):
         loop = agent._flusher._loop  # pyright: ignore[reportPrivateUsage]
         if loop is not None and loop.is_running():
             flush = agent.flush(0)
@@ -23,7 +24,7 @@ def hurry() -> None:
 
 def told_of_held() -> str:
     """Tell of what is still on its way, which is the usual reason that a message is missing; empty if nothing is."""
-    held = sum(stats.queued + stats.in_flight for stats in (agent.stats() for agent in list(agents)))
+    held = sum(stats.queued + stats.in_flight for stats in (agent.stats() for agent in _process.living(Agent)))
     if not held:
         return ""
     return (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from anyio import sleep
 from anyio.from_thread import start_blocking_portal
@@ -86,6 +86,10 @@ class Workspace:
     def faults(self, *faults: Fault | int | Iterable[Fault | int]) -> None:
         """Replace the script of faults: in order, each a `Fault` or a status to answer once. None: no more faults."""
         self._sandbox.faults(list(_flat(faults)), self.token)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: both would use, and close, the same connections."""
+        raise TypeError("a Workspace cannot be copied or pickled")
 
     def wait_for(
         self,

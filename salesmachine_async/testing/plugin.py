@@ -40,8 +40,8 @@ def salesmachine() -> Iterator[Recorder]:
 
 @pytest.fixture(scope="session")
 def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnusedFunction]
+    from salesmachine_async._background import flush_all  # noqa: PLC0415
     from salesmachine_async.testing import serve  # noqa: PLC0415
-    from salesmachine_async.threaded import flush_all  # noqa: PLC0415
 
     with serve() as sandbox:
         yield sandbox

@@ -1,58 +1,122 @@
-"""An event loop in a thread of its own."""
+"""An event loop in a thread: submitting, stopping, failures, exits."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from salesmachine_async._delivery.loop_thread import LoopThread, _run_on, in_loop_thread
+from salesmachine_async._delivery import loop_thread as module
+from salesmachine_async._delivery.loop_thread import LoopThread, in_loop_thread, run_here, run_on
+from salesmachine_async._log import RateLimitedLogger
 
 
 async def here() -> threading.Thread:
     return threading.current_thread()
 
 
-def test_coroutines_run_in_the_thread_until_it_is_stopped() -> None:
-    """A daemon, which does not keep the interpreter; after its end nothing is taken, and nothing hangs or warns."""
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
     loop = LoopThread()
-    thread = loop.submit(here()).result(30)
+    loop.start()
+    yield loop
+    loop.stop()
+    loop.join(30)
+
+
+def end(loop: LoopThread) -> None:
+    loop.stop()
+    loop.join(30)
+
+
+def test_coroutines_run_in_the_thread_until_it_is_stopped(loop: LoopThread) -> None:
+    """The thread is a daemon; after its end a submission fails at once."""
+    thread = loop.submit(here).result(30)
     assert thread is not threading.current_thread()
     assert thread.daemon
-    loop.stop(30)
+    assert thread.name == "salesmachine"
+    end(loop)
     assert not thread.is_alive()
-    with pytest.raises(RuntimeError, match="closed"):
-        loop.submit(here())
-    loop.stop(30)
+    with pytest.raises(RuntimeError, match="ended"):
+        loop.submit(here).result(30)
+    end(loop)
 
 
-def test_what_was_begun_before_the_end_is_done() -> None:
-    """It is ahead of the end in the loop's queue."""
+def test_what_was_submitted_before_the_end_is_done(loop: LoopThread) -> None:
+    """It is ahead of the end."""
+    pending = [loop.submit(here) for _ in range(100)]
+    end(loop)
+    assert all(each.result(0).name == "salesmachine" for each in pending)
+
+
+def test_what_is_submitted_before_the_start_is_done() -> None:
+    """The thread finds it in its inbox."""
     loop = LoopThread()
-    futures = [loop.submit(here()) for _ in range(100)]
-    loop.stop(30)
-    assert all(future.result(0).name == "salesmachine" for future in futures)
+    pending = loop.submit(here)
+    with pytest.raises(TimeoutError):
+        pending.result(0)
+    loop.start()
+    assert pending.result(30) is pending.result(0)
+    end(loop)
 
 
-def test_the_thread_must_not_wait_for_itself() -> None:
+def test_one_thread_serves_however_many_callers_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may start it again in the middle of a start."""
+    loop = LoopThread()
+    before = threading.active_count()
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        loop.start()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    loop.start()
+    thread = loop.submit(here).result(30)
+    others = {each for each in threading.enumerate() if each.name == "salesmachine"} - {thread}
+    for other in others:
+        other.join(30)
+    assert threading.active_count() == before + 1
+    end(loop)
+    assert not thread.is_alive()
+
+
+def test_what_comes_first_runs_before_all_that_was_submitted() -> None:
+    """Its failure is logged, and ends nothing."""
+    seen: list[str] = []
+
+    async def first() -> None:
+        seen.append("first")
+        raise RuntimeError
+
+    async def second() -> None:
+        seen.append("second")
+
+    loop = LoopThread(first)
+    pending = loop.submit(second)
+    loop.start()
+    pending.result(30)
+    end(loop)
+    assert seen == ["first", "second"]
+
+
+def test_the_thread_must_not_wait_for_itself(loop: LoopThread) -> None:
     """It would wait for ever."""
-    loop = LoopThread()
 
-    async def inside() -> Future[Any]:
-        return loop.submit(here())
+    async def inside() -> None:
+        loop.submit(here)
 
     with pytest.raises(RuntimeError, match="must not wait for its agent"):
-        loop.submit(inside()).result(30)
-    loop.stop(30)
+        loop.submit(inside).result(30)
 
 
-def test_a_loop_that_is_held_is_left_behind() -> None:
-    """The end does not wait for it; it ends when it is let go."""
-    loop = LoopThread()
+def test_a_loop_that_is_held_is_left_behind(loop: LoopThread) -> None:
+    """Joining it is bounded; it ends when it is released."""
     held, leave = threading.Event(), threading.Event()
 
     async def hold() -> threading.Thread:
@@ -60,46 +124,90 @@ def test_a_loop_that_is_held_is_left_behind() -> None:
         leave.wait(30)
         return await here()
 
-    holding = loop.submit(hold())
+    holding = loop.submit(hold)
     held.wait(30)
-    loop.stop(0.01)
+    loop.stop()
+    loop.join(0.01)
     leave.set()
     thread = holding.result(30)
     thread.join(30)
     assert not thread.is_alive()
 
 
-def test_a_loop_that_cannot_be_made_is_told_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not swallowed in the thread."""
+def test_a_loop_that_cannot_be_made_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was submitted by then fails; what is submitted later is done."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_log", RateLimitedLogger())
 
     def fail(*_: object) -> None:
         raise OSError("no more file descriptors")
 
-    monkeypatch.setattr(asyncio, "Runner", fail)
-    with pytest.raises(OSError, match="descriptors"):
-        LoopThread()
-
-
-def test_an_end_that_fails_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes to threading's excepthook."""
-
-    seen: list[BaseException | None] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
     loop = LoopThread()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_try_descriptors", fail)
+        pending = loop.submit(here)
+        loop.start()
+        with pytest.raises(OSError, match="descriptors"):
+            pending.result(30)
+    while True:
+        try:
+            thread = loop.submit(here).result(30)
+            break
+        except OSError:
+            continue
+    end(loop)
+    assert not thread.is_alive()
+    assert "no event loop could be made to deliver messages (no more file descriptors)" in caplog.text
+    assert len(caplog.records) == 1
 
-    async def halt() -> None:
-        asyncio.get_running_loop().stop()
 
-    loop.submit(halt())
-    loop._thread.join(30)
-    loop.stop(30)
-    assert [type(exc) for exc in seen] == [RuntimeError]
+def test_a_thread_without_a_loop_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not sit out its wait."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no more file descriptors")
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "_try_descriptors", fail)
+    loop = LoopThread()
+    pending = loop.submit(here)
+    loop.start()
+    with pytest.raises(OSError, match="descriptors"):
+        pending.result(30)
+    end(loop)
+    assert loop.ended
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_loop_that_a_hook_breaks_off_is_run_again(
+    loop: LoopThread, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it stops the loop or cancels all tasks."""
+
+    async def break_off() -> None:
+        if how == "stop":
+            asyncio.get_running_loop().stop()
+        else:
+            for task in asyncio.all_tasks():
+                task.cancel()
+            await asyncio.sleep(0)
+
+    with suppress(asyncio.CancelledError):
+        loop.submit(break_off).result(30)
+    assert loop.submit(here).result(30).is_alive()
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_exit_in_a_task_does_not_end_it(error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exit_in_a_task_does_not_end_it(
+    error: type[BaseException],
+    loop: LoopThread,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Nor one in a callback: it would end no program from there."""
-    loop = LoopThread()
+    monkeypatch.setattr(module, "_log", RateLimitedLogger(interval=-1.0))
 
     def leave() -> None:
         raise error
@@ -110,27 +218,26 @@ def test_an_exit_in_a_task_does_not_end_it(error: type[BaseException], caplog: p
         leave()
 
     with pytest.raises(error):
-        loop.submit(die()).result(30)
-    thread = loop.submit(here()).result(30)
+        loop.submit(die).result(30)
+    thread = loop.submit(here).result(30)
     assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
-        f"the thread of an agent goes on after {error.__name__}"
-    ] * 2
-    loop.stop(30)
+        f"the event loop of an agent was broken off by {error.__name__}"
+    ]
+    end(loop)
     assert not thread.is_alive()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_a_task_forks_may_end() -> None:
-    """It has no thread of ours, but one loop too many, which must not go on there."""
-    loop = LoopThread()
+def test_a_child_that_a_task_forks_may_end(loop: LoopThread) -> None:
+    """There it is the main thread, and an exit ends the loop."""
 
     async def fork() -> int:
         child = os.fork()
         if not child:
             try:
                 assert not in_loop_thread()
-                _run_on(asyncio.new_event_loop(), leave())
+                run_on(asyncio.new_event_loop(), leave())
             except SystemExit:
                 os._exit(7)
             finally:
@@ -140,12 +247,11 @@ def test_a_child_that_a_task_forks_may_end() -> None:
     async def leave() -> None:
         raise SystemExit
 
-    assert os.waitstatus_to_exitcode(os.waitpid(loop.submit(fork()).result(30), 0)[1]) == 7
-    assert loop.submit(here()).result(30).is_alive()
-    loop.stop(30)
+    assert os.waitstatus_to_exitcode(os.waitpid(loop.submit(fork).result(30), 0)[1]) == 7
+    assert loop.submit(here).result(30).is_alive()
 
 
-def test_an_exit_in_another_thread_goes_on() -> None:
+def test_an_exit_in_another_thread_is_raised() -> None:
     """As in that child, where a main thread runs the loop."""
 
     async def leave() -> None:
@@ -153,5 +259,16 @@ def test_an_exit_in_another_thread_goes_on() -> None:
 
     loop = asyncio.new_event_loop()
     with pytest.raises(SystemExit):
-        _run_on(loop, leave())
+        run_on(loop, leave())
     loop.close()
+
+
+def test_a_coroutine_can_run_in_the_calling_thread() -> None:
+    """Where no other can be started; not inside an event loop, which it would have to interrupt."""
+    assert run_here(here) is threading.current_thread()
+
+    async def inside() -> None:
+        run_here(here)
+
+    with pytest.raises(RuntimeError, match="event loop runs"):
+        asyncio.run(inside())

@@ -89,10 +89,10 @@ def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("outcomes", "seen"),
     [
-        ([BROKEN, OK], "broken on purpose; trying again\n"),  # nothing was ever delivered there
+        ([BROKEN, OK], "salesmachine_async: broken on purpose; trying again\n"),  # nothing was ever delivered there
         ([answer(503), OK], ""),
         ([OK, BROKEN, OK], ""),
-        ([OK, *[BROKEN] * 6, answer(503), OK], "the server answered 503; pausing\n"),  # after 31.5 s
+        ([OK, *[BROKEN] * 6, answer(503), OK], "salesmachine_async: the server answered 503; pausing\n"),  # 31.5 s
     ],
 )
 def test_an_address_that_never_answered_and_a_long_outage_are_seen_without_logging(
@@ -197,8 +197,10 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
         sending.close()
 
     thread = LoopThread()
-    thread.submit(close_one()).result(30)
-    thread.stop(30)
+    thread.start()
+    thread.submit(close_one).result(30)
+    thread.stop()
+    thread.join(30)
     assert not said(caplog)
 
 

@@ -24,6 +24,7 @@ QUICKSTARTS = {
     "Litestar": "litestar_app",
     "Django": "django_app",
     "aiohttp": "aiohttp_app",
+    "Flask, or any WSGI application": "flask_app",
     "Without an event loop": "script",
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 import pytest
 
 from salesmachine_async.testing import Workspace
@@ -14,23 +12,15 @@ pytestmark = pytest.mark.slow
 UVICORN = ("uvicorn", "--port", "0")
 
 
-def starlette_route() -> str:
-    """What Starlette's example is named by: before 1.7 the scope holds only the handler."""
-    try:
-        release = tuple(map(int, version("starlette").split(".")[:2]))
-    except PackageNotFoundError:  # in an environment of the matrix
-        release = (0, 0)
-    return "/users/{user_id}/orders/{order_id}" if release >= (1, 7) else "examples.starlette_app.order"
-
-
 @pytest.mark.parametrize(
     ("command", "status", "route"),
     [
-        ((*UVICORN, "examples.starlette_app:app"), 200, starlette_route()),
+        ((*UVICORN, "examples.starlette_app:app"), 200, "/users/{user_id}/orders/{order_id}"),
         ((*UVICORN, "examples.litestar_app:app"), 201, "/users/{user_id}/orders/{order_id}"),
         (("tests.examples.serve_aiohttp",), 200, "/users/{user_id}/orders/{order_id}"),
+        (("tests.examples.serve_flask",), 200, "/users/<user_id>/orders/<order_id>"),
     ],
-    ids=["starlette", "litestar", "aiohttp"],
+    ids=["starlette", "litestar", "aiohttp", "flask"],
 )
 def test_every_message_arrives(workspace: Workspace, command: tuple[str, ...], status: int, route: str) -> None:
     """An event and a pageview for each of ten requests; SIGTERM; all accounted for."""

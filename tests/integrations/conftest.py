@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from salesmachine_async._log import RateLimitedLogger
-from salesmachine_async.integrations import _environment, _life
+from salesmachine_async.integrations import _agent_lifespan, _environment
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import Recorder, Workspace, serve
 
@@ -28,12 +28,12 @@ def workspace(server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 @pytest.fixture(autouse=True)
-def no_stand_in_stays() -> Iterator[None]:
+def no_fallback_agent_stays() -> Iterator[None]:
     """The agent of requests without a lifespan is the process's: here each test has its own."""
     yield
-    for agent in _environment._stand_ins.values():
+    for agent in _environment._fallback_agents.values():
         agent.close(1)
-    _environment._stand_ins.clear()
+    _environment._fallback_agents.clear()
 
 
 @pytest.fixture
@@ -45,6 +45,6 @@ def recorder() -> Recorder:
 def fresh_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of one kind come once a minute: each test begins a new one."""
     for module in list(__import__("sys").modules.values()):
-        if getattr(module, "guard_log", None) is _life.guard_log and module is not _life:
+        if getattr(module, "guard_log", None) is _agent_lifespan.guard_log and module is not _agent_lifespan:
             monkeypatch.setattr(module, "guard_log", RateLimitedLogger())
-    monkeypatch.setattr(_life, "guard_log", RateLimitedLogger())
+    monkeypatch.setattr(_agent_lifespan, "guard_log", RateLimitedLogger())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
 
 import django
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 from salesmachine_async.integrations.django import current_tracker, identify
@@ -78,10 +79,30 @@ def broken(request: HttpRequest) -> HttpResponse:
 
 def streamed(request: HttpRequest) -> StreamingHttpResponse:
     def rows() -> Iterator[bytes]:
-        yield b"a"
-        yield b"b"
+        for part in (b"a", b"b"):
+            current_tracker().track("row")
+            yield part
 
     return StreamingHttpResponse(rows())
+
+
+async def streamed_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def rows() -> AsyncIterator[bytes]:
+        for part in (b"a", b"b"):
+            current_tracker().track("row")
+            yield part
+
+    return StreamingHttpResponse(rows())
+
+
+def uploaded(request: HttpRequest) -> HttpResponse:
+    identify("u")
+    return HttpResponse(str(len(request.body)))
+
+
+def sent_file(request: HttpRequest) -> FileResponse:
+    identify("u")
+    return FileResponse(BytesIO(b"file"), filename="file.txt")
 
 
 urlpatterns = [
@@ -91,4 +112,7 @@ urlpatterns = [
     path("identified/", identified),
     path("broken/", broken),
     path("streamed/", streamed),
+    path("streamed-async/", streamed_async),
+    path("uploaded/", uploaded),
+    path("file/", sent_file),
 ]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, Batch, Outcome, ThreadedAgent
+from salesmachine_async import Agent, Batch, Invalid, InvalidMessage, Outcome, ThreadedAgent
 from salesmachine_async.integrations import _environment
-from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
+from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, get_agent, identify, tracking
 from salesmachine_async.testing import Workspace
 from tests.support.asgi_driver import Lifespan, call, http_scope, running
 from tests.support.carriers import Carrier
@@ -294,13 +294,13 @@ async def test_mounted_twice_one_agent_lives(workspace: Workspace) -> None:
     async with running(outer):
         await call(outer, "/")
     assert len(workspace.events()) == 1
-    assert inner._life._agent is None
+    assert inner._lifespan._agent is None
 
 
 async def test_without_keys_tracking_is_off_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a developer's machine nothing breaks; mistakes in the calls are still found."""
+    """On a developer's machine nothing breaks; mistakes in the calls are still logged."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     app = App(polite)
     middleware = SalesmachineMiddleware(app)
@@ -308,8 +308,7 @@ async def test_without_keys_tracking_is_off_and_says_so(
         assert (await call(middleware, "/")).status == 200
         agent = app.trackers[0].agent
         assert agent.track("u", "e") is False
-        with pytest.raises(ValueError, match="contact_uid"):
-            agent.track("", "e")
+        assert agent.track("", "e") is False
         assert not (await agent.flush()).pending
         with pytest.raises(Exception, match="tracking is off"):
             await agent.ping()
@@ -326,7 +325,8 @@ async def test_missing_keys_are_told_where_nobody_has_configured_logging(
     monkeypatch.setattr(logging.getLogger("salesmachine_async"), "parent", None)
     async with running(SalesmachineMiddleware(App(polite))):
         pass
-    assert capfd.readouterr().err == "tracking is off: no API token: pass token= or set SALESMACHINE_API_TOKEN\n"
+    line = "salesmachine_async: tracking is off: no API token: pass token= or set SALESMACHINE_API_TOKEN\n"
+    assert capfd.readouterr().err == line
 
 
 async def test_an_empty_token_turns_tracking_off(
@@ -366,3 +366,144 @@ async def test_an_end_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture
         async with running(middleware):
             pass
     assert "the agent could not be closed: unwilling" in caplog.text
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_request_that_outlives_the_lifespan_tracks_without_an_exception(
+    workspace: Workspace, given: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that the server cuts off: what it tracks in its clean-up goes to the agent of the process."""
+    agent = Agent(transport=Carrier()) if given else None
+    over, done = asyncio.Event(), asyncio.Event()
+    results: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await polite(receive, send)
+            return
+        identify("u")
+        try:
+            await over.wait()
+        finally:
+            tracker = current_tracker()
+            results.extend([tracker.track("late"), tracker.contact({"a": 1}), tracker.pageview()])
+            done.set()
+
+    middleware = SalesmachineMiddleware(app, agent)
+    async with running(middleware):
+        request = asyncio.ensure_future(call(middleware, "/"))
+        await asyncio.sleep(0)
+    if agent is not None:
+        await agent.aclose()
+    over.set()
+    await done.wait()
+    await request
+    if given:
+        assert results == [False] * 3
+        assert "a message was dropped: the agent of the application is closed" in caplog.text
+    else:
+        assert results == [True] * 3
+        assert len(await workspace.wait_for_async(contact_uid="u", count=2)) == 2
+
+
+async def test_arguments_that_cannot_be_sent_are_no_error_of_the_request(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A visitor typed them in. An option says otherwise, for development."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await polite(receive, send)
+            return
+        identify("u")
+        current_tracker().track("feedback", {"text": "x" * 600_000})
+        current_tracker().track("", {"a": 1})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        assert (await call(middleware, "/")).status == 200
+    assert (await call(middleware, "/")).status == 200
+    strict = SalesmachineMiddleware(app, on_invalid=Invalid.RAISE)
+    async with running(strict):
+        with pytest.raises(InvalidMessage):
+            await call(strict, "/")
+    with pytest.raises(InvalidMessage):
+        await call(strict, "/")
+
+
+class Hostile(logging.Handler):
+    """Raises for each line, or tracks."""
+
+    def __init__(self, *, tracks: bool) -> None:
+        super().__init__()
+        self.tracks = tracks
+        self.lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += 1
+        if not self.tracks:
+            raise RuntimeError("the handler is broken")
+        current_tracker().track("logged")
+        _environment.fallback_agent().track("u", "logged")
+
+
+@pytest.mark.parametrize("tracks", [False, True])
+async def test_a_hostile_logging_handler_breaks_neither_the_start_nor_a_request(
+    monkeypatch: pytest.MonkeyPatch, tracks: bool
+) -> None:
+    """Where there is no token, with a lifespan and without one."""
+    monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
+    handler = Hostile(tracks=tracks)
+    logger = logging.getLogger("salesmachine_async")
+    logger.addHandler(handler)
+    try:
+        app = App(polite)
+        middleware = SalesmachineMiddleware(app)
+        async with running(middleware):
+            assert (await call(middleware, "/")).status == 200
+        for _ in range(100):
+            assert (await call(middleware, "/")).status == 200
+    finally:
+        logger.removeHandler(handler)
+    assert 1 <= handler.lines < 10
+
+
+async def test_the_agent_can_be_had_by_the_application(workspace: Workspace) -> None:
+    """For metrics, signals, and calls outside of requests."""
+    app = App(polite)
+    middleware = SalesmachineMiddleware(app)
+    async with running(middleware):
+        await call(middleware, "/")
+        agent = get_agent(middleware)
+        assert agent is app.trackers[0].agent
+        assert get_agent(app) is agent
+        assert agent.stats().accepted == 1
+    assert isinstance(get_agent(app), ThreadedAgent)
+    with pytest.raises(LookupError, match="no agent for this application"):
+        get_agent(object())
+    with pytest.raises(LookupError, match="no agent for this application"):
+        get_agent([])
+
+
+async def test_a_block_outside_of_a_request_has_a_tracker(workspace: Workspace) -> None:
+    """In a cron job, a thread, a task; blocks can be nested."""
+    agent = Agent(transport=(carrier := Carrier()))
+    with tracking("u", "acme", agent=agent) as tracker:
+        assert current_tracker() is tracker
+        assert current_tracker().track("outer")
+        with tracking("v", agent=agent):
+            assert await asyncio.to_thread(lambda: current_tracker().track("inner"))
+        identify("w")
+        assert current_tracker().track("later")
+    assert current_tracker().track("outside") is False
+    await agent.aclose()
+    assert [(each["contact_uid"], each["event_uid"]) for each in carrier.delivered] == [
+        ("u", "outer"),
+        ("v", "inner"),
+        ("w", "later"),
+    ]
+    with tracking("x"):
+        assert current_tracker().track("of the process")
+    assert [event["event_uid"] for event in await workspace.wait_for_async(contact_uid="x")] == ["of the process"]

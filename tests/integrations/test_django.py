@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -119,25 +120,28 @@ async def test_the_wrapper_answers_the_lifespan_for_django(workspace: Workspace)
 # Under WSGI.
 
 
-def wsgi(path: str, user: int | None = 42) -> tuple[str, bytes]:
+def wsgi(
+    path: str, user: int | None = 42, *, method: str = "GET", body: Any = None, parts: int | None = None
+) -> tuple[str, bytes]:
     """Make a request to a WSGI application; returns the status and the body."""
     environ: dict[str, Any] = {
-        "REQUEST_METHOD": "GET",
+        "REQUEST_METHOD": method,
         "PATH_INFO": path,
         "SERVER_NAME": "example.com",
         "SERVER_PORT": "80",
         "REMOTE_ADDR": "203.0.113.7",
         "HTTP_USER_AGENT": "Mozilla/5.0",
-        "wsgi.input": io.BytesIO(),
+        "wsgi.input": body or io.BytesIO(),
+        "CONTENT_LENGTH": "9" if body else "",
         "wsgi.url_scheme": "http",
     }
     if user is not None:
         environ["HTTP_COOKIE"] = cookie_of(user)[1].decode()
     statuses: list[str] = []
     response = WSGIHandler()(environ, lambda status, headers: statuses.append(status))  # type: ignore[arg-type]
-    body = b"".join(response)
+    answered = b"".join(islice(response, parts))
     response.close()
-    return statuses[0][:3], body
+    return statuses[0][:3], answered
 
 
 @pytest.fixture
@@ -166,8 +170,44 @@ def test_wsgi_errors_are_500(recorder: Recorder, settings_with: dict[str, Any]) 
     """And streams are 200 when they begin."""
     assert wsgi("/broken/")[0] == "500"
     recorder.assert_tracked("pageview", status=500)
+    recorder.clear()
     assert wsgi("/streamed/") == ("200", b"ab")
+    assert [message["event_uid"] for message in recorder.messages] == ["row", "row", "pageview"]
     recorder.assert_tracked("pageview", visit_url="/streamed/", status=200)
+    assert wsgi("/file/") == ("200", b"file")
+    recorder.assert_tracked("pageview", visit_url="/file/", status=200)
+
+
+@pytest.mark.parametrize("path", ["/streamed/", "/streamed-async/"])
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators:Warning")
+async def test_asgi_streams_have_the_tracker(recorder: Recorder, path: str) -> None:
+    """Their pageview comes from the wrapper, at their end."""
+    application = SalesmachineMiddleware(ASGIHandler(), recorder, pageviews=True)
+    answer = await call(application, path, headers=[cookie_of(42)])
+    assert answer.body == b"ab"
+    assert [message["event_uid"] for message in recorder.messages] == ["row", "row", "pageview"]
+
+
+def test_wsgi_a_visitor_who_leaves_in_the_middle_of_the_upload(
+    recorder: Recorder, settings_with: dict[str, Any]
+) -> None:
+    """Django answers the error, which nobody sees."""
+
+    class Body:
+        def read(self, *_: Any) -> bytes:
+            raise OSError("the connection is closed")
+
+        readline = read
+
+    status, _ = wsgi("/uploaded/", method="POST", body=Body())
+    assert status in ("400", "500")
+    assert "status" not in recorder.assert_tracked("pageview", aborted=True)["params"]
+
+
+def test_wsgi_a_visitor_who_leaves_in_the_middle_of_a_stream(recorder: Recorder, settings_with: dict[str, Any]) -> None:
+    """Aborted, with the status that was sent."""
+    assert wsgi("/streamed/", parts=1) == ("200", b"a")
+    recorder.assert_tracked("pageview", aborted=True, status=200)
 
 
 def test_wsgi_async_views_work_too(recorder: Recorder, settings_with: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 # What frameworks import of each other is their affair; these no one imports for another.
-WEB = {"fastapi", "starlette", "litestar", "django"}
+WEB = {"fastapi", "starlette", "litestar", "django", "flask"}
 OTHERS = {"prometheus_client", "opentelemetry", "structlog", "celery"}
 
 
@@ -23,6 +23,8 @@ OTHERS = {"prometheus_client", "opentelemetry", "structlog", "celery"}
         ("fastapi", {"fastapi", "starlette"}),
         ("litestar", {"litestar"}),
         ("django", {"django"}),
+        ("wsgi", set[str]()),
+        ("flask", {"flask"}),
         ("prometheus", {"prometheus_client"}),
         ("opentelemetry", {"opentelemetry"}),
     ],

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from salesmachine_async import Agent, Retry
+from salesmachine_async import Agent, DropReason, Retry
 from salesmachine_async.integrations.opentelemetry import UntracedTransport, observe
 from salesmachine_async.integrations.prometheus import AgentCollector
 from salesmachine_async.testing import Workspace
@@ -40,10 +40,13 @@ async def test_prometheus_reads_all_counts() -> None:
     agent = await agent_with_a_past()
     registry = CollectorRegistry()
     registry.register(AgentCollector(agent, {"agent": "main"}))
+    agent._accumulator.drop(DropReason.CLOSED)
     text = generate_latest(registry).decode()
     for line in (
         'salesmachine_accepted_total{agent="main"} 4.0',
         'salesmachine_delivered_total{agent="main"} 2.0',
+        'salesmachine_dropped_total{agent="main",reason="queue_full"} 0.0',
+        'salesmachine_dropped_total{agent="main",reason="closed"} 1.0',
         'salesmachine_lost_total{agent="main",reason="rejected"} 1.0',
         'salesmachine_lost_total{agent="main",reason="queue_full"} 0.0',
         'salesmachine_queued{agent="main"} 1.0',
@@ -88,7 +91,8 @@ async def test_opentelemetry_observes_all_counts() -> None:
     assert found["salesmachine.agent.lost closed"][0] == 0
     assert found["salesmachine.agent.queue.size"][0] == 1
     assert found["salesmachine.agent.sent"][1] == "By"
-    assert len(found) == 6 + 5 + 3
+    assert found["salesmachine.agent.dropped queue_full"] == (0, "{call}")
+    assert len(found) == 5 + 5 + 4 + 3
     await agent.aclose()
     provider.shutdown()
 

@@ -1,0 +1,267 @@
+"""An agent that runs in a thread; it outlives its handle, so that what a forgotten handle holds is delivered."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from salesmachine_async import _process
+from salesmachine_async._delivery.loop_thread import LoopThread, Pending, run_here
+from salesmachine_async._log import RateLimitedLogger, describe_exception, log_or_stderr
+from salesmachine_async.agent import Agent
+from salesmachine_async.errors import AgentClosed
+from salesmachine_async.report import LossReason, Report
+
+__all__ = ["Background", "Closing", "close_all", "flush_all"]
+
+T = TypeVar("T")
+
+# `Agent.aclose` returns by its deadline and 0.25 s. Beyond this, something (a hook, say) holds the loop itself.
+GRACE_SECONDS: Final = 1.0
+# After a thread could not be started, calls do not try again for so many seconds.
+RETRY_SECONDS: Final = 1.0
+
+# Those with a thread, which the exit closes. Not weak, because the thread of a forgotten agent may still be delivering.
+_running: Final[set[Background]] = set()
+_log: Final = RateLimitedLogger()
+
+
+class Background:
+    """
+    Runs one agent in a `LoopThread`.
+
+    No call here holds a lock, and only those that return a result wait for the thread: a call may come from a signal
+    handler or a finalizer in the middle of any other.
+
+    Args:
+        agent: Not started.
+        close_seconds: The default time of a close.
+
+    Attributes:
+        process: The process whose thread runs; 0 while none does. Calls compare it with their own.
+        report: Set once closed.
+    """
+
+    def __init__(self, agent: Agent, close_seconds: float) -> None:
+        self.agent = agent
+        self.process = 0
+        self.report: Report | None = None
+        self.close_seconds = close_seconds
+        # By process: a forked child finds none of its own.
+        self._threads: dict[int, LoopThread] = {}
+        self._retry_at = 0.0
+        _process.watch(self, Background._after_fork_in_child)
+
+    def ready(self) -> bool:
+        """
+        Prepare for a call: notice a fork, and start the thread unless it runs. Neither waits nor raises.
+
+        Returns:
+            False if the call must be dropped: the process ends, and nothing would deliver it.
+        """
+        if not self.agent._enabled:  # pyright: ignore[reportPrivateUsage]
+            return True
+        _process.check_fork()
+        if self.report is not None or _process.after_exit():
+            return not _process.after_exit()  # else the agent itself says that it is closed
+        if monotonic() >= self._retry_at:
+            try:
+                self.thread()
+            except Exception as exc:  # noqa: BLE001 (the message is kept; a later call, or the end, tries again)
+                self._retry_at = monotonic() + RETRY_SECONDS
+                line = "no thread could be started to deliver messages (%s); it will be tried again"
+                _log("thread", logging.WARNING, line, exc, loud=True)
+        return True
+
+    def thread(self) -> LoopThread:
+        """
+        Return the thread, started.
+
+        Raises:
+            RuntimeError: It cannot be started.
+        """
+        _process.check_fork()
+        pid = os.getpid()
+        # One atomic step: of two threads that come here at the same time, both get the same.
+        thread = self._threads.get(pid) or self._threads.setdefault(pid, LoopThread(self.agent.start))
+        _running.add(self)
+        _process.prepare_exit()
+        thread.start()
+        if self.process != pid:
+            _warn_of_uwsgi()
+        self.process = pid
+        return thread
+
+    def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Pending[T]:
+        """
+        Run one of the agent's coroutine functions in the thread.
+
+        Raises:
+            AgentClosed: It was closed.
+            RuntimeError: The call comes from the thread itself, or no thread can be started.
+        """
+        if self.report is not None:
+            raise AgentClosed("the agent is closed")
+        return self.thread().submit(function, *args)
+
+    def flush(self, timeout: float | None) -> Report:
+        """Wait for what was accepted before; a hook that holds the loop does not hold this beyond *timeout*."""
+        try:
+            pending = self.submit(self.agent.flush, timeout)
+            return pending.result(None if timeout is None else _number(timeout) + GRACE_SECONDS)
+        except TimeoutError:
+            return self.held()
+        except OSError:  # no event loop can be made: the thread says so, and tries again
+            return self.pending_report()
+
+    def begin_close(self, timeout: float | None) -> Closing:
+        """Begin to close the agent. Raises RuntimeError in the thread itself."""
+        return Closing(self, timeout)
+
+    def finish(self, report: Report) -> Report:
+        """Note the report of the close, and let the thread end. The first report counts: nothing happens after it."""
+        self.report = report = self.report or report
+        thread = self._threads.get(os.getpid())
+        if thread is not None:
+            thread.stop()
+        self.process = 0
+        _running.discard(self)
+        return report
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended."""
+        thread = self._threads.get(os.getpid())
+        if thread is not None:
+            thread.join(timeout)
+
+    def pending_report(self) -> Report:
+        """Return what is known now; what has no outcome yet is pending."""
+        stats = self.agent.stats()
+        return Report(delivered=stats.delivered, lost=stats.lost, pending=stats.queued + stats.in_flight)
+
+    def held(self) -> Report:
+        """Log that the event loop does not answer, and return what is known now."""
+        report = self.pending_report()
+        line = "the thread of an agent is held by a hook: %d messages are undelivered"
+        _log("held", logging.ERROR, line, report.pending, loud=True)
+        return report
+
+    def abandon(self) -> None:
+        """Deliver what a handle has left that was collected without a close, and end the thread. Does not wait."""
+        if self.report is not None or self.process != os.getpid() or _process.after_exit():
+            return
+        stats = self.agent.stats()
+        left = stats.queued + stats.in_flight
+        if left:
+            line = "a ThreadedAgent was not closed: its last %d messages are being delivered. Use `with` or `close()`"
+            log_or_stderr(logging.WARNING, line, left)
+        else:
+            log_or_stderr(logging.WARNING, "a ThreadedAgent was not closed. Use `with` or `close()`")
+
+        async def close() -> None:
+            self.finish(await self.agent.aclose())
+
+        self.thread().post(close)
+        warnings.warn(f"unclosed ThreadedAgent, {left} messages left", ResourceWarning, stacklevel=3)
+
+    def _after_fork_in_child(self) -> None:
+        """Forget the thread, which is the parent's."""
+        _process.keep(self._threads)
+        self._threads = {}
+        self.process, self._retry_at = 0, 0.0
+        _running.discard(self)
+
+
+class Closing:
+    """One close of an agent on its way; several can be on their way at the same time."""
+
+    def __init__(self, background: Background, timeout: float | None) -> None:
+        self.background = background
+        # All deadlines run from here, so that several agents that hang are given up together.
+        self._deadline = monotonic() + GRACE_SECONDS + _number(background.close_seconds if timeout is None else timeout)
+        self._pending: Pending[Report] | None = None
+        self._timeout = timeout
+        if background.report is None:
+            try:
+                self._pending = background.thread().submit(background.agent.aclose, timeout)
+            except RuntimeError:
+                # A hook must not wait for its own thread; else there is no thread, and `finish` does without one.
+                if background.process == os.getpid():
+                    raise
+
+    def finish(self) -> Report:
+        """Wait for the report, at most until the deadline."""
+        background = self.background
+        report = background.report
+        if report is None:
+            try:
+                report = self._wait()
+            except TimeoutError:
+                report = background.held()
+            except (OSError, RuntimeError) as exc:  # it is tried again by a later close, and at the exit
+                report = background.pending_report()
+                line = "an agent could not be closed (%s): %d messages are undelivered"
+                _log("close", logging.ERROR, line, exc, report.pending, loud=True)
+                return report
+        return background.finish(report)
+
+    def _wait(self) -> Report:
+        if self._pending is None:
+            return run_here(self.background.agent.aclose, self._timeout)
+        return self._pending.result(self._deadline - monotonic())
+
+    def join(self) -> None:
+        """Wait until the thread has ended, a little beyond the deadline at most."""
+        self.background.join(min(GRACE_SECONDS, self._deadline + GRACE_SECONDS - monotonic()))
+
+
+def _warn_of_uwsgi() -> None:
+    """Log that uWSGI runs only its own threads, unless an option says otherwise."""
+    options: Any = getattr(sys.modules.get("uwsgi"), "opt", None)
+    if options is not None and not {"enable-threads", "threads"} & {*map(_text, options)}:
+        line = "uWSGI runs no threads: nothing is delivered before the process exits. Start it with --enable-threads"
+        _log("uwsgi", logging.ERROR, line, loud=True)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _number(seconds: object) -> float:
+    """Return a waiting time; the agent itself raises ConfigError for what is no number."""
+    return max(0.0, seconds) if isinstance(seconds, int | float) else 0.0
+
+
+@_process.at_exit
+def close_all() -> None:
+    """Close all agents with a thread, at the same time, and say on stderr what could not be delivered."""
+    closings: list[Closing] = []
+    for background in [*_running]:
+        with suppress(RuntimeError):
+            closings.append(background.begin_close(None))
+    reports = [closing.finish() for closing in closings]
+    for closing in closings:
+        closing.join()
+    left = sum(report.lost.get(LossReason.CLOSED, 0) + report.pending for report in reports)
+    if left:
+        warnings.warn(f"{left} messages were not delivered before the process ended", RuntimeWarning, stacklevel=1)
+
+
+def flush_all(timeout: float) -> None:
+    """Wait until all agents with a thread have delivered what they hold; at most so many seconds."""
+    deadline = monotonic() + timeout + GRACE_SECONDS
+    flushing: list[Pending[Report]] = []
+    for background in [*_running]:
+        with suppress(RuntimeError):
+            flushing.append(background.submit(background.agent.flush, timeout))
+    for pending in flushing:
+        try:
+            pending.result(deadline - monotonic())
+        except Exception as exc:  # noqa: BLE001 (the next one may be well)
+            _log("flush", logging.ERROR, "an agent could not be flushed: %s", describe_exception(exc))

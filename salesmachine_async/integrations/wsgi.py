@@ -1,0 +1,263 @@
+"""
+Any WSGI application: Flask, Bottle, Pyramid, Django, or none of them.
+
+::
+
+    from salesmachine_async.integrations.wsgi import SalesmachineMiddleware, current_tracker, identify
+
+    application = SalesmachineMiddleware(application)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+
+from salesmachine_async._log import describe_exception
+from salesmachine_async.integrations._agent_lifespan import guard_log
+from salesmachine_async.integrations._context import (
+    RequestTracker,
+    Uid,
+    current_tracker,
+    enter,
+    entered,
+    identify,
+    leave,
+    tracking,
+)
+from salesmachine_async.integrations._environment import AgentOptions, fallback_agent
+from salesmachine_async.integrations._pageviews import METHODS, Pageviews
+from salesmachine_async.policy import Invalid
+from salesmachine_async.tracker import Calls
+
+__all__ = ["SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
+
+# In the environ: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
+KEY: Final = "salesmachine"
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class SalesmachineMiddleware:
+    """
+    Gives every request a tracker, and the application an agent.
+
+    WSGI knows no routes. A request is a pageview only where a framework's integration, or *route*, knows its template.
+
+    Args:
+        app: The application.
+        agent: The agent that carries the messages; its owner closes it. None: one `ThreadedAgent` for the process, from
+            the environment, which starts with its first message and ends with the interpreter.
+        pageviews: Whether every answered request of an identified contact is a pageview.
+        contact: Returns the contact's uid for an environ, for requests in which `identify` is not called. Called late,
+            so that it sees what the application's own middleware has put there.
+        account: Returns the account's uid likewise.
+        route: Returns the route's template for an environ, such as ``/orders/<int:order_id>``; None: no pageview.
+        exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
+        methods: The HTTP methods that are pageviews.
+        client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
+        user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
+        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+            them and never raise, because what a visitor types in must not become an error of the request.
+        params: Sent with every message of the agent made here.
+        enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.
+        debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
+
+    Raises:
+        ConfigError: *exclude* or *methods* is a single text.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        agent: Calls | None = None,
+        *,
+        pageviews: bool = False,
+        contact: Callable[[Any], Uid] | None = None,
+        account: Callable[[Any], Uid] | None = None,
+        route: Callable[[Any], str | None] | None = None,
+        exclude: Collection[str] = (),
+        methods: Collection[str] = METHODS,
+        client_ip: bool = False,
+        user_agent: bool = False,
+        on_invalid: Invalid = Invalid.REPORT,
+        params: Mapping[str, Any] | None = None,
+        enabled: bool | None = None,
+        debug: bool | None = None,
+    ) -> None:
+        self.app = app
+        self._agent = agent
+        self._options = AgentOptions(on_invalid=on_invalid, params=params, enabled=enabled, debug=debug)
+        self._contact = contact
+        self._account = account
+        self._route = route
+        self._pageviews = Pageviews.of(
+            enabled=pageviews, exclude=exclude, methods=methods, client_ip=client_ip, user_agent=user_agent
+        )
+
+    @property
+    def agent(self) -> Calls:
+        """The agent that carries the messages."""
+        return self._agent or fallback_agent(self._options)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass a request on."""
+        if KEY in environ:
+            return self.app(environ, start_response)
+        tracker = RequestTracker(
+            self.agent,
+            self._contact and partial(self._contact, environ),
+            self._account and partial(self._account, environ),
+        )
+        environ[KEY] = tracker
+        tracker.expects_pageview = self._pageviews.wanted(environ.get("REQUEST_METHOD"))
+        visit = _Visit(self._pageviews, self._route, tracker, environ, start_response)
+        return visit.run(self.app)
+
+
+def get_agent(app: object) -> Calls:
+    """
+    Return the agent of a wrapped application, for what is not about a request: metrics, ``flush``, signals.
+
+    Raises:
+        LookupError: *app* is no `SalesmachineMiddleware`.
+    """
+    if not isinstance(app, SalesmachineMiddleware):
+        raise LookupError("no agent for this application: pass the SalesmachineMiddleware")
+    return app.agent
+
+
+class _Visit:
+    """One request, over with the last part of its answer, or when the server closes the answer."""
+
+    __slots__ = ("_environ", "_forward", "_gone", "_route", "_rules", "_started", "_status", "_tracker")
+
+    def __init__(
+        self,
+        rules: Pageviews,
+        route: Callable[[Any], str | None] | None,
+        tracker: RequestTracker,
+        environ: Environ,
+        start_response: StartResponse,
+    ) -> None:
+        self._rules = rules
+        self._route = route
+        self._tracker = tracker
+        self._environ = environ
+        self._forward = start_response
+        self._started = perf_counter()
+        self._status: int | None = None
+        self._gone = False
+        body = environ.get("wsgi.input")
+        if body is not None and tracker.expects_pageview:
+            environ["wsgi.input"] = _Body(body, self._leave)
+
+    def run(self, app: WSGIApp) -> Iterable[bytes]:
+        """Run the application; its answer has the tracker while it is made."""
+        token = enter(self._tracker)
+        try:
+            parts = app(self._environ, self._start)
+        except Exception:
+            self._end(aborted=self._gone, failed=not self._gone)
+            raise
+        finally:
+            leave(token)
+        return _Answer(parts, self._tracker, self._end)
+
+    def _leave(self) -> None:
+        self._gone = True
+
+    def _start(self, status: str, headers: Any, *exc_info: Any) -> Any:
+        try:
+            self._status = int(status[:3])
+        except (TypeError, ValueError):  # for the server to judge
+            self._status = None
+        return self._forward(status, headers, *exc_info)
+
+    def _end(self, *, aborted: bool, failed: bool = False) -> None:
+        """Track the pageview, if the request is one. Failures are logged."""
+        self._environ.pop(KEY, None)
+        try:
+            self._track(aborted=aborted or self._gone, failed=failed)
+        except Exception as exc:  # noqa: BLE001 (the response comes first)
+            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
+
+    def _track(self, *, aborted: bool, failed: bool) -> None:
+        tracker, rules, environ = self._tracker, self._rules, self._environ
+        if not tracker.expects_pageview:
+            return
+        route = tracker.route or (self._route(environ) if self._route else None)
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        # A request without a route is a scanner's.
+        if not route or rules.excludes(route, path) or tracker.contact_uid is None:
+            return
+        params = rules.params(
+            route=route,
+            method=environ["REQUEST_METHOD"],
+            status=500 if failed else None if self._gone else self._status,
+            seconds=perf_counter() - self._started,
+            aborted=aborted,
+            client_ip=environ.get("REMOTE_ADDR"),
+            user_agent=environ.get("HTTP_USER_AGENT"),
+        )
+        tracker.pageview(params)
+
+
+class _Answer:
+    """The answer, with the tracker as the current one while each part is made, and an end."""
+
+    def __init__(self, parts: Iterable[bytes], tracker: RequestTracker, end: Callable[..., None]) -> None:
+        self._parts = parts
+        self._tracker = tracker
+        self._end = end
+        self._over = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from entered(self._tracker, iter(self._parts))
+        self._finish(aborted=False)
+
+    def __getattr__(self, name: str) -> Any:
+        # A server may look for more, such as the file of its own file wrapper.
+        return getattr(self._parts, name)
+
+    def close(self) -> None:
+        """Close the application's answer, whose request is over now."""
+        token = enter(self._tracker)
+        try:
+            if hasattr(self._parts, "close"):
+                self._parts.close()  # pyright: ignore
+        finally:
+            leave(token)
+            self._finish(aborted=True)
+
+    def _finish(self, *, aborted: bool) -> None:
+        if not self._over:
+            self._over = True
+            self._end(aborted=aborted)
+
+
+class _Body:
+    """The request's body; a read that fails means that the visitor has left."""
+
+    def __init__(self, body: Any, leave: Callable[[], None]) -> None:
+        self._body = body
+        self._leave = leave
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._body, name)
+        return partial(self._watched, found) if name in ("read", "readline", "readlines", "readinto") else found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def _watched(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(*args, **kwargs)
+        except OSError:
+            self._leave()
+            raise

@@ -1,0 +1,21 @@
+"""A sandbox for the processes under test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from salesmachine_async.sandbox import Sandbox
+from salesmachine_async.testing import Workspace, serve
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Sandbox]:
+    with serve() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def workspace(server: Sandbox) -> Workspace:
+    return Workspace(server)

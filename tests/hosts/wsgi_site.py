@@ -1,0 +1,20 @@
+"""A WSGI application that tracks when it is loaded, and in each request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from salesmachine_async.integrations.wsgi import SalesmachineMiddleware, current_tracker, get_agent, identify
+
+
+def _app(environ: Any, start_response: Any) -> Iterable[bytes]:
+    identify("u")
+    current_tracker().track("visited", {"path": environ["PATH_INFO"]})
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+
+
+application = SalesmachineMiddleware(_app)
+# Before the server forks, where it loads the application first.
+get_agent(application).track("u", "loaded")

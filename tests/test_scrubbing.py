@@ -1,0 +1,72 @@
+"""Helpers for before_send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from salesmachine_async import ConfigError, sample, scrub
+from salesmachine_async.testing import Recorder
+
+X = "[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "params", "sent"),
+    [
+        (("email",), {"email": "e", "name": "n"}, {"email": X, "name": "n"}),
+        (("email",), {"user": {"email": "e"}}, {"user": {"email": "e"}}),
+        (("user.email",), {"user": {"email": "e", "n": 1}}, {"user": {"email": X, "n": 1}}),
+        (("*.pass",), {"pass": "p", "a": {"b": {"pass": "p"}}}, {"pass": X, "a": {"b": {"pass": X}}}),
+        (("card*",), {"card": 1, "card_number": 2, "n": 3}, {"card": X, "card_number": X, "n": 3}),
+        (("cards.no",), {"cards": [{"no": 1}, {"no": 2, "n": 3}]}, {"cards": [{"no": X}, {"no": X, "n": 3}]}),
+        (("user",), {"user": {"email": "e"}}, {"user": X}),
+        (("user",), {"user": None}, {"user": X}),
+        (("Email",), {"email": "e"}, {"email": "e"}),
+        (("x",), {}, {}),
+    ],
+)  # fmt: skip
+def test_scrub(patterns: tuple[str, ...], params: dict[str, Any], sent: dict[str, Any]) -> None:
+    """What is passed stays as it was; all kinds of messages are scrubbed."""
+    recorder = Recorder(before_send=scrub(*patterns))
+    given = repr(params)
+    assert recorder.track("u", "e", params)
+    assert recorder.contact("u", params)
+    assert recorder.account("a", params)
+    assert recorder.alias("u", "v")
+    assert [message.get("params") for message in recorder.messages] == [sent, sent, sent, None]
+    assert repr(params) == given
+
+
+@pytest.mark.parametrize("patterns", [(), ("",), (7,), (None,)])
+def test_patterns_that_are_none(patterns: Any) -> None:
+    """A mistake is found at the start."""
+    with pytest.raises(ConfigError, match="patterns"):
+        scrub(*patterns)
+
+
+def test_a_sample_is_stable_and_about_as_large_as_asked_for() -> None:
+    """By contact: all messages of one are kept or dropped; an int is the same contact as its text."""
+    recorder = Recorder(before_send=sample(0.1))
+    kept = [number for number in range(10_000) if recorder.track(number, "e")]
+    assert 850 < len(kept) < 1150
+    again = Recorder(before_send=sample(0.1))
+    assert [number for number in range(10_000) if again.contact(str(number))] == kept
+    assert all(again.alias(number, "other") for number in kept)
+    larger = Recorder(before_send=sample(0.5))
+    assert all(larger.track(number, "e") for number in kept)
+
+
+def test_all_and_none() -> None:
+    """The ends of the range."""
+    assert all(Recorder(before_send=sample(1)).track(f"u{number}", "e") for number in range(1000))
+    assert not any(Recorder(before_send=sample(0)).account(f"a{number}") for number in range(1000))
+    assert Recorder(before_send=sample(1)).track("ü😀", "e")
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), True, "0.1", None])
+def test_a_rate_that_is_none(rate: Any) -> None:
+    """A mistake is found at the start."""
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        sample(rate)
