@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from salesmachine_async._log import describe_exception, log_or_stderr
 
-__all__ = ["after_exit", "at_exit", "check_fork", "keep", "living", "prepare_exit", "watch"]
+__all__ = ["after_exit", "at_exit", "check_fork", "keep", "living", "prepare_exit", "process_id", "watch"]
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[[], None])
@@ -49,6 +49,12 @@ def check_fork() -> None:
     """Renew the state of all agents in a child whose fork Python has not seen: of uWSGI, of a C extension."""
     if os.getpid() != _pid:
         _after_fork_in_child()
+
+
+def process_id() -> int:
+    """Return the id of this process, after `check_fork`."""
+    check_fork()
+    return _pid
 
 
 def at_exit(function: Function) -> Function:

@@ -137,7 +137,9 @@ class Agent:
             log=self._log,
         )
         strict = self._on_invalid is Invalid.RAISE
-        self._encoder = Encoder(_new_prefix, time, _clock, os.getpid, raise_invalid if strict else self._invalid_values)
+        self._encoder = Encoder(
+            _new_prefix, time, _clock, _process.process_id, raise_invalid if strict else self._invalid_values
+        )
         # The first step of a call. A message that has to be seen before it is queued takes the slow way.
         self._encode_event: Callable[[Any, Any, Any], bytes | None] = self._encoder.event
         self._encode_record: Callable[[str, str, Any, Any], bytes | None] = self._encoder.record
@@ -518,6 +520,7 @@ class Agent:
 
     def _after_fork_in_child(self) -> None:
         """Begin anew: what is queued belongs to the parent, which delivers it."""
+        self._flusher.leave_to_parent()
         _process.keep((self._accumulator, self._flusher))
         if isinstance(self._transport, HttpTransport):
             self._transport.after_fork_in_child()

@@ -238,6 +238,12 @@ class Flusher:
             with suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(self._end_abandoned)
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: send nothing more, because the parent sends it."""
+        self.stage = State.CLOSED
+        for sender in self._senders:
+            sender.leave_to_parent()
+
     def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and self._loop is not loop and self._loop.is_running():
             raise WrongLoop("the agent is running in another event loop")

@@ -176,6 +176,10 @@ class Sender:
         self._backoff = Backoff(self._around.retry)
         self._hurry.set()
 
+    def leave_to_parent(self) -> None:
+        """Take no other batch, and touch nothing of the event loop, which may be the parent's."""
+        self._stopped = True
+
     def _look(self) -> None:
         around, partition = self._around, self.partition
         if around.accumulator.collect(partition):
