@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from salesmachine_async.sandbox.filters import NO_FILTERS, Filters
-from salesmachine_async.sandbox.messages import iso
+from salesmachine_async.sandbox.messages import iso, now
 from salesmachine_async.sandbox.pacing import strides
-from salesmachine_async.sandbox.storage.search import search_events, search_records
+from salesmachine_async.sandbox.storage.search import count_events, search_events, search_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AccountView,
         ContactDetailView,
         ContactView,
+        EventCounts,
         EventView,
         JudgedEventView,
         JudgedSummaryView,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # SQLite's LIMIT for an unlimited result.
 EVERYTHING = -1
+# Intervals of the counts of events.
+INTERVALS = 60
 
 
 class AmbiguousError(LookupError):
@@ -221,6 +224,17 @@ class Inspection:
             views += [self._event_view(row) for row in part]
             yield
         return views
+
+    def event_counts(self, name: str | None, seconds: int) -> Steps[EventCounts]:
+        """Count the events of the last *seconds* by name, in equal intervals."""
+        bucket = max(1, seconds * 1000 // INTERVALS)
+        since = now() - bucket * INTERVALS + 1
+        counts = yield from count_events(self._store, self.find(name), since=since, bucket=bucket, buckets=INTERVALS)
+        return {
+            "since": iso(since),
+            "interval": bucket / 1000,
+            "events": [{"event_uid": uid, "total": sum(each), "counts": each} for uid, each in counts.items()],
+        }
 
     def changes(
         self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 5.0
 # Each request is compared with the faults in order.
 MAX_FAULTS = 1000
+MAX_COUNTED_SECONDS = 366 * 86_400
 UIDS = ("contact_uid", "event_uid", "account_uid")
 
 
@@ -65,6 +66,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/accounts", _accounts)
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
     router.add_get(f"{PREFIX}/events", _events)
+    router.add_get(f"{PREFIX}/counts", _counts)
     router.add_get(f"{PREFIX}/changes", _changes)
     router.add_get(f"{PREFIX}/plan", _plan)
     router.add_get(f"{PREFIX}/requests", _requests)
@@ -166,6 +168,11 @@ async def _changes(request: web.Request) -> web.Response:
         limit=read_limit(query),
     )
     return answer({"changes": found})
+
+
+async def _counts(request: web.Request) -> web.Response:
+    seconds = read_number(read_query(request, "seconds"), "seconds", 60, MAX_COUNTED_SECONDS, 3600)
+    return answer(await paced(_inspection(request).event_counts(single_workspace(request), seconds)))
 
 
 async def _plan(request: web.Request) -> web.Response:

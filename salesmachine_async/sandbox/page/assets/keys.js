@@ -12,6 +12,7 @@ const HELP = [
   [["c"], "copy the details as JSON"],
   [["p"], "pause and resume"],
   [["f"], "faults"],
+  [["n"], "events by name"],
   [["r"], "reset (asks first)"],
   [["w"], "workspace"],
   [["t"], "light or dark"],
