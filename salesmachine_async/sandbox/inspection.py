@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from salesmachine_async.sandbox.filters import NO_FILTERS, Filters
 from salesmachine_async.sandbox.messages import iso, now
 from salesmachine_async.sandbox.pacing import strides
 from salesmachine_async.sandbox.storage.search import count_events, search_events, search_records
@@ -113,11 +112,11 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[StoredRow], bool] | None = None,
         newest_first: bool = False,
     ) -> Steps[list[ContactView]]:
         """
-        List contacts by uid, after the uid *after*; only those that match *filters*.
+        List contacts by uid, after the uid *after*; only those that *accept* accepts.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
@@ -129,7 +128,7 @@ class Inspection:
             after=after,
             limit=limit,
             newest_first=newest_first,
-            accept=filters.accept_record,
+            accept=accept,
         )
         views: list[ContactView] = []
         for part in strides(rows):
@@ -159,11 +158,11 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[StoredRow], bool] | None = None,
         newest_first: bool = False,
     ) -> Steps[list[AccountView]]:
         """
-        List accounts by uid, after the uid *after*; only those that match *filters*.
+        List accounts by uid, after the uid *after*; only those that *accept* accepts.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
@@ -175,7 +174,7 @@ class Inspection:
             after=after,
             limit=limit,
             newest_first=newest_first,
-            accept=filters.accept_record,
+            accept=accept,
         )
         views: list[AccountView] = []
         for part in strides(rows):
@@ -197,7 +196,7 @@ class Inspection:
         contact_uid: str | None = None,
         event_uid: str | None = None,
         account_uid: str | None = None,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[EventRow], bool] | None = None,
         after: int = 0,
         limit: int = EVERYTHING,
         newest_first: bool = False,
@@ -217,7 +216,7 @@ class Inspection:
             limit=limit,
             newest_first=newest_first,
             equal={column: value for column, value in equal.items() if value is not None},
-            accept=filters.accept_event,
+            accept=accept,
         )
         views: list[EventView] = []
         for part in strides(rows):
