@@ -86,6 +86,8 @@ SCENES = (
         "sandbox-exec",
         ("salesmachine sandbox exec --faults '503*2' -- salesmachine track 123456 order_paid total:=49.9",),
     ),
+    Scene("plan", ("salesmachine plan --help",)),
+    Scene("plan-infer", ("salesmachine plan infer http://127.0.0.1:8700",)),
     Scene("demo", ("salesmachine demo --seconds 4",)),
     Scene(
         "completion",

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from salesmachine_async.sandbox.filters import NO_FILTERS, Filters
-from salesmachine_async.sandbox.messages import iso
+from salesmachine_async.sandbox.messages import iso, now
 from salesmachine_async.sandbox.pacing import strides
-from salesmachine_async.sandbox.storage.search import search_events, search_records
+from salesmachine_async.sandbox.storage.search import count_events, search_events, search_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         AccountView,
         ContactDetailView,
         ContactView,
+        EventCounts,
         EventView,
         JudgedEventView,
         JudgedSummaryView,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # SQLite's LIMIT for an unlimited result.
 EVERYTHING = -1
+# Intervals of the counts of events.
+INTERVALS = 60
 
 
 class AmbiguousError(LookupError):
@@ -110,11 +112,11 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[StoredRow], bool] | None = None,
         newest_first: bool = False,
     ) -> Steps[list[ContactView]]:
         """
-        List contacts by uid, after the uid *after*; only those that match *filters*.
+        List contacts by uid, after the uid *after*; only those that *accept* accepts.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
@@ -126,7 +128,7 @@ class Inspection:
             after=after,
             limit=limit,
             newest_first=newest_first,
-            accept=filters.accept_record,
+            accept=accept,
         )
         views: list[ContactView] = []
         for part in strides(rows):
@@ -156,11 +158,11 @@ class Inspection:
         after: str = "",
         limit: int = EVERYTHING,
         *,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[StoredRow], bool] | None = None,
         newest_first: bool = False,
     ) -> Steps[list[AccountView]]:
         """
-        List accounts by uid, after the uid *after*; only those that match *filters*.
+        List accounts by uid, after the uid *after*; only those that *accept* accepts.
 
         With *newest_first* the order is that of creation, latest first, and *after* is the last uid already listed.
         """
@@ -172,7 +174,7 @@ class Inspection:
             after=after,
             limit=limit,
             newest_first=newest_first,
-            accept=filters.accept_record,
+            accept=accept,
         )
         views: list[AccountView] = []
         for part in strides(rows):
@@ -194,7 +196,7 @@ class Inspection:
         contact_uid: str | None = None,
         event_uid: str | None = None,
         account_uid: str | None = None,
-        filters: Filters = NO_FILTERS,
+        accept: Callable[[EventRow], bool] | None = None,
         after: int = 0,
         limit: int = EVERYTHING,
         newest_first: bool = False,
@@ -214,13 +216,24 @@ class Inspection:
             limit=limit,
             newest_first=newest_first,
             equal={column: value for column, value in equal.items() if value is not None},
-            accept=filters.accept_event,
+            accept=accept,
         )
         views: list[EventView] = []
         for part in strides(rows):
             views += [self._event_view(row) for row in part]
             yield
         return views
+
+    def event_counts(self, name: str | None, seconds: int) -> Steps[EventCounts]:
+        """Count the events of the last *seconds* by name, in equal intervals."""
+        bucket = max(1, seconds * 1000 // INTERVALS)
+        since = now() - bucket * INTERVALS + 1
+        counts = yield from count_events(self._store, self.find(name), since=since, bucket=bucket, buckets=INTERVALS)
+        return {
+            "since": iso(since),
+            "interval": bucket / 1000,
+            "events": [{"event_uid": uid, "total": sum(each), "counts": each} for uid, each in counts.items()],
+        }
 
     def changes(
         self, name: str | None, *, contact_uid: str | None, account_uid: str | None, limit: int

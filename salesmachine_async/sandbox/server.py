@@ -17,7 +17,7 @@ from salesmachine_async.sandbox.app import build
 from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
 from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
 from salesmachine_async.sandbox.plan.results import PlanResults
-from salesmachine_async.sandbox.plan.schema import Plan
+from salesmachine_async.sandbox.plan.schema import TrackingPlan
 from salesmachine_async.sandbox.state import Limits, SandboxState
 from salesmachine_async.sandbox.storage.message_log import MessageLog
 from salesmachine_async.sandbox.storage.ndjson import parse_lines
@@ -138,7 +138,7 @@ class Sandbox(ControlApi):
         self._seeded = seed is not None
         self._seeds = _seeds(seed)
         self._rate_limit = rate_limit
-        self._plan = None if plan is None else Plan.load(plan)
+        self._plan = None if plan is None else TrackingPlan.load(plan)
         self._names = {workspace_of(token): label for token, label in (names or {}).items()}
         self._on_request = on_request
         # Set while the sandbox runs.

@@ -62,6 +62,22 @@ class EventView(TypedDict):
     message_id: str | None
 
 
+class NamedCounts(TypedDict):
+    """The events of one name: their number, and their numbers in each interval, oldest first."""
+
+    event_uid: str
+    total: int
+    counts: list[int]
+
+
+class EventCounts(TypedDict):
+    """Events by name over time: intervals of `interval` seconds from `since`; the most frequent name first."""
+
+    since: str
+    interval: float
+    events: list[NamedCounts]
+
+
 class JudgedEventView(EventView):
     """One event with its problems under the tracking plan: objects of `path` and `reason`, none for a good event."""
 

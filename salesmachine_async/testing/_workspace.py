@@ -15,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
-from salesmachine_async.sandbox.plan.schema import Plan
+from salesmachine_async.sandbox.plan.schema import TrackingPlan
 from salesmachine_async.testing._agents import hurry, told_of_held
 from salesmachine_async.testing._matching import Expectation
 from salesmachine_async.threaded import ThreadedAgent
@@ -193,7 +193,7 @@ class Workspace:
         source = self._plan if plan is None else plan
         if source is None:
             raise ValueError("no tracking plan: pass one to assert_plan, or set the pytest option salesmachine_plan")
-        loaded = Plan.load(source)
+        loaded = TrackingPlan.load(source)
         deadline = time.monotonic() + timeout
         while held := told_of_held():
             if time.monotonic() >= deadline:

@@ -124,3 +124,20 @@ async def test_changes(client: Client) -> None:
     assert len((await client.get("changes", contact_uid="1", limit="1"))["changes"]) == 1
     assert await client.get("changes") == {"changes": []}
     assert await client.of("nobody").get("changes", contact_uid="1") == {"changes": []}
+
+
+async def test_events_are_counted_by_name_and_time(client: Client, sandbox: Sandbox) -> None:
+    """The counts cover the latest interval, the most frequent name first; older events and other kinds do not count."""
+    await client.contact("1")
+    for name in ("a", "b", "b"):
+        await client.track("1", name)
+    found = await client.get("counts", seconds="3600")
+    assert [(each["event_uid"], each["total"], each["counts"][-1]) for each in found["events"]] == [
+        ("b", 2, 2),
+        ("a", 1, 1),
+    ]
+    assert (found["interval"], len(found["events"][0]["counts"])) == (60.0, 60)
+    sandbox._running().store.run("UPDATE event SET received_at = received_at - 1000000 WHERE event_uid = ?", ("b",))
+    found = await client.get("counts", seconds="600")
+    assert [each["event_uid"] for each in found["events"]] == ["a"]
+    assert (await client.call("GET", "/_sandbox/counts?seconds=1")).status == 400

@@ -141,11 +141,11 @@ def _plan(file: Path | None) -> "dict[str, Any] | None":
         return None
     import orjson  # noqa: PLC0415
 
-    from salesmachine_async.sandbox.plan.schema import Plan  # noqa: PLC0415
+    from salesmachine_async.sandbox.plan.schema import TrackingPlan  # noqa: PLC0415
 
     try:
         plan = orjson.loads(file.read_bytes())
-        Plan(plan)
+        TrackingPlan(plan)
     except OSError as error:
         fail(f"cannot read the plan {file}: {error.strerror or error}", code=USAGE)
     except ModuleNotFoundError:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from salesmachine_async.sandbox.control.filters import MAX_FIELDS, MAX_PATH, Filters
 from salesmachine_async.sandbox.control.sse import stream
 from salesmachine_async.sandbox.control.transfer import export_lines, replay_lines
 from salesmachine_async.sandbox.control.wait import wait
 from salesmachine_async.sandbox.faults.rate_limit import RateLimit
 from salesmachine_async.sandbox.faults.script import Fault
-from salesmachine_async.sandbox.filters import MAX_FIELDS, MAX_PATH, Filters
 from salesmachine_async.sandbox.http.auth import PREFIX
 from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, answer
 from salesmachine_async.sandbox.inspection import Inspection
@@ -46,11 +46,12 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from salesmachine_async.sandbox.plan.schema import Plan
+    from salesmachine_async.sandbox.plan.schema import TrackingPlan
 
 WAIT_SECONDS = 5.0
 # Each request is compared with the faults in order.
 MAX_FAULTS = 1000
+MAX_COUNTED_SECONDS = 366 * 86_400
 UIDS = ("contact_uid", "event_uid", "account_uid")
 
 
@@ -65,6 +66,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/accounts", _accounts)
     router.add_get(PREFIX + "/accounts/{uid:.+}", _account)
     router.add_get(f"{PREFIX}/events", _events)
+    router.add_get(f"{PREFIX}/counts", _counts)
     router.add_get(f"{PREFIX}/changes", _changes)
     router.add_get(f"{PREFIX}/plan", _plan)
     router.add_get(f"{PREFIX}/requests", _requests)
@@ -105,7 +107,11 @@ async def _contacts(request: web.Request) -> web.Response:
         return answer({"contacts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
     steps = _inspection(request).contacts(
-        single_workspace(request), query.get("after", ""), limit, filters=_filters(query), newest_first=newest_first
+        single_workspace(request),
+        query.get("after", ""),
+        limit,
+        accept=_filters(query).accept_record,
+        newest_first=newest_first,
     )
     rows = await paced(steps)
     return answer({"contacts": rows, "next": rows[-1]["contact_uid"] if len(rows) == limit else None})
@@ -126,7 +132,11 @@ async def _accounts(request: web.Request) -> web.Response:
         return answer({"accounts": [] if found is None else [found], "next": None})
     limit, newest_first = read_limit(query), _newest_first(query)
     steps = _inspection(request).accounts(
-        single_workspace(request), query.get("after", ""), limit, filters=_filters(query), newest_first=newest_first
+        single_workspace(request),
+        query.get("after", ""),
+        limit,
+        accept=_filters(query).accept_record,
+        newest_first=newest_first,
     )
     rows = await paced(steps)
     return answer({"accounts": rows, "next": rows[-1]["account_uid"] if len(rows) == limit else None})
@@ -148,7 +158,7 @@ async def _events(request: web.Request) -> web.Response:
         contact_uid=query.get("contact_uid"),
         event_uid=query.get("event_uid"),
         account_uid=query.get("account_uid"),
-        filters=_filters(query, request.app[STATE].plan_results.plan),
+        accept=_filters(query, request.app[STATE].plan_results.plan).accept_event,
         after=after,
         limit=limit,
         newest_first=newest_first,
@@ -166,6 +176,11 @@ async def _changes(request: web.Request) -> web.Response:
         limit=read_limit(query),
     )
     return answer({"changes": found})
+
+
+async def _counts(request: web.Request) -> web.Response:
+    seconds = read_number(read_query(request, "seconds"), "seconds", 60, MAX_COUNTED_SECONDS, 3600)
+    return answer(await paced(_inspection(request).event_counts(single_workspace(request), seconds)))
 
 
 async def _plan(request: web.Request) -> web.Response:
@@ -294,7 +309,7 @@ def _inspection(request: web.Request) -> Inspection:
     return Inspection(request.app[STATE], orjson.Fragment)
 
 
-def _filters(query: dict[str, str], plan: Plan | None = None) -> Filters:
+def _filters(query: dict[str, str], plan: TrackingPlan | None = None) -> Filters:
     """Read `q`, the fields such as `params.plan`, and `plan=good` or `plan=bad`."""
     fields = {name: value for name, value in query.items() if name.startswith("params.")}
     if len(fields) > MAX_FIELDS or any(len(name) > MAX_PATH for name in fields):

@@ -26,15 +26,15 @@ TYPES: tuple[tuple[type, str], ...] = (
 )
 
 
-class Shape:
+class ValueShape:
     """The types of the values at one place, and the shapes below it."""
 
     def __init__(self) -> None:
         self._types: set[str] = set()
         self._objects = 0
-        self._properties: dict[str, Shape] = {}
+        self._properties: dict[str, ValueShape] = {}
         self._present: dict[str, int] = {}
-        self._items: Shape | None = None
+        self._items: ValueShape | None = None
 
     def add(self, value: Any, depth: int = 0) -> None:
         """Take one value into account."""
@@ -45,10 +45,10 @@ class Shape:
             self._objects += 1
             for name, each in value.items():
                 if name in self._properties or len(self._properties) < MAX_PROPERTIES:
-                    self._properties.setdefault(name, Shape()).add(each, depth + 1)
+                    self._properties.setdefault(name, ValueShape()).add(each, depth + 1)
                     self._present[name] = self._present.get(name, 0) + 1
         elif is_array(value):
-            self._items = self._items or Shape()
+            self._items = self._items or ValueShape()
             for each in value:
                 self._items.add(each, depth + 1)
 
@@ -73,13 +73,13 @@ def infer_plan(messages: Iterable[ParsedMessage]) -> dict[str, Any]:
     A field that every message of an event has is required. The fields of contacts and accounts are optional, because
     each message updates only some of them.
     """
-    events: dict[str, Shape] = {}
-    records = {"contact": Shape(), "account": Shape()}
+    events: dict[str, ValueShape] = {}
+    records = {"contact": ValueShape(), "account": ValueShape()}
     complete = True
     for message in messages:
         if message.kind == "event":
             if message.name in events or len(events) < MAX_EVENTS:
-                events.setdefault(message.name, Shape()).add(message.params)
+                events.setdefault(message.name, ValueShape()).add(message.params)
             else:
                 complete = False
         elif message.kind in records:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.messages import ParsedMessage
-    from salesmachine_async.sandbox.plan.schema import Plan, Problem
+    from salesmachine_async.sandbox.plan.schema import PlanProblem, TrackingPlan
     from salesmachine_async.sandbox.views import PlanSummary
 
-BadMessage = tuple[str, "ParsedMessage", "tuple[Problem, ...]"]
+BadMessage = tuple[str, "ParsedMessage", "tuple[PlanProblem, ...]"]
 
 
 class PlanResults:
@@ -22,7 +22,7 @@ class PlanResults:
         bound: Number of bad messages that are kept with their problems.
     """
 
-    def __init__(self, plan: Plan | None, bound: int) -> None:
+    def __init__(self, plan: TrackingPlan | None, bound: int) -> None:
         self.plan = plan
         self._bound = bound
         self._counts: Counter[tuple[str, bool]] = Counter()

@@ -36,7 +36,7 @@ MAX_REASON = 200
 MAX_PARAMS_CHARACTERS = 2**16
 
 
-class Problem(NamedTuple):
+class PlanProblem(NamedTuple):
     """What is wrong with a message: the path of the value, such as `params.amount`, and the reason."""
 
     path: str
@@ -50,7 +50,7 @@ class PlanError(ValueError):
     """A plan that cannot be used; names the place and the problem."""
 
 
-class Plan:
+class TrackingPlan:
     """
     A tracking plan.
 
@@ -83,7 +83,7 @@ class Plan:
         }
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Plan:
+    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> TrackingPlan:
         """
         Read a plan from a file, or take it as it is.
 
@@ -100,7 +100,7 @@ class Plan:
             raise PlanError(f"the plan is not valid JSON: {error}") from None
         return cls(data)
 
-    def judge(self, kind: str, name: str, params: Any, size: int = 0) -> tuple[Problem, ...]:
+    def judge(self, kind: str, name: str, params: Any, size: int = 0) -> tuple[PlanProblem, ...]:
         """
         Validate a message.
 
@@ -114,15 +114,15 @@ class Plan:
             The problems; empty for a good message.
         """
         if kind == "event" and name not in self._events:
-            return () if self._other_events else (Problem("event_uid", "is not an event of the plan"),)
+            return () if self._other_events else (PlanProblem("event_uid", "is not an event of the plan"),)
         validator = self._events[name] if kind == "event" else self._records.get(kind)
         if validator is None:
             return ()
         if size > MAX_PARAMS_CHARACTERS:
-            return (Problem("params", f"is larger than {MAX_PARAMS_CHARACTERS} characters, the limit of the plan"),)
-        problems: list[Problem] = []
+            return (PlanProblem("params", f"is larger than {MAX_PARAMS_CHARACTERS} characters, the limit of the plan"),)
+        problems: list[PlanProblem] = []
         for error in validator.iter_errors(params):
-            problems.append(Problem(_path(error.absolute_path), _reason(error.message)))
+            problems.append(PlanProblem(_path(error.absolute_path), _reason(error.message)))
             if len(problems) == MAX_PROBLEMS:
                 break
         return tuple(problems)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
 WINDOW = 2000
+# Limit of the names that are counted.
+MAX_NAMES = 1000
 
 
 def search_events(
@@ -56,6 +58,35 @@ def search_events(
         found += filter(accept, rows) if accept else rows
         yield
     return found if limit < 0 else found[:limit]
+
+
+def count_events(store: Store, workspace: int, *, since: int, bucket: int, buckets: int) -> Steps[dict[str, list[int]]]:
+    """
+    Count events by name and time of arrival.
+
+    Args:
+        store: The store.
+        workspace: The row id of the workspace.
+        since: The start of the first bucket, in epoch milliseconds.
+        bucket: The length of a bucket in milliseconds.
+        buckets: The number of buckets.
+
+    Returns:
+        The counts of each name, the most frequent names first.
+    """
+    low, high = store.event_range(workspace)
+    counts: dict[str, list[int]] = {}
+    while low <= high:
+        start = max(low, high - WINDOW + 1)
+        rows = store.event_times(workspace, start, high)
+        for name, at in rows:
+            if since <= at < since + bucket * buckets and (name in counts or len(counts) < MAX_NAMES):
+                counts.setdefault(name, [0] * buckets)[(at - since) // bucket] += 1
+        yield
+        if rows and rows[-1][1] < since:
+            break
+        high = start - 1
+    return dict(sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0])))
 
 
 def search_records(

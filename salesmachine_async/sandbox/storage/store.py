@@ -227,6 +227,11 @@ class Store(Database):
         values = {**equal, "workspace": workspace, "start": start, "end": end, "limit": limit}
         return [self._with_large_params(workspace, EventRow(*row[1:])) for row in self.all(sql, values)]
 
+    def event_times(self, workspace: int, start: int, end: int) -> list[tuple[str, int]]:
+        """List the name and the time of arrival of events with a `seq` from *start* to *end*, newest first."""
+        sql = "SELECT event_uid, received_at FROM event WHERE workspace = ? AND seq BETWEEN ? AND ? ORDER BY seq DESC"
+        return self.all(sql, (workspace, start, end))
+
     # Shared helpers
 
     def _without_large_params(self, workspace: int, row: EventRow) -> EventRow:

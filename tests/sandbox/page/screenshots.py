@@ -1,8 +1,8 @@
 """
-Pictures of the page, from the real program: ``python -m tests.sandbox.page.screenshots docs/``.
+Screenshots of the page of a real sandbox: ``python -m tests.sandbox.page.screenshots docs/``.
 
 It runs a sandbox, sends it a minute of a web shop's traffic through the agent, with some faults, and looks at it.
-With ``--all`` it also makes the pictures that are only to be looked at by whoever changes the page.
+With ``--all`` it also takes the screenshots that are needed only for changes of the page.
 """
 
 from __future__ import annotations

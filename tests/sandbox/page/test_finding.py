@@ -89,6 +89,21 @@ async def test_what_is_shown_can_be_exported(look: Look, orders: None, tmp_path:
     assert (await download.value).suggested_filename == "events.ndjson"
 
 
+async def test_counts_per_name_over_time(look: Look, client: Client, orders: None) -> None:
+    """The dialog shows the numbers per name, follows new events, and leads to the events of a name."""
+    page = await look.open(f"#events?workspace={WORKSPACE}")
+    await page.keyboard.press("n")
+    rows = page.locator("#counts-list tr")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first.locator("td").first).to_have_text("2")
+    await client.track("eve", "order")
+    await expect(rows.first.locator("td").first).to_have_text("3")
+    await page.locator("#counts-seconds").select_option("300")
+    await rows.nth(1).get_by_role("button", name="visit").click()
+    await expect(page.locator("#filter")).to_have_value("event_uid=visit")
+    await expect(look.rows()).to_have_count(1)
+
+
 async def test_workspaces_are_named(look: Look, client: Client) -> None:
     """The menu and the lists of all workspaces show recognisable names."""
     await client.post("/v1/ping", headers={"User-Agent": "shop/1.0"})

@@ -152,7 +152,7 @@ async def test_a_link_to_what_is_gone(look: Look, client: Client) -> None:
         await page.goto(f"{look.sandbox.url}/#events?open={thing}")
         await expect(page.locator("#details .problem")).to_be_visible()
     await page.goto(f"{look.sandbox.url}/#events?open=request:99")
-    await expect(page.locator("#details .problem")).to_have_text("It is not in the log, or not any more.")
+    await expect(page.locator("#details .problem")).to_have_text("It is not in the log any more, or never was.")
 
 
 async def test_workspaces(look: Look, client: Client) -> None:

@@ -13,7 +13,7 @@ import pytest
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.sandbox.messages import parse_message
 from salesmachine_async.sandbox.plan.infer import infer_plan
-from salesmachine_async.sandbox.plan.schema import Plan, PlanError
+from salesmachine_async.sandbox.plan.schema import PlanError, TrackingPlan
 from tests.sandbox.conftest import TOKEN, Client
 
 PLAN = {
@@ -35,7 +35,7 @@ PLAN = {
 
 
 def problems(kind: str, name: str, params: Any, plan: Any = PLAN) -> list[str]:
-    return [str(problem) for problem in Plan(plan).judge(kind, name, params)]
+    return [str(problem) for problem in TrackingPlan(plan).judge(kind, name, params)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_values_of_any_size_are_checked_in_bounded_time() -> None:
         "params.a: is longer than 256 characters, the limit of pattern"
     ]
     assert problems("event", "x", {"b": [{}] * 10_000}, plan) == ["params.b: has equal items"]
-    found = Plan(plan).judge("event", "x", {}, 2**20)
+    found = TrackingPlan(plan).judge("event", "x", {}, 2**20)
     assert [str(problem) for problem in found] == ["params: is larger than 65536 characters, the limit of the plan"]
     many = {"events": {"x": {"additionalProperties": {"type": "string"}}}}
     assert len(problems("event", "x", {str(n): n for n in range(1000)}, many)) == 20
@@ -187,7 +187,7 @@ def test_inference() -> None:
     }
     assert plan["contacts"] == {"type": "object", "properties": {"email": {"type": "string"}}}
     assert "accounts" not in plan
-    judge = Plan(plan).judge
+    judge = TrackingPlan(plan).judge
     assert all(not judge(each.kind, each.name, each.params) for each in parsed)
     assert judge("event", "order", {"amount": 1, "items": []})
     assert judge("event", "order", {"amount": "1", "items": [], "note": None})

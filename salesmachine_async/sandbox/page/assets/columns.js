@@ -30,7 +30,7 @@ export function outcome(request) {
 }
 
 const workspace = ["Workspace", "w-uid less", (row) => (row.workspace === null ? faint("none") : el("bdi", { title: row.workspace }, nameOf(row.workspace)))];
-const verdict = ["Plan", "w-status", (row) => (row.problems ? el("span", { class: `chip ${row.problems.length ? "bad" : "good"}`, title: visible(row.problems.map(({ path, reason }) => `${path}: ${reason}`).join("\n"), 500) }, row.problems.length ? "bad" : "good") : faint("–"))];
+const verdict = ["Plan", "w-plan", (row) => (row.problems ? el("span", { class: `chip ${row.problems.length ? "bad" : "good"}`, title: visible(row.problems.map(({ path, reason }) => `${path}: ${reason}`).join("\n"), 500) }, row.problems.length ? "bad" : "good") : faint("–"))];
 
 /** The columns of a tab: of requests the workspace if all are shown, of events the verdict if there is a plan. */
 export function columnsOf(tab, summary) {

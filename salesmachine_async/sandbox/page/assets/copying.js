@@ -5,7 +5,7 @@ import { el, toast } from "./dom.js";
 import { parse, write } from "./json.js";
 import { program } from "./python.js";
 
-/** What is shown, as the messages that would make it; null when that is not known. */
+/** The record as the messages that would create it; null if they are unknown. */
 function messagesOf(kind, item) {
   switch (kind) {
     case "event":
@@ -26,10 +26,10 @@ function withoutExtras({ request: _request, ...item }) {
   return item;
 }
 
-/** The texts to copy, by name; those that cannot be made are null. */
+/** The texts to copy, by name; null if unavailable. */
 function texts(kind, item, url) {
   const messages = messagesOf(kind, item);
-  // An alias goes into no batch.
+  // A batch cannot contain an alias.
   const aliased = messages?.length > 1 && messages.some((message) => message.method === "alias");
   return {
     JSON: () => `${write(withoutExtras(item), 2)}\n`,
@@ -38,7 +38,7 @@ function texts(kind, item, url) {
   };
 }
 
-/** A refused item can be sent again if all of it was kept. */
+/** The command that sends a rejected item again, if it was kept completely. */
 function refused(item, url) {
   if (!item.excerpt) return null;
   try {
@@ -49,7 +49,7 @@ function refused(item, url) {
   }
 }
 
-/** Make the buttons. */
+/** Create the buttons. */
 export function buttons(kind, item) {
   return Object.entries(texts(kind, item, location.origin)).map(([name, make]) =>
     el(

@@ -7,18 +7,18 @@ export function quote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Write the command that posts *body* to *path*. JSON holds no line end and no NUL, so any shell takes it. */
+/** Write the command that posts *body* to *path*. JSON contains neither line breaks nor NUL, so it is safe in any shell. */
 export function post(path, body, url) {
   const json = write(body);
   return `curl -u "$SALESMACHINE_API_TOKEN:" -H 'Content-Type: application/json' \\\n  -d ${quote(json)} \\\n  ${quote(url + address(path))}\n`;
 }
 
-// encodeURI leaves what may mean something to a server or to curl's globs.
+// encodeURI leaves characters that are special for a server or for the globbing of curl.
 function address(path) {
   return encodeURI(path.toWellFormed ? path.toWellFormed() : path).replace(/[?#[\]{}]/g, encodeURIComponent);
 }
 
-/** Write the command for some messages: the call of its own for one, a batch for several. */
+/** Write the command for messages: a single call for one, a batch for several. */
 export function messages(list, url) {
   if (list.length > 1) return post("/v1/batch", list.map(batched), url);
   const [message] = list;
@@ -27,7 +27,7 @@ export function messages(list, url) {
   return post(path, body, url);
 }
 
-/** What of a message is sent; its id is left out, by which the API would know it again and ignore it. */
+/** The message as sent, without its id, because the API would ignore a duplicate. */
 function batched(message) {
   const fields = { method: message.method };
   for (const name of ["contact_uid", "event_uid", "account_uid", "alias", "params", "created_at"]) {

@@ -1,4 +1,4 @@
-// Building the document. Texts become text nodes and nothing else: what programs sent is never markup.
+// Building the document. Texts become text nodes, so that data of programs is never markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -19,14 +19,14 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set the text of an element only when it differs: untouched nodes cost no layout. */
+/** Set the text of an element if it differs, because unchanged nodes need no layout. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 let hiding = 0;
 
-/** Say something briefly, on screen and to screen readers. */
+/** Show a short message, also to screen readers. */
 export function toast(text, bad = false) {
   const place = byId("toast");
   place.textContent = text;

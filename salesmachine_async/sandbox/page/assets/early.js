@@ -1,4 +1,4 @@
-// Before the first paint, so that a chosen theme does not flash the other one.
+// Runs before the first paint, so that the page does not flash in another theme.
 (() => {
   let theme = null;
   try {

@@ -1,10 +1,10 @@
-// The usual faults, the form for any other, and how a fault reads.
+// Presets and the form of faults, and their descriptions.
 
 import { el } from "./dom.js";
 import { summarize } from "./json.js";
 import { visible } from "./text.js";
 
-/** What one click does: [name, what it means, the fault]. */
+/** Presets: [name, meaning, fault]. */
 export const PRESETS = [
   ["503 ×2", "The next two requests are answered 503", { status: 503, times: 2 }],
   ["429, wait 2 s", "The next request is answered 429 with Retry-After: 2", { status: 429, retry_after: 2, times: 1 }],
@@ -35,7 +35,7 @@ const FIELDS = [
   { name: "body", type: "text", label: "Body of the answer", placeholder: "as usual", wide: true },
 ];
 
-/** Fill the form. */
+/** Create the fields of the form. */
 export function fillForm(form) {
   for (const field of FIELDS) {
     const id = `fault-${field.name}`;
@@ -49,7 +49,7 @@ function input({ name, type, label: _label, choices, wide: _wide, ...attributes 
   return el("input", { id, name, type, autocomplete: "off", spellcheck: "false", ...(type === NUMBER ? { step: 1 } : {}), ...attributes });
 }
 
-/** Read the fault out of the form; what is empty is left to the server's defaults. */
+/** Read the fault from the form; empty fields take the defaults of the server. */
 export function readForm(form) {
   const fault = {};
   for (const { name, type } of FIELDS) {
@@ -66,7 +66,7 @@ export function readForm(form) {
   return fault;
 }
 
-/** Say what a fault does. */
+/** Describe a fault. */
 export function describe({ times: _times, ...fault }) {
   const said = [];
   const take = (name, say) => {
@@ -86,5 +86,5 @@ export function describe({ times: _times, ...fault }) {
   return said.length ? said.join(", ") : "let through";
 }
 
-/** Say how often it still comes. */
+/** Describe how often a fault still applies. */
 export const left = (times) => (times === null ? "until removed" : times === 1 ? "once" : `${times} times`);

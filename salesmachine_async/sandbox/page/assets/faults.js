@@ -1,4 +1,4 @@
-// The drawer that makes the API fail.
+// The drawer for faults and the rate limit.
 
 import { get, send } from "./api.js";
 import { byId, el, toast } from "./dom.js";
@@ -44,7 +44,7 @@ export class Faults {
     this.touched();
   }
 
-  /** Take in an update of the stream: requests that met a fault have used it up. */
+  /** Process an update of the stream: each request with a fault has used it once. */
   update(update) {
     if (this.dialog.open || update.requests_skipped || update.requests.some((request) => request.fault)) this.touched();
   }
@@ -136,7 +136,7 @@ export class Faults {
     return this.do(() => send("PUT", "rate-limit", limit));
   }
 
-  /** Do something, then show what is; or say why it was refused. */
+  /** Run an action and show the new state, or the error. */
   async do(work) {
     this.problem("");
     try {

@@ -1,4 +1,4 @@
-// JSON without loss. JavaScript rounds 12345678901234567890 and makes 1.0 of 1; what was sent must be shown as it was.
+// JSON without loss. JavaScript rounds 12345678901234567890 and makes 1.0 of 1; values must be shown as they were sent.
 
 import { cut, escapeHidden, visible } from "./text.js";
 
@@ -9,7 +9,7 @@ export class Exact {
   }
 }
 
-/** Parse; numbers keep their text where the browser tells it (Chrome 114, Firefox 135, Safari 18.4). */
+/** Parse; numbers keep their text if the browser provides it (Chrome 114, Firefox 135, Safari 18.4). */
 export function parse(text) {
   return JSON.parse(text, (_key, value, context) =>
     typeof value === "number" && context?.source !== undefined && context.source !== String(value)
@@ -45,7 +45,7 @@ export function write(value, indent = 0, margin = "") {
   return writeScalar(value);
 }
 
-/** The beginning of params on one line, for the eye: `plan: pro, amount: 9`. */
+/** A summary of params on one line: `plan: pro, amount: 9`. */
 export function summarize(value, most = 160) {
   const parts = [];
   let length = 0;

@@ -1,8 +1,8 @@
-// The keyboard.
+// Keyboard commands.
 
 import { byId, el } from "./dom.js";
 
-/** What the help shows. */
+/** The keys in the help. */
 const HELP = [
   [["/"], "filter"],
   [["1", "…", "5"], "events, contacts, accounts, requests, rejected"],
@@ -12,24 +12,25 @@ const HELP = [
   [["c"], "copy the details as JSON"],
   [["p"], "pause and resume"],
   [["f"], "faults"],
+  [["n"], "events by name"],
   [["r"], "reset (asks first)"],
   [["w"], "workspace"],
   [["t"], "light or dark"],
   [["?"], "this help"],
 ];
 
-/** Fill in the help. */
+/** Show the keys in the help. */
 export function showKeys() {
   byId("keys").replaceChildren(...HELP.map(([keys, what]) => el("div", {}, el("dt", {}, keys.map((key) => el("kbd", {}, key))), el("dd", {}, what))));
 }
 
-/** Whether keys mean text where the focus is. */
+/** Whether the focused element takes text. */
 const typing = (target) => target.closest("input, textarea, select") !== null;
 
 /**
  * Listen.
  *
- * @param commands maps a key to what it does; "move" and "escape" are asked for rows and Esc, "open" for Enter.
+ * @param commands maps a key to what it does; "move" and "escape" handle rows and Esc, "open" handles Enter.
  */
 export function listen(commands) {
   const steps = {

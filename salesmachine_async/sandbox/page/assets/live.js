@@ -1,4 +1,4 @@
-// The stream of updates: it opens, reconnects by itself, and tells how it is.
+// The stream of updates, with reconnection and its state.
 
 import { parse } from "./json.js";
 

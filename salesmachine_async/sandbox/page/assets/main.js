@@ -4,6 +4,7 @@ import { get, ours, streamUrl } from "./api.js";
 import { Chart, lost } from "./chart.js";
 import { KINDS } from "./columns.js";
 import { showCounters } from "./counters.js";
+import { Counts } from "./counts.js";
 import { Details } from "./details.js";
 import { byId } from "./dom.js";
 import { Faults } from "./faults.js";
@@ -23,6 +24,7 @@ const workspaces = new Workspaces();
 const faults = new Faults();
 const rows = new Rows(workspaces);
 const details = new Details(() => closeDetails());
+const counts = new Counts();
 const pausing = new Pausing(() => catchUp());
 const live = new Live(() => streamUrl(ours().workspace), onUpdate, (state) => pausing.setState(state));
 let summary = null;
@@ -36,6 +38,7 @@ function onUpdate(update) {
   chart.draw();
   faults.update(update);
   details.update(update);
+  if (news) counts.update();
   if (update.reset) reload();
   else if (news) rows.touched();
   // The update may concern another workspace, also a new one.
@@ -148,6 +151,7 @@ function wire() {
       "/": () => byId("filter").select(),
       p: () => pausing.toggle(),
       f: () => faults.show(),
+      n: () => counts.show(),
       r: reset,
       w: () => byId("workspace").focus(),
       t: switchTheme,

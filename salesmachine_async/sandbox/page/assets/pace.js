@@ -1,12 +1,12 @@
-// Doing something often enough, and no oftener than is cheap.
+// Limits how often a function runs.
 
 const MOST_MS = 5000;
 
 /**
- * Makes a function that runs *work* soon, once for many calls; never twice at a time.
+ * Create a function that runs *work* soon, once for many calls, and never concurrently.
  *
- * Between two runs it rests *least* milliseconds, or twenty times as long as the last one took: whatever is asked of
- * the server again and again costs it a twentieth of its time, but for what takes it very long.
+ * Between two runs it waits *least* milliseconds, or twenty times the duration of the last run, so that repeated
+ * requests take at most a twentieth of the server's time.
  */
 export function paced(work, least) {
   let wanted = false;

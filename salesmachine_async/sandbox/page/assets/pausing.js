@@ -1,4 +1,4 @@
-// Pausing the view, and how the connection is.
+// Pausing of the view, and the state of the connection.
 
 import { byId, setText, toast } from "./dom.js";
 import { clock, counted } from "./text.js";
@@ -8,7 +8,7 @@ const total = (summary) => Object.values(summary?.requests ?? {}).reduce((sum, c
 const NAMES = { connecting: "Connecting", live: "Live", paused: "Paused" };
 
 export class Pausing {
-  /** @param onResume is called when the view goes on. */
+  /** @param onResume is called when the view resumes. */
   constructor(onResume) {
     this.onResume = onResume;
     this.paused = false;
@@ -30,7 +30,7 @@ export class Pausing {
     if (!this.paused) this.onResume();
   }
 
-  /** Count an update that is not to be shown now; tells whether it is one. */
+  /** Count an update that is not shown; returns whether the view is paused. */
   holds(update) {
     if (!this.paused) {
       this.summary = update.summary;
@@ -43,7 +43,7 @@ export class Pausing {
     return true;
   }
 
-  /** Note how the connection is. */
+  /** Set the state of the connection. */
   setState(state) {
     if (state === this.state) return;
     // It stays lost until it is live again, however often it is tried.

@@ -4,7 +4,7 @@ import { Exact, isList, isObject, write } from "./json.js";
 
 const WIDTH = 100;
 
-/** Write *value* as a Python literal, on one line if it fits, else indented behind *margin*. */
+/** Write *value* as a Python literal, on one line if it fits, otherwise indented by *margin*. */
 function literal(value, margin = "") {
   const line = flat(value);
   if (line.length + margin.length <= WIDTH || !(isList(value) || isObject(value))) return line;
@@ -24,7 +24,7 @@ function flat(value) {
   return value instanceof Exact ? value.text : String(value);
 }
 
-/** JSON's escapes are Python's too, but for halves of surrogate pairs, which Python would keep as halves. */
+/** Python has the escapes of JSON, except for surrogate pairs, which Python would not combine. */
 function quote(text) {
   return write(text).replace(/\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|.)/g, (found, high, low) =>
     high === undefined ? found : `\\U${joined(high, low).toString(16).padStart(8, "0")}`,

@@ -1,11 +1,11 @@
-// The tabs, as the ARIA practices have them: one is in the order of focus, arrows go to the others.
+// Tabs after the ARIA practices: one tab is in the focus order, arrow keys reach the others.
 
 import { byId, el } from "./dom.js";
 import { change, current, TABS } from "./view.js";
 
 const NAMES = { events: "Events", contacts: "Contacts", accounts: "Accounts", requests: "Requests", rejected: "Rejected" };
 
-/** Make them. */
+/** Create the tabs. */
 export function makeTabs() {
   const tabs = TABS.map((tab, index) =>
     el("button", { type: "button", role: "tab", id: `tab-${tab}`, "aria-controls": "rows", "aria-keyshortcuts": String(index + 1), title: `${NAMES[tab]} (${index + 1})`, onclick: () => change({ tab }) }, NAMES[tab]),
@@ -22,7 +22,7 @@ export function makeTabs() {
   });
 }
 
-/** Show which one is chosen. */
+/** Mark the current tab. */
 export function showTab() {
   for (const tab of TABS) {
     const chosen = tab === current().tab;

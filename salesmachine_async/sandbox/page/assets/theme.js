@@ -1,4 +1,4 @@
-// Light or dark: the system's choice until another is made.
+// Light or dark: the setting of the system unless the user selects a theme.
 
 import { toast } from "./dom.js";
 
@@ -9,7 +9,7 @@ function isDark() {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Take the other one, and remember it. */
+/** Switch the theme, and store it. */
 export function switchTheme() {
   const theme = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;

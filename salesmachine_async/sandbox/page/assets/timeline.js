@@ -19,7 +19,7 @@ export class Timeline {
     this.element = el("section", {}, el("h3", {}, "Time line"), this.list, this.older);
   }
 
-  /** Load the latest; as many as are shown already. */
+  /** Load the latest entries, at least as many as are shown. */
   async load() {
     const limit = Math.min(Math.max(PAGE, this.events.length), 10_000);
     const [{ events, next }, { changes }] = await Promise.all([

@@ -68,9 +68,6 @@ class Filters:
         return lambda text: pattern.fits({"params": orjson.loads(text)})
 
 
-NO_FILTERS = Filters()
-
-
 def equals_text(found: object, wanted: object) -> bool:
     """Return whether a JSON value has the text *wanted*: strings without quotes, other values as JSON."""
     if isinstance(found, str):
