@@ -10,7 +10,7 @@ from salesmachine_async.cli.completion import command as completion
 from salesmachine_async.cli.demo import command as demo
 from salesmachine_async.cli.help import EPILOG, LOCAL, READ, SEND, SET_UP, Plain, Sections
 from salesmachine_async.cli.importing import command as importing
-from salesmachine_async.cli.read import deleting, getting, listing, requesting
+from salesmachine_async.cli.read import delete, get, list_, request
 from salesmachine_async.cli.sandbox import command as sandbox
 from salesmachine_async.cli.sandbox import execution
 from salesmachine_async.cli.send import account, alias, contact, pageview, track
@@ -54,10 +54,10 @@ app.command("pageview", cls=Plain, rich_help_panel=SEND)(pageview.command)
 app.command("alias", cls=Plain, rich_help_panel=SEND)(alias.command)
 app.command("import", cls=Plain, rich_help_panel=SEND, epilog=importing.EPILOG)(importing.command)
 
-app.command("list", cls=Plain, rich_help_panel=READ)(listing.command)
-app.command("get", cls=Plain, rich_help_panel=READ)(getting.command)
-app.command("delete", cls=Plain, rich_help_panel=READ)(deleting.command)
-app.command("request", cls=Plain, rich_help_panel=READ)(requesting.command)
+app.command("list", cls=Plain, rich_help_panel=READ)(list_.command)
+app.command("get", cls=Plain, rich_help_panel=READ)(get.command)
+app.command("delete", cls=Plain, rich_help_panel=READ)(delete.command)
+app.command("request", cls=Plain, rich_help_panel=READ)(request.command)
 
 # A group that is a command itself: with options alone it runs a sandbox.
 local = typer.Typer(rich_markup_mode=None, subcommand_metavar="[exec ...]")

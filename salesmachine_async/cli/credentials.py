@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import fail
 
 _NAMES = (
@@ -37,7 +37,7 @@ CredentialsFile = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class ApiKeys:
     """
     The keys of one command. Empty where nothing was said.
 
@@ -99,7 +99,7 @@ class Credentials:
         return self.access_token
 
 
-def load(file: Path | None) -> Credentials:
+def load(file: Path | None) -> ApiKeys:
     """
     Read the keys: *file* before the environment, name by name.
 
@@ -116,7 +116,7 @@ def load(file: Path | None) -> Credentials:
         return found.get(name) or os.environ.get(name, "")
 
     token, secret, base_url, access_token = map(value, _NAMES)
-    return Credentials(token=token, secret=secret, base_url=base_url or None, access_token=access_token)
+    return ApiKeys(token=token, secret=secret, base_url=base_url or None, access_token=access_token)
 
 
 def _text(file: Path) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from salesmachine_async.cli.mistakes import plainly_told
+from salesmachine_async.cli.usage_errors import plainly_told
 
 SEND = "Send"
 READ = "Read and manage"

@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING
 
 from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.exits import status_of
-from salesmachine_async.cli.running import explained, run
+from salesmachine_async.cli.exit_codes import status_of
+from salesmachine_async.cli.runner import explained, run
 from salesmachine_async.cli.send.options import DEFAULT_TIMEOUT, AsJson, Timeout
 from salesmachine_async.cli.terminal import emit, fail, harmless
 
@@ -49,7 +49,7 @@ def command(
         emit(f"ok: {harmless(url)} accepts the key ({seconds * 1000:.0f} ms)")
 
 
-async def _ping(credentials: keys.Credentials, timeout: float) -> tuple[str, float, "DeliveryError | None"]:
+async def _ping(credentials: keys.ApiKeys, timeout: float) -> tuple[str, float, "DeliveryError | None"]:
     from salesmachine_async._http.config import DEFAULT_URL  # noqa: PLC0415
     from salesmachine_async.agent import Agent  # noqa: PLC0415 - brings aiohttp
     from salesmachine_async.errors import DeliveryError  # noqa: PLC0415

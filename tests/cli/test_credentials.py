@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from salesmachine_async.cli.credentials import Credentials, load
+from salesmachine_async.cli.credentials import ApiKeys, load
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 
-KEYS = Credentials(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
+KEYS = ApiKeys(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_hide(quoted: str) -> None:
 def test_hide_leaves_the_rest() -> None:
     """Text without a key stays as it is, also when there are no keys."""
     assert KEYS.hide("a tok of v2") == "a tok of v2"
-    assert Credentials(token="", secret="", base_url=None, access_token="").hide("any: text") == "any: text"
+    assert ApiKeys(token="", secret="", base_url=None, access_token="").hide("any: text") == "any: text"
     assert "s3cret" not in repr(KEYS)
 
 

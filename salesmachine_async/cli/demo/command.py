@@ -8,7 +8,7 @@ import typer
 from salesmachine_async.cli.terminal import err, fail, out
 
 if TYPE_CHECKING:
-    from salesmachine_async.cli.demo.run import Results
+    from salesmachine_async.cli.demo.run import DemoResults
 
 # A demonstration, not a load test: the ledger and the sandbox keep every event.
 MAX_SECONDS = 60
@@ -46,7 +46,7 @@ def command(
     raise typer.Exit(0 if results.ok else 1)
 
 
-def _run(seconds: float, url: str | None) -> "Results":
+def _run(seconds: float, url: str | None) -> "DemoResults":
     import asyncio  # noqa: PLC0415 - imported late: --help stays quick
 
     import aiohttp  # noqa: PLC0415

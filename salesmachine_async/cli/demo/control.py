@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from salesmachine_async.cli.demo.ledger import Audit, Ledger, Verdict
+from salesmachine_async.cli.demo.audit import Audit, AuditResult, ExpectedState
 
 PAGE = 500
 
@@ -61,7 +61,7 @@ class Control:
         """Read the workspace's counts."""
         return await self._get("summary")
 
-    async def audit(self, ledger: Ledger) -> Verdict:
+    async def audit(self, ledger: ExpectedState) -> AuditResult:
         """Read back everything, page by page, and compare it with *ledger*."""
         audit = Audit(ledger)
         async for event in self._pages("events"):

@@ -15,10 +15,10 @@ from typing import Any
 from aiohttp import web
 
 from salesmachine_async import Agent, Delivery, Report, Stats
+from salesmachine_async.cli.demo.audit import AuditResult, ExpectedState, RecordingTracker
 from salesmachine_async.cli.demo.children import Child, child
 from salesmachine_async.cli.demo.figures import Latency, Samples, Spread
-from salesmachine_async.cli.demo.ledger import Ledger, Verdict, Witness
-from salesmachine_async.cli.demo.screen import Moment, Screen
+from salesmachine_async.cli.demo.screen import DemoStatus, Screen
 from salesmachine_async.cli.demo.shop import Shop
 from salesmachine_async.cli.demo.target import Target, open_target
 
@@ -43,7 +43,7 @@ TROUBLES = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
+class DemoResults:
     """
     Everything the demo found out.
 
@@ -74,7 +74,7 @@ class Results:
     batches: int
     repeated: int | None
     faults_left: int
-    verdict: Verdict | None
+    verdict: AuditResult | None
     seconds: float
 
     @property
@@ -89,7 +89,7 @@ class Results:
         return complete and (self.verdict is None or self.verdict.ok)
 
 
-async def run(seconds: float, url: str | None, screen: Screen) -> Results:
+async def run(seconds: float, url: str | None, screen: Screen) -> DemoResults:
     """
     Run the demo.
 
@@ -110,7 +110,7 @@ async def run(seconds: float, url: str | None, screen: Screen) -> Results:
         child("salesmachine_async.cli.demo.visitors") as visitors,
         _Delivering(target) as delivering,
         _serve(Shop()) as plain,
-        _serve(Shop(Witness(delivering.agent, delivering.ledger))) as tracking,
+        _serve(Shop(RecordingTracker(delivering.agent, delivering.ledger))) as tracking,
     ):
         # Says what is wrong with the server or the credentials before thousands of messages wait for it.
         await delivering.agent.ping()
@@ -121,7 +121,7 @@ async def run(seconds: float, url: str | None, screen: Screen) -> Results:
             await drive.pair(number, seconds / len(TROUBLES) / 2, trouble if target.embedded else None)
         screen.step("Delivering the rest, reading everything back")
         report = await delivering.agent.aclose()
-        return Results(
+        return DemoResults(
             url=target.url,
             without=drive.without.total(),
             tracked=drive.tracked.total(),
@@ -143,7 +143,7 @@ class _Delivering:
 
     def __init__(self, target: Target) -> None:
         self.control = target.control
-        self.ledger = Ledger()
+        self.ledger = ExpectedState()
         self.requests = 0
         self.agent = Agent(target.token, base_url=target.url, on_delivered=self._delivered)
 
@@ -175,7 +175,7 @@ class _Drive:
         self._seed = 0
 
     async def warm_up(self, seconds: float) -> None:
-        """Visit both shops without counting: the first requests pay for connections and imports."""
+        """ShopSession both shops without counting: the first requests pay for connections and imports."""
         for url in (self._plain, self._tracking):
             await self._visit(url, seconds / 2, Samples(), "warming up", "")
         await self._delivering.agent.flush(FLUSH_SECONDS)
@@ -205,7 +205,9 @@ class _Drive:
             self.failed += report["failed"]
             share = min((time.monotonic() - begun) / seconds, 1.0)
             self._screen.update(
-                Moment(side=side, share=share, requests=requests, trouble=trouble, stats=self._delivering.agent.stats())
+                DemoStatus(
+                    side=side, share=share, requests=requests, trouble=trouble, stats=self._delivering.agent.stats()
+                )
             )
 
 

@@ -20,7 +20,7 @@ FRAME_SECONDS = 0.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class DemoStatus:
     """
     The demo right now.
 
@@ -45,7 +45,7 @@ class Screen(Protocol):
     def step(self, text: str) -> None:
         """Say what is being done now."""
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: DemoStatus) -> None:
         """Show the current figures, if that is possible; called ten times a second."""
 
     def round_done(self, number: int, side: str, latency: Latency, trouble: str) -> None:
@@ -76,7 +76,7 @@ class PlainScreen:
         """Write a line."""
         self._console.print(f"{text} ...", markup=False, soft_wrap=True)
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: DemoStatus) -> None:
         """Show nothing: lines can't be taken back."""
 
     def round_done(self, number: int, side: str, latency: Latency, trouble: str) -> None:
@@ -109,7 +109,7 @@ class LiveScreen(PlainScreen):
         """Give it back: the panel vanishes, the cursor returns."""
         self._live.stop()
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: DemoStatus) -> None:
         """Draw the panel, if the last frame is old enough."""
         now = time.monotonic()
         if now >= self._next_frame:
@@ -122,7 +122,7 @@ class LiveScreen(PlainScreen):
         self._next_frame = 0.0
 
 
-def panel(moment: Moment) -> Group:
+def panel(moment: DemoStatus) -> Group:
     """Draw the figures of one moment."""
     stats = moment.stats
     top = Table.grid(padding=(0, 2))

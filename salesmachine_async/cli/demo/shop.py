@@ -23,7 +23,7 @@ MAX_VISITS = 10_000
 _COOKIE = "visit"
 
 
-class Tracker(Protocol):
+class TrackingCalls(Protocol):
     """The calls of ``salesmachine_async.Agent`` that the shop makes."""
 
     def contact(self, contact_uid: str, params: Mapping[str, Any]) -> bool: ...  # noqa: D102 - see Agent
@@ -34,7 +34,7 @@ class Tracker(Protocol):
 
 
 @dataclasses.dataclass(slots=True)
-class User:
+class Member:
     """Somebody who has signed up."""
 
     uid: str
@@ -45,11 +45,11 @@ class User:
 
 
 @dataclasses.dataclass(slots=True)
-class Visit:
+class ShopSession:
     """One browser, known by its cookie: anonymous until it signs up."""
 
     cookie: str
-    user: User | None = None
+    user: Member | None = None
     cart: list[str] = dataclasses.field(default_factory=list[str])
 
     @property
@@ -71,9 +71,9 @@ class Shop:
         tracker: Where the handlers track what visitors do; None: they don't.
     """
 
-    def __init__(self, tracker: Tracker | None = None) -> None:
+    def __init__(self, tracker: TrackingCalls | None = None) -> None:
         self._agent = tracker
-        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._visits: OrderedDict[str, ShopSession] = OrderedDict()
         self._members = dict.fromkeys(COMPANIES, 0)
         self._user_numbers = itertools.count(1)
         # Each event carries its own number "n", so that the demo can tell a lost one from a repeated one.
@@ -120,7 +120,7 @@ class Shop:
         name, email, company = str(form["name"]), str(form["email"]), str(form["company"])
         if company not in COMPANIES:
             raise web.HTTPBadRequest
-        visit.user = user = User(uid=f"user-{next(self._user_numbers)}", name=name, company=company)
+        visit.user = user = Member(uid=f"user-{next(self._user_numbers)}", name=name, company=company)
         self._members[company] += 1
         if self._agent:
             self._agent.contact(user.uid, {"name": name, "email": email, "account_uid": company, "orders": 0})
@@ -194,7 +194,7 @@ class Shop:
                     "n": next(self._event_numbers),
                     "visit_url": request.path,
                     "visit_ip": request.remote or "",
-                    "visit_agent": request.headers.get("User-Agent", ""),
+                    "visit_agent": request.headers.get("Member-Agent", ""),
                 },
             )
         name = html.escape(visit.user.name) if visit.user else '<a href="/signup">Sign up</a>'
@@ -203,15 +203,15 @@ class Shop:
         response.set_cookie(_COOKIE, visit.cookie, httponly=True, samesite="Lax")
         return response
 
-    def _visit(self, request: web.Request) -> Visit:
+    def _visit(self, request: web.Request) -> ShopSession:
         cookie = request.cookies.get(_COOKIE, "")
         if (visit := self._visits.get(cookie)) is not None:
             self._visits.move_to_end(cookie)
             return visit
         return self._new_visit(request)
 
-    def _new_visit(self, request: web.Request) -> Visit:
-        visit = Visit(cookie=secrets.token_hex(8))
+    def _new_visit(self, request: web.Request) -> ShopSession:
+        visit = ShopSession(cookie=secrets.token_hex(8))
         self._visits[visit.cookie] = visit
         if len(self._visits) > MAX_VISITS:
             self._visits.popitem(last=False)
@@ -221,7 +221,7 @@ class Shop:
         return visit
 
     @staticmethod
-    def _see_other(path: str, visit: Visit) -> web.Response:
+    def _see_other(path: str, visit: ShopSession) -> web.Response:
         response = web.Response(status=303, headers={"Location": quote_plus(path, safe="/")})
         response.set_cookie(_COOKIE, visit.cookie, httponly=True, samesite="Lax")
         return response

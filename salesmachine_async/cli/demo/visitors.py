@@ -149,7 +149,7 @@ class Crowd:
                 connector_owner=False,
                 # Each visit is a new browser. Unsafe: the shop's host is an IP address.
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
-                headers={"User-Agent": "Mozilla/5.0 (salesmachine demo)"},
+                headers={"Member-Agent": "Mozilla/5.0 (salesmachine demo)"},
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             ) as browser:
                 await self._wander(browser, rng)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salesmachine_async.cli.credentials import CredentialsFile, load
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import emit, err, fail, out
 
 if TYPE_CHECKING:
-    from salesmachine_async.cli.importing.plan import Plan, Results
+    from salesmachine_async.cli.importing.models import ImportPlan, ImportResults
 
 
 class Format(StrEnum):
@@ -147,8 +147,8 @@ def command(
     created_at is ISO 8601 or an epoch; rows without one get the current time.
     """
     from salesmachine_async.cli.importing.checkpoint import beside  # noqa: PLC0415
-    from salesmachine_async.cli.importing.checks import make_inputs, make_shape  # noqa: PLC0415 - --help stays quick
-    from salesmachine_async.cli.importing.plan import Plan  # noqa: PLC0415
+    from salesmachine_async.cli.importing.models import ImportPlan  # noqa: PLC0415
+    from salesmachine_async.cli.importing.preflight import make_inputs, make_shape  # noqa: PLC0415 - --help stays quick
     from salesmachine_async.cli.importing.reader import Reading  # noqa: PLC0415
     from salesmachine_async.cli.importing.source import STDIN, InputProblem  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def command(
         fail(str(problem), code=USAGE)
     keys = load(credentials)
     without = no_checkpoint or dry_run
-    plan = Plan(
+    plan = ImportPlan(
         inputs=inputs,
         # --rate is held between pieces: five or so a second do not come in gusts.
         reading=Reading(shape=shape, piece=500 if rate is None else max(1, min(500, int(rate / 5)))),
@@ -188,12 +188,12 @@ def command(
     raise typer.Exit(results.status)
 
 
-def _run(plan: "Plan", *, restart: bool, quiet: bool) -> "Results":
+def _run(plan: "ImportPlan", *, restart: bool, quiet: bool) -> "ImportResults":
     import asyncio  # noqa: PLC0415
 
-    from salesmachine_async.cli.importing.checks import check  # noqa: PLC0415
+    from salesmachine_async.cli.importing.importer import Importer  # noqa: PLC0415
+    from salesmachine_async.cli.importing.preflight import check  # noqa: PLC0415
     from salesmachine_async.cli.importing.progress import make_progress  # noqa: PLC0415
-    from salesmachine_async.cli.importing.run import Conductor  # noqa: PLC0415
     from salesmachine_async.cli.importing.source import InputProblem  # noqa: PLC0415
     from salesmachine_async.errors import ConfigError  # noqa: PLC0415
 
@@ -201,7 +201,7 @@ def _run(plan: "Plan", *, restart: bool, quiet: bool) -> "Results":
         with make_progress(err(), quiet=quiet) as progress:
             rejects = check(plan, restart=restart)
             try:
-                return asyncio.run(Conductor(plan, progress, rejects).run())
+                return asyncio.run(Importer(plan, progress, rejects).run())
             finally:
                 if rejects:
                     rejects.close()
@@ -211,7 +211,7 @@ def _run(plan: "Plan", *, restart: bool, quiet: bool) -> "Results":
         raise typer.Exit(130) from None
 
 
-def _tell(results: "Results", *, as_json: bool, quiet: bool) -> None:
+def _tell(results: "ImportResults", *, as_json: bool, quiet: bool) -> None:
     from salesmachine_async.cli.importing import summary  # noqa: PLC0415
 
     # Whoever has stopped to read stdout still gets the status of the import, not that of the writing.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from salesmachine_async.cli.importing.shape import UIDS, Shape
+from salesmachine_async.cli.importing.column_options import UIDS, ColumnOptions
 from salesmachine_async.cli.importing.source import InputProblem
 
 
-def check_header(name: str, header: list[str], shape: Shape) -> None:
+def check_header(name: str, header: list[str], shape: ColumnOptions) -> None:
     """
     Find columns that are missing, doubled or nameless.
 

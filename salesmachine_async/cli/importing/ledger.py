@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from salesmachine_async._core.partition import partition_of
-from salesmachine_async.cli.importing.rows import Row
-from salesmachine_async.report import EncodedMessages
+from salesmachine_async import Batch
+from salesmachine_async.cli.importing.rows import InputRow
 
 _OPEN, _DELIVERED, _REJECTED, _SKIPPED = range(4)
 CHAIN_BYTES = 16
@@ -68,7 +67,7 @@ class Block:
 
     __slots__ = ("reasons", "rows", "settled", "states")
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[InputRow]) -> None:
         self.rows = rows
         self.states = bytearray(len(rows))
         self.reasons: dict[int, str] = {}
@@ -105,7 +104,7 @@ class Ledger:
         held_bytes: Their text.
     """
 
-    def __init__(self, concurrency: int, on_rejected: Callable[[Row, str], None]) -> None:
+    def __init__(self, concurrency: int, on_rejected: Callable[[InputRow, str], None]) -> None:
         self._partitions: tuple[deque[_Run], ...] = tuple(deque[_Run]() for _ in range(concurrency))
         self._blocks: deque[Block] = deque()
         self._on_rejected = on_rejected
@@ -113,7 +112,7 @@ class Ledger:
         self.settled = Settled()
         self.answered = self.rejected = self.skipped = self.pending = self.held = self.held_bytes = 0
 
-    def skip(self, rows: Sequence[Row]) -> None:
+    def skip(self, rows: Sequence[InputRow]) -> None:
         """Pass over rows that an earlier import has settled."""
         self._chain.update(b"".join([row.digest for row in rows]))
         self.settled.end, self.settled.line = rows[-1].end, rows[-1].line
@@ -126,7 +125,7 @@ class Ledger:
         self.answered, self.rejected, self.skipped = settled.rows, settled.rejected, settled.skipped
         return True
 
-    def open(self, rows: Sequence[Row]) -> Block:
+    def open(self, rows: Sequence[InputRow]) -> Block:
         """Begin to follow rows that were read; each is to be sent, rejected or left out."""
         block = Block(rows)
         self._blocks.append(block)

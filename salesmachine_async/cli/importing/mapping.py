@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 
+from salesmachine_async.cli.importing.column_options import UIDS, ColumnOptions
+from salesmachine_async.cli.importing.conversions import CONVERTERS, BadValue, moment
 from salesmachine_async.cli.importing.header import check_header
-from salesmachine_async.cli.importing.rows import Row, not_utf8
-from salesmachine_async.cli.importing.shape import UIDS, Shape
-from salesmachine_async.cli.importing.values import CONVERTERS, BadValue, moment
+from salesmachine_async.cli.importing.rows import InputRow, not_utf8
 
 _IDS = ("messageId", "message_id")
 _COMMON = frozenset({"method", "created_at", "archived", *_IDS})
@@ -29,7 +29,7 @@ _REJECTED = frozenset(REJECT_KEYS[:4])
 NO_METHOD = 'has no "method"; say what the rows are with --type contact, account, event, pageview or alias'
 
 
-class Call(NamedTuple):
+class TrackingCall(NamedTuple):
     """
     One call of the agent.
 
@@ -71,7 +71,7 @@ class Mapper:
         InputProblem: The header and what the user said do not fit.
     """
 
-    def __init__(self, shape: Shape, header: list[str] | None, name: str) -> None:
+    def __init__(self, shape: ColumnOptions, header: list[str] | None, name: str) -> None:
         self._kind = shape.kind
         self._names = shape.names
         self._constants = shape.constants
@@ -83,7 +83,7 @@ class Mapper:
         if header:
             check_header(name, header, shape)
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: InputRow) -> dict[str, Any]:
         """
         Read a row as named values, which are its own names.
 
@@ -100,7 +100,7 @@ class Mapper:
         # An empty cell says nothing: in CSV there is no other way to have no value.
         return {name: cell for name, cell in zip(header, row.cells, strict=True) if cell}
 
-    def call(self, row: Row) -> Call:
+    def call(self, row: InputRow) -> TrackingCall:
         """
         Make the call of one row.
 
@@ -128,7 +128,7 @@ class Mapper:
                 renamed[ours] = value
         return renamed
 
-    def _wire(self, data: dict[str, Any], row: Row) -> Call:
+    def _wire(self, data: dict[str, Any], row: InputRow) -> TrackingCall:
         method = data.get("method")
         if not isinstance(method, str) or method not in UIDS:
             # Not accounts and contacts: these could be sent, had they a method.
@@ -148,7 +148,7 @@ class Mapper:
             params.setdefault("account_uid", data["account_uid"])
         return _call(method, data, params, row)
 
-    def _flat(self, data: dict[str, Any], row: Row) -> Call:
+    def _flat(self, data: dict[str, Any], row: InputRow) -> TrackingCall:
         said = data.get("method")
         method = said if self._kind is None else self._kind
         if not isinstance(method, str) or method not in UIDS:
@@ -184,7 +184,7 @@ class Mapper:
         return converted
 
 
-def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: Row) -> Call:
+def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: InputRow) -> TrackingCall:
     uids = [_uid(data, name) for name in UIDS[method]]
     message_id = _message_id(data)
     # An alias comes to the same however often it is sent, and its documented body has no id.
@@ -195,8 +195,8 @@ def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: Row) -
     except BadValue as error:
         raise BadRow(f"created_at: {error}") from None
     if method == "pageview":
-        return Call("event", uids[0], "pageview", params, created_at, message_id)
-    return Call(method, uids[0], uids[1] if len(uids) > 1 else "", params, created_at, message_id)
+        return TrackingCall("event", uids[0], "pageview", params, created_at, message_id)
+    return TrackingCall(method, uids[0], uids[1] if len(uids) > 1 else "", params, created_at, message_id)
 
 
 def _uid(data: dict[str, Any], name: str) -> str:

@@ -24,7 +24,7 @@ WINDOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class ImportStatus:
     """
     The import right now.
 
@@ -121,7 +121,7 @@ class Quiet:
         """Tell what somebody has asked for."""
         self._console.print(Text(harmless(text)), soft_wrap=True)
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: ImportStatus) -> None:
         """Show how it is getting on; called several times a second."""
 
 
@@ -143,7 +143,7 @@ class Lines(Quiet):
         """Write a line."""
         self._console.print(Text(harmless(text), style), soft_wrap=True)
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: ImportStatus) -> None:
         """Write a line, if the last one is old enough."""
         if self._clock() >= self._next:
             self._next = self._clock() + LINE_SECONDS
@@ -175,7 +175,7 @@ class Bar(Lines):
         """Give it back: the bar vanishes, the cursor returns."""
         self._live.stop()
 
-    def update(self, moment: Moment) -> None:
+    def update(self, moment: ImportStatus) -> None:
         """Draw it, if the last frame is old enough."""
         now = self._clock()
         if now >= self._next_frame:
@@ -183,7 +183,7 @@ class Bar(Lines):
             self._live.update(panel(moment), refresh=True)
 
 
-def panel(moment: Moment) -> Group:
+def panel(moment: ImportStatus) -> Group:
     """Draw one moment."""
     top = Table.grid(padding=(0, 2))
     top.add_column(no_wrap=True, overflow="ellipsis", max_width=28)

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper, OutOfScope
-from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, NdjsonRows, Row
-from salesmachine_async.cli.importing.shape import Shape
+from salesmachine_async.cli.importing.column_options import ColumnOptions
+from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Mapper, OutOfScope, TrackingCall
+from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, InputRow, NdjsonRows
 from salesmachine_async.cli.importing.source import InputProblem, Source
 
 # Pieces read ahead. One, because the thread and the event loop take the interpreter from each other: with four, each
@@ -58,7 +58,7 @@ class Reading:
         piece: Rows at a time, at most.
     """
 
-    shape: Shape
+    shape: ColumnOptions
     piece: int = 500
 
     def digest(self, what: Input) -> bytes:
@@ -87,8 +87,8 @@ class Piece:
         calls: For each its call, why there is none, or None to skip it. Empty for rows of an earlier run.
     """
 
-    rows: list[Row]
-    calls: list[Call | str | None]
+    rows: list[InputRow]
+    calls: list[TrackingCall | str | None]
 
 
 class Opened:
@@ -123,7 +123,7 @@ class Opened:
         self._what = what
         self._most = reading.piece
 
-    def record(self, row: Row) -> dict[str, Any] | None:
+    def record(self, row: InputRow) -> dict[str, Any] | None:
         """Read a row as named values; None when it cannot be read."""
         try:
             return self._mapper.record(row)
@@ -157,7 +157,7 @@ class Opened:
                     some = some[passed:]
                 yield Piece(some, [self._call(row) for row in some])
 
-    def _call(self, row: Row) -> Call | str | None:
+    def _call(self, row: InputRow) -> TrackingCall | str | None:
         try:
             return self._mapper.call(row)
         except OutOfScope:
@@ -165,7 +165,7 @@ class Opened:
         except BadRow as error:
             return str(error)
 
-    def _check_first(self, row: Row) -> None:
+    def _check_first(self, row: InputRow) -> None:
         """Refuse what is wrong with all rows, rather than to reject a million of them."""
         if row.cells is None and row.text.startswith(b"[") and not self._what.csv:
             raise InputProblem(

@@ -10,11 +10,11 @@ from typing import IO, Any
 import orjson
 
 from salesmachine_async.cli.importing.mapping import REJECT_KEYS
-from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.rows import InputRow
 from salesmachine_async.cli.importing.source import InputProblem
 
 
-class Rejects:
+class RejectsFile:
     """
     Lines of NDJSON, one for each rejected row.
 
@@ -42,7 +42,7 @@ class Rejects:
         except OSError as error:
             raise InputProblem(f"cannot write the rejected rows to {path}: {error.strerror}") from None
 
-    def add(self, name: str, row: Row, record: dict[str, Any] | None, reason: str) -> None:
+    def add(self, name: str, row: InputRow, record: dict[str, Any] | None, reason: str) -> None:
         """Note one row."""
         text = row.text.decode(errors="backslashreplace")
         line: dict[str, Any] = dict(zip(REJECT_KEYS, (name, row.line, reason, text), strict=False))

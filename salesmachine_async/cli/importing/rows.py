@@ -18,7 +18,7 @@ SALT_BYTES = 16
 TOO_LONG = f"is longer than {MAX_ROW_BYTES:,} bytes"
 
 
-class Row:
+class InputRow:
     """
     One row as it stands in the input.
 
@@ -62,12 +62,12 @@ class NdjsonRows:
         self._batches = cut(_plain(chunks))
         self._salt = salt
 
-    def __iter__(self) -> Iterator[list[Row]]:
+    def __iter__(self) -> Iterator[list[InputRow]]:
         """Give them."""
         number = end = 0
         salt, blake2b = self._salt, hashlib.blake2b
         for lines in self._batches:
-            rows: list[Row] = []
+            rows: list[InputRow] = []
             for line in lines:
                 number += 1
                 if isinstance(line, Overlong):
@@ -78,7 +78,7 @@ class NdjsonRows:
                 text = line.strip()
                 if text:
                     digest = blake2b(text, digest_size=DIGEST_BYTES, salt=salt).digest()
-                    rows.append(Row(number, end, text, digest))
+                    rows.append(InputRow(number, end, text, digest))
             if rows:
                 yield rows
 
@@ -116,9 +116,9 @@ class CsvRows:
         text = b"" if first is None else first.text
         self._salt = hashlib.blake2b(salt + text, digest_size=SALT_BYTES).digest()
 
-    def __iter__(self) -> Iterator[list[Row]]:
+    def __iter__(self) -> Iterator[list[InputRow]]:
         """Give them."""
-        rows: list[Row] = []
+        rows: list[InputRow] = []
         while (row := self._next()) is not None:
             rows.append(row)
             if self._feed.drained:
@@ -127,7 +127,7 @@ class CsvRows:
         if rows:
             yield rows
 
-    def _next(self) -> Row | None:
+    def _next(self) -> InputRow | None:
         feed = self._feed
         while True:
             feed.begin()
@@ -140,9 +140,9 @@ class CsvRows:
             # Nothing but delimiters is what spreadsheets write below a table: as good as a blank line.
             if any(cells):
                 text = b"".join(feed.taken).rstrip(b"\r\n")
-                return Row(feed.line, feed.end, text, self._digest(text), cells, feed.problem)
+                return InputRow(feed.line, feed.end, text, self._digest(text), cells, feed.problem)
 
-    def _recover(self, problem: str) -> Row:
+    def _recover(self, problem: str) -> InputRow:
         """Give up the first line of a record that cannot be read, and read on behind it."""
         feed = self._feed
         line = feed.keep_first()
@@ -150,7 +150,7 @@ class CsvRows:
         if isinstance(line, Overlong):
             return _overlong_row(feed.line, feed.end, line, self._salt)
         text = line.rstrip(b"\r\n")
-        return Row(feed.line, feed.end, text, self._digest(text), None, feed.problem or _explain(problem))
+        return InputRow(feed.line, feed.end, text, self._digest(text), None, feed.problem or _explain(problem))
 
     def _digest(self, text: bytes) -> bytes:
         return hashlib.blake2b(text, digest_size=DIGEST_BYTES, salt=self._salt).digest()
@@ -245,9 +245,9 @@ def _length(line: bytes) -> int:
     return line.length if isinstance(line, Overlong) else len(line)
 
 
-def _overlong_row(number: int, end: int, line: Overlong, salt: bytes) -> Row:
+def _overlong_row(number: int, end: int, line: Overlong, salt: bytes) -> InputRow:
     digest = hashlib.blake2b(line.fingerprint, digest_size=DIGEST_BYTES, salt=salt).digest()
-    return Row(number, end, line, digest, None, TOO_LONG)
+    return InputRow(number, end, line, digest, None, TOO_LONG)
 
 
 def _plain(chunks: Iterator[bytes]) -> Iterator[bytes]:

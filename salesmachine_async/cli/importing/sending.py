@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from salesmachine_async import Agent, Batch, Outcome, Verdict
-from salesmachine_async.cli.importing.mapping import Call
+from salesmachine_async.cli.importing.mapping import TrackingCall
 
 
-def track(agent: Agent, call: Call) -> bool:
+def track(agent: Agent, call: TrackingCall) -> bool:
     """
     Make one call; False when the queue has no room for it.
 

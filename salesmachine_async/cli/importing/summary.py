@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from salesmachine_async.cli.importing.plan import Ending, Results
+from salesmachine_async.cli.importing.models import Ending, ImportResults
 from salesmachine_async.cli.importing.progress import duration
 from salesmachine_async.cli.terminal import harmless
 
@@ -21,7 +21,7 @@ _HEADLINES = {
 }
 
 
-def as_json(results: Results) -> dict[str, Any]:
+def as_json(results: ImportResults) -> dict[str, Any]:
     """Make the object of ``--json``."""
     # Of a dry run nothing was delivered.
     taken = "sendable" if results.dry_run else "delivered"
@@ -56,7 +56,7 @@ def as_json(results: Results) -> dict[str, Any]:
     }
 
 
-def show(results: Results, console: Console) -> None:
+def show(results: ImportResults, console: Console) -> None:
     """Show it to a person."""
     headline, style = _HEADLINES[results.ending]
     if results.ending is Ending.DONE:
@@ -82,7 +82,7 @@ def show(results: Results, console: Console) -> None:
             break
 
 
-def _counts(results: Results) -> list[Text]:
+def _counts(results: ImportResults) -> list[Text]:
     verb = "can be sent" if results.dry_run else "delivered"
     lines = [Text.assemble("  ", (f"{results.delivered:>11,}", "bold green"), f"  {verb}")]
     if results.rejected:
@@ -100,7 +100,7 @@ def _counts(results: Results) -> list[Text]:
     return lines
 
 
-def _rejected(results: Results) -> list[Text]:
+def _rejected(results: ImportResults) -> list[Text]:
     several = len(results.inputs) > 1
     lines = [
         Text.assemble("  ", (harmless(f"{name + ', ' if several else ''}line {line}"), "bold"), f" {harmless(reason)}")
@@ -117,6 +117,6 @@ def _rejected(results: Results) -> list[Text]:
     return lines
 
 
-def _rate(results: Results) -> float:
+def _rate(results: ImportResults) -> float:
     rows = results.rows - results.resumed
     return rows / results.seconds if results.seconds else 0.0

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Literal, TypeVar
 
 from salesmachine_async.access import AccessClient
-from salesmachine_async.cli.credentials import Credentials
+from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.errors import RequestTimeout
 from salesmachine_async.policy import Retry, Timeouts
 
@@ -16,7 +16,7 @@ _GRACE = 0.5
 
 
 def open_client(
-    credentials: Credentials, auth: Literal["basic", "bearer", "query"], timeout: float, *, v1_only: bool = False
+    credentials: ApiKeys, auth: Literal["basic", "bearer", "query"], timeout: float, *, v1_only: bool = False
 ) -> AccessClient:
     """
     Make a client.

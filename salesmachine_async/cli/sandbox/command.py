@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.sandbox.options import (
     DEFAULT_PORT,
     AllowHost,
@@ -22,8 +22,8 @@ from salesmachine_async.cli.sandbox.options import (
     Port,
     PortFile,
     Rate,
+    SandboxOptions,
     Seed,
-    Settings,
     explain,
     make_sandbox,
 )
@@ -76,31 +76,22 @@ def command(
       drop=after:path=/v1/batch   apply a batch, then cut the connection
       ok*3                        let three requests through
 
-    Settings: status times retry_after path probability seed drop (before, during,
+    SandboxOptions: status times retry_after path probability seed drop (before, during,
     after) commit partial latency slow body raw. Quote what holds , or : as "…".
     """
     if context.invoked_subcommand is not None:
         _no_options_before(context)
         return
     names = allow_host or ()
-    settings = Settings(
-        host=host,
-        port=port,
-        db=db,
-        allow_host=names,
-        seed=seed,
-        faults=faults,
-        rate_limit=rate_limit,
-        plan=plan,
-        names=name or (),
-        access_log=not quiet,
+    settings = SandboxOptions(
+        host=host, port=port, db=db, allow_host=names, seed=seed, faults=faults, rate_limit=rate_limit
     )
     if not _is_loopback(host):
         warn(f"listening on {host}: whoever reaches this machine can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)
 
 
-def _run(settings: Settings, port_file: Path | None, *, as_json: bool, until_eof: bool) -> None:
+def _run(settings: SandboxOptions, port_file: Path | None, *, as_json: bool, until_eof: bool) -> None:
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
     import sqlite3  # noqa: PLC0415
 
@@ -120,7 +111,7 @@ async def _serve(
     as_json: bool,
     until_eof: bool,
 ) -> None:
-    from salesmachine_async.cli.stopping import stop_requested  # noqa: PLC0415
+    from salesmachine_async.cli.shutdown import stop_requested  # noqa: PLC0415
 
     # Signals are heard before the URL is announced: whoever reads it may stop us at once.
     with stop_requested(until_eof=until_eof) as stop:

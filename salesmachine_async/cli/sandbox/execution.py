@@ -5,17 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from salesmachine_async.cli.sandbox.options import (
-    Db,
-    Faults,
-    PlanFile,
-    Port,
-    Rate,
-    Seed,
-    Settings,
-    explain,
-    make_sandbox,
-)
+from salesmachine_async.cli.sandbox.options import Db, Faults, Port, Rate, SandboxOptions, Seed, explain, make_sandbox
 from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
@@ -69,7 +59,7 @@ def command(
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
     import sqlite3  # noqa: PLC0415
 
-    settings = Settings(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit, plan=plan)
+    settings = SandboxOptions(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit)
     try:
         sandbox, script = make_sandbox(settings)
         status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))

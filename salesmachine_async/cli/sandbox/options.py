@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from salesmachine_async.cli.exits import USAGE
-from salesmachine_async.cli.terminal import fail, note
+from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.terminal import fail
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
@@ -66,7 +66,7 @@ Names = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class SandboxOptions:
     """
     A sandbox as it was asked for; what is None was not.
 
@@ -95,7 +95,7 @@ class Settings:
     access_log: bool = False
 
 
-def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
+def make_sandbox(settings: SandboxOptions) -> "tuple[Sandbox, list[Fault]]":
     """
     Make a sandbox that does not run yet, and the faults for when it does.
 
@@ -195,7 +195,7 @@ def rate_of(text: str) -> "RateLimit":
         fail(f"--rate-limit {text}: {error}", code=USAGE)
 
 
-def explain(error: Exception, settings: Settings) -> str:
+def explain(error: Exception, settings: SandboxOptions) -> str:
     """Say why a sandbox could not be run."""
     import errno  # noqa: PLC0415
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.documents import DocumentError
-from salesmachine_async.cli.exits import REFUSED, UNAVAILABLE, USAGE, status_of
-from salesmachine_async.cli.running import explained, run
+from salesmachine_async.cli.exit_codes import REFUSED, UNAVAILABLE, USAGE, status_of
+from salesmachine_async.cli.json_input import DocumentError
+from salesmachine_async.cli.runner import explained, run
 from salesmachine_async.cli.send.params import ArgumentError, check_uid, read_moment, read_params
 from salesmachine_async.cli.terminal import emit, fail, harmless
 
 if TYPE_CHECKING:
     from salesmachine_async.agent import Agent
-    from salesmachine_async.cli.credentials import Credentials
+    from salesmachine_async.cli.credentials import ApiKeys
     from salesmachine_async.errors import DeliveryError
     from salesmachine_async.report import Delivery, Loss
 
@@ -104,7 +104,7 @@ def send(
     _tell(outcome, method, name, credentials, sending)
 
 
-async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", timeout: float) -> _Outcome:
+async def _deliver(call: Callable[["Agent"], bool], credentials: "ApiKeys", timeout: float) -> _Outcome:
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
 
     from salesmachine_async.agent import Agent  # noqa: PLC0415
@@ -140,7 +140,7 @@ async def _deliver(call: Callable[["Agent"], bool], credentials: "Credentials", 
     return outcome
 
 
-def _tell(outcome: _Outcome, method: str, name: str, credentials: "Credentials", sending: Sending) -> None:
+def _tell(outcome: _Outcome, method: str, name: str, credentials: "ApiKeys", sending: Sending) -> None:
     delivery, loss = outcome.delivery, outcome.loss
     if sending.as_json:
         emit(json.dumps(_as_json(outcome, method, credentials)))
@@ -169,7 +169,7 @@ def _status(loss: "Loss") -> int:
     return UNAVAILABLE if loss.error is None else status_of(loss.error)
 
 
-def _as_json(outcome: _Outcome, method: str, credentials: "Credentials") -> dict[str, Any]:
+def _as_json(outcome: _Outcome, method: str, credentials: "ApiKeys") -> dict[str, Any]:
     error, loss = outcome.error, outcome.loss
     return {
         "ok": loss is None,

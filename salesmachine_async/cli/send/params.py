@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from salesmachine_async.cli.documents import DocumentError, parse_document, read_document
+from salesmachine_async.cli.json_input import DocumentError, parse_document, read_document
 
 
 class ArgumentError(ValueError):

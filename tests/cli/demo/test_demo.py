@@ -111,7 +111,7 @@ async def test_no_credentials() -> None:
 
 
 async def test_refused_credentials() -> None:
-    """Credentials the server does not accept are found out before anything is tracked."""
+    """ApiKeys the server does not accept are found out before anything is tracked."""
     async with Sandbox(tokens=["good"]) as sandbox:
         ended = await invoke("demo", "--url", sandbox.url)
     assert ended.status == 1

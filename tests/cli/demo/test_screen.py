@@ -9,7 +9,7 @@ from rich.console import Console
 from salesmachine_async import LossReason, Stats
 from salesmachine_async.cli.demo import screen as screen_module
 from salesmachine_async.cli.demo.figures import Latency
-from salesmachine_async.cli.demo.screen import LiveScreen, Moment, PlainScreen, make_screen, panel
+from salesmachine_async.cli.demo.screen import DemoStatus, LiveScreen, PlainScreen, make_screen, panel
 
 STATS = Stats(
     accepted=1234,
@@ -26,7 +26,7 @@ STATS = Stats(
     paused=False,
     last_error=None,
 )
-MOMENT = Moment(side="with tracking", share=0.5, requests=4321, trouble="503 twice", stats=STATS)
+MOMENT = DemoStatus(side="with tracking", share=0.5, requests=4321, trouble="503 twice", stats=STATS)
 LATENCY = Latency(requests=12345, p50=0.5, p99=12.25)
 
 
@@ -39,7 +39,7 @@ def written(to: Console) -> str:
     return to.file.getvalue()
 
 
-def shown(moment: Moment) -> str:
+def shown(moment: DemoStatus) -> str:
     to = console(terminal=False)
     to.print(panel(moment))
     return written(to)

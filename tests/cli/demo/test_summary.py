@@ -9,18 +9,18 @@ import pytest
 from rich.console import Console
 
 from salesmachine_async import LossReason, Report
+from salesmachine_async.cli.demo.audit import AuditResult, Problem
 from salesmachine_async.cli.demo.figures import Latency, Spread
-from salesmachine_async.cli.demo.ledger import Problem, Verdict
-from salesmachine_async.cli.demo.run import Results
+from salesmachine_async.cli.demo.run import DemoResults
 from salesmachine_async.cli.demo.summary import as_json, show
 from tests.cli.demo.test_screen import STATS
 
 NO_PROBLEMS = dict.fromkeys(Problem, 0)
-GOOD = Verdict(events=12_345, contacts=2_000, accounts=8, merged=900, problems=NO_PROBLEMS, examples=())
+GOOD = AuditResult(events=12_345, contacts=2_000, accounts=8, merged=900, problems=NO_PROBLEMS, examples=())
 BAD = dataclasses.replace(
     GOOD, problems={**NO_PROBLEMS, Problem.MISSING: 1}, examples=("missing: event [odd] number 1 of user-1",)
 )
-RESULTS = Results(
+RESULTS = DemoResults(
     url="http://127.0.0.1:1",
     without=Latency(requests=2400, p50=0.5, p99=2.0),
     tracked=Latency(requests=2300, p50=0.6, p99=1.9),

@@ -17,13 +17,13 @@ from salesmachine_async._core.partition import partition_of
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.checkpoint import Checkpoint
 from salesmachine_async.cli.importing.ledger import Disagreement, Ledger, Settled
-from salesmachine_async.cli.importing.rejects import Rejects
-from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.rejects import RejectsFile
+from salesmachine_async.cli.importing.rows import InputRow
 from salesmachine_async.cli.importing.source import InputProblem
 
 
-def row(number: int) -> Row:
-    return Row(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
+def row(number: int) -> InputRow:
+    return InputRow(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
 
 
 def batch(*ids: str, partition: int = 0) -> Batch:
@@ -201,12 +201,12 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
 def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None:
     """What a killed import noted after its last checkpoint is cut off: it comes again."""
     path = tmp_path / "r.ndjson"
-    rejects = Rejects(path)
+    rejects = RejectsFile(path)
     rejects.add("f", row(1), {"a": 1}, "one")
     kept = rejects.sync()
     rejects.add("f", row(2), None, "two")
     rejects.close()
-    rejects = Rejects(path, kept)
+    rejects = RejectsFile(path, kept)
     rejects.add("f", row(3), None, "three")
     rejects.close()
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
@@ -220,15 +220,15 @@ def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> Non
     for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
         precious.write_text(text)
         with pytest.raises(InputProblem, match="exists and is no file of rejected rows"):
-            Rejects(precious)
+            RejectsFile(precious)
         assert precious.read_text() == text
     precious.write_text('{"file": "f", "line": 1, "reason": "r", "text": "t"}\n')
     text = precious.read_text()
     with pytest.raises(InputProblem, match="which may have been mended; name another file"):
-        Rejects(precious)
-    Rejects(precious, add=True).close()
+        RejectsFile(precious)
+    RejectsFile(precious, add=True).close()
     assert precious.read_text() == text
     precious.write_text("")
-    Rejects(precious).close()
+    RejectsFile(precious).close()
     with pytest.raises(InputProblem, match="cannot write the rejected rows"):
-        Rejects(tmp_path)
+        RejectsFile(tmp_path)

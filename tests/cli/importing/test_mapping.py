@@ -9,23 +9,23 @@ from typing import Any
 import orjson
 import pytest
 
-from salesmachine_async.cli.importing.checks import make_shape
-from salesmachine_async.cli.importing.mapping import BadRow, Call, Mapper
+from salesmachine_async.cli.importing.conversions import BadValue, guess, moment
+from salesmachine_async.cli.importing.mapping import BadRow, Mapper, TrackingCall
+from salesmachine_async.cli.importing.preflight import make_shape
 from salesmachine_async.cli.importing.rows import CsvRows, NdjsonRows
 from salesmachine_async.cli.importing.source import InputProblem
-from salesmachine_async.cli.importing.values import BadValue, guess, moment
 
 SALT = b"s" * 16
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def calls(text: str, kind: str | None = None, **said: list[str]) -> list[Call | str]:
+def calls(text: str, kind: str | None = None, **said: list[str]) -> list[TrackingCall | str]:
     """Map NDJSON, or CSV if it does not begin like an object."""
     shape = make_shape(kind, said.get("maps", []), said.get("sets", []), said.get("types", []))
     chunks = iter([text.encode()])
     rows = NdjsonRows(chunks, SALT) if text.startswith(("{", "[")) else CsvRows(chunks, SALT, ",", "x.csv")
     mapper = Mapper(shape, rows.header, "x.csv")
-    found: list[Call | str] = []
+    found: list[TrackingCall | str] = []
     for some in rows:
         for row in some:
             try:
@@ -35,9 +35,9 @@ def calls(text: str, kind: str | None = None, **said: list[str]) -> list[Call | 
     return found
 
 
-def call(row: dict[str, Any] | str, kind: str | None = None, **said: list[str]) -> Call:
+def call(row: dict[str, Any] | str, kind: str | None = None, **said: list[str]) -> TrackingCall:
     (found,) = calls(row if isinstance(row, str) else json.dumps(row), kind, **said)
-    assert isinstance(found, Call), found
+    assert isinstance(found, TrackingCall), found
     return found
 
 
@@ -57,13 +57,15 @@ def test_the_form_of_the_wire() -> None:
         "created_at": "2026-01-31T12:00:00Z",
         "messageId": "m-1",
     }
-    assert call(event) == Call("event", "7", "signup", {"plan": {"name": "pro"}}, AT, "m-1")
+    assert call(event) == TrackingCall("event", "7", "signup", {"plan": {"name": "pro"}}, AT, "m-1")
     contact = {"method": "contact", "contact_uid": "7", "params": None, "created_at": None, "messageId": "m"}
-    assert call(contact) == Call("contact", "7", "", {}, None, "m")
-    assert call({"method": "account", "account_uid": "9", "messageId": "m"}) == Call("account", "9", "", {}, None, "m")
-    assert call({"method": "alias", "contact_uid": "7", "alias": 8}) == Call("alias", "7", "8", {}, None, None)
+    assert call(contact) == TrackingCall("contact", "7", "", {}, None, "m")
+    assert call({"method": "account", "account_uid": "9", "messageId": "m"}) == TrackingCall(
+        "account", "9", "", {}, None, "m"
+    )
+    assert call({"method": "alias", "contact_uid": "7", "alias": 8}) == TrackingCall("alias", "7", "8", {}, None, None)
     pageview = call({"method": "pageview", "contact_uid": "7", "params": {"visit_url": "/"}, "message_id": "m"})
-    assert pageview == Call("event", "7", "pageview", {"visit_url": "/"}, None, "m")
+    assert pageview == TrackingCall("event", "7", "pageview", {"visit_url": "/"}, None, "m")
 
 
 def test_lines_of_the_export() -> None:
@@ -117,16 +119,16 @@ def test_flat_rows() -> None:
     """With --type the columns of the API are what they say, all others are params."""
     text = "contact_uid,name,account_uid,created_at,message_id\n1,Ann,9,2026-01-31T12:00:00Z,m\n2,,,,\n"
     first, second = calls(text, "contact")
-    assert first == Call("contact", "1", "", {"name": "Ann", "account_uid": "9"}, AT, "m")
-    assert isinstance(second, Call)
+    assert first == TrackingCall("contact", "1", "", {"name": "Ann", "account_uid": "9"}, AT, "m")
+    assert isinstance(second, TrackingCall)
     assert (second.uid, second.params, second.created_at) == ("2", {}, None)
     row = {"account_uid": 9, "name": "Tesla", "plan": {"name": "pro"}, "messageId": "m", "note": None}
-    assert call(row, "account") == Call(
+    assert call(row, "account") == TrackingCall(
         "account", "9", "", {"name": "Tesla", "plan": {"name": "pro"}, "note": None}, None, "m"
     )
     assert call({"contact_uid": "1", "event_uid": "e", "method": "card"}, "event").params == {"method": "card"}
     assert call({"contact_uid": "1", "visit_url": "/"}, "pageview").other == "pageview"
-    assert call("contact_uid,alias\n1,2\n", "alias") == Call("alias", "1", "2", {}, None, None)
+    assert call("contact_uid,alias\n1,2\n", "alias") == TrackingCall("alias", "1", "2", {}, None, None)
 
 
 def test_rows_of_the_wire_under_a_type() -> None:
@@ -141,8 +143,8 @@ def test_csv_with_a_method() -> None:
     """A column `method` makes --type unnecessary."""
     text = "method,contact_uid,event_uid,plan\ncontact,1,,pro\nevent,1,signup,\nnope,1,,\n"
     first, second, third = calls(text)
-    assert isinstance(first, Call)
-    assert isinstance(second, Call)
+    assert isinstance(first, TrackingCall)
+    assert isinstance(second, TrackingCall)
     assert (first.method, first.params) == ("contact", {"plan": "pro"})
     assert (second.method, second.other, second.params) == ("event", "signup", {})
     assert str(third).startswith("method must be one of")
@@ -296,8 +298,8 @@ def test_ids_are_made_of_the_row() -> None:
     """The same row in the same place has the same id, in every run; another text, place or mapping has another."""
     text = '{"contact_uid": 1}\n{"contact_uid": 1}\n'
     first, second = calls(text, "contact")
-    assert isinstance(first, Call)
-    assert isinstance(second, Call)
+    assert isinstance(first, TrackingCall)
+    assert isinstance(second, TrackingCall)
     assert first.message_id != second.message_id
     assert calls(text, "contact") == [first, second]
     assert len(first.message_id or "") == 26

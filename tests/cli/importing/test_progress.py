@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from salesmachine_async.cli.importing.plan import Ending, InputResult, Results
-from salesmachine_async.cli.importing.progress import Bar, Lines, Meter, Moment, Quiet, duration, make_progress, panel
+from salesmachine_async.cli.importing.models import Ending, ImportResults, InputResult
+from salesmachine_async.cli.importing.progress import (
+    Bar,
+    ImportStatus,
+    Lines,
+    Meter,
+    Quiet,
+    duration,
+    make_progress,
+    panel,
+)
 from salesmachine_async.cli.importing.summary import as_json, show
 
-MOMENT = Moment(
+MOMENT = ImportStatus(
     name="people.csv",
     rows=412_000,
     delivered=411_997,
@@ -88,7 +97,7 @@ def test_lines() -> None:
 
 def test_a_pipe_has_no_share() -> None:
     """Of what nobody knows the length there are only counts; what holds it up is told."""
-    moment = Moment(
+    moment = ImportStatus(
         name="stdin",
         rows=5,
         delivered=5,
@@ -138,8 +147,8 @@ def test_which_one() -> None:
     assert out.getvalue() == "a line\n"
 
 
-def results(**different: object) -> Results:
-    made = Results(
+def results(**different: object) -> ImportResults:
+    made = ImportResults(
         dry_run=False,
         inputs=[
             InputResult(name="a.csv", delivered=10, rejected=2, resumed=4, done=True),
@@ -153,7 +162,7 @@ def results(**different: object) -> Results:
     return made
 
 
-def shown(what: Results) -> str:
+def shown(what: ImportResults) -> str:
     screen, out = console()
     show(what, screen)
     return out.getvalue()

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesmachine_async.cli.importing.lines import MAX_ROW_BYTES, Overlong, cut
-from salesmachine_async.cli.importing.rows import TOO_LONG, CsvRows, NdjsonRows, Row
+from salesmachine_async.cli.importing.rows import TOO_LONG, CsvRows, InputRow, NdjsonRows
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem, Source
 
 SALT = b"s" * 16
@@ -28,15 +28,15 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start : start + size]
 
 
-def ndjson(data: bytes, size: int = 7) -> list[Row]:
+def ndjson(data: bytes, size: int = 7) -> list[InputRow]:
     return [row for rows in NdjsonRows(pieces(data, size), SALT) for row in rows]
 
 
-def of_csv(data: bytes, size: int = 7, delimiter: str = ",") -> list[Row]:
+def of_csv(data: bytes, size: int = 7, delimiter: str = ",") -> list[InputRow]:
     return [row for rows in CsvRows(pieces(data, size), SALT, delimiter, "x.csv") for row in rows]
 
 
-def told(rows: list[Row]) -> list[tuple[int, object]]:
+def told(rows: list[InputRow]) -> list[tuple[int, object]]:
     return [(row.line, row.problem or row.cells or row.text) for row in rows]
 
 

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from salesmachine_async.cli.sandbox.command import _is_loopback
-from salesmachine_async.cli.sandbox.options import Settings, explain, rate_of
+from salesmachine_async.cli.sandbox.options import SandboxOptions, explain, rate_of
 from salesmachine_async.sandbox import RateLimit
 from tests.support.cli_inside import invoke, invoke_here
 from tests.support.cli_process import end, run, start
@@ -114,10 +114,10 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 def test_other_errors_are_explained_too() -> None:
     """Any failure to listen names the address and the system's reason."""
-    assert explain(OSError(13, "Permission denied"), Settings(port=80)) == (
+    assert explain(OSError(13, "Permission denied"), SandboxOptions(port=80)) == (
         "cannot run the sandbox on 127.0.0.1 port 80: Permission denied"
     )
-    assert explain(OSError("odd"), Settings(port=80)).endswith(": odd")
+    assert explain(OSError("odd"), SandboxOptions(port=80)).endswith(": odd")
 
 
 async def test_seed_faults_rate_limit_and_port_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from salesmachine_async.cli.documents import DocumentError
+from salesmachine_async.cli.json_input import DocumentError
 from salesmachine_async.cli.send.params import ArgumentError, check_uid, read_moment, read_params
 
 

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async.cli.demo.ledger import MAX_EXAMPLES, Audit, Event, Ledger, Problem, Verdict, Witness
+from salesmachine_async.cli.demo.audit import (
+    MAX_EXAMPLES,
+    Audit,
+    AuditResult,
+    ExpectedEvent,
+    ExpectedState,
+    Problem,
+    RecordingTracker,
+)
 
 
 class Refusing:
@@ -27,10 +35,10 @@ class Refusing:
         return False
 
 
-def tracked() -> Ledger:
+def tracked() -> ExpectedState:
     """One visitor who signs up; one who doesn't."""
-    ledger = Ledger()
-    witness = Witness(Refusing(), ledger)
+    ledger = ExpectedState()
+    witness = RecordingTracker(Refusing(), ledger)
     witness.contact("anon-1", {"source": "search", "name": "?"})
     witness.pageview("anon-1", {"n": 1, "visit_url": "/"})
     witness.contact("anon-2", {"source": "friend"})
@@ -57,7 +65,7 @@ class Held:
         ]
         self.accounts: list[tuple[str, dict[str, Any]]] = [("acme", {"name": "Acme", "user_count": 2})]
 
-    def audit(self) -> Verdict:
+    def audit(self) -> AuditResult:
         audit = Audit(tracked())
         for event in self.events:
             audit.event(*event)
@@ -68,14 +76,14 @@ class Held:
         return audit.finish()
 
 
-def problems(verdict: Verdict) -> dict[str, int]:
+def problems(verdict: AuditResult) -> dict[str, int]:
     return {problem.value: count for problem, count in verdict.problems.items() if count}
 
 
 def test_the_witness_passes_calls_on() -> None:
     """What the agent answers is what the shop gets, and every call is counted by kind."""
-    ledger = Ledger()
-    witness = Witness(Refusing(), ledger)
+    ledger = ExpectedState()
+    witness = RecordingTracker(Refusing(), ledger)
     assert not witness.contact("1", {})
     assert not witness.account("1", {})
     assert not witness.track("1", "e", {"n": 1})
@@ -86,11 +94,11 @@ def test_the_witness_passes_calls_on() -> None:
 
 def test_the_ledger_keeps_copies() -> None:
     """What the shop does with its params later does not change the ledger."""
-    ledger = Ledger()
+    ledger = ExpectedState()
     params: dict[str, Any] = {"n": 1}
-    Witness(Refusing(), ledger).track("1", "e", params)
+    RecordingTracker(Refusing(), ledger).track("1", "e", params)
     params["n"] = 9
-    assert ledger.events == {1: Event("1", "e", {"n": 1})}
+    assert ledger.events == {1: ExpectedEvent("1", "e", {"n": 1})}
 
 
 def test_a_faithful_server_passes() -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
-from salesmachine_async.cli.running import run
+from salesmachine_async.cli.runner import run
 from salesmachine_async.cli.terminal import emit, fail, note, on_terminal, out
 
 if TYPE_CHECKING:

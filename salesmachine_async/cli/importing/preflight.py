@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from salesmachine_async.cli.importing import checkpoint
-from salesmachine_async.cli.importing.current import options_of
-from salesmachine_async.cli.importing.plan import Plan
+from salesmachine_async.cli.importing.column_options import ColumnOptions
+from salesmachine_async.cli.importing.conversions import CONVERTERS
+from salesmachine_async.cli.importing.input_progress import options_of
+from salesmachine_async.cli.importing.models import ImportPlan
 from salesmachine_async.cli.importing.reader import Input, Reading, preview
-from salesmachine_async.cli.importing.rejects import Rejects
-from salesmachine_async.cli.importing.shape import Shape
+from salesmachine_async.cli.importing.rejects import RejectsFile
 from salesmachine_async.cli.importing.source import STDIN, DamagedInput, InputProblem
-from salesmachine_async.cli.importing.values import CONVERTERS
 
 _CSV = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _NDJSON = (".ndjson", ".jsonl", ".json")
 
 
-def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str]) -> Shape:
+def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str]) -> ColumnOptions:
     """
     Read the options that say how rows become messages.
 
@@ -37,7 +37,7 @@ def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types
     constants = dict(_pair("--set", each) for each in sets)
     if "event_uid" in constants and kind not in (None, "event"):
         raise InputProblem(f"--set event_uid says events, but --type says {kind}")
-    return Shape(kind=kind, names=names, constants=constants, types=converters)
+    return ColumnOptions(kind=kind, names=names, constants=constants, types=converters)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -86,7 +86,7 @@ def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
     )
 
 
-def check(plan: Plan, *, restart: bool) -> Rejects | None:
+def check(plan: ImportPlan, *, restart: bool) -> RejectsFile | None:
     """
     Look at everything that the import is going to read and write; returns where rejected rows go.
 
@@ -106,15 +106,15 @@ def check(plan: Plan, *, restart: bool) -> Rejects | None:
     return rejects
 
 
-def _open_rejects(plan: Plan, found: Sequence[checkpoint.Checkpoint | None]) -> Rejects | None:
+def _open_rejects(plan: ImportPlan, found: Sequence[checkpoint.Checkpoint | None]) -> RejectsFile | None:
     if plan.rejects is None:
         return None
     # Of several inputs the last one that was begun knows how long the file is.
     kept = [each.rejects_bytes for each in found if each is not None and _holds_rejects_of(each, plan.rejects)]
-    return Rejects(plan.rejects, max(kept) if kept else None, add=plan.resume)
+    return RejectsFile(plan.rejects, max(kept) if kept else None, add=plan.resume)
 
 
-def _check_places(plan: Plan) -> None:
+def _check_places(plan: ImportPlan) -> None:
     """Refuse to write where something else is read or written: checkpoints are replaced, and removed at the end."""
     inputs = [what.path for what in plan.inputs if what.path != STDIN]
     rejects = plan.rejects
@@ -164,7 +164,7 @@ def _check_input(what: Input, reading: Reading) -> None:
         raise InputProblem(str(damaged)) from None
 
 
-def _check_checkpoint(plan: Plan, number: int, *, restart: bool) -> checkpoint.Checkpoint | None:
+def _check_checkpoint(plan: ImportPlan, number: int, *, restart: bool) -> checkpoint.Checkpoint | None:
     path, name = plan.checkpoints[number], plan.inputs[number].name
     if path is None or plan.dry_run:
         return None

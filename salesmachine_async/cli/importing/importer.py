@@ -8,19 +8,19 @@ import time
 from typing import Any
 
 from salesmachine_async import Agent, Batching, Delivery, Loss, LossReason, QueueLimits, Retry, Timeouts
-from salesmachine_async.cli import exits
-from salesmachine_async.cli.credentials import Credentials
-from salesmachine_async.cli.importing.asked import asked_for_status
-from salesmachine_async.cli.importing.current import Current, clean_up
+from salesmachine_async.cli import exit_codes
+from salesmachine_async.cli.credentials import ApiKeys
+from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
 from salesmachine_async.cli.importing.ledger import Disagreement
-from salesmachine_async.cli.importing.plan import Ending, Plan, Results
+from salesmachine_async.cli.importing.models import Ending, ImportPlan, ImportResults
 from salesmachine_async.cli.importing.progress import Meter, Quiet
 from salesmachine_async.cli.importing.reader import Piece
-from salesmachine_async.cli.importing.rejects import Rejects
+from salesmachine_async.cli.importing.rejects import RejectsFile
 from salesmachine_async.cli.importing.sending import Nowhere, track
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem
+from salesmachine_async.cli.importing.status_signal import asked_for_status
 from salesmachine_async.cli.importing.troubles import hear_troubles
-from salesmachine_async.cli.stopping import stop_requested
+from salesmachine_async.cli.shutdown import stop_requested
 from salesmachine_async.errors import DeliveryError, InvalidMessage
 
 # How often the import is looked at, and its checkpoint written.
@@ -41,7 +41,7 @@ class _Stop(Exception):
         self.ending = ending
 
 
-class Conductor:
+class Importer:
     """
     Runs one import.
 
@@ -54,13 +54,13 @@ class Conductor:
         ConfigError: The credentials or an option are unusable.
     """
 
-    def __init__(self, plan: Plan, progress: Quiet, rejects: Rejects | None) -> None:
+    def __init__(self, plan: ImportPlan, progress: Quiet, rejects: RejectsFile | None) -> None:
         self._plan = plan
-        self._keys = Credentials(token=plan.token, secret=plan.secret, base_url=plan.base_url, access_token="")
+        self._keys = ApiKeys(token=plan.token, secret=plan.secret, base_url=plan.base_url, access_token="")
         self._progress = progress
         self._rejects = rejects
-        self._results = Results(dry_run=plan.dry_run, rejects=plan.rejects)
-        self._current: Current | None = None
+        self._results = ImportResults(dry_run=plan.dry_run, rejects=plan.rejects)
+        self._current: InputProgress | None = None
         self._meter = Meter()
         # What stops the import, set where nothing may be raised: in hooks and log handlers.
         self._parked = False
@@ -84,7 +84,7 @@ class Conductor:
             transport=Nowhere() if plan.dry_run else None,
         )
 
-    async def run(self) -> Results:
+    async def run(self) -> ImportResults:
         """Import all; returns what came of it, however it ended."""
         begun = time.monotonic()
         results = self._results
@@ -143,7 +143,7 @@ class Conductor:
         if not self._plan.dry_run:
             await self._knock()
         for number in range(len(self._plan.inputs)):
-            self._current = current = Current(self._plan, number, self._results, self._rejects)
+            self._current = current = InputProgress(self._plan, number, self._results, self._rejects)
             self._meter.restart()
             damaged: DamagedInput | None = None
             try:
@@ -164,11 +164,11 @@ class Conductor:
         try:
             await self._agent.ping()
         except DeliveryError as error:
-            if exits.status_of(error) == exits.REFUSED:
+            if exit_codes.status_of(error) == exit_codes.REFUSED:
                 raise _Stop(Ending.REFUSED, self._told(error)) from None
             self._say(f"{error}; trying again for {self._plan.give_up_after:g} s")
 
-    async def _feed(self, current: Current) -> None:
+    async def _feed(self, current: InputProgress) -> None:
         due = 0.0  # when --rate allows the next piece
         pieces = current.reader.pieces(current.skip_to)
         async with contextlib.aclosing(pieces):
@@ -191,7 +191,7 @@ class Conductor:
             if current.changed:
                 self._say(f"{current.name} changed while it was read: what was imported may be half of each")
 
-    async def _offer(self, current: Current, piece: Piece) -> None:
+    async def _offer(self, current: InputProgress, piece: Piece) -> None:
         """Give rows to the agent, however long it takes to have room for them."""
         agent, ledger = self._agent, current.ledger
         block = ledger.open(piece.rows)
@@ -273,7 +273,7 @@ class Conductor:
 
     def _stopped_by_server(self) -> _Stop:
         error = self._agent.stats().last_error or self._failed
-        refused = error is not None and exits.status_of(error) == exits.REFUSED
+        refused = error is not None and exit_codes.status_of(error) == exit_codes.REFUSED
         if error is None or not self._parked:
             told = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._told(error)}" if error else "")
         else:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from salesmachine_async.cli.documents import DocumentError, parse_document, read_document
+from salesmachine_async.cli.json_input import DocumentError, parse_document, read_document
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import typer
 
 from salesmachine_async.cli import credentials as keys
 from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
-from salesmachine_async.cli.running import run
+from salesmachine_async.cli.runner import run
 
 if TYPE_CHECKING:
     from salesmachine_async.access.objects import Record
@@ -59,7 +59,7 @@ def command(
 async def _get(
     resource: str,
     id: str,  # noqa: A002
-    credentials: keys.Credentials,
+    credentials: keys.ApiKeys,
     auth: Literal["basic", "bearer", "query"],
     timeout: float,
 ) -> "Record":

@@ -16,7 +16,7 @@ UIDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ColumnOptions:
     """
     How rows become messages: what the user said about them.
 

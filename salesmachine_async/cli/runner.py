@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
-from salesmachine_async.cli.exits import INTERRUPTED, status_of
+from salesmachine_async.cli.exit_codes import INTERRUPTED, status_of
 from salesmachine_async.cli.terminal import fail, note
 from salesmachine_async.errors import DeliveryError, SalesmachineError
 
 if TYPE_CHECKING:
-    from salesmachine_async.cli.credentials import Credentials
+    from salesmachine_async.cli.credentials import ApiKeys
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _IN_PYTHON = (
 
 
 def run(
-    work: Coroutine[Any, Any, T], credentials: "Credentials", *, interrupted: str = "Interrupted.", hint: str = ""
+    work: Coroutine[Any, Any, T], credentials: "ApiKeys", *, interrupted: str = "Interrupted.", hint: str = ""
 ) -> T:
     """
     Run *work* to its end.
@@ -52,7 +52,7 @@ def run(
         give_up(error, credentials, hint=hint)
 
 
-def give_up(error: SalesmachineError, credentials: "Credentials", *, doing: str = "", hint: str = "") -> NoReturn:
+def give_up(error: SalesmachineError, credentials: "ApiKeys", *, doing: str = "", hint: str = "") -> NoReturn:
     """
     Say in one line what went wrong, and exit with the status that tells it.
 
@@ -62,7 +62,7 @@ def give_up(error: SalesmachineError, credentials: "Credentials", *, doing: str 
     fail(f"{doing}{explained(error, credentials, hint=hint)}", code=status_of(error))
 
 
-def explained(error: SalesmachineError, credentials: "Credentials", *, hint: str = "") -> str:
+def explained(error: SalesmachineError, credentials: "ApiKeys", *, hint: str = "") -> str:
     """Say what went wrong, with the server's own words, which may quote the request, but not its keys."""
     text = str(error)
     for advice, ours in _IN_PYTHON:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from salesmachine_async.cli import exits
+from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.importing.reader import Input, Reading
 
 # Rejected rows that are shown; all of them are in the file of --rejects.
@@ -25,16 +25,16 @@ class Ending(Enum):
 
 
 STATUS = {
-    Ending.INTERRUPTED: exits.INTERRUPTED,
-    Ending.REFUSED: exits.REFUSED,
-    Ending.UNAVAILABLE: exits.UNAVAILABLE,
-    Ending.UNUSABLE: exits.USAGE,
-    Ending.FAILED: exits.FAILED,
+    Ending.INTERRUPTED: exit_codes.INTERRUPTED,
+    Ending.REFUSED: exit_codes.REFUSED,
+    Ending.UNAVAILABLE: exit_codes.UNAVAILABLE,
+    Ending.UNUSABLE: exit_codes.USAGE,
+    Ending.FAILED: exit_codes.FAILED,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ImportPlan:
     """
     What an import is to do.
 
@@ -99,7 +99,7 @@ class InputResult:
 
 
 @dataclass(slots=True, kw_only=True)
-class Results:
+class ImportResults:
     """
     What an import came to.
 
@@ -153,4 +153,4 @@ class Results:
     @property
     def status(self) -> int:
         """The exit status."""
-        return STATUS.get(self.ending, exits.SOME_REJECTED if self.rejected else exits.DONE)
+        return STATUS.get(self.ending, exit_codes.SOME_REJECTED if self.rejected else exit_codes.DONE)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from salesmachine_async.cli.demo.shop import Tracker
+from salesmachine_async.cli.demo.shop import TrackingCalls
 
 # How many differences are named; all of them are counted.
 MAX_EXAMPLES = 5
@@ -26,7 +26,7 @@ class Problem(StrEnum):
     ALTERED = "altered"
 
 
-class Event(NamedTuple):
+class ExpectedEvent(NamedTuple):
     """One tracked event; its contact is the one it belongs to after merging."""
 
     contact_uid: str
@@ -34,14 +34,14 @@ class Event(NamedTuple):
     params: dict[str, Any]
 
 
-class Ledger:
+class ExpectedState:
     """Everything that was tracked, by kind."""
 
     def __init__(self) -> None:
         self.contacts: dict[str, dict[str, Any]] = {}
         self.accounts: dict[str, dict[str, Any]] = {}
         # By the event's own number, the "n" of its params.
-        self.events: dict[int, Event] = {}
+        self.events: dict[int, ExpectedEvent] = {}
         # From the contact that was merged away to the one that remains.
         self.merged: dict[str, str] = {}
         self.calls: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class Ledger:
         return self.merged.get(contact_uid, contact_uid)
 
 
-class Witness:
+class RecordingTracker:
     """
     A tracker that notes each call in a ledger and passes it on.
 
@@ -60,7 +60,7 @@ class Witness:
         ledger: Where each call is noted, with a copy of its params.
     """
 
-    def __init__(self, agent: Tracker, ledger: Ledger) -> None:
+    def __init__(self, agent: TrackingCalls, ledger: ExpectedState) -> None:
         self._agent = agent
         self._ledger = ledger
 
@@ -79,13 +79,13 @@ class Witness:
     def track(self, contact_uid: str, event_uid: str, params: Mapping[str, Any]) -> bool:
         """Note the event."""
         self._ledger.calls["event"] += 1
-        self._ledger.events[params["n"]] = Event(contact_uid, event_uid, dict(params))
+        self._ledger.events[params["n"]] = ExpectedEvent(contact_uid, event_uid, dict(params))
         return self._agent.track(contact_uid, event_uid, params)
 
     def pageview(self, contact_uid: str, params: Mapping[str, Any]) -> bool:
         """Note the pageview: an event named "pageview"."""
         self._ledger.calls["pageview"] += 1
-        self._ledger.events[params["n"]] = Event(contact_uid, "pageview", dict(params))
+        self._ledger.events[params["n"]] = ExpectedEvent(contact_uid, "pageview", dict(params))
         return self._agent.pageview(contact_uid, params)
 
     def alias(self, contact_uid: str, alias: str) -> bool:
@@ -98,7 +98,7 @@ class Witness:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class AuditResult:
     """
     What the comparison found.
 
@@ -127,7 +127,7 @@ class Verdict:
 class Audit:
     """Compares a server with the ledger, one thing at a time, so that the server's pages need not be kept."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: ExpectedState) -> None:
         self._ledger = ledger
         self._events: set[int] = set()
         self._contacts: set[str] = set()
@@ -167,7 +167,7 @@ class Audit:
         """Take note of one account."""
         self._thing("account", account_uid, params, self._ledger.accounts, self._accounts)
 
-    def finish(self) -> Verdict:
+    def finish(self) -> AuditResult:
         """Count what the server should have shown and didn't."""
         for number in self._ledger.events.keys() - self._events:
             event = self._ledger.events[number]
@@ -178,7 +178,7 @@ class Audit:
             self._found(Problem.MISSING, f"account {uid}")
         for alias in self._ledger.merged.keys() - self._merged:
             self._found(Problem.MISSING, f"alias {alias} of contact {self._ledger.merged[alias]}")
-        return Verdict(
+        return AuditResult(
             events=self._held,
             contacts=len(self._contacts),
             accounts=len(self._accounts),

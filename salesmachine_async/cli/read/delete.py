@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.exits import FAILED, USAGE
-from salesmachine_async.cli.read.getting import ITS_ID, RESOURCES
+from salesmachine_async.cli.exit_codes import FAILED, USAGE
+from salesmachine_async.cli.read.get import ITS_ID, RESOURCES
 from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
-from salesmachine_async.cli.running import run
+from salesmachine_async.cli.runner import run
 from salesmachine_async.cli.terminal import fail, harmless, note
 
 Kind = Literal["contact", "account", "note"]
@@ -60,7 +60,7 @@ def _ask(question: str) -> None:
 async def _delete(
     resource: str,
     id: str,  # noqa: A002
-    credentials: keys.Credentials,
+    credentials: keys.ApiKeys,
     auth: Literal["basic", "bearer", "query"],
     timeout: float,
 ) -> None:

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 import typer
 
 from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.documents import DocumentError, read_document
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.json_input import DocumentError, read_document
 from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
-from salesmachine_async.cli.running import give_up, run
+from salesmachine_async.cli.runner import give_up, run
 from salesmachine_async.cli.terminal import emit, fail, harmless
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
 
 async def _request(
     call: dict[str, Any],
-    credentials: keys.Credentials,
+    credentials: keys.ApiKeys,
     auth: Literal["basic", "bearer", "query"],
     timeout: float,
     *,

@@ -8,15 +8,15 @@ from pathlib import Path
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.checkpoint import Checkpoint
 from salesmachine_async.cli.importing.ledger import Ledger, Settled
-from salesmachine_async.cli.importing.plan import SHOWN, InputResult, Plan, Results
-from salesmachine_async.cli.importing.progress import Meter, Moment
+from salesmachine_async.cli.importing.models import SHOWN, ImportPlan, ImportResults, InputResult
+from salesmachine_async.cli.importing.progress import ImportStatus, Meter
 from salesmachine_async.cli.importing.reader import Piece, Reader
-from salesmachine_async.cli.importing.rejects import Rejects
-from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.rejects import RejectsFile
+from salesmachine_async.cli.importing.rows import InputRow
 from salesmachine_async.cli.importing.source import InputProblem
 
 
-class Current:
+class InputProgress:
     """
     One input from its opening to its end.
 
@@ -36,7 +36,7 @@ class Current:
         InputProblem: Its checkpoint cannot be read.
     """
 
-    def __init__(self, plan: Plan, number: int, results: Results, rejects: Rejects | None) -> None:
+    def __init__(self, plan: ImportPlan, number: int, results: ImportResults, rejects: RejectsFile | None) -> None:
         what = plan.inputs[number]
         self.name = what.name
         self._results = results
@@ -125,7 +125,7 @@ class Current:
         self.save()
         self._result.done = True
 
-    def moment(self, meter: Meter, note: str) -> Moment:
+    def moment(self, meter: Meter, note: str) -> ImportStatus:
         """Show it as it is now."""
         ledger, opened = self.ledger, self.reader.opened
         share = None
@@ -136,7 +136,7 @@ class Current:
                 share *= ledger.settled.end / self._read_to
         passing = self._resumed is not None
         rate, left = meter.read(ledger.answered, share)
-        return Moment(
+        return ImportStatus(
             name=self.name,
             rows=ledger.answered,
             delivered=ledger.answered - ledger.rejected - ledger.skipped,
@@ -149,7 +149,7 @@ class Current:
             verb="good" if self._results.dry_run else "delivered",
         )
 
-    def _rejected(self, row: Row, reason: str) -> None:
+    def _rejected(self, row: InputRow, reason: str) -> None:
         if len(self._results.shown) < SHOWN:
             self._results.shown.append((self.name, row.line, reason))
         if self._rejects and self.reader.opened:
@@ -160,12 +160,12 @@ class Current:
             self._rejects.add(self.name, row, self.reader.opened.record(row), reason)
 
 
-def options_of(plan: Plan, number: int) -> str:
+def options_of(plan: ImportPlan, number: int) -> str:
     """Digest how an input is read, for its checkpoint."""
     return plan.reading.digest(plan.inputs[number]).hex()
 
 
-def clean_up(plan: Plan, results: Results) -> None:
+def clean_up(plan: ImportPlan, results: ImportResults) -> None:
     """Remove the checkpoints of an import that is done."""
     for path in plan.checkpoints:
         if path is not None:

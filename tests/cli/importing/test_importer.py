@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 from salesmachine_async import Batch, Outcome, Verdict
-from salesmachine_async.cli.importing import run, sending
-from salesmachine_async.cli.importing.checks import make_inputs, make_shape
-from salesmachine_async.cli.importing.plan import Ending, Plan, Results
+from salesmachine_async.cli.importing import importer as run
+from salesmachine_async.cli.importing import sending
+from salesmachine_async.cli.importing.models import Ending, ImportPlan, ImportResults
+from salesmachine_async.cli.importing.preflight import make_inputs, make_shape
 from salesmachine_async.cli.importing.progress import Quiet
 from salesmachine_async.cli.importing.reader import Reading
 from salesmachine_async.errors import ServerFailure
@@ -37,7 +38,7 @@ class Carrier:
         pass
 
 
-async def conduct(file: Path, **different: Any) -> Results:
+async def conduct(file: Path, **different: Any) -> ImportResults:
     plan = {
         "inputs": make_inputs([file], None, None),
         "reading": Reading(shape=make_shape(None, [], [], [])),
@@ -54,7 +55,7 @@ async def conduct(file: Path, **different: Any) -> Results:
         "rejects": None,
         **different,
     }
-    return await run.Conductor(Plan(**plan), Quiet(Console(file=io.StringIO())), None).run()
+    return await run.Importer(ImportPlan(**plan), Quiet(Console(file=io.StringIO())), None).run()
 
 
 def numbered(path: Path, count: int) -> Path:
