@@ -1,15 +1,15 @@
 """
-The exit status of every command: a contract that scripts rely on.
+Exit statuses of every command, a contract that scripts rely on.
 
-==== =========================================================================
+==== =================================================================
 0    done
-1    it went wrong in a way none of the others names
-2    used wrongly: arguments, credentials, an input that is not what it was said to be
-3    done, but some rows were refused (``import``)
-4    refused by the server: the key (401, 403) or the request (another 4xx)
-5    the server could not be reached, or kept failing, also after the retries
-130  interrupted; what ``import`` had answered for is in its checkpoint
-==== =========================================================================
+1    failed in another way
+2    usage error: arguments, credentials, or an input in another format
+3    done, but some rows were rejected (``import``)
+4    rejected by the server: the key (401, 403) or the request
+5    the server was not reached or kept failing
+130  interrupted
+==== =================================================================
 """
 
 from salesmachine_async.errors import (
@@ -45,5 +45,5 @@ _BY_ERROR: tuple[tuple[type[SalesmachineError], int], ...] = (
 
 
 def status_of(error: Exception) -> int:
-    """Give the exit status that tells *error*."""
+    """Return the exit status for *error*."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)

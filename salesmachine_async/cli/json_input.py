@@ -1,4 +1,4 @@
-"""JSON that a person passes in, by an argument, a file or stdin; errors name what is wrong and where."""
+"""JSON from an argument, a file or stdin; errors name the problem and its place."""
 
 import json
 import math
@@ -6,23 +6,23 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-# Enough of the text before an error to find the place; the rest would be in the way.
+# Characters shown before the place of an error.
 _CONTEXT = 24
 
-# No API takes a longer one; a device has no end.
+# An upper bound, because a device may be endless; no API takes a longer document.
 _MAX_BYTES = 64 * 2**20
 
 
 class DocumentError(ValueError):
-    """What was passed is not JSON, or cannot be read; says what and where."""
+    """A document that is not JSON or cannot be read."""
 
 
 def read_document(option: str, value: str) -> Any:
     """
-    Read the JSON that *option* means: itself, ``@FILE``, or ``-`` for stdin.
+    Read the value of *option*: JSON, ``@FILE``, or ``-`` for stdin.
 
     Raises:
-        DocumentError: It cannot be read, or is not JSON.
+        DocumentError: If it cannot be read or is not JSON.
     """
     if value == "-":
         name, data = f"{option} - (stdin)", _stdin(option)
@@ -33,26 +33,26 @@ def read_document(option: str, value: str) -> Any:
     try:
         return parse_document(name, data.decode())
     except UnicodeDecodeError as error:
-        raise DocumentError(f"{name} is not UTF-8: byte {error.start + 1} is none of it") from None
+        raise DocumentError(f"{name} is not valid UTF-8 (byte {error.start + 1})") from None
 
 
 def parse_document(name: str, text: str) -> Any:
     """
-    Parse JSON, strictly: no NaN, no infinite number, no name twice in an object.
+    Parse strict JSON, without NaN, infinite numbers and duplicate keys.
 
     Raises:
-        DocumentError: It is none.
+        DocumentError: If it is not JSON.
     """
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise DocumentError(f"{name} is not UTF-8")
+        raise DocumentError(f"{name} is not valid UTF-8")
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_name_twice)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicate_keys)
     except json.JSONDecodeError as error:
         raise DocumentError(f"{name} is not JSON: {_explained(error)}{_hint(text)}") from None
     except ValueError as error:
         raise DocumentError(f"{name} cannot be used: {error}") from None
     except RecursionError:
-        raise DocumentError(f"{name} cannot be used: it is nested too deeply") from None
+        raise DocumentError(f"{name} cannot be used: nested too deeply") from None
 
 
 def _stdin(option: str) -> bytes:
@@ -82,14 +82,14 @@ def _explained(error: json.JSONDecodeError) -> str:
     if error.pos >= len(error.doc.rstrip()):
         problem = f"it ends too early, {problem}" if error.doc.strip() else "it is empty"
     before = error.doc[max(0, error.pos - _CONTEXT) : error.pos]
-    behind = f", behind {before!r}" if before.strip() else ""
-    return f"{problem} at line {error.lineno}, column {error.colno}{behind}"
+    after = f", after {before!r}" if before.strip() else ""
+    return f"{problem} at line {error.lineno}, column {error.colno}{after}"
 
 
 def _hint(text: str) -> str:
-    # {"a": 1} without quotes around it reaches us as {a: 1}.
+    # A shell turns an unquoted {"a": 1} into {a: 1}.
     if text.lstrip().startswith("{") and '"' not in text and text.strip() != "{":
-        return """ (did the shell take its quotes? write it within single ones: '{"plan": "pro"}')"""
+        return """ (did the shell remove the quotes? Enclose it in single quotes: '{"plan": "pro"}')"""
     return ""
 
 
@@ -99,15 +99,15 @@ def _no_constant(name: str) -> Any:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):  # it would be sent as null
-        raise ValueError(f"{text[:_CONTEXT]} is too large a number")
+    if not math.isfinite(number):  # JSON encoders write null for it
+        raise ValueError(f"{text[:_CONTEXT]} is too large for a number")
     return number
 
 
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is twice in an object")
+        raise ValueError(f"duplicate key {twice!r}")
     return found

@@ -1,11 +1,11 @@
-"""How a command runs a coroutine, and what it makes of the errors of the library."""
+"""Run a coroutine, and report the errors of the library."""
 
 import contextlib
 import logging
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import typer
+import click
 
 from salesmachine_async.cli.exit_codes import INTERRUPTED, status_of
 from salesmachine_async.cli.terminal import fail, note
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Advice of the library for those who write Python, and what it is here.
+# Advice for Python code in the errors of the library, and its equivalent here.
 _IN_PYTHON = (
     (", or its path is another (see Paths)", ""),
     ("(auth=)", "(--auth)"),
-    (", or pass transport=HttpTransport(..., allow_http=True)", ""),
+    (", or pass transport=HttpTransport(..., allow_http=True)", " or --allow-http"),
+    ("pass ssl_context", "use --cacert"),
     ("pass params=", "use --param"),
 )
 
@@ -32,60 +33,60 @@ def run(
     Run *work* to its end.
 
     Args:
-        work: What to do.
-        credentials: The keys it uses; they are taken out of what a server says.
-        interrupted: What Ctrl-C means at this command.
-        hint: What the user may have meant, when the server says 404.
+        work: The coroutine.
+        credentials: The keys it uses, which are removed from the text of a server.
+        interrupted: The line printed after Ctrl-C.
+        hint: Advice for an answer of 404.
 
     Raises:
-        typer.Exit: It failed, or was interrupted; the reason was said.
+        click.exceptions.Exit: It failed or was interrupted; the reason has been printed.
     """
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
 
     try:
-        with heard():
+        with library_log():
             return asyncio.run(work)
     except KeyboardInterrupt:
         note(interrupted)
-        raise typer.Exit(INTERRUPTED) from None
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except SalesmachineError as error:
         give_up(error, credentials, hint=hint)
 
 
-def give_up(error: SalesmachineError, credentials: "ApiKeys", *, doing: str = "", hint: str = "") -> NoReturn:
+def give_up(error: SalesmachineError, credentials: "ApiKeys", *, hint: str = "") -> NoReturn:
     """
-    Say in one line what went wrong, and exit with the status that tells it.
+    Print an error of the library in one line, and exit with its status.
 
     Raises:
-        typer.Exit: always.
+        click.exceptions.Exit: Always.
     """
-    fail(f"{doing}{explained(error, credentials, hint=hint)}", code=status_of(error))
+    fail(explained(error, credentials, hint=hint), code=status_of(error))
 
 
 def explained(error: SalesmachineError, credentials: "ApiKeys", *, hint: str = "") -> str:
-    """Say what went wrong, with the server's own words, which may quote the request, but not its keys."""
+    """Describe an error, with the text of the server, which may quote the request, but without the keys."""
     text = str(error)
-    for advice, ours in _IN_PYTHON:
-        text = text.replace(advice, ours)
+    for advice, equivalent in _IN_PYTHON:
+        text = text.replace(advice, equivalent)
     if not isinstance(error, DeliveryError):
         return text
     if error.server_message:
-        text += f'. The server says: "{credentials.hide(error.server_message)}"'
+        text += f'. Server message: "{credentials.hide(error.server_message)}"'
     return f"{text}. {hint}" if hint and error.status == 404 else text
 
 
 @contextlib.contextmanager
-def heard() -> Generator[None]:
-    """Show the library's log on stderr: that it tries again, say. What it has given up each command tells itself."""
-    logger, teller = logging.getLogger("salesmachine_async"), _Teller(logging.WARNING)
-    logger.addHandler(teller)
+def library_log() -> Generator[None]:
+    """Print warnings of the library on stderr, such as a retry; lost messages are reported by the commands."""
+    logger, handler = logging.getLogger("salesmachine_async"), _NoteHandler(logging.WARNING)
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(teller)
+        logger.removeHandler(handler)
 
 
-class _Teller(logging.Handler):
+class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         trouble = getattr(record, "trouble", "")
         if not trouble or trouble.startswith("failing-"):

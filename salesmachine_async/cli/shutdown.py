@@ -1,4 +1,4 @@
-"""How a command that runs until told otherwise is told: SIGINT, SIGTERM, or the end of stdin."""
+"""Graceful shutdown on SIGINT, SIGTERM or the end of stdin."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ def stop_requested(*, until_eof: bool) -> Generator[asyncio.Event]:
     """
     Yield an event of the running loop that is set when the command should end.
 
-    ``signal.signal`` rather than ``loop.add_signal_handler``, which Windows lacks.
+    It uses ``signal.signal``, because Windows lacks ``loop.add_signal_handler``.
 
     Args:
-        until_eof: Also set it when stdin ends, as it does when the parent that holds its other end dies.
+        until_eof: Whether the end of stdin sets it too, which is also what happens when the parent process dies.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def wake(*_: object) -> None:
-        # The loop may have ended meanwhile: then there is nothing left to stop.
+        # A closed loop has nothing left to stop.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
 
@@ -38,7 +38,7 @@ def stop_requested(*, until_eof: bool) -> Generator[asyncio.Event]:
 
 
 def _wait_for_eof(then: Callable[[], None]) -> None:
-    # os.read, not sys.stdin: a daemon thread that holds the lock of sys.stdin aborts the interpreter at its exit.
+    # os.read() is used because a daemon thread that holds the lock of sys.stdin aborts the interpreter at its exit.
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass

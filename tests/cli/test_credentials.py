@@ -78,15 +78,17 @@ async def test_no_keys(command: list[str]) -> None:
 
 @pytest.mark.slow
 async def test_unusable_keys() -> None:
-    """A key that cannot travel is told without being shown, in a real process."""
+    """An unusable key is an error that does not show it, in a real process."""
     ended = await run("ping", SALESMACHINE_API_TOKEN="to ken-qwertyuiop")
     assert ended.status == 2
-    assert ended.err == "Error: the API token may only hold visible ASCII characters (no spaces, no line ends)\n"
+    problem = "the API token may only hold visible ASCII characters (no spaces, no line ends)"
+    assert ended.err == f"salesmachine ping: error: {problem}\n"
 
 
 async def test_another_host_without_tls() -> None:
-    """A token does not leave the machine readable; the advice is none for Python."""
-    ended = await invoke("ping", SALESMACHINE_API_TOKEN="t", SALESMACHINE_API_URL="http://example.com")
+    """http:// to another machine is an error unless --allow-http is given."""
+    server = {"SALESMACHINE_API_TOKEN": "t", "SALESMACHINE_API_URL": "http://example.com"}
+    ended = await invoke("ping", **server)
     assert ended.status == 2
-    says = "http:// would send the API token readable to example.com: use https://, or set SALESMACHINE_ALLOW_HTTP=1"
-    assert ended.err == f"Error: {says}\n"
+    problem = "http:// would send the API token readable to example.com: use https:// or --allow-http"
+    assert ended.err == f"salesmachine ping: error: {problem}\n"

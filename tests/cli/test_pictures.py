@@ -5,14 +5,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from typer.main import get_command
 
-from salesmachine_async.cli.app import app
-from salesmachine_async.cli.completion.tree import tree_of
+from tests.support.cli_tree import command_paths
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "command-line.md"
-COMMANDS = ["-".join(node.path[1:]) or "help" for node in tree_of(get_command(app)).walk()]
+COMMANDS = ["-".join(words) or "help" for words in command_paths()]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

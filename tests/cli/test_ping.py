@@ -31,9 +31,11 @@ async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert (told["ok"], told["status"], told["error"]) == (
         False,
         500,
-        'the server answered 500. The server says: "broken"',
+        'the server answered 500. Server message: "broken"',
     )
-    assert ended.err.startswith(f'Error: {sandbox.url}: the server answered 500. The server says: "broken" (')
+    assert ended.err.startswith(
+        f'salesmachine ping: error: {sandbox.url}: the server answered 500. Server message: "broken" ('
+    )
 
 
 async def test_refused(keys: dict[str, str]) -> None:
@@ -44,7 +46,7 @@ async def test_refused(keys: dict[str, str]) -> None:
         assert "the server answered 401" in ended.err
         sandbox.faults([Fault(status=403, body={"error": f"bad key {TOKEN} {SECRET}"})])
         ended = await invoke("ping", **keys | {"SALESMACHINE_API_URL": sandbox.url})
-    assert 'The server says: "bad key [key] [key]"' in ended.err
+    assert 'Server message: "bad key [key] [key]"' in ended.err
 
 
 async def test_nobody_there() -> None:
@@ -52,7 +54,7 @@ async def test_nobody_there() -> None:
     ended = await invoke("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
     assert ended.status == 5
     assert ended.out == ""
-    assert ended.err.startswith("Error: http://127.0.0.1:1: the connection failed (")
+    assert ended.err.startswith("salesmachine ping: error: http://127.0.0.1:1: the connection failed (")
     assert len(ended.err.splitlines()) == 1
 
 

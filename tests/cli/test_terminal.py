@@ -53,8 +53,8 @@ def test_messages_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = captured.err.split("\n")
     assert len(lines) == 4
     assert lines[0].startswith("[bold]x[/] ")
-    assert lines[1].startswith("WARNING: ")
-    assert lines[2].startswith("Error: ")
+    assert lines[1].startswith("salesmachine: warning: ")
+    assert lines[2].startswith("salesmachine: error: ")
     assert all(harmless(line) == line for line in lines)
 
 
@@ -72,8 +72,12 @@ async def shell(code: str, **extra: str) -> tuple[int | None, str, str]:
 async def test_stdout_that_cannot_be_written() -> None:
     """A full disk, or no stdout, is one line and status 1: data is never lost silently."""
     ended = await shell("$salesmachine completion bash > /dev/full")
-    assert ended == (1, "", "Error: cannot write to stdout: No space left on device\n")
-    assert await shell("$salesmachine completion bash >&-") == (1, "", "Error: stdout is closed\n")
+    assert ended == (1, "", "salesmachine completion: error: cannot write to stdout: No space left on device\n")
+    assert await shell("$salesmachine completion bash >&-") == (
+        1,
+        "",
+        "salesmachine completion: error: stdout is closed\n",
+    )
 
 
 @pytest.mark.slow

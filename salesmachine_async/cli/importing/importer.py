@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Any
 
-from salesmachine_async import Agent, Batching, Delivery, Loss, LossReason, QueueLimits, Retry, Timeouts
+from salesmachine_async import Agent, Batching, Delivery, HttpTransport, Loss, LossReason, QueueLimits, Retry, Timeouts
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
@@ -69,19 +69,19 @@ class Importer:
         self._failed: DeliveryError | None = None
         # Set when rows are settled: the reader may have waited for that.
         self._room = asyncio.Event()
+        timeouts = Timeouts(request=60.0)
         self._agent = Agent(
-            plan.token,
-            plan.secret,
-            base_url=plan.base_url,
             batching=Batching(max_messages=plan.batch),
             # Twenty batches for each partition, so that none of them runs dry while the reader waits between the marks.
             queue=QueueLimits(max_messages=max(10_000, 20 * plan.batch * plan.concurrency), max_bytes=MAX_HELD_BYTES),
             retry=Retry(wait_max=15.0),
-            timeouts=Timeouts(request=60.0),
+            timeouts=timeouts,
             concurrency=plan.concurrency,
             on_delivered=self._delivered,
             on_lost=self._lost,
-            transport=Nowhere() if plan.dry_run else None,
+            transport=Nowhere()
+            if plan.dry_run
+            else HttpTransport(plan.token, plan.secret, base_url=plan.base_url, timeouts=timeouts, **plan.transport),
         )
 
     async def run(self) -> ImportResults:

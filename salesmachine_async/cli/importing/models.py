@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.importing.reader import Input, Reading
@@ -44,6 +46,7 @@ class ImportPlan:
         token: As of the agent.
         secret: As of the agent.
         base_url: As of the agent.
+        transport: Further arguments of `HttpTransport`.
         batch: Messages in a request, at most.
         concurrency: Requests at once.
         rate: Rows a second at most; None: as fast as the server takes them.
@@ -59,6 +62,7 @@ class ImportPlan:
     token: str = field(repr=False)
     secret: str = field(repr=False)
     base_url: str | None
+    transport: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     batch: int
     concurrency: int
     rate: float | None

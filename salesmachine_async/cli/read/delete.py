@@ -1,71 +1,62 @@
-"""``salesmachine delete``: one contact, account or note."""
+"""``salesmachine delete``: delete one contact, account or note."""
 
 import sys
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from salesmachine_async.cli import credentials as keys
 from salesmachine_async.cli.exit_codes import FAILED, USAGE
-from salesmachine_async.cli.read.get import ITS_ID, RESOURCES
-from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
+from salesmachine_async.cli.options import ServerOptions, auth_option, server_options, timeout_option
+from salesmachine_async.cli.read.get import ID_HINT, RESOURCES
 from salesmachine_async.cli.runner import run
 from salesmachine_async.cli.terminal import fail, harmless, note
 
-Kind = Literal["contact", "account", "note"]
+if TYPE_CHECKING:
+    from salesmachine_async.cli.credentials import ApiKeys
 
 
-def command(
-    kind: Annotated[Kind, typer.Argument(metavar="WHAT", help=f"{', '.join(get_args(Kind))}.")],
-    id: Annotated[  # noqa: A002 (the name of the API)
-        str, typer.Argument(metavar="ID", help="The API's own id, as `salesmachine list` shows it; not your uid.")
-    ],
-    *,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask. Needed in scripts, where nobody can answer.")
-    ] = False,
-    credentials: keys.CredentialsFile = None,
-    auth: Auth = "basic",
-    timeout: Timeout = DEFAULT_TIMEOUT,
-) -> None:
+@click.command("delete")
+@click.argument("kind", metavar="WHAT", type=click.Choice(["contact", "account", "note"]))
+@click.argument("id_", metavar="ID")
+@click.option("--yes", "-y", is_flag=True, help="Delete without confirmation; required if there is no terminal.")
+@server_options
+@auth_option
+@timeout_option
+def command(kind: str, id_: str, *, yes: bool, server: ServerOptions, auth: str, timeout: float) -> None:
     """
     Delete one contact, account or note.
 
-    Asks first on a terminal; elsewhere it needs --yes.
+    Confirms on a terminal; elsewhere it needs --yes. ID is the id of the API, which
+    `salesmachine list` shows, not your uid.
 
     \b
       salesmachine delete contact 5f0c1a2b3c4d5e6f7a8b9c0d
       salesmachine delete note 5f0c1a2b3c4d5e6f7a8b9c0d --yes
 
-    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 when it is deleted, 1 when the answer
-    was no, 2 used wrongly, 4 refused by the server, or not found, 5 server not
-    reached.
+    Needs SALESMACHINE_ACCESS_TOKEN. Exit status: 0 deleted, 1 not confirmed, 2 usage
+    error, 4 rejected by the server or not found, 5 server not reached.
     """
-    found = keys.load(credentials)
-    found.need_access_token()
+    keys = server.keys()
+    keys.need_access_token()
     if not yes:
-        _ask(f"Delete {kind} {harmless(id)} of {harmless(found.base_url or 'Salesmachine')}?")
-    run(_delete(RESOURCES[kind], id, found, auth, timeout), found, hint=ITS_ID)
-    note(f"Deleted: {kind} {id}")
+        _confirm(f"Delete {kind} {harmless(id_)} of {harmless(keys.base_url or 'Salesmachine')}?")
+    run(_delete(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), keys, hint=ID_HINT)
+    note(f"Deleted: {kind} {id_}")
 
 
-def _ask(question: str) -> None:
+def _confirm(question: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        fail("nobody can be asked here: pass --yes to delete it", code=USAGE)
-    # On stderr: stdout is for data, even where there is none.
-    if not typer.confirm(question, err=True):
+        fail("not a terminal: pass --yes to delete without confirmation", code=USAGE)
+    # On stderr, because stdout is for data.
+    if not click.confirm(question, err=True):
         fail("nothing was deleted", code=FAILED)
 
 
 async def _delete(
-    resource: str,
-    id: str,  # noqa: A002
-    credentials: keys.ApiKeys,
-    auth: Literal["basic", "bearer", "query"],
-    timeout: float,
+    resource: str, id_: str, keys: "ApiKeys", transport: dict[str, Any], auth: str, *, timeout: float
 ) -> None:
-    from salesmachine_async.cli.read.client import open_client, within  # noqa: PLC0415 - brings aiohttp
+    from salesmachine_async.cli.read.client import open_client, within  # noqa: PLC0415 - imports aiohttp
 
-    async with open_client(credentials, auth, timeout) as api:
+    async with open_client(keys, transport, auth, timeout) as api:
         resources: Any = getattr(api, resource)
-        await within(timeout, resources.delete(id))
+        await within(timeout, resources.delete(id_))

@@ -1,19 +1,17 @@
-"""``salesmachine get``: one object."""
+"""``salesmachine get``: print one object."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from salesmachine_async.cli import credentials as keys
-from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
+from salesmachine_async.cli.options import ServerOptions, auth_option, server_options, timeout_option
 from salesmachine_async.cli.runner import run
 
 if TYPE_CHECKING:
     from salesmachine_async.access.objects import Record
+    from salesmachine_async.cli.credentials import ApiKeys
 
-Kind = Literal["contact", "account", "note", "activity", "task", "user"]
-
-# Where the client has them.
+# The attributes of the client.
 RESOURCES = {
     "contact": "contacts",
     "account": "accounts",
@@ -22,50 +20,44 @@ RESOURCES = {
     "task": "tasks",
     "user": "users",
 }
-ITS_ID = "ID is the API's own, as `salesmachine list` shows it, not your uid"
+ID_HINT = "ID is the id of the API, which `salesmachine list` shows, not your uid"
 
 
-def command(
-    kind: Annotated[Kind, typer.Argument(metavar="WHAT", help=f"{', '.join(get_args(Kind))}.")],
-    id: Annotated[  # noqa: A002 (the name of the API)
-        str, typer.Argument(metavar="ID", help="The API's own id, as `salesmachine list` shows it; not your uid.")
-    ],
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it on one line, as it does in a pipe.")] = False,
-    credentials: keys.CredentialsFile = None,
-    auth: Auth = "basic",
-    timeout: Timeout = DEFAULT_TIMEOUT,
-) -> None:
+@click.command("get")
+@click.argument("kind", metavar="WHAT", type=click.Choice(list(RESOURCES)))
+@click.argument("id_", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print it in one line, as in a pipe.")
+@server_options
+@auth_option
+@timeout_option
+def command(kind: str, id_: str, *, as_json: bool, server: ServerOptions, auth: str, timeout: float) -> None:
     """
-    Show one contact, account, note, activity, task or user.
+    Print one contact, account, note, activity, task or user.
 
-    As JSON, exactly as the API gives it: indented on a terminal, one line in a pipe.
+    Prints JSON as the API returns it: indented on a terminal, one line in a pipe.
+    ID is the id of the API, which `salesmachine list` shows, not your uid.
 
     \b
       salesmachine get contact 5f0c1a2b3c4d5e6f7a8b9c0d
       salesmachine get account 5f0c1a2b3c4d5e6f7a8b9c0d | jq .data.mrr
 
-    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 when it is found, 2 used wrongly,
-    4 refused by the server, or not found, 5 server not reached.
+    Needs SALESMACHINE_ACCESS_TOKEN. Exit status: 0 found, 2 usage error, 4 rejected
+    by the server or not found, 5 server not reached.
     """
-    found = keys.load(credentials)
-    found.need_access_token()
-    record = run(_get(RESOURCES[kind], id, found, auth, timeout), found, hint=ITS_ID)
-    from salesmachine_async.cli.read.printing import show  # noqa: PLC0415 - brings orjson
+    keys = server.keys()
+    keys.need_access_token()
+    record = run(_get(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), keys, hint=ID_HINT)
+    from salesmachine_async.cli.read.printing import show  # noqa: PLC0415 - imports orjson
 
     show(record.raw, plain=as_json)
 
 
 async def _get(
-    resource: str,
-    id: str,  # noqa: A002
-    credentials: keys.ApiKeys,
-    auth: Literal["basic", "bearer", "query"],
-    timeout: float,
+    resource: str, id_: str, keys: "ApiKeys", transport: dict[str, Any], auth: str, *, timeout: float
 ) -> "Record":
-    from salesmachine_async.cli.read.client import open_client, within  # noqa: PLC0415 - brings aiohttp
+    from salesmachine_async.cli.read.client import open_client, within  # noqa: PLC0415 - imports aiohttp
 
-    async with open_client(credentials, auth, timeout) as api:
+    async with open_client(keys, transport, auth, timeout) as api:
         resources: Any = getattr(api, resource)
-        record: Record = await within(timeout, resources.get(id))
+        record: Record = await within(timeout, resources.get(id_))
         return record

@@ -1,12 +1,11 @@
-"""``salesmachine list``: contacts, accounts and the rest, page after page."""
+"""``salesmachine list``: print contacts, accounts and other objects, page after page."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from salesmachine_async.cli import credentials as keys
 from salesmachine_async.cli.exit_codes import USAGE
-from salesmachine_async.cli.read.options import DEFAULT_TIMEOUT, Auth, Timeout
+from salesmachine_async.cli.options import ServerOptions, auth_option, server_options, timeout_option
 from salesmachine_async.cli.runner import run
 from salesmachine_async.cli.terminal import emit, fail, note, on_terminal, out
 
@@ -16,76 +15,86 @@ if TYPE_CHECKING:
     from salesmachine_async.access import AccessClient
     from salesmachine_async.access.objects import Record
 
-Kind = Literal["contacts", "accounts", "notes", "activities", "tasks", "users"]
-Status = Literal["trial", "paying", "churned", "not_converted"]
-Order = Literal["asc", "desc"]
-Sort = Literal["created_at"]
-
-# What the API gives on one page at most.
+# The largest page of the API.
 _PAGE = 100
 
 
+@click.command("list")
+@click.argument(
+    "kind",
+    metavar="WHAT",
+    type=click.Choice(["contacts", "accounts", "notes", "activities", "tasks", "users"]),
+)
+@click.option(
+    "--status",
+    type=click.Choice(["trial", "paying", "churned", "not_converted"]),
+    help="Only contacts or accounts in this part of the funnel.",
+)
+@click.option(
+    "--archived/--no-archived", default=None, help="Only contacts or accounts that are, or are not, archived."
+)
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="List at most N; default: all.")
+@click.option("--offset", metavar="N", type=click.IntRange(0), help="Skip the first N.")
+@click.option("--order", type=click.Choice(["asc", "desc"]), help="Oldest or newest first; default: newest.")
+@click.option("--sort", type=click.Choice(["created_at"]), help="The field to sort by.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.option("--ndjson", is_flag=True, help="Print one JSON object per line, as in a pipe.")
+@server_options
+@auth_option
+@timeout_option
 def command(
-    kind: Annotated[Kind, typer.Argument(metavar="WHAT", help=f"{', '.join(get_args(Kind))}.")],
+    kind: str,
     *,
-    status: Annotated[
-        Status | None, typer.Option(help="Only those in this part of the funnel (contacts, accounts).")
-    ] = None,
-    archived: Annotated[
-        bool | None, typer.Option("--archived/--no-archived", help="Only what is archived, or only what is not.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="List at most N; default: all.")] = None,
-    offset: Annotated[int | None, typer.Option(metavar="N", min=0, help="Skip the first N.")] = None,
-    order: Annotated[Order | None, typer.Option(help="Oldest or newest first; default: newest.")] = None,
-    sort: Annotated[Sort | None, typer.Option(help="The field to sort by.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
-    ndjson: Annotated[
-        bool, typer.Option("--ndjson", help="Print one JSON object per line, as it does in a pipe.")
-    ] = False,
-    credentials: keys.CredentialsFile = None,
-    auth: Auth = "basic",
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    status: str | None,
+    archived: bool | None,
+    limit: int | None,
+    as_json: bool,
+    ndjson: bool,
+    server: ServerOptions,
+    auth: str,
+    timeout: float,
+    **query: Any,
 ) -> None:
     """
     List contacts, accounts, notes, activities, tasks or users.
 
-    A table on a terminal; in a pipe or a file one JSON object per line, exactly as
-    the API gives it. Pages are fetched as they are needed, however many there are.
+    Prints a table on a terminal; in a pipe or a file one JSON object per line, as
+    the API returns it. Pages are fetched as needed.
 
     \b
       salesmachine list contacts --status paying --limit 20
       salesmachine list accounts | jq -r .unique_id | head
       salesmachine list users --json > users.json
 
-    Needs SALESMACHINE_ACCESS_TOKEN. Exits 0 even if nothing is found, 2 used
-    wrongly, 4 refused by the server, 5 server not reached.
+    Needs SALESMACHINE_ACCESS_TOKEN. Exit status: 0 even if nothing matches, 2 usage
+    error, 4 rejected by the server, 5 server not reached.
     """
     if as_json and ndjson:
         fail("--json and --ndjson exclude each other", code=USAGE)
-    query: dict[str, Any] = {"offset": offset, "order": order, "sort": sort}
     if kind in ("contacts", "accounts"):
         query |= {"status": status, "archived": archived}
     elif status is not None or archived is not None:
-        fail(f"--status and --archived are of contacts and accounts: {kind} have none", code=USAGE)
+        fail("--status and --archived apply only to contacts and accounts", code=USAGE)
     query["limit"] = None if limit is None else min(limit, _PAGE)
-    found = keys.load(credentials)
-    found.need_access_token()
+    keys = server.keys()
+    keys.need_access_token()
+    transport = server.transport()
 
     async def work() -> None:
-        from salesmachine_async.cli.read.client import open_client  # noqa: PLC0415 - brings aiohttp
+        from salesmachine_async.cli.read.client import open_client  # noqa: PLC0415 - imports aiohttp
 
-        async with open_client(found, auth, timeout) as api:
+        async with open_client(keys, transport, auth, timeout) as api:
             pages = _pages(api, kind, query, timeout, limit)
             if as_json or ndjson or not on_terminal():
-                await _as_json(pages, array=as_json)
+                await _print_json(pages, array=as_json)
             else:
-                await _as_table(kind, pages)
+                await _print_table(kind, pages)
 
-    run(work(), found)
+    run(work(), keys)
 
 
 async def _pages(
-    api: "AccessClient", kind: Kind, query: dict[str, Any], timeout: float, limit: int | None
+    api: "AccessClient", kind: str, query: dict[str, Any], timeout: float, limit: int | None
 ) -> "AsyncIterator[Sequence[Record]]":
     from salesmachine_async.cli.read.client import within  # noqa: PLC0415
 
@@ -101,21 +110,23 @@ async def _pages(
         left = None if left is None else left - len(items)
 
 
-async def _as_table(kind: Kind, pages: "AsyncIterator[Sequence[Record]]") -> None:
-    from salesmachine_async.cli.read.table import Table  # noqa: PLC0415 - brings rich
+async def _print_table(kind: str, pages: "AsyncIterator[Sequence[Record]]") -> None:
+    from salesmachine_async.cli.read.table import StreamedTable  # noqa: PLC0415 - imports rich
 
-    table, count = Table(kind, out()), 0
+    table, count = StreamedTable(kind, out()), 0
     async for items in pages:
         table.add(items)
         count += len(items)
     if not count:
-        note(f"There are no {kind} like that.")
+        note(f"No matching {kind}.")
+    elif table.shortened:
+        note(f"{table.shortened}; --ndjson prints all of it, a wider terminal more.")
 
 
-async def _as_json(pages: "AsyncIterator[Sequence[Record]]", *, array: bool) -> None:
-    from salesmachine_async.cli.read.printing import line_of  # noqa: PLC0415 - brings orjson
+async def _print_json(pages: "AsyncIterator[Sequence[Record]]", *, array: bool) -> None:
+    from salesmachine_async.cli.read.printing import line_of  # noqa: PLC0415 - imports orjson
 
-    # An array that an error cuts off stays without its end: no parser takes it for the whole.
+    # After an error the array has no end, so that no parser takes it for complete.
     before = "[" if array else ""
     async for items in pages:
         if items:

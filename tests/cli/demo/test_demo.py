@@ -106,7 +106,7 @@ async def test_no_credentials() -> None:
         ended = await invoke("demo", "--url", str(server.make_url("/")))
     assert ended.status == 1
     assert ended.out == ""
-    assert ended.err.splitlines()[-1].startswith("Error: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: ")
     assert "SALESMACHINE_API_TOKEN" in ended.err
 
 
@@ -116,7 +116,7 @@ async def test_refused_credentials() -> None:
         ended = await invoke("demo", "--url", sandbox.url)
     assert ended.status == 1
     assert len(ended.err.splitlines()) == 2
-    assert ended.err.splitlines()[-1].startswith("Error: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: ")
 
 
 async def test_dead_url() -> None:
@@ -124,7 +124,7 @@ async def test_dead_url() -> None:
     ended = await invoke("demo", "--url", f"http://127.0.0.1:{unused_port()}")
     assert ended.status == 1
     assert ended.out == ""
-    assert ended.err.splitlines()[-1].startswith("Error: the server at --url cannot be reached: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: the server at --url cannot be reached: ")
 
 
 def children(pid: int) -> list[int]:

@@ -335,7 +335,10 @@ def test_stdout_that_takes_nothing(tmp_path: Path) -> None:
 
     for option in ((), ("--json",)):
         with Path("/dev/full").open("wb") as full:
-            assert told(full, *option) == (3, b"Error: cannot write to stdout: No space left on device\n")
+            assert told(full, *option) == (
+                3,
+                b"salesmachine import: error: cannot write to stdout: No space left on device\n",
+            )
         reader, writer = os.pipe()
         os.close(reader)
         assert told(writer, *option) == (3, b"")
@@ -449,7 +452,7 @@ def test_used_wrongly(arguments: list[str], why: str, tmp_path: Path, monkeypatc
     # Nobody listens there: whatever is sent makes it another status.
     ended = run_import(*arguments, SALESMACHINE_API_URL="http://127.0.0.1:9", SALESMACHINE_API_TOKEN="token")
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("Error: ")
+    assert ended.err.startswith("salesmachine import: error: ")
     assert len(ended.err.splitlines()) == 1
     assert why in ended.err
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
@@ -478,7 +481,7 @@ def test_the_key_is_revoked_in_the_middle(tmp_path: Path) -> None:
         assert (told["status"], told["delivered"]) == ("refused", 1000)
         assert told["unanswered"] > 0
         assert told["files"][0]["checkpoint"] == f"{file}.smckpt"
-        assert ended.err.startswith("Error: the server answered 401")
+        assert ended.err.startswith("salesmachine import: error: the server answered 401")
         sandbox.faults([])
         # Without --resume nothing happens by mistake.
         ended = run_import(str(file), "--batch", "100", **keys(sandbox))

@@ -65,7 +65,7 @@ async def test_delete_without_a_terminal(sandbox: Sandbox, keys: dict[str, str])
     fill(sandbox)
     its_id = await newest("contacts", keys)
     ended = await run("delete", "contact", its_id, **keys)
-    assert ended == (2, "", "Error: nobody can be asked here: pass --yes to delete it\n")
+    assert ended == (2, "", "salesmachine delete: error: not a terminal: pass --yes to delete without confirmation\n")
     assert await newest("contacts", keys) == its_id
     ended = await invoke("delete", "contact", its_id, "--yes", **keys)
     assert ended == (0, "", f"Deleted: contact {its_id}\n")
@@ -82,7 +82,7 @@ async def test_delete_asks(sandbox: Sandbox, keys: dict[str, str]) -> None:
     )
     assert status == 1
     assert text.startswith(f"Delete contact {its_id} of {sandbox.url}? [y/N]: ")
-    assert text.endswith("Error: nothing was deleted\n")
+    assert text.endswith("salesmachine delete: error: nothing was deleted\n")
     assert await newest("contacts", keys) == its_id
     status, text = await in_terminal("delete", "contact", its_id, press=[("[y/N]: ", "y\n")], extra=keys)
     assert status == 0

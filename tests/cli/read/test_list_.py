@@ -89,7 +89,7 @@ async def test_filters(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert (ended.status, ended.out, ended.err) == (0, "", "")
     ended = await invoke("list", "users", "--no-archived", **keys)
     assert ended.status == 2
-    assert "users have none" in ended.err
+    assert "apply only to contacts and accounts" in ended.err
     assert (await invoke("list", "contacts", "--json", "--ndjson", **keys)).status == 2
     assert (await invoke("list", "contacts", "--limit", "0", **keys)).status == 2
 
@@ -125,7 +125,7 @@ async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A server that hangs is given up after --timeout, repetitions included."""
     sandbox.faults([Fault(latency=20, times=None)])
     ended = await asyncio.wait_for(invoke("list", "contacts", "--timeout", "0.7", **keys), 10)
-    assert ended == (5, "", "Error: no answer within 0.7 s\n")
+    assert ended == (5, "", "salesmachine list: error: no answer within 0.7 s\n")
 
 
 async def test_how_the_token_travels(sandbox: Sandbox, keys: dict[str, str]) -> None:
@@ -158,7 +158,7 @@ async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
 @pytest.mark.slow
 async def test_nothing_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """An empty list is said to be one; NO_COLOR is followed."""
-    assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "There are no notes like that.\n")
+    assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "No matching notes.\n")
 
 
 async def test_json_cannot_steer_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:

@@ -81,7 +81,7 @@ async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: l
     """What cannot be meant, or would put a key where others read it, is not sent: status 2."""
     ended = await invoke("request", *arguments, **keys)
     assert (ended.status, ended.out) == (2, "")
-    assert "Error: " in ended.err
+    assert "salesmachine request: error: " in ended.err
     assert "qwertyuiop" not in ended.err
     assert sandbox.requests() == []
 

@@ -71,7 +71,8 @@ def test_port_taken() -> None:
     assert ended.status == 1
     assert ended.out == ""
     assert ended.err == (
-        f"Error: port {port} on 127.0.0.1 is taken; choose another with --port, or --port 0 for any free one.\n"
+        f"salesmachine sandbox: error: port {port} on 127.0.0.1 is in use; choose another with --port, "
+        "or --port 0 for any free one.\n"
     )
 
 
@@ -79,7 +80,7 @@ async def test_other_host(tmp_path: Path) -> None:
     """A host that others can reach is warned of on stderr; further names can be allowed."""
     ended = await run("sandbox", "--host", "0.0.0.0", "--port", "0", "--until-eof", "--allow-host", "tests")
     assert ended.status == 0
-    assert ended.err.startswith("WARNING: listening on 0.0.0.0:")
+    assert ended.err.startswith("salesmachine sandbox: warning: listening on 0.0.0.0:")
     assert len(ended.err.splitlines()) == 1
 
 
@@ -98,7 +99,7 @@ def test_unusable_db(tmp_path: Path) -> None:
     db.write_text("Dear Salesmachine, " * 100)
     ended = invoke_here("sandbox", "--port", "0", "--db", str(db))
     assert ended.status == 1
-    assert ended.err.startswith(f"Error: cannot keep what arrives in {db}: ")
+    assert ended.err.startswith(f"salesmachine sandbox: error: cannot use the database {db}: ")
     assert len(ended.err.splitlines()) == 1
     assert db.read_text().startswith("Dear Salesmachine, ")
 
@@ -150,8 +151,8 @@ async def test_seed_faults_rate_limit_and_port_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--faults", "503,boom"], "--faults at character 5 ('boom'): there is no such setting"),
-        (["--rate-limit", "often"], "--rate-limit often: it is written 50/1s, 50/s or 600/m"),
+        (["--faults", "503,boom"], "--faults at character 5 ('boom'): unknown setting"),
+        (["--rate-limit", "often"], "--rate-limit often: write it as 50/1s, 50/s or 600/m"),
         (["--rate-limit", "0/s"], "--rate-limit 0/s: requests must be 1 or more"),
         (["--seed", "SEED"], "cannot use the seed SEED: line 2: method must be one of"),
         (["--seed", "NONE"], "cannot read the seed NONE: No such file"),
@@ -166,7 +167,7 @@ async def test_options_that_cannot_be_used(tmp_path: Path, arguments: list[str],
     assert (ended.status, ended.out) == (2, "")
     for name, place in places.items():
         problem = problem.replace(name, place)
-    assert ended.err.startswith(f"Error: {problem}")
+    assert ended.err.startswith(f"salesmachine sandbox: error: {problem}")
     assert len(ended.err.splitlines()) == 1
 
 
@@ -174,7 +175,9 @@ def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
     """Told in one line."""
     ended = invoke_here("sandbox", "--port", "0", "--port-file", str(tmp_path / "none" / "port"))
     assert ended.status == 2
-    assert ended.err == f"Error: cannot write the port to {tmp_path / 'none' / 'port'}: No such file or directory\n"
+    port_file = tmp_path / "none" / "port"
+    problem = f"cannot write the port to {port_file}: No such file or directory"
+    assert ended.err == f"salesmachine sandbox: error: {problem}\n"
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ async def test_exit_status(code: str, status: int) -> None:
 def test_no_such_command(tmp_path: Path) -> None:
     """As the shell has it: 127, and 126 for what cannot be run."""
     ended = invoke_here("sandbox", "exec", "-q", "--", "no-such-command-here", "--port", "1")
-    assert ended == (127, "", "Error: there is no command 'no-such-command-here'\n")
+    assert ended == (127, "", "salesmachine sandbox exec: error: there is no command 'no-such-command-here'\n")
     ended = invoke_here("sandbox", "exec", "-q", str(tmp_path))
     assert ended.status == 126
-    assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
+    assert ended.err.startswith(f"salesmachine sandbox exec: error: cannot run '{tmp_path}': ")
 
 
 async def test_grandchildren_do_not_hold_it_up() -> None:
@@ -85,7 +85,7 @@ async def test_port() -> None:
         port = taken.getsockname()[1]
         ended = await run("sandbox", "exec", "--port", str(port), *script("print('ran')"))
         assert (ended.status, ended.out) == (1, "")
-        assert f"port {port} on 127.0.0.1 is taken" in ended.err
+        assert f"port {port} on 127.0.0.1 is in use" in ended.err
     code = "import os, sys; sys.stderr.write(os.environ['SALESMACHINE_API_URL'] + '\\n')"
     ended = await run("sandbox", "exec", "--port", str(port), *script(code))
     assert ended.status == 0
@@ -109,4 +109,5 @@ async def test_options(tmp_path: Path) -> None:
     ended = await run("sandbox", "exec", "--seed", str(seed), "--faults", "418", *script(code))
     assert (ended.status, ended.out) == (0, "418\nTrue\n")
     ended = await invoke("sandbox", "--faults", "418", "exec", "--", "true")
-    assert ended == (2, "", "Error: put --faults behind exec, if it has it\n")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.endswith('salesmachine sandbox: error: --faults must come after "exec"\n')

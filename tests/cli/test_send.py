@@ -79,7 +79,7 @@ async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: l
     ended = await invoke(*arguments, **keys)
     assert ended.status == 2
     assert ended.out == ""
-    assert "Error: " in ended.err
+    assert ": error: " in ended.err
     assert sandbox.summary()["accepted"] == 0
 
 
@@ -91,7 +91,9 @@ async def test_refused_key(keys: dict[str, str]) -> None:
         assert time.monotonic() - begun < 15
     assert ended.status == 4
     assert ended.out == ""
-    assert ended.err.startswith("Error: not delivered: contact 1: the server answered 401: check SALESMACHINE_API_TOK")
+    assert ended.err.startswith(
+        "salesmachine contact: error: contact 1 was not delivered: the server answered 401: check SALES"
+    )
     assert len(ended.err.splitlines()) == 1
     assert TOKEN not in ended.err
     assert SECRET not in ended.err
@@ -105,7 +107,7 @@ async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: i
     assert ended.status == 4
     told = json.loads(ended.out)
     assert (told["ok"], told["status"], told["lost"]) == (False, status, lost)
-    assert 'The server says: "no [key]' in told["error"]
+    assert 'Server message: "no [key]' in told["error"]
     assert f"the server answered {status}" in ended.err
     assert "\\x1b[31m" in ended.err
     assert TOKEN not in ended.out + ended.err
@@ -122,7 +124,7 @@ async def test_nobody_there() -> None:
     assert ended.out == ""
     first, last = ended.err.splitlines()
     assert first.endswith("; trying again ...")
-    assert last.startswith("Error: not delivered: track 1 x: the connection failed (")
+    assert last.startswith("salesmachine track: error: track 1 x was not delivered: the connection failed (")
     assert re.search(r"\(the last of \d+ requests in 1\.\d s\)", last)
     assert re.search(r"To send the same message again: --message-id \S{36}$", last)
 
@@ -169,7 +171,7 @@ async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
     ended = await asyncio.wait_for(end(process), 10)
     assert ended.status == 130
     assert ended.out == ""
-    assert ended.err == "Interrupted before there was an answer: the message may have arrived or not.\n"
+    assert ended.err == "Interrupted before an answer arrived: the message may have been delivered or not.\n"
 
 
 async def test_keys_of_stdin(sandbox: Sandbox) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from salesmachine_async.cli.json_input import DocumentError
-from salesmachine_async.cli.send.params import ArgumentError, check_uid, read_moment, read_params
+from salesmachine_async.cli.params import ArgumentError, check_uid, read_moment, read_params
 
 
 def test_params() -> None:
@@ -26,11 +26,11 @@ def test_params() -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        (["plan"], "'plan' is no param: write name=text"),
+        (["plan"], "'plan' is not a param: write name=text"),
         (["=x"], "'=x' has no name before the ="),
         ([":=1"], "':=1' has no name before the ="),
         (["a=1", "a:=2"], "a is given twice"),
-        (["a=\udcff"], "is not UTF-8"),
+        (["a=\udcff"], "is not valid UTF-8"),
     ],
 )
 def test_no_params(given: list[str], problem: str) -> None:

@@ -1,4 +1,4 @@
-"""Params as a person types them: ``name=text``, ``name:=json``, or a whole JSON object."""
+"""Params from arguments: ``name=text``, ``name:=json``, or a whole JSON object."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,16 +8,16 @@ from salesmachine_async.cli.json_input import DocumentError, parse_document, rea
 
 
 class ArgumentError(ValueError):
-    """An argument cannot be used; says which and why."""
+    """An unusable argument."""
 
 
 def read_params(assignments: Sequence[str], document: str | None) -> dict[str, Any]:
     """
-    Make the params of *assignments*, which win over those of *document*.
+    Return the params of *document*, updated with *assignments*.
 
     Raises:
-        ArgumentError: One of them is no assignment, or a name is assigned twice.
-        DocumentError: *document*, or a value, is not JSON.
+        ArgumentError: If an argument is no assignment, or a name is assigned twice.
+        DocumentError: If *document* or a value is not JSON.
     """
     assigned: dict[str, Any] = {}
     for each in assignments:
@@ -30,13 +30,13 @@ def read_params(assignments: Sequence[str], document: str | None) -> dict[str, A
 
 def check_uid(name: str, value: str) -> str:
     """
-    Refuse what is more likely a param whose uid was forgotten, and what is no text.
+    Return a uid, unless it looks like a param whose uid is missing.
 
     Raises:
-        ArgumentError: It is.
+        ArgumentError: If it does, or is not UTF-8.
     """
     _check_text(name, value)
-    # Behind the "=" of base64 there is nothing else.
+    # A trailing "=" is the padding of base64.
     if "=" in value.rstrip("="):
         raise ArgumentError(f"the {name} is missing: {value!r} looks like a param. See --help for the order")
     return value
@@ -44,10 +44,10 @@ def check_uid(name: str, value: str) -> str:
 
 def read_moment(value: str) -> datetime:
     """
-    Read ``--created-at``.
+    Parse the value of ``--created-at``.
 
     Raises:
-        ArgumentError: It is not ISO 8601.
+        ArgumentError: If it is not ISO 8601.
     """
     try:
         return datetime.fromisoformat(value)
@@ -61,7 +61,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     _check_text("argument", text)
     name, equals, value = text.partition("=")
     if not equals:
-        raise ArgumentError(f"{text!r} is no param: write name=text, or name:=json for numbers, true, lists …")
+        raise ArgumentError(f"{text!r} is not a param: write name=text, or name:=json for numbers, true, lists …")
     if name.endswith(":"):
         return _named(name[:-1], text), parse_document(f"the value of {name[:-1]}", value)
     return _named(name, text), value
@@ -84,6 +84,6 @@ def _object(document: str | None) -> dict[str, Any]:
 
 
 def _check_text(name: str, value: str) -> None:
-    # What is not UTF-8 comes as halves of characters, and would be sent as something else.
+    # Python decodes arguments that are not UTF-8 to surrogates, which JSON cannot hold.
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ArgumentError(f"the {name} {value!r} is not UTF-8")
+        raise ArgumentError(f"the {name} {value!r} is not valid UTF-8")
