@@ -1,8 +1,7 @@
 """
-The demo's web shop: a small, real aiohttp application that tracks its visitors straight from its handlers.
+The web shop of the demo: a small aiohttp application that tracks its visitors in its handlers.
 
-It is written as one would write it by hand: read the handlers to see what tracking costs in lines of code. Without a
-tracker it is the same shop, untracked: that is what the demo compares it with.
+The handlers show the calls that an application makes. Without a tracker the shop is the other side of the comparison.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ class TrackingCalls(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class Member:
-    """Somebody who has signed up."""
+    """A visitor who has signed up."""
 
     uid: str
     name: str
@@ -46,7 +45,7 @@ class Member:
 
 @dataclasses.dataclass(slots=True)
 class ShopSession:
-    """One browser, known by its cookie: anonymous until it signs up."""
+    """A browser with its cookie, anonymous until it signs up."""
 
     cookie: str
     user: Member | None = None
@@ -68,7 +67,7 @@ class Shop:
     The shop: its state, and one handler for each page.
 
     Args:
-        tracker: Where the handlers track what visitors do; None: they don't.
+        tracker: The tracker of the handlers; None for no tracking.
     """
 
     def __init__(self, tracker: TrackingCalls | None = None) -> None:
@@ -76,11 +75,11 @@ class Shop:
         self._visits: OrderedDict[str, ShopSession] = OrderedDict()
         self._members = dict.fromkeys(COMPANIES, 0)
         self._user_numbers = itertools.count(1)
-        # Each event carries its own number "n", so that the demo can tell a lost one from a repeated one.
+        # Each event has a number "n", by which the comparison distinguishes lost and repeated events.
         self._event_numbers = itertools.count(1)
 
     def app(self) -> web.Application:
-        """Make the application that serves the shop."""
+        """Return the application of the shop."""
         app = web.Application()
         app.add_routes(
             [
@@ -97,7 +96,7 @@ class Shop:
         return app
 
     async def home(self, request: web.Request) -> web.Response:
-        """List everything there is."""
+        """List all products."""
         items = "".join(f'<li><a href="/products/{slug}">{html.escape(p.name)}</a>' for slug, p in PRODUCTS.items())
         return self._page(request, "The outfitter", f"<ul>{items}</ul>")
 
@@ -110,12 +109,12 @@ class Shop:
         return self._page(request, product.name, f"<p>{_price(product.cents)}</p>{form}")
 
     async def signup_form(self, request: web.Request) -> web.Response:
-        """Ask who the visitor is."""
+        """Show the form for the sign-up."""
         fields = "".join(f"<input name={name}>" for name in ("name", "email", "company"))
         return self._page(request, "Sign up", f"<form method=post>{fields}<button>Join</button></form>")
 
     async def signup(self, request: web.Request) -> web.Response:
-        """Make the visitor a user: what the anonymous visitor did becomes theirs."""
+        """Make the visitor a member, and merge the anonymous contact into it."""
         form, visit = await request.post(), self._visit(request)
         name, email, company = str(form["name"]), str(form["email"]), str(form["company"])
         if company not in COMPANIES:
@@ -134,7 +133,7 @@ class Shop:
         return self._see_other("/", visit)
 
     async def cart(self, request: web.Request) -> web.Response:
-        """Show what is in the cart."""
+        """Show the cart."""
         slugs = self._visit(request).cart
         total = _price(sum(PRODUCTS[slug].cents for slug in slugs))
         items = "".join(f"<li>{html.escape(PRODUCTS[slug].name)}" for slug in slugs)
@@ -142,7 +141,7 @@ class Shop:
         return self._page(request, "Your cart", f"<ul>{items}</ul><p>{total}</p>{form}")
 
     async def add_to_cart(self, request: web.Request) -> web.Response:
-        """Put one product into the cart."""
+        """Add a product to the cart."""
         form, visit = await request.post(), self._visit(request)
         slug = str(form["slug"])
         if (product := PRODUCTS.get(slug)) is None:
@@ -157,7 +156,7 @@ class Shop:
         return self._see_other("/cart", visit)
 
     async def checkout(self, request: web.Request) -> web.Response:
-        """Buy what is in the cart; only users can."""
+        """Buy the content of the cart; only members can."""
         visit = self._visit(request)
         user = visit.user
         if user is None or not visit.cart:

@@ -1,4 +1,4 @@
-"""What the demo says at its end: for a person, and for a program."""
+"""The results of the demo, as text and as JSON."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from salesmachine_async.cli.demo.run import DemoResults
 
 
 def show(results: DemoResults, console: Console) -> None:
-    """Write the tables and the verdict to *console*."""
+    """Print the tables and the verdict."""
     console.print()
     console.print(_shop(results))
-    console.print(" [dim]noise: how far the rounds without tracking lie apart; less means nothing[/]")
+    console.print(" [dim]noise: the range over the rounds without tracking; less means nothing[/]")
     console.print()
     console.print(_messages(results))
     console.print()
@@ -25,7 +25,7 @@ def show(results: DemoResults, console: Console) -> None:
 
 
 def as_json(results: DemoResults) -> dict[str, Any]:
-    """Give the same as data: latencies in milliseconds, times in seconds."""
+    """Return the results as data: latencies in milliseconds, times in seconds."""
     stats, verdict = results.stats, results.verdict
     return {
         "ok": results.ok,
@@ -105,12 +105,12 @@ def _alarm(count: int) -> Text:
 def _verdict(results: DemoResults) -> list[str]:
     lines: list[str] = []
     if results.failed:
-        lines.append(f"The shop answered {results.failed:,} requests wrongly or not at all.")
+        lines.append(f"{results.failed:,} requests to the shop failed.")
     if results.faults_left:
         lines.append(f"{results.faults_left} of the planned faults did not happen: there was too little traffic.")
     if results.verdict is None:
-        lines.append("The server has no /_sandbox endpoints: what it holds can't be read back.")
-        lines.append("The verdict is by the agent's own report.")
+        lines.append("The server has no /_sandbox endpoints, so that its contents cannot be compared.")
+        lines.append("The verdict is based on the report of the agent.")
         return [*lines, _final(results, "everything was delivered", "not everything was delivered")]
     lines += _read_back(results.verdict, results.repeated)
     good = "the sandbox holds exactly what the shop tracked"
@@ -121,7 +121,7 @@ def _read_back(verdict: AuditResult, repeated: int | None) -> list[str]:
     contacts = f"{verdict.contacts:,} contacts ({verdict.merged:,} merged)"
     held = f"{verdict.events:,} events, {contacts}, {verdict.accounts:,} accounts"
     counts = ", ".join(f"{count:,} {problem}" for problem, count in verdict.problems.items())
-    lines = [f"Read back: {held}.", f"Against the shop's own ledger: {counts}."]
+    lines = [f"Read back: {held}.", f"Compared with the record of the shop: {counts}."]
     if repeated:
         lines.append(f"Sent again after a cut-off answer, recognised by messageId: {repeated:,} messages.")
     return [*lines, *(f"  {escape(example)}" for example in verdict.examples)]

@@ -61,10 +61,17 @@ Needs SALESMACHINE_API_TOKEN and SALESMACHINE_API_SECRET, except for --dry-run.
     "--types",
     metavar="COLUMN=TYPE,...",
     multiple=True,
-    help="How texts are converted: number, integer, boolean, json, text or auto. Without COLUMN= it applies to all "
-    "other columns. Default: text, so that 0612345678 keeps its zero.",
+    help="How texts are converted: number, integer, boolean, json, text, auto, decimal-comma, day-first or "
+    "month-first. Without COLUMN= it applies to all other columns. Default: text, so that 0612345678 keeps its zero.",
 )
 @click.option("--delimiter", metavar="CHARACTER", help="The character between the cells of CSV.")
+@click.option("--encoding", metavar="NAME", help="The encoding of the text, such as cp1252; default: UTF-8.")
+@click.option(
+    "--from",
+    "sdk",
+    type=click.Choice(["segment", "posthog", "mixpanel", "amplitude", "rudderstack"]),
+    help="Read NDJSON of another SDK, exports or messages; docs/importing.md has the mapping.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check everything, send nothing; needs no key.")
 @click.option(
     "--rejects",
@@ -108,6 +115,8 @@ def command(
     sets: Sequence[str],
     types: Sequence[str],
     delimiter: str | None,
+    encoding: str | None,
+    sdk: str | None,
     dry_run: bool,
     rejects: Path | None,
     resume: bool,
@@ -144,30 +153,34 @@ def command(
     does, counts it once.
 
     created_at is ISO 8601 or an epoch; rows without one get the current time.
+    --types created_at=day-first reads 31.12.2026, --types price=decimal-comma 1.234,5.
     """
     from salesmachine_async.cli.importing.checkpoint import beside  # noqa: PLC0415
     from salesmachine_async.cli.importing.models import ImportPlan  # noqa: PLC0415
-    from salesmachine_async.cli.importing.preflight import make_inputs, make_shape  # noqa: PLC0415
+    from salesmachine_async.cli.importing.preflight import check_encoding, make_columns, make_inputs  # noqa: PLC0415
     from salesmachine_async.cli.importing.reader import Reading  # noqa: PLC0415
     from salesmachine_async.cli.importing.source import STDIN, InputProblem  # noqa: PLC0415
 
     if checkpoint is not None and len(files) > 1:
-        fail("--checkpoint is for one file; with several, each has its own beside it", code=USAGE)
+        fail("--checkpoint is for one file; several files have their checkpoints beside them", code=USAGE)
     if resume and restart:
-        fail("--resume and --restart contradict each other", code=USAGE)
+        fail("--resume and --restart exclude each other", code=USAGE)
     if server.from_stdin and STDIN in files:
         fail("stdin cannot be both the rows and the credentials", code=USAGE)
     try:
-        shape = make_shape(kind, maps, sets, types)
-        inputs = make_inputs(files, form, delimiter)
+        columns = make_columns(kind, maps, sets, types, sdk)
+        inputs = make_inputs(files, form, delimiter, sdk)
+        encoding = check_encoding(encoding)
     except InputProblem as problem:
         fail(str(problem), code=USAGE)
     keys = server.keys()
     without = no_checkpoint or dry_run
     plan = ImportPlan(
         inputs=inputs,
-        # --rate is held between pieces: five or so a second do not come in gusts.
-        reading=Reading(shape=shape, piece=500 if rate is None else max(1, min(500, int(rate / 5)))),
+        # --rate is observed between pieces, of which about five per second avoid bursts.
+        reading=Reading(
+            columns=columns, piece=500 if rate is None else max(1, min(500, int(rate / 5))), encoding=encoding
+        ),
         token=keys.token,
         secret=keys.secret,
         base_url=keys.base_url,
@@ -184,7 +197,7 @@ def command(
         rejects=rejects,
     )
     results = _run(plan, restart=restart, quiet=quiet)
-    _tell(results, as_json=as_json, quiet=quiet)
+    _report(results, as_json=as_json, quiet=quiet)
     raise click.exceptions.Exit(results.status)
 
 
@@ -207,20 +220,20 @@ def _run(plan: "ImportPlan", *, restart: bool, quiet: bool) -> "ImportResults":
                     rejects.close()
     except (InputProblem, ConfigError) as problem:
         fail(str(problem), code=USAGE)
-    except KeyboardInterrupt:  # before there was anything to stop
+    except KeyboardInterrupt:  # before the import began
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def _tell(results: "ImportResults", *, as_json: bool, quiet: bool) -> None:
+def _report(results: "ImportResults", *, as_json: bool, quiet: bool) -> None:
     from salesmachine_async.cli.importing import summary  # noqa: PLC0415
 
-    # Whoever has stopped to read stdout still gets the status of the import, not that of the writing.
+    # A closed stdout does not change the status of the import.
     with contextlib.suppress(click.exceptions.Exit):
         if as_json:
             emit(json.dumps(summary.as_json(results)))
         elif not quiet:
             console = out()
-            # Its colours are those of stdout; what is written goes there by `emit`, which copes with its end.
+            # The console has the colours of stdout; `emit` writes the text because it handles a closed stdout.
             console.file = shown = io.StringIO()
             summary.show(results, console)
             emit(shown.getvalue().rstrip("\n"))

@@ -1,4 +1,4 @@
-"""Texts become values: times, and cells whose type was said."""
+"""Convert texts to values: times, and the types of ``--types``."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ from typing import Any
 
 import orjson
 
-# Beyond it an epoch is in milliseconds: in seconds it would be the year 5138, in milliseconds it is 1973.
+# A larger epoch is in milliseconds: in seconds it would be the year 5138, in milliseconds it is 1973.
 _MILLISECONDS_FROM = 100_000_000_000
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
-# What JSON itself would call a number; 15 digits are exact in any receiver. No leading zero, no plus.
+# A number as JSON writes it, without a leading zero or a plus; 15 digits are exact in any receiver.
 _SAFE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,14})?", re.ASCII)
 MAX_DIGITS = 300
-_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_AUTO_TRUTHS = {"true": True, "false": False}
+# Groups of three digits are separated by points, blanks or apostrophes.
+_DECIMAL_COMMA = re.compile(r"([+-]?(?:\d{1,3}(?:[. \u00a0\u202f'\u2019]\d{3})+|\d+))(?:,(\d+))?", re.ASCII)
+_DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_AUTO_BOOLEANS = {"true": True, "false": False}
 
 
 class BadValue(ValueError):
-    """A value cannot be what it must be; says why, without naming where it stands."""
+    """A text that cannot be converted."""
 
 
 def moment(value: Any) -> datetime | None:
     """
-    Read a `created_at`: ISO 8601, or an epoch in seconds or milliseconds, also as text. None or "" is None.
+    Convert `created_at`: ISO 8601, or an epoch in seconds or milliseconds, also as text; empty ones to None.
 
-    Without an offset it is UTC.
+    A time without an offset is UTC.
 
     Raises:
-        BadValue: It is something else.
+        BadValue: If it is none of these.
     """
     if value is None or value == "":
         return None
     try:
         if isinstance(value, str):
-            # Eight digits are a date in ISO 8601; as an epoch they would lie in the seventies.
+            # Eight digits are a date in ISO 8601, because as an epoch they would lie in 1970 to 1973.
             if len(value) != 8 and value.lstrip("-").replace(".", "", 1).isdecimal():
                 return _epoch(float(value))
             found = datetime.fromisoformat(value)
@@ -56,7 +59,7 @@ def _epoch(seconds: float) -> datetime:
 def _number(text: str) -> int | float:
     text = text.strip()
     found = _NUMBER.fullmatch(text)
-    # Nobody means a number of more digits, and Python itself reads no more than 4,300.
+    # Longer texts are no sensible numbers, and Python limits int() to 4,300 digits.
     if found and len(text) <= MAX_DIGITS:
         number = float(text) if found[1] or found[2] else int(text)
         if isfinite(number):
@@ -72,10 +75,10 @@ def _integer(text: str) -> int:
 
 
 def _boolean(text: str) -> bool:
-    truth = _TRUTHS.get(text.strip().casefold())
-    if truth is None:
+    value = _BOOLEANS.get(text.strip().casefold())
+    if value is None:
         raise BadValue(f"{_shown(text)} is not true, false, yes, no, 1 or 0")
-    return truth
+    return value
 
 
 def _json(text: str) -> Any:
@@ -85,11 +88,37 @@ def _json(text: str) -> Any:
         raise BadValue(f"is not JSON: {error}") from None
 
 
+def _decimal_comma(text: str) -> int | float:
+    found = _DECIMAL_COMMA.fullmatch(text.strip())
+    if not found or len(text) > MAX_DIGITS:
+        raise BadValue(f"{_shown(text)} is not a number with a decimal comma like 1.234,5")
+    return _number(re.sub(r"[^\d+-]", "", found[1]) + (f".{found[2]}" if found[2] else ""))
+
+
+def _date(day: int, month: int, example: str) -> Callable[[str], str]:
+    """Return a converter of dates whose groups *day* and *month* are these; it returns ISO 8601."""
+
+    def convert(text: str) -> str:
+        found = _DATE.fullmatch(text.strip())
+        try:
+            if found is None:
+                datetime.fromisoformat(text.strip())
+                return text.strip()
+            date = datetime(int(found[3]), int(found[month]), int(found[day]))  # noqa: DTZ001 (a date has no zone)
+            if found[4] is None:
+                return date.date().isoformat()
+            return date.replace(hour=int(found[4]), minute=int(found[5]), second=int(found[6] or 0)).isoformat()
+        except ValueError:
+            raise BadValue(f"{_shown(text)} is not a date like {example}") from None
+
+    return convert
+
+
 def guess(text: str) -> Any:
-    """Make a number or a truth of a text that cannot mean anything else, and changes nothing by it."""
+    """Convert a text to a number or a truth value if that loses nothing, else return it."""
     if len(text) <= 16 and _SAFE_NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
-    return _AUTO_TRUTHS.get(text.casefold(), text)
+    return _AUTO_BOOLEANS.get(text.casefold(), text)
 
 
 CONVERTERS: dict[str, Callable[[str], Any]] = {
@@ -99,6 +128,9 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
     "boolean": _boolean,
     "json": _json,
     "auto": guess,
+    "decimal-comma": _decimal_comma,
+    "day-first": _date(1, 2, "31.12.2026 or 31/12/2026 23:59"),
+    "month-first": _date(2, 1, "12/31/2026 or 12/31/2026 23:59"),
 }
 
 

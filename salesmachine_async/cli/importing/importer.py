@@ -1,4 +1,4 @@
-"""The conductor of an import: what happens when."""
+"""The import: reads, sends, watches, stops."""
 
 from __future__ import annotations
 
@@ -7,30 +7,54 @@ import contextlib
 import time
 from typing import Any
 
-from salesmachine_async import Agent, Batching, Delivery, HttpTransport, Loss, LossReason, QueueLimits, Retry, Timeouts
+from salesmachine_async import (
+    Agent,
+    Batch,
+    Batching,
+    Delivery,
+    HttpTransport,
+    Loss,
+    LossReason,
+    Outcome,
+    QueueLimits,
+    Retry,
+    Timeouts,
+    Verdict,
+)
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
-from salesmachine_async.cli.importing.ledger import Disagreement
+from salesmachine_async.cli.importing.ledger import Block, Disagreement
+from salesmachine_async.cli.importing.mapping import Skip, TrackingCall
 from salesmachine_async.cli.importing.models import Ending, ImportPlan, ImportResults
-from salesmachine_async.cli.importing.progress import Meter, Quiet
+from salesmachine_async.cli.importing.progress import QuietProgress, status_signal
 from salesmachine_async.cli.importing.reader import Piece
 from salesmachine_async.cli.importing.rejects import RejectsFile
-from salesmachine_async.cli.importing.sending import Nowhere, track
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem
-from salesmachine_async.cli.importing.status_signal import asked_for_status
 from salesmachine_async.cli.importing.troubles import hear_troubles
 from salesmachine_async.cli.shutdown import stop_requested
 from salesmachine_async.errors import DeliveryError, InvalidMessage
 
-# How often the import is looked at, and its checkpoint written.
+# The interval of the watch, and of writing the checkpoint.
 TICK_SECONDS = 0.2
 SAVE_SECONDS = 1.0
-# What is under way is delivered for so long after Ctrl-C.
+# The time for delivering rows in flight after Ctrl-C.
 DRAIN_SECONDS = 10.0
-# Rows held until those before them are answered for: beyond it the reader waits.
+# Rows held until all rows before them are settled; beyond these bounds the reader waits.
 MAX_HELD_ROWS = 50_000
 MAX_HELD_BYTES = 32 * 2**20
+
+
+class Nowhere:
+    """A transport for ``--dry-run``, which delivers nothing."""
+
+    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (of the protocol)
+        """Accept a batch, and let the event loop run as a request would."""
+        await asyncio.sleep(0)
+        return Outcome(verdict=Verdict.DELIVERED)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
 
 
 class _Stop(Exception):
@@ -46,28 +70,27 @@ class Importer:
     Runs one import.
 
     Args:
-        plan: What is to be done.
-        progress: Shows how it is getting on.
-        rejects: Where rejected rows go.
+        plan: The plan.
+        progress: The display.
+        rejects: The file of rejected rows.
 
     Raises:
-        ConfigError: The credentials or an option are unusable.
+        ConfigError: If the credentials or an option are unusable.
     """
 
-    def __init__(self, plan: ImportPlan, progress: Quiet, rejects: RejectsFile | None) -> None:
+    def __init__(self, plan: ImportPlan, progress: QuietProgress, rejects: RejectsFile | None) -> None:
         self._plan = plan
         self._keys = ApiKeys(token=plan.token, secret=plan.secret, base_url=plan.base_url, access_token="")
         self._progress = progress
         self._rejects = rejects
         self._results = ImportResults(dry_run=plan.dry_run, rejects=plan.rejects)
         self._current: InputProgress | None = None
-        self._meter = Meter()
-        # What stops the import, set where nothing may be raised: in hooks and log handlers.
+        # Hooks and log handlers must not raise, so that they record here what stops the import.
         self._parked = False
         self._broken: Exception | None = None
-        # The agent's own `last_error` is gone as soon as another partition succeeds.
+        # The `last_error` of the agent is None again after a success in another partition.
         self._failed: DeliveryError | None = None
-        # Set when rows are settled: the reader may have waited for that.
+        # Set when rows are settled, for which the reader may wait.
         self._room = asyncio.Event()
         timeouts = Timeouts(request=60.0)
         self._agent = Agent(
@@ -85,13 +108,13 @@ class Importer:
         )
 
     async def run(self) -> ImportResults:
-        """Import all; returns what came of it, however it ended."""
+        """Import all inputs; return the results, however it ended."""
         begun = time.monotonic()
         results = self._results
         with (
             hear_troubles(self._note_parked, self._note_failed, self._say),
             stop_requested(until_eof=False) as stop,
-            asked_for_status(lambda: self._progress.answer(self.status())),
+            status_signal(self._answer_status),
         ):
             try:
                 await self._agent.start()
@@ -108,14 +131,14 @@ class Importer:
         results.seconds = time.monotonic() - begun
         return results
 
-    def status(self) -> str:
-        """Tell in one line how it is getting on."""
-        return self._current.moment(self._meter, "").told() if self._current else "not begun"
+    def _answer_status(self) -> None:
+        current = self._current
+        self._progress.answer(current.status("") if current else None)
 
     # The tasks.
 
     async def _until_the_end(self, stop: asyncio.Event) -> None:
-        """Feed until the inputs end, something stops it (which is raised), or somebody does."""
+        """Read and send until the inputs end, an error is raised, or a signal arrives."""
         feeding, watching = asyncio.create_task(self._feed_all()), asyncio.create_task(self._watch())
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -133,7 +156,7 @@ class Importer:
     async def _deliver_the_rest(self, watching: asyncio.Task[None], stop: asyncio.Event) -> None:
         if self._current is None or not self._current.ledger.pending:
             return
-        self._progress.say("Interrupted: delivering what was read; once more stops at once.", "yellow")
+        self._progress.say("Interrupted: delivering what was read; press Ctrl-C again to stop at once.", "yellow")
         flushing = asyncio.create_task(self._agent.flush(DRAIN_SECONDS))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((flushing, watching, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -141,35 +164,35 @@ class Importer:
 
     async def _feed_all(self) -> None:
         if not self._plan.dry_run:
-            await self._knock()
+            await self._check_server()
         for number in range(len(self._plan.inputs)):
             self._current = current = InputProgress(self._plan, number, self._results, self._rejects)
-            self._meter.restart()
+            self._progress.begin_input(current.name)
             damaged: DamagedInput | None = None
             try:
                 await self._feed(current)
             except DamagedInput as error:
-                damaged = error  # what came before it is good, and delivered
+                damaged = error  # the rows before it are valid and are delivered
             while current.ledger.held and not self._broken:
                 await self._agent.flush()
-                # Not settled after all: it is parked, which is seen to by `_watch`.
+                # Rows that are still held are parked; `_watch` stops the import then.
                 await asyncio.sleep(TICK_SECONDS if current.ledger.held else 0)
             if damaged:
                 raise damaged
             self._raise_broken()
             current.finish()
 
-    async def _knock(self) -> None:
-        """Find out whether there is a server that accepts the key, before anything is read."""
+    async def _check_server(self) -> None:
+        """Check that the server accepts the key before anything is read."""
         try:
             await self._agent.ping()
         except DeliveryError as error:
             if exit_codes.status_of(error) == exit_codes.REFUSED:
-                raise _Stop(Ending.REFUSED, self._told(error)) from None
+                raise _Stop(Ending.REFUSED, self._described(error)) from None
             self._say(f"{error}; trying again for {self._plan.give_up_after:g} s")
 
     async def _feed(self, current: InputProgress) -> None:
-        due = 0.0  # when --rate allows the next piece
+        due = 0.0  # the time at which --rate permits the next piece
         pieces = current.reader.pieces(current.skip_to)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
@@ -189,31 +212,38 @@ class Importer:
                     await asyncio.sleep(due - now)
             current.take_over()
             if current.changed:
-                self._say(f"{current.name} changed while it was read: what was imported may be half of each")
+                self._say(f"{current.name} was modified while it was read: the import may mix both versions")
 
     async def _offer(self, current: InputProgress, piece: Piece) -> None:
-        """Give rows to the agent, however long it takes to have room for them."""
-        agent, ledger = self._agent, current.ledger
+        """Pass rows to the agent, and wait until it has room for them."""
+        ledger = current.ledger
         block = ledger.open(piece.rows)
         for index, call in enumerate(piece.calls):
-            if call is None:
-                ledger.leave_out(block, index)
-                continue
-            if isinstance(call, str):
+            if isinstance(call, TrackingCall):
+                await self._send(current, block, index, [call])
+            elif isinstance(call, Skip):
+                ledger.leave_out(block, index, header=call is Skip.HEADER)
+            elif isinstance(call, str):
                 ledger.reject(block, index, call)
-                continue
+            else:
+                ledger.expect(block, index, len(call))
+                await self._send(current, block, index, call)
+        ledger.settle()
+
+    async def _send(self, current: InputProgress, block: Block, index: int, calls: list[TrackingCall]) -> None:
+        agent, ledger = self._agent, current.ledger
+        for number, call in enumerate(calls):
             try:
-                while not track(agent, call):
+                while not call.send(agent):
                     await agent.drain()
                     await asyncio.sleep(0)
             except InvalidMessage as error:
-                ledger.reject(block, index, str(error))
-            else:
-                ledger.note_sent(block, index, call.uid, call.message_id)
-        ledger.settle()
+                ledger.reject(block, index, str(error), unsent=len(calls) - number)
+                return
+            ledger.note_sent(block, index, call.uid, call.message_id)
 
     async def _watch(self) -> None:
-        """Look after the import until something stops it."""
+        """Save, show the progress, and raise what stops the import."""
         answered, since, saved = -1, time.monotonic(), time.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
@@ -231,9 +261,9 @@ class Importer:
                 current.save()
                 saved = time.monotonic()
             error = self._agent.stats().last_error
-            self._progress.update(current.moment(self._meter, str(error) if error else ""))
+            self._progress.update(current.status(str(error) if error else ""))
 
-    # What hooks and handlers call.
+    # Hooks and handlers.
 
     def _delivered(self, delivery: Delivery) -> None:
         self._answered(delivery, None)
@@ -242,8 +272,8 @@ class Importer:
         if loss.reason is LossReason.CLOSED:
             return  # no answer at all
         error = loss.error
-        told = (self._words(error) or str(error)) if error else loss.reason.value
-        self._answered(loss, f"the server refused it: {told}")
+        reason = (self._server_message(error) or str(error)) if error else loss.reason.value
+        self._answered(loss, f"rejected by the server: {reason}")
 
     def _answered(self, what: Delivery | Loss, reason: str | None) -> None:
         assert self._current is not None
@@ -275,17 +305,17 @@ class Importer:
         error = self._agent.stats().last_error or self._failed
         refused = error is not None and exit_codes.status_of(error) == exit_codes.REFUSED
         if error is None or not self._parked:
-            told = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._told(error)}" if error else "")
+            reason = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._described(error)}" if error else "")
         else:
-            told = self._told(error)
-        return _Stop(Ending.REFUSED if refused else Ending.UNAVAILABLE, told)
+            reason = self._described(error)
+        return _Stop(Ending.REFUSED if refused else Ending.UNAVAILABLE, reason)
 
-    def _told(self, error: DeliveryError) -> str:
-        words = self._words(error)
-        return f"{error} ({words})" if words else str(error)
+    def _described(self, error: DeliveryError) -> str:
+        message = self._server_message(error)
+        return f"{error} ({message})" if message else str(error)
 
-    def _words(self, error: DeliveryError) -> str:
-        """Return what the server said, which may quote the request, without its keys: it is shown, and kept."""
+    def _server_message(self, error: DeliveryError) -> str:
+        """Return the text of the server, which may quote the request, without the keys."""
         return self._keys.hide(error.server_message or "")
 
     def _conclude(self) -> None:

@@ -1,4 +1,4 @@
-"""What an import is to do, and what it came to."""
+"""The plan of an import, and its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.importing.reader import Input, Reading
 
-# Rejected rows that are shown; all of them are in the file of --rejects.
+# Rejected rows in the summary; the file of --rejects has all of them.
 SHOWN = 10
 
 
@@ -38,23 +38,23 @@ STATUS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportPlan:
     """
-    What an import is to do.
+    What to import, and how.
 
     Attributes:
-        inputs: In this order.
+        inputs: The inputs, in order.
         reading: How to read them.
-        token: As of the agent.
-        secret: As of the agent.
-        base_url: As of the agent.
+        token: The token of the agent.
+        secret: The secret of the agent.
+        base_url: The URL of the API; None for the default.
         transport: Further arguments of `HttpTransport`.
-        batch: Messages in a request, at most.
-        concurrency: Requests at once.
-        rate: Rows a second at most; None: as fast as the server takes them.
-        give_up_after: Seconds without an answer.
+        batch: The largest number of messages in a request.
+        concurrency: The number of requests at once.
+        rate: The largest number of rows per second; None for no limit.
+        give_up_after: Seconds without an answer before giving up.
         dry_run: Whether to send nothing.
-        checkpoints: For each input where its checkpoint is; None: it has none.
-        resume: Whether to go on where the checkpoints say.
-        rejects: Where the rejected rows go; None: nowhere.
+        checkpoints: The checkpoint of each input; None for an input without one.
+        resume: Whether to continue from the checkpoints.
+        rejects: The file of rejected rows; None for none.
     """
 
     inputs: tuple[Input, ...]
@@ -76,46 +76,48 @@ class ImportPlan:
 @dataclass(slots=True, kw_only=True)
 class InputResult:
     """
-    What came of one input, the runs before this one included.
+    The result of one input, including earlier runs.
 
     Attributes:
-        name: Which.
-        delivered: Rows the server has taken.
-        rejected: Rows that will never arrive.
-        skipped: Rows that are nothing the tracking API has.
-        resumed: Those of all three that an earlier run had settled.
-        checkpoint: Where it can be gone on from; None: it is done, or cannot.
-        done: Whether all of it is answered for.
+        name: The name of the input.
+        delivered: Rows that were delivered.
+        rejected: Rows that were rejected.
+        skipped: Rows that were skipped.
+        headers: Repeated headers among the skipped rows.
+        resumed: Rows that an earlier run had settled.
+        checkpoint: The checkpoint to resume from; None if there is none.
+        done: Whether all rows are settled.
     """
 
     name: str
     delivered: int = 0
     rejected: int = 0
     skipped: int = 0
+    headers: int = 0
     resumed: int = 0
     checkpoint: Path | None = None
     done: bool = False
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return self.delivered + self.rejected + self.skipped
 
 
 @dataclass(slots=True, kw_only=True)
 class ImportResults:
     """
-    What an import came to.
+    The result of an import.
 
     Attributes:
-        dry_run: Whether nothing was sent: "delivered" then means that it could be.
-        inputs: Those that were begun.
+        dry_run: Whether nothing was sent; "delivered" then counts the valid rows.
+        inputs: The inputs that were begun.
         ending: How it ended.
-        error: Why, unless it is done.
-        unanswered: Rows that were sent and have no answer; `--resume` sends them again, with the same ids.
-        seconds: How long it took.
-        retries: Requests that were repeated.
-        rejects: The file of the rejected rows; None without one.
+        error: Why it ended early.
+        unanswered: Messages that were sent and have no answer; `--resume` sends them again with the same ids.
+        seconds: The duration.
+        retries: The number of repeated requests.
+        rejects: The file of rejected rows; None without one.
         shown: The first rejected rows of this run: input, line, reason.
     """
 
@@ -131,23 +133,28 @@ class ImportResults:
 
     @property
     def rows(self) -> int:
-        """Rows that are answered for."""
+        """Rows that are settled."""
         return sum(each.rows for each in self.inputs)
 
     @property
     def delivered(self) -> int:
-        """Rows the server has taken."""
+        """Rows that were delivered."""
         return sum(each.delivered for each in self.inputs)
 
     @property
     def rejected(self) -> int:
-        """Rows that will never arrive."""
+        """Rows that were rejected."""
         return sum(each.rejected for each in self.inputs)
 
     @property
     def skipped(self) -> int:
-        """Rows that are nothing the tracking API has."""
+        """Rows that were skipped."""
         return sum(each.skipped for each in self.inputs)
+
+    @property
+    def headers(self) -> int:
+        """Repeated headers among the skipped rows."""
+        return sum(each.headers for each in self.inputs)
 
     @property
     def resumed(self) -> int:

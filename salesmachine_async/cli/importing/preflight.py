@@ -1,7 +1,8 @@
-"""What can be known to be wrong before anything is sent is found here."""
+"""Checks before anything is sent."""
 
 from __future__ import annotations
 
+import codecs
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,25 +20,29 @@ _CSV = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _NDJSON = (".ndjson", ".jsonl", ".json")
 
 
-def make_shape(kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str]) -> ColumnOptions:
+def make_columns(
+    kind: str | None, maps: Iterable[str], sets: Iterable[str], types: Iterable[str], sdk: str | None = None
+) -> ColumnOptions:
     """
-    Read the options that say how rows become messages.
+    Parse the options that describe rows.
 
     Raises:
-        InputProblem: One of them says nothing that can be done.
+        InputProblem: If one of them is wrong.
     """
     converters: dict[str, str] = {}
     for each in types:
         for one in each.split(","):
             column, equals, name = one.rpartition("=")
             if name not in CONVERTERS:
-                raise InputProblem(f'--types {each}: "{name}" is none of {", ".join(CONVERTERS)}')
+                raise InputProblem(f'--types {each}: "{name}" is not one of {", ".join(CONVERTERS)}')
             converters[column if equals else "*"] = name
     names = dict(_pair("--map", each) for each in maps)
     constants = dict(_pair("--set", each) for each in sets)
     if "event_uid" in constants and kind not in (None, "event"):
-        raise InputProblem(f"--set event_uid says events, but --type says {kind}")
-    return ColumnOptions(kind=kind, names=names, constants=constants, types=converters)
+        raise InputProblem(f"--set event_uid is for events, but --type is {kind}")
+    if sdk is not None and (kind or names or constants or converters):
+        raise InputProblem("--from excludes --type, --map, --set and --types")
+    return ColumnOptions(kind=kind, names=names, constants=constants, types=converters, sdk=sdk)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -47,12 +52,14 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def make_inputs(files: Sequence[Path], form: str | None, delimiter: str | None) -> tuple[Input, ...]:
+def make_inputs(
+    files: Sequence[Path], form: str | None, delimiter: str | None, sdk: str | None = None
+) -> tuple[Input, ...]:
     """
-    Look at the files and tell what they are.
+    Return the inputs with their formats.
 
     Raises:
-        InputProblem: One of them cannot be imported.
+        InputProblem: If one of them cannot be imported.
     """
     seen: set[Path] = set()
     for file in files:
@@ -64,11 +71,11 @@ def make_inputs(files: Sequence[Path], form: str | None, delimiter: str | None) 
     if delimiter == "\\t":
         delimiter = "\t"
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise InputProblem("--delimiter must be one character, and no quotation mark; \\t is a tab")
-    return tuple(_input(file, form, delimiter) for file in files)
+        raise InputProblem("--delimiter must be one character, not a quotation mark; \\t is a tab")
+    return tuple(_input(file, form, delimiter, sdk) for file in files)
 
 
-def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
+def _input(file: Path, form: str | None, delimiter: str | None, sdk: str | None) -> Input:
     suffix = file.with_suffix("").suffix if file.suffix.lower() == ".gz" else file.suffix
     suffix = suffix.lower()
     if file != STDIN:
@@ -79,8 +86,10 @@ def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
         if stat.S_ISDIR(mode):
             raise InputProblem(f"{file} is a directory; name the files in it")
         if form is None and suffix not in _CSV and suffix not in _NDJSON:
-            raise InputProblem(f"the name of {file} does not say what it is; use --format ndjson or --format csv")
+            raise InputProblem(f"the name of {file} does not tell its format; use --format ndjson or --format csv")
     csv = form == "csv" if form is not None else suffix in _CSV
+    if csv and sdk is not None:
+        raise InputProblem(f"{file} is CSV; --from reads NDJSON, one record per line")
     return Input(
         path=file, csv=csv, delimiter=delimiter or _CSV.get(suffix, ","), guessed=form is None and file == STDIN
     )
@@ -88,10 +97,10 @@ def _input(file: Path, form: str | None, delimiter: str | None) -> Input:
 
 def check(plan: ImportPlan, *, restart: bool) -> RejectsFile | None:
     """
-    Look at everything that the import is going to read and write; returns where rejected rows go.
+    Check all files that the import reads and writes; return the file of rejected rows.
 
     Raises:
-        InputProblem: Something is not as it must be.
+        InputProblem: If one of them is unusable.
     """
     for what in plan.inputs:
         _check_input(what, plan.reading)
@@ -99,42 +108,41 @@ def check(plan: ImportPlan, *, restart: bool) -> RejectsFile | None:
     found = [_check_checkpoint(plan, number, restart=restart) for number in range(len(plan.inputs))]
     rejects = _open_rejects(plan, found)
     if restart:
-        # Not before all is checked: what is refused must leave everything as it was.
+        # Removed after all checks, so that a usage error changes no file.
         for path in plan.checkpoints:
             if path is not None:
-                path.unlink(missing_ok=True)
+                checkpoint.remove(path)
     return rejects
 
 
 def _open_rejects(plan: ImportPlan, found: Sequence[checkpoint.Checkpoint | None]) -> RejectsFile | None:
     if plan.rejects is None:
         return None
-    # Of several inputs the last one that was begun knows how long the file is.
+    # Of several inputs the last one that was begun has recorded the largest size.
     kept = [each.rejects_bytes for each in found if each is not None and _holds_rejects_of(each, plan.rejects)]
     return RejectsFile(plan.rejects, max(kept) if kept else None, add=plan.resume)
 
 
 def _check_places(plan: ImportPlan) -> None:
-    """Refuse to write where something else is read or written: checkpoints are replaced, and removed at the end."""
+    """Raise InputProblem if a file is written that is also read, or written for another purpose."""
     inputs = [what.path for what in plan.inputs if what.path != STDIN]
     rejects = plan.rejects
     for path in plan.checkpoints:
-        for place in () if path is None else (path, checkpoint.replacement(path)):
-            if any(_same(place, each) for each in inputs):
-                raise InputProblem(f"{place} is read from: the checkpoint must be another file")
-            if rejects is not None and _same(place, rejects):
-                raise InputProblem(f"{place} cannot be both the checkpoint and the file of rejected rows")
+        if path is None:
+            continue
+        if any(_same(path, each) for each in inputs):
+            raise InputProblem(f"{path} is an input: the checkpoint must be another file")
+        if rejects is not None and _same(path, rejects):
+            raise InputProblem(f"{path} cannot be both the checkpoint and the file of rejected rows")
     if rejects is None:
         return
     if any(_same(rejects, each) for each in inputs):
-        raise InputProblem(f"{rejects} is read from: the rejected rows must go to another file")
+        raise InputProblem(f"{rejects} is an input: the rejected rows must go to another file")
     for what, kept in zip(plan.inputs, plan.checkpoints, strict=True):
-        # Without a checkpoint (--dry-run) it is begun anew, although --resume may count on what is in it.
+        # A run without a checkpoint (--dry-run) would overwrite rows that --resume needs.
         beside = checkpoint.beside(what.path)
         if kept is None and what.path != STDIN and (found := _unfinished(beside)) and _holds_rejects_of(found, rejects):
-            raise InputProblem(
-                f"{rejects} belongs to an import that is to be gone on with, says {beside}; name another"
-            )
+            raise InputProblem(f"{rejects} is in use by an unfinished import (see {beside}); choose another file")
 
 
 def _unfinished(path: Path) -> checkpoint.Checkpoint | None:
@@ -151,13 +159,13 @@ def _holds_rejects_of(found: checkpoint.Checkpoint, rejects: Path) -> bool:
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:  # one of them is not there yet
+    except OSError:  # one of them does not exist yet
         return one.resolve() == other.resolve()
 
 
 def _check_input(what: Input, reading: Reading) -> None:
     if what.path == STDIN or not what.path.is_file():
-        return  # a pipe is read once
+        return  # a pipe can be read only once
     try:
         preview(what, reading)
     except DamagedInput as damaged:
@@ -177,13 +185,29 @@ def _check_checkpoint(plan: ImportPlan, number: int, *, restart: bool) -> checkp
     rows = f"{found.settled.rows:,} rows of {name}"
     if not plan.resume:
         raise InputProblem(
-            f"{rows} are imported already, says {path}: go on with --resume, or begin again with --restart"
+            f"{rows} were imported before (see {path}): continue with --resume, or start over with --restart"
         )
     if found.options != options_of(plan, number):
-        raise InputProblem(f"{rows} were imported with other options; use the same, or begin again with --restart")
+        raise InputProblem(f"{rows} were imported with other options; use the same, or start over with --restart")
     if found.url != (plan.base_url or ""):
         raise InputProblem(
             f"{rows} went to {found.url or 'the default server'}, not to {plan.base_url or 'the default server'}; "
-            "set SALESMACHINE_API_URL as it was, or begin again with --restart"
+            "set SALESMACHINE_API_URL as before, or start over with --restart"
         )
     return found
+
+
+def check_encoding(name: str | None) -> str:
+    """
+    Return the encoding of ``--encoding``; empty if none is given.
+
+    Raises:
+        InputProblem: If there is no such encoding of text.
+    """
+    if name is None:
+        return ""
+    try:
+        "".encode(name)
+    except LookupError:
+        raise InputProblem(f"--encoding {name}: unknown encoding; such as utf-8, latin-1, cp1252, utf-16") from None
+    return codecs.lookup(name).name

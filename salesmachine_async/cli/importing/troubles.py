@@ -1,4 +1,4 @@
-"""Hears what the agent says in its log."""
+"""Log records of the agent."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from salesmachine_async import Batch, Outcome, Verdict
-from salesmachine_async.cli.importing import importer as run
-from salesmachine_async.cli.importing import sending
+from salesmachine_async.cli.importing import importer
+from salesmachine_async.cli.importing.mapping import TrackingCall
 from salesmachine_async.cli.importing.models import Ending, ImportPlan, ImportResults
-from salesmachine_async.cli.importing.preflight import make_inputs, make_shape
-from salesmachine_async.cli.importing.progress import Quiet
+from salesmachine_async.cli.importing.preflight import make_columns, make_inputs
+from salesmachine_async.cli.importing.progress import QuietProgress
 from salesmachine_async.cli.importing.reader import Reading
 from salesmachine_async.errors import ServerFailure
 
@@ -41,7 +41,7 @@ class Carrier:
 async def conduct(file: Path, **different: Any) -> ImportResults:
     plan = {
         "inputs": make_inputs([file], None, None),
-        "reading": Reading(shape=make_shape(None, [], [], [])),
+        "reading": Reading(columns=make_columns(None, [], [], [])),
         "token": "token",
         "secret": "",
         "base_url": None,
@@ -55,7 +55,7 @@ async def conduct(file: Path, **different: Any) -> ImportResults:
         "rejects": None,
         **different,
     }
-    return await run.Importer(ImportPlan(**plan), Quiet(Console(file=io.StringIO())), None).run()
+    return await importer.Importer(ImportPlan(**plan), QuietProgress(Console(file=io.StringIO())), None).run()
 
 
 def numbered(path: Path, count: int) -> Path:
@@ -77,15 +77,17 @@ async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             await asyncio.wait_for(full.wait(), 30)
             return await super().send(batch)
 
-    def track(*arguments: Any) -> bool:
-        accepted = sending.track(*arguments)
+    real = TrackingCall.send
+
+    def send(call: TrackingCall, agent: Any) -> bool:
+        accepted = real(call, agent)
         if not accepted:
             full.set()
         return accepted
 
-    monkeypatch.setattr(run, "MAX_HELD_BYTES", 520_000)
-    monkeypatch.setattr(run, "Nowhere", Late)
-    monkeypatch.setattr(run, "track", track)
+    monkeypatch.setattr(importer, "MAX_HELD_BYTES", 520_000)
+    monkeypatch.setattr(importer, "Nowhere", Late)
+    monkeypatch.setattr(TrackingCall, "send", send)
     results = await conduct(numbered(tmp_path / "a.ndjson", 10_000))
     assert full.is_set()
     assert (results.ending, results.delivered, results.unanswered) == (Ending.DONE, 10_000, 0)
@@ -97,7 +99,7 @@ async def test_the_reader_waits_for_the_first_row_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one partition is stuck, the others do not run ahead of it without bound."""
-    monkeypatch.setattr(run, "MAX_HELD_ROWS", 1000)
+    monkeypatch.setattr(importer, "MAX_HELD_ROWS", 1000)
     most = 0
 
     class Stuck(Carrier):
@@ -108,7 +110,7 @@ async def test_the_reader_waits_for_the_first_row_without_an_answer(
             most = max(most, len(self.numbers))
             return await super().send(batch)
 
-    monkeypatch.setattr(run, "Nowhere", Stuck)
+    monkeypatch.setattr(importer, "Nowhere", Stuck)
     results = await conduct(numbered(tmp_path / "a.ndjson", 20_000), give_up_after=1.0, concurrency=2)
     assert results.ending is Ending.UNAVAILABLE
     assert "broken" in results.error
@@ -118,12 +120,12 @@ async def test_the_reader_waits_for_the_first_row_without_an_answer(
 
 async def test_an_answer_for_other_rows_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours in the order of answers is not counted away: the import fails."""
-    real = sending.track
+    real = TrackingCall.send
 
-    def track(agent: Any, call: Any) -> bool:
-        return real(agent, call._replace(message_id="another"))
+    def send(call: TrackingCall, agent: Any) -> bool:
+        return real(call._replace(message_id="another"), agent)
 
-    monkeypatch.setattr(run, "track", track)
+    monkeypatch.setattr(TrackingCall, "send", send)
     results = await conduct(numbered(tmp_path / "a.ndjson", 1000))
     assert results.ending is Ending.FAILED
     assert "answered for another row" in results.error

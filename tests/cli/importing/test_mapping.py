@@ -11,7 +11,7 @@ import pytest
 
 from salesmachine_async.cli.importing.conversions import BadValue, guess, moment
 from salesmachine_async.cli.importing.mapping import BadRow, Mapper, TrackingCall
-from salesmachine_async.cli.importing.preflight import make_shape
+from salesmachine_async.cli.importing.preflight import make_columns
 from salesmachine_async.cli.importing.rows import CsvRows, NdjsonRows
 from salesmachine_async.cli.importing.source import InputProblem
 
@@ -21,7 +21,7 @@ AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 def calls(text: str, kind: str | None = None, **said: list[str]) -> list[TrackingCall | str]:
     """Map NDJSON, or CSV if it does not begin like an object."""
-    shape = make_shape(kind, said.get("maps", []), said.get("sets", []), said.get("types", []))
+    shape = make_columns(kind, said.get("maps", []), said.get("sets", []), said.get("types", []))
     chunks = iter([text.encode()])
     rows = NdjsonRows(chunks, SALT) if text.startswith(("{", "[")) else CsvRows(chunks, SALT, ",", "x.csv")
     mapper = Mapper(shape, rows.header, "x.csv")
@@ -112,7 +112,7 @@ def test_bytes_that_are_no_text() -> None:
     """The reason says where."""
     rows = next(iter(NdjsonRows(iter([b'{"method": "contact", "contact_uid": "\xff"}']), SALT)))
     with pytest.raises(BadRow, match=r"is not UTF-8 \(byte 39 is 0xff\)"):
-        Mapper(make_shape(None, [], [], []), None, "x").call(rows[0])
+        Mapper(make_columns(None, [], [], []), None, "x").call(rows[0])
 
 
 def test_flat_rows() -> None:
@@ -346,9 +346,9 @@ def test_headers_that_do_not_fit(header: str, kind: str | None, said: dict[str, 
 def test_options_that_say_nothing(said: dict[str, list[str]], why: str) -> None:
     """They are told by name."""
     with pytest.raises(InputProblem, match=why):
-        make_shape("contact", said.get("maps", []), said.get("sets", []), said.get("types", []))
+        make_columns("contact", said.get("maps", []), said.get("sets", []), said.get("types", []))
     with pytest.raises(InputProblem, match="says events, but --type says contact"):
-        make_shape("contact", [], ["event_uid=x"], [])
+        make_columns("contact", [], ["event_uid=x"], [])
 
 
 def test_rejected_rows_that_were_mended() -> None:
