@@ -121,7 +121,7 @@ def _read_back(verdict: AuditResult, repeated: int | None) -> list[str]:
     contacts = f"{verdict.contacts:,} contacts ({verdict.merged:,} merged)"
     held = f"{verdict.events:,} events, {contacts}, {verdict.accounts:,} accounts"
     counts = ", ".join(f"{count:,} {problem}" for problem, count in verdict.problems.items())
-    lines = [f"Read back: {held}.", f"Compared with the record of the shop: {counts}."]
+    lines = [f"Read back: {held}.", f"Compared with the shop: {counts}."]
     if repeated:
         lines.append(f"Sent again after a cut-off answer, recognised by messageId: {repeated:,} messages.")
     return [*lines, *(f"  {escape(example)}" for example in verdict.examples)]

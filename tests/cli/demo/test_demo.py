@@ -90,13 +90,13 @@ async def accept(_: web.Request) -> web.Response:
 
 
 async def test_a_server_that_is_no_sandbox() -> None:
-    """What can't be read back is said so, and the agent's report decides."""
+    """What cannot be compared is said so, and the agent's report decides."""
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/{call}", accept)
     async with TestServer(app) as server:
         ended = await run("demo", "--seconds", "1", "--url", str(server.make_url("/")), SALESMACHINE_API_TOKEN="t")
     assert ended.status == 0, ended
-    assert "can't be read back" in ended.out
+    assert "cannot be compared" in ended.out
     assert "PASSED: everything was delivered." in ended.out
 
 

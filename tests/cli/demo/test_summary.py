@@ -93,7 +93,7 @@ def test_differences_are_named() -> None:
 def test_failures_and_faults_left_are_mentioned() -> None:
     """What the tables have no row for is said in words."""
     written = text(failed=3, faults_left=1, repeated=0)
-    assert "3 requests wrongly" in written
+    assert "3 requests to the shop failed" in written
     assert "1 of the planned faults did not happen" in written
     assert "Sent again" not in written
 

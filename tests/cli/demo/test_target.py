@@ -46,7 +46,7 @@ async def page(_: web.Request) -> web.Response:
 
 @pytest.mark.parametrize("answer", [redirect, page])
 async def test_not_a_sandbox(answer: Callable[[web.Request], Awaitable[web.Response]]) -> None:
-    """Any other server can't be read back, and is tracked into with the credentials of the environment."""
+    """Any other server cannot be compared, and is tracked into with the credentials of the environment."""
     app = web.Application()
     app.router.add_get("/_sandbox/health", answer)
     async with TestServer(app) as server, open_target(str(server.make_url("/"))) as target:

@@ -169,15 +169,15 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "is no checkpoint"),
-        ("[]", "is no checkpoint"),
-        ('{"version": 1}', "is no checkpoint"),
+        ("", "is not a checkpoint"),
+        ("[]", "is not a checkpoint"),
+        ('{"version": 1}', "is not a checkpoint"),
         ('{"version": 2}', "another version"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": "70"}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": -1}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"delivered": null}}', "is no checkpoint"),
-        ('{"version": 1, "options": [], "url": 5, "settled": {}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {}, "rejects_bytes": 1.5}', "is no checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": "70"}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": -1}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"delivered": null}}', "is not a checkpoint"),
+        ('{"version": 1, "options": [], "url": 5, "settled": {}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {}, "rejects_bytes": 1.5}', "is not a checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
@@ -219,12 +219,12 @@ def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> Non
     precious = tmp_path / "people.csv"
     for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
         precious.write_text(text)
-        with pytest.raises(InputProblem, match="exists and is no file of rejected rows"):
+        with pytest.raises(InputProblem, match="exists and is not a file of rejected rows"):
             RejectsFile(precious)
         assert precious.read_text() == text
     precious.write_text('{"file": "f", "line": 1, "reason": "r", "text": "t"}\n')
     text = precious.read_text()
-    with pytest.raises(InputProblem, match="which may have been mended; name another file"):
+    with pytest.raises(InputProblem, match="which may have been corrected; name another file"):
         RejectsFile(precious)
     RejectsFile(precious, add=True).close()
     assert precious.read_text() == text

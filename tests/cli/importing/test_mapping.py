@@ -87,7 +87,7 @@ def test_lines_of_the_export() -> None:
     [
         ("{nope", "is not JSON: "),
         ("[1]", "is JSON, but not an object"),
-        ({"contact_uid": "1"}, 'has no "method"; say what the rows are with --type'),
+        ({"contact_uid": "1"}, 'has no "method"; name the kind of the rows with --type'),
         ({"method": "order", "contact_uid": "1"}, "method must be one of contact, account, event, pageview, alias"),
         ({"method": ["event"]}, "method must be one of"),
         ({"method": "contact"}, "contact_uid is missing"),
@@ -111,7 +111,7 @@ def test_rows_that_are_no_message(row: dict[str, Any] | str, why: str) -> None:
 def test_bytes_that_are_no_text() -> None:
     """The reason says where."""
     rows = next(iter(NdjsonRows(iter([b'{"method": "contact", "contact_uid": "\xff"}']), SALT)))
-    with pytest.raises(BadRow, match=r"is not UTF-8 \(byte 39 is 0xff\)"):
+    with pytest.raises(BadRow, match=r"is not valid UTF-8 \(byte 39 is 0xff\)"):
         Mapper(make_columns(None, [], [], []), None, "x").call(rows[0])
 
 
@@ -318,9 +318,9 @@ def test_columns_are_counted() -> None:
 @pytest.mark.parametrize(
     ("header", "kind", "said", "why"),
     [
-        ("id,name", "contact", {}, 'has no column "contact_uid"; say which one it is with --map COLUMN=contact_uid'),
+        ("id,name", "contact", {}, 'has no column "contact_uid"; name one with --map COLUMN=contact_uid'),
         ("contact_uid", "event", {}, "or give all the same with --set"),
-        ("id,name", None, {}, "say what its rows are with --type"),
+        ("id,name", None, {}, "name the kind of its rows with --type"),
         ("contact_uid;name", "contact", {}, r"are they separated by ';'\? Use --delimiter"),
         ("contact_uid,,name", "contact", {}, "column 2 of the header has no name"),
         ("contact_uid,name,name", "contact", {}, 'two columns for "name"'),
@@ -340,14 +340,14 @@ def test_headers_that_do_not_fit(header: str, kind: str | None, said: dict[str, 
     [
         ({"maps": ["email"]}, "--map email: write it as NAME=NAME"),
         ({"sets": ["=x"]}, "--set =x: write it as NAME=VALUE"),
-        ({"types": ["a=float"]}, '"float" is none of text, number, integer, boolean, json, auto'),
+        ({"types": ["a=float"]}, '"float" is not one of text, number, integer, boolean, json, auto'),
     ],
 )
 def test_options_that_say_nothing(said: dict[str, list[str]], why: str) -> None:
     """They are told by name."""
     with pytest.raises(InputProblem, match=why):
         make_columns("contact", said.get("maps", []), said.get("sets", []), said.get("types", []))
-    with pytest.raises(InputProblem, match="says events, but --type says contact"):
+    with pytest.raises(InputProblem, match="is for events, but --type is contact"):
         make_columns("contact", [], ["event_uid=x"], [])
 
 
@@ -357,5 +357,5 @@ def test_rejected_rows_that_were_mended() -> None:
     assert call({**line, "row": {"contact_uid": "1", "name": "Ann"}}, "contact").params == {"name": "Ann"}
     text = orjson.dumps({"method": "contact", "contact_uid": "1"}).decode()
     assert call({**line, "text": text}).uid == "1"
-    assert reason(line, "contact").startswith("was rejected before and has not been mended")
+    assert reason(line, "contact").startswith('was rejected before and has no "row"')
     assert reason({**line, "text": "[]"}, "contact").startswith("was rejected before")

@@ -151,14 +151,14 @@ def test_an_open_quotation_mark_costs_one_row() -> None:
         ["5", "Eve"],
         ["6", "F\nG"],
     ]
-    assert found[1] == (3, "has something behind a closing quotation mark, or a quotation mark too many")
+    assert found[1] == (3, "has text after a closing quotation mark, or a quotation mark too many")
     assert of_csv(data)[1].text == b'2,"Bob'
 
 
 def test_an_open_quotation_mark_at_the_end() -> None:
     """The rows behind it are not swallowed either."""
     found = told(of_csv(b'id,name\n1,"Ann\n2,Bob\n3,Cid'))
-    assert found[0] == (2, "has a quotation mark that nothing closes")
+    assert found[0] == (2, "has a quotation mark that is never closed")
     assert found[1:] == [(3, ["2", "Bob"]), (4, ["3", "Cid"])]
 
 
@@ -167,16 +167,18 @@ def test_an_open_quotation_mark_in_a_large_file() -> None:
     many = b"".join(b"%d,%b\n" % (number, b"somebody" * 15) for number in range(20_000))
     rows = of_csv(b'id,name\n0,"open\n' + many, 65536)
     assert len(rows) == 20_001
-    assert [(row.line, row.problem) for row in rows if row.problem] == [(2, "has a quotation mark that nothing closes")]
+    assert [(row.line, row.problem) for row in rows if row.problem] == [
+        (2, "has a quotation mark that is never closed")
+    ]
     assert rows[-1].line == 20_002
 
 
 def test_bytes_that_are_no_text() -> None:
-    """What is not UTF-8, or holds NUL, is rejected as a whole record; the rest is read."""
+    """What is not valid UTF-8, or holds NUL, is rejected as a whole record; the rest is read."""
     data = b'id,name\n1,\xff\n2,"two\n\xe9lines"\n3,n\0l\n4,Dora\n'
     assert told(of_csv(data)) == [
-        (2, "is not UTF-8 (byte 3 is 0xff)"),
-        (3, "is not UTF-8 (byte 1 is 0xe9)"),
+        (2, "is not valid UTF-8 (byte 3 is 0xff)"),
+        (3, "is not valid UTF-8 (byte 1 is 0xe9)"),
         (5, "holds a NUL byte"),
         (6, ["4", "Dora"]),
     ]
@@ -194,7 +196,7 @@ def test_a_csv_line_beyond_the_bound() -> None:
 
 def test_a_header_that_is_none() -> None:
     """Nothing can be read below it."""
-    with pytest.raises(InputProblem, match=r"x\.csv: its header, line 1, is not UTF-8"):
+    with pytest.raises(InputProblem, match=r"x\.csv: its header, line 1, is not valid UTF-8"):
         of_csv(b"id,n\xffme\n1,2\n")
     assert of_csv(b"") == []
     assert CsvRows(iter([b""]), SALT, ",", "x").header == []
@@ -213,7 +215,7 @@ def test_source_reads_files(tmp_path: Path) -> None:
     plain.write_bytes(data)
     zipped.write_bytes(gzip.compress(data))
     for path in (plain, zipped):
-        source = Source(path)
+        source = Source(path, "utf-8")
         assert b"".join(source.chunks()) == data
         assert source.position == source.size == path.stat().st_size
         assert not source.changed
@@ -289,7 +291,7 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
     """It is known at its end."""
     path = tmp_path / "x"
     path.write_bytes(b"a" * 300_000)
-    source = Source(path)
+    source = Source(path, "utf-8")
     chunks = source.chunks()
     next(chunks)
     with path.open("ab") as file:
