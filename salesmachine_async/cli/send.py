@@ -251,6 +251,7 @@ async def _deliver(
     # The deadline ends the last request. After an exception, such as Ctrl-C, the agent closes at once.
     timeouts = Timeouts(connect=min(5.0, timeout), request=min(15.0, timeout + 1), close=0.0)
     agent = Agent(
+        enabled=True,
         batching=Batching(linger=0.0),
         retry=Retry(wait_max=2.0),  # short, because a person waits for one message
         timeouts=timeouts,

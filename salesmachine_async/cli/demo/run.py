@@ -2,8 +2,8 @@
 The run of the demo.
 
 Rounds without and with tracking alternate, after a warm-up of both, so that other load of the machine affects both
-sides alike. All messages of a round with tracking are delivered before the next round begins, because their delivery would
-slow it down. Recording the expected state counts as tracking.
+sides alike. All messages of a round with tracking are delivered before the next round begins, because their delivery
+would slow it down. Recording the expected state counts as tracking.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ class DemoResults:
     @property
     def ok(self) -> bool:
         """Whether everything was accepted, delivered and found in the sandbox."""
-        complete = self.report.ok and not self.stats.refused and not self.failed
+        complete = self.report.ok and not self.stats.dropped and not self.failed
         return complete and (self.verdict is None or self.verdict.ok)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from salesmachine_async.cli.demo.figures import Latency
 from salesmachine_async.cli.live import LiveProgress, is_live
-from salesmachine_async.report import Stats
+from salesmachine_async.report import State, Stats
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ def figures(status: DemoStatus) -> list[Text]:
         " lost",
     )
     answer = f"sandbox   {status.fault or 'healthy'}"
-    if stats.paused:
+    if stats.state in (State.PAUSED, State.PARKED):
         answer += "  (delivery pauses, the shop does not)"
     return [messages, Text(answer, "yellow" if status.fault else "dim")]
 

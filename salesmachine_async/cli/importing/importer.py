@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
+from collections.abc import Generator
 from typing import Any
 
 from salesmachine_async import (
     Agent,
-    Batch,
     Batching,
     Delivery,
     HttpTransport,
     Loss,
     LossReason,
-    Outcome,
     QueueLimits,
     Retry,
+    State,
     Timeouts,
-    Verdict,
 )
+from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
@@ -31,7 +32,6 @@ from salesmachine_async.cli.importing.progress import QuietProgress, status_sign
 from salesmachine_async.cli.importing.reader import Piece
 from salesmachine_async.cli.importing.rejects import RejectsFile
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem
-from salesmachine_async.cli.importing.troubles import hear_troubles
 from salesmachine_async.cli.shutdown import stop_requested
 from salesmachine_async.errors import DeliveryError, InvalidMessage
 
@@ -43,18 +43,6 @@ DRAIN_SECONDS = 10.0
 # Rows held until all rows before them are settled; beyond these bounds the reader waits.
 MAX_HELD_ROWS = 50_000
 MAX_HELD_BYTES = 32 * 2**20
-
-
-class Nowhere:
-    """A transport for ``--dry-run``, which delivers nothing."""
-
-    async def send(self, batch: Batch) -> Outcome:  # noqa: ARG002 (of the protocol)
-        """Accept a batch, and let the event loop run as a request would."""
-        await asyncio.sleep(0)
-        return Outcome(verdict=Verdict.DELIVERED)
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
 
 class _Stop(Exception):
@@ -85,8 +73,7 @@ class Importer:
         self._rejects = rejects
         self._results = ImportResults(dry_run=plan.dry_run, rejects=plan.rejects)
         self._current: InputProgress | None = None
-        # Hooks and log handlers must not raise, so that they record here what stops the import.
-        self._parked = False
+        # Hooks must not raise, so that they record here what stops the import.
         self._broken: Exception | None = None
         # The `last_error` of the agent is None again after a success in another partition.
         self._failed: DeliveryError | None = None
@@ -94,6 +81,7 @@ class Importer:
         self._room = asyncio.Event()
         timeouts = Timeouts(request=60.0)
         self._agent = Agent(
+            enabled=True,
             batching=Batching(max_messages=plan.batch),
             # Twenty batches for each partition, so that none of them runs dry while the reader waits between the marks.
             queue=QueueLimits(max_messages=max(10_000, 20 * plan.batch * plan.concurrency), max_bytes=MAX_HELD_BYTES),
@@ -102,7 +90,7 @@ class Importer:
             concurrency=plan.concurrency,
             on_delivered=self._delivered,
             on_lost=self._lost,
-            transport=Nowhere()
+            transport=NullTransport()
             if plan.dry_run
             else HttpTransport(plan.token, plan.secret, base_url=plan.base_url, timeouts=timeouts, **plan.transport),
         )
@@ -112,7 +100,7 @@ class Importer:
         begun = time.monotonic()
         results = self._results
         with (
-            hear_troubles(self._note_parked, self._note_failed, self._say),
+            _library_log_off(),
             stop_requested(until_eof=False) as stop,
             status_signal(self._answer_status),
         ):
@@ -244,13 +232,18 @@ class Importer:
 
     async def _watch(self) -> None:
         """Save, show the progress, and raise what stops the import."""
-        answered, since, saved = -1, time.monotonic(), time.monotonic()
+        answered, since, saved, failing = -1, time.monotonic(), time.monotonic(), False
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self._raise_broken()
-            current, now = self._current, time.monotonic()
-            if self._parked:
+            current, now, stats = self._current, time.monotonic(), self._agent.stats()
+            if stats.state is State.PARKED:
                 raise self._stopped_by_server()
+            if stats.last_error is not None:
+                self._failed = stats.last_error
+                if not failing:
+                    self._say(f"{stats.last_error}; retrying")
+            failing = stats.last_error is not None
             if current is None:
                 continue
             if current.ledger.answered != answered or not current.ledger.pending:
@@ -260,8 +253,7 @@ class Importer:
             if now - saved >= SAVE_SECONDS:
                 current.save()
                 saved = time.monotonic()
-            error = self._agent.stats().last_error
-            self._progress.update(current.status(str(error) if error else ""))
+            self._progress.update(current.status(str(stats.last_error or "")))
 
     # Hooks and handlers.
 
@@ -286,12 +278,6 @@ class Importer:
             self._broken = error
         self._room.set()
 
-    def _note_parked(self) -> None:
-        self._parked = True
-
-    def _note_failed(self, error: DeliveryError) -> None:
-        self._failed = error
-
     def _say(self, text: str) -> None:
         self._progress.say(text[0].upper() + text[1:], "yellow")
 
@@ -302,9 +288,10 @@ class Importer:
             raise self._broken
 
     def _stopped_by_server(self) -> _Stop:
-        error = self._agent.stats().last_error or self._failed
+        stats = self._agent.stats()
+        error = stats.last_error or self._failed
         refused = error is not None and exit_codes.status_of(error) == exit_codes.REFUSED
-        if error is None or not self._parked:
+        if error is None or stats.state is not State.PARKED:
             reason = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._described(error)}" if error else "")
         else:
             reason = self._described(error)
@@ -330,6 +317,17 @@ class Importer:
                     results.ending, results.error = Ending.FAILED, str(error)
         if results.ending is Ending.DONE:
             clean_up(self._plan, results)
+
+
+@contextlib.contextmanager
+def _library_log_off() -> Generator[None]:
+    """Do not show the log of the library, whose state `Importer` reports itself."""
+    logger = logging.getLogger("salesmachine_async")
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

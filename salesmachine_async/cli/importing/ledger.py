@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from salesmachine_async import Batch
+from salesmachine_async._core.partition import partition_of
 from salesmachine_async.cli.importing.rows import InputRow
+from salesmachine_async.report import EncodedMessages
 
 _OPEN, _DELIVERED, _REJECTED, _SKIPPED, _HEADER = range(5)
 CHAIN_BYTES = 16
@@ -161,7 +162,7 @@ class Ledger:
 
     def note_sent(self, block: Block, index: int, uid: str, message_id: str | None) -> None:
         """Note that the agent has accepted a message of a row."""
-        partition = self._partitions[hash(uid) % len(self._partitions)]
+        partition = self._partitions[partition_of(uid, len(self._partitions))]
         if not partition or partition[-1].block is not block:
             partition.append(_Run(block))
         run = partition[-1]

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from salesmachine_async import LossReason, Stats
+from salesmachine_async import LossReason, State, Stats
 from salesmachine_async.cli import live
 from salesmachine_async.cli.demo.figures import Latency
 from salesmachine_async.cli.demo.screen import DemoStatus, LiveScreen, PlainScreen, figures, make_screen
@@ -18,12 +18,12 @@ STATS = Stats(
     queued_bytes=9,
     in_flight=34,
     lost={},
-    refused=0,
+    dropped={},
     invalid_values=0,
     requests=1,
     retries=0,
     bytes_sent=1,
-    paused=False,
+    state=State.OPEN,
     last_error=None,
 )
 STATUS = DemoStatus(side="with tracking", share=0.5, requests=4321, fault="503 twice", stats=STATS)
@@ -95,7 +95,7 @@ def test_figures() -> None:
 
 def test_figures_when_paused_or_healthy() -> None:
     """A pause is explained; without trouble the sandbox is healthy; losses are counted."""
-    stats = dataclasses.replace(STATS, paused=True, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
+    stats = dataclasses.replace(STATS, state=State.PAUSED, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
     text = shown(dataclasses.replace(STATUS, fault="", stats=stats))
     assert "healthy" in text
     assert "delivery pauses, the shop does not" in text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from salesmachine_async import LossReason, Report
+from salesmachine_async import DropReason, LossReason, Report
 from salesmachine_async.cli.demo.audit import AuditResult, Problem
 from salesmachine_async.cli.demo.figures import Latency, Spread
 from salesmachine_async.cli.demo.run import DemoResults
@@ -73,11 +73,11 @@ def test_good_results() -> None:
         {"failed": 1},
         {"report": Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=0)},
         {"report": Report(delivered=1, lost={}, pending=1)},
-        {"stats": dataclasses.replace(STATS, refused=1)},
+        {"stats": dataclasses.replace(STATS, dropped={DropReason.QUEUE_FULL: 1})},
     ],
 )
 def test_anything_wrong_fails(changes: dict[str, Any]) -> None:
-    """A difference, a failed request, and a message lost, pending or refused all fail the demo."""
+    """A difference, a failed request, and a message lost, pending or dropped all fail the demo."""
     assert not dataclasses.replace(RESULTS, **changes).ok
     assert "FAILED: " in text(**changes)
     assert as_json(dataclasses.replace(RESULTS, **changes))["ok"] is False
@@ -111,7 +111,7 @@ def test_json() -> None:
     """As data, the same figures under plain names."""
     data = json.loads(json.dumps(as_json(RESULTS)))
     assert data["ok"] is True
-    assert data["messages"] == {"accepted": 15_000, "delivered": 15_000, "lost": 0, "pending": 0, "refused": 0}
+    assert data["messages"] == {"accepted": 15_000, "delivered": 15_000, "lost": 0, "pending": 0, "dropped": 0}
     assert data["latency_ms"]["tracked"] == {"p50": 0.6, "p99": 1.9}
     assert data["read_back"]["events"] == 12_345
     assert data["read_back"]["missing"] == 0

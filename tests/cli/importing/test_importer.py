@@ -86,7 +86,7 @@ async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         return accepted
 
     monkeypatch.setattr(importer, "MAX_HELD_BYTES", 520_000)
-    monkeypatch.setattr(importer, "Nowhere", Late)
+    monkeypatch.setattr(importer, "NullTransport", Late)
     monkeypatch.setattr(TrackingCall, "send", send)
     results = await conduct(numbered(tmp_path / "a.ndjson", 10_000))
     assert full.is_set()
@@ -110,7 +110,7 @@ async def test_the_reader_waits_for_the_first_row_without_an_answer(
             most = max(most, len(self.numbers))
             return await super().send(batch)
 
-    monkeypatch.setattr(importer, "Nowhere", Stuck)
+    monkeypatch.setattr(importer, "NullTransport", Stuck)
     results = await conduct(numbered(tmp_path / "a.ndjson", 20_000), give_up_after=1.0, concurrency=2)
     assert results.ending is Ending.UNAVAILABLE
     assert "broken" in results.error

@@ -50,8 +50,9 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                partition = partition_of(str(contact), len(self.concurrency))
-                self.concurrency[partition].append((self.number, f"id-{self.number}"))
+                self.concurrency[partition_of(str(contact), len(self.concurrency))].append(
+                    (self.number, f"id-{self.number}")
+                )
 
     def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
         taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
@@ -106,8 +107,8 @@ def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int)
         driver.check()
 
 
-def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
-    """The rule is the agent's, written down twice: here it is held to be the same."""
+def test_the_partition_of_a_row_is_that_of_the_agent() -> None:
+    """The ledger and the agent choose the same partition."""
     rng = random.Random(1)
     for concurrency in (1, 2, 7, 256):
         accumulator = Accumulator(Batching(), QueueLimits(), concurrency)
@@ -117,6 +118,47 @@ def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
             ledger.note_sent(ledger.open([row(1)]), 0, uid, "m")
             ledger.answer(batch("m", partition=accumulator.partition_for(uid).index))
             assert ledger.pending == 0
+
+
+@pytest.mark.parametrize("reasons", [(None, None), ("no", None), (None, "no"), ("no", "no")])
+def test_a_row_with_two_messages(reasons: tuple[str | None, str | None]) -> None:
+    """A row with two messages is settled after both answers, and rejected if one of them is."""
+    rejected: list[str] = []
+    ledger = Ledger(1, lambda row, reason: rejected.append(reason))
+    block = ledger.open([row(1), row(2)])
+    ledger.expect(block, 0, 2)
+    for message_id in ("a", "b"):
+        ledger.note_sent(block, 0, "7", message_id)
+    ledger.note_sent(block, 1, "7", "c")
+    ledger.answer(batch("a"), reasons[0])
+    ledger.settle()
+    assert (ledger.answered, ledger.pending, ledger.settled.line) == (0, 2, 0)
+    ledger.answer(batch("b"), reasons[1])
+    ledger.answer(batch("c"))
+    ledger.settle()
+    good = 2 if reasons == (None, None) else 1
+    assert (ledger.answered, ledger.rejected, ledger.pending) == (2, 2 - good, 0)
+    assert (ledger.settled.delivered, ledger.settled.rejected) == (good, 2 - good)
+    assert rejected == ["no"] * (2 - good)
+
+
+@pytest.mark.parametrize("answered_before", [True, False])
+def test_a_row_whose_second_message_cannot_be_sent(answered_before: bool) -> None:
+    """The row is rejected once, whether or not its first message has an answer by then."""
+    rejected: list[str] = []
+    ledger = Ledger(1, lambda row, reason: rejected.append(reason))
+    block = ledger.open([row(1)])
+    ledger.expect(block, 0, 2)
+    ledger.note_sent(block, 0, "7", "a")
+    if answered_before:
+        ledger.answer(batch("a"))
+    ledger.reject(block, 0, "bad", unsent=1)
+    if not answered_before:
+        ledger.settle()
+        assert ledger.settled.line == 0
+        ledger.answer(batch("a"))
+    ledger.settle()
+    assert (ledger.answered, ledger.rejected, ledger.settled.rejected, rejected) == (1, 1, 1, ["bad"])
 
 
 def test_answers_for_other_rows_are_noticed() -> None:
