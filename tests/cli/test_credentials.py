@@ -50,6 +50,38 @@ def test_file_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load(None).secret == "env-secret"
 
 
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [
+        ("SALESMACHINE_API_TOKEN=abc # the shop", "abc"),
+        ("SALESMACHINE_API_TOKEN=abc\t#", "abc"),
+        ("SALESMACHINE_API_TOKEN=a#b", "a#b"),
+        ("SALESMACHINE_API_TOKEN='a # b' # the shop", "a # b"),
+        ('export SALESMACHINE_API_TOKEN="abc"# the shop', "abc"),
+        ("SALESMACHINE_API_TOKEN = abc", "abc"),
+        ("SALESMACHINE_API_TOKEN=# none", ""),
+        ("SALESMACHINE_API_TOKEN=", ""),
+    ],
+)
+def test_comments_after_values(tmp_path: Path, line: str, token: str) -> None:
+    """A comment after a value is left out; a # within a value or quotes is part of it."""
+    file = tmp_path / "keys.env"
+    file.write_text(f"# keys\n{line}\n")
+    assert load(file).token == token
+
+
+@pytest.mark.parametrize("value", ["'abc", '"abc" def', "'a'b'"])
+async def test_unbalanced_quotes(tmp_path: Path, value: str) -> None:
+    """An unbalanced quotation mark is an error that does not show the value."""
+    file = tmp_path / "keys.env"
+    file.write_text(f"SALESMACHINE_API_TOKEN={value}\n")
+    ended = await invoke("ping", "--credentials", str(file))
+    assert ended.status == 2
+    assert "line 1 of" in ended.err
+    assert "unbalanced quotation mark" in ended.err
+    assert "abc" not in ended.err.replace(str(file), "")
+
+
 async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
     """Line and names are told, never what is in the line."""
     file = tmp_path / "keys.env"

@@ -25,7 +25,7 @@ from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
-from salesmachine_async.cli.importing.ledger import Block, Disagreement
+from salesmachine_async.cli.importing.ledger import Disagreement
 from salesmachine_async.cli.importing.mapping import Skip, TrackingCall
 from salesmachine_async.cli.importing.models import Ending, ImportPlan, ImportResults
 from salesmachine_async.cli.importing.progress import QuietProgress, status_signal
@@ -204,31 +204,30 @@ class Importer:
 
     async def _offer(self, current: InputProgress, piece: Piece) -> None:
         """Pass rows to the agent, and wait until it has room for them."""
-        ledger = current.ledger
-        block = ledger.open(piece.rows)
-        for index, call in enumerate(piece.calls):
-            if isinstance(call, TrackingCall):
-                await self._send(current, block, index, [call])
-            elif isinstance(call, Skip):
-                ledger.leave_out(block, index, header=call is Skip.HEADER)
-            elif isinstance(call, str):
-                ledger.reject(block, index, call)
-            else:
-                ledger.expect(block, index, len(call))
-                await self._send(current, block, index, call)
-        ledger.settle()
-
-    async def _send(self, current: InputProgress, block: Block, index: int, calls: list[TrackingCall]) -> None:
         agent, ledger = self._agent, current.ledger
-        for number, call in enumerate(calls):
-            try:
-                while not call.send(agent):
-                    await agent.drain()
-                    await asyncio.sleep(0)
-            except InvalidMessage as error:
-                ledger.reject(block, index, str(error), unsent=len(calls) - number)
-                return
-            ledger.note_sent(block, index, call.uid, call.message_id)
+        block = ledger.open(piece.rows)
+        for index, converted in enumerate(piece.calls):
+            if isinstance(converted, str):
+                ledger.reject(block, index, converted)
+                continue
+            if isinstance(converted, Skip):
+                ledger.leave_out(block, index, header=converted is Skip.HEADER)
+                continue
+            if isinstance(converted, TrackingCall):
+                calls = [converted]
+            else:
+                calls = converted
+                ledger.expect(block, index, len(calls))
+            for number, call in enumerate(calls):
+                try:
+                    while not call.send(agent):
+                        await agent.drain()
+                        await asyncio.sleep(0)
+                except InvalidMessage as error:
+                    ledger.reject(block, index, str(error), unsent=len(calls) - number)
+                    break
+                ledger.note_sent(block, index, call.uid, call.message_id)
+        ledger.settle()
 
     async def _watch(self) -> None:
         """Save, show the progress, and raise what stops the import."""

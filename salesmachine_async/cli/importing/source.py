@@ -57,8 +57,9 @@ class Source:
             raise InputProblem(f"cannot read {path}: {error.strerror}") from None
         self._stamp = _stamp(found)
         self.size = found.st_size if stat.S_ISREG(found.st_mode) else None
-        # The first bytes, put back for the next read.
+        # Bytes that were read and not passed on, from the offset `_at`. GzipFile reads a few bytes at a time.
         self._head = b""
+        self._at = 0
 
     def chunks(self) -> Iterator[bytes]:
         """
@@ -71,7 +72,7 @@ class Source:
         head = self.read(CHUNK_BYTES)
         while 0 < len(head) < len(_GZIP) and (more := self.read(CHUNK_BYTES)):
             head += more
-        self._head = head
+        self._head, self._at = head, 0
         chunks = self._uncompressed() if head.startswith(_GZIP) else iter(lambda: self.read(CHUNK_BYTES), b"")
         if not self._encoding:
             yield from self._checked(chunks)
@@ -93,22 +94,24 @@ class Source:
         Raises:
             DamagedInput: If the system cannot read on.
         """
-        if self._head:
-            chunk, self._head = self._head[:size], self._head[size:]
-            return chunk
-        try:
-            chunk = os.read(self._fd, size)
-        except OSError as error:
-            raise DamagedInput(f"cannot read on in {self._path}: {error.strerror}") from None
-        self.position += len(chunk)
+        if not self._head:
+            try:
+                self._head = os.read(self._fd, CHUNK_BYTES)
+            except OSError as error:
+                raise DamagedInput(f"cannot read on in {self._path}: {error.strerror}") from None
+            self.position += len(self._head)
+            self._at = 0
+        chunk = self._head[self._at : self._at + size]
+        self._at += len(chunk)
+        if self._at == len(self._head):
+            self._head = b""
         return chunk
 
     def _uncompressed(self) -> Iterator[bytes]:
         """Yield the content of all gzip members; short ones are joined, because each chunk costs a hand-over."""
         with gzip.GzipFile(fileobj=self, mode="rb") as file:  # type: ignore[call-overload]
             parts: list[bytes] = []
-            size, position = 0, self.position
-            problem = ""
+            size, problem = 0, ""
             while True:
                 try:
                     part: bytes = file.read1(CHUNK_BYTES)
@@ -118,10 +121,10 @@ class Source:
                     problem, part = f"{self._path} holds damaged gzip data", b""
                 parts.append(part)
                 size += len(part)
-                # A read of the file may have waited for a pipe: pass on what there is.
-                if size and (size >= CHUNK_BYTES or self.position != position or not part):
+                # The next read of a pipe may wait, so that the content of all bytes read so far is passed on before.
+                if size and (size >= CHUNK_BYTES or not self._head or not part):
                     yield b"".join(parts)
-                    parts, size, position = [], 0, self.position
+                    parts, size = [], 0
                 if problem:
                     raise DamagedInput(problem)
                 if not part:

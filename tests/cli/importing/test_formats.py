@@ -25,7 +25,7 @@ def imported(sandbox: Sandbox, sdk: str, tmp_path: Path) -> tuple[dict[str, Any]
 
 
 def events(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
-    return {event["event_uid"]: event for event in sandbox.events(limit=100)}
+    return {event["event_uid"]: dict(event) for event in sandbox.events(limit=100)}
 
 
 def test_segment(tmp_path: Path) -> None:

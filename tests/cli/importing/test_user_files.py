@@ -80,7 +80,7 @@ def test_temporary_files_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     target = tmp_path / "target"
     target.write_text(NOTES)
     (tmp_path / ".kept.guess").symlink_to(target)
-    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guess")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guess")
     with pytest.raises(FileExistsError):
         files.replace(tmp_path / "kept", b"ours", b"ours".__eq__, "ours")
     assert target.read_text() == NOTES

@@ -155,7 +155,22 @@ async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert "\\x1b" in plain
 
 
-@pytest.mark.slow
+async def test_a_narrow_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """Columns without room are left out whole, and named below the table."""
+    fill(sandbox, 2, email="elon@teslamotors.com", name="Elon")
+    status, text = await in_terminal("list", "contacts", extra=keys | {"NO_COLOR": "1", "COLUMNS": "40"})
+    assert status == 0
+    header, *rows, hint, more = text.splitlines()
+    assert header.split()[0] == "ID"
+    assert all(len(line) <= 40 for line in (header, *rows))
+    shown = set(header.split())
+    hidden = {"ID", "UID", "EMAIL", "NAME", "STAGE", "CREATED"} - shown
+    assert hidden
+    note = f"{hint}{more}"
+    assert all(name in note for name in hidden)
+    assert "40 columns have no room for" in note
+
+
 async def test_nothing_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """An empty list is said to be one; NO_COLOR is followed."""
     assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "No matching notes.\n")
