@@ -86,6 +86,13 @@ SCENES = (
         "sandbox-exec",
         ("salesmachine sandbox exec --faults '503*2' -- salesmachine track 123456 order_paid total:=49.9",),
     ),
+    Scene(
+        "tail",
+        (
+            "(sleep 1.5; salesmachine track 123456 order_paid total:=49.9; salesmachine contact 7 plan=pro) >/dev/null & "
+            "salesmachine tail --count 2",
+        ),
+    ),
     Scene("demo", ("salesmachine demo --seconds 4",)),
     Scene(
         "completion",
