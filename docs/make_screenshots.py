@@ -89,8 +89,8 @@ SCENES = (
     Scene(
         "tail",
         (
-            "(sleep 1.5; salesmachine track 123456 order_paid total:=49.9; salesmachine contact 7 plan=pro) >/dev/null & "
-            "salesmachine tail --count 2",
+            "(sleep 1.5; salesmachine track 123456 order_paid total:=49.9; salesmachine contact 7 plan=pro) "
+            ">/dev/null & salesmachine tail --count 2",
         ),
     ),
     Scene("demo", ("salesmachine demo --seconds 4",)),

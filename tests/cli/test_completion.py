@@ -18,6 +18,7 @@ async def complete(*words: str) -> list[str]:
     return [each.partition(",")[2] for each in ended.out.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_script(shell: str) -> None:
     """Each script is accepted by its shell, where that is installed, and calls the program."""
@@ -29,11 +30,13 @@ async def test_script(shell: str) -> None:
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.slow
 async def test_unknown_shell() -> None:
     """Another shell is a usage error."""
     assert (await run("completion", "csh")).status == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
@@ -51,6 +54,7 @@ async def test_completion(words: tuple[str, ...], offered: list[str]) -> None:
     assert await complete(*words) == offered
 
 
+@pytest.mark.slow
 def test_bash(tmp_path: str) -> None:
     """A real bash completes a word with the script."""
     bash = shutil.which("bash")

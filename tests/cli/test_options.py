@@ -27,6 +27,7 @@ async def test_every_command_has_them(name: str) -> None:
         assert option in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [*CALLS, ["import", "FILE"]])
 async def test_proxy(tmp_path: Path, call: list[str]) -> None:
     """--proxy: the request goes to the proxy, which looks up the name."""

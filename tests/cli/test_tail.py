@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -20,6 +21,7 @@ async def follow(*options: str, **keys: str) -> asyncio.subprocess.Process:
     return process
 
 
+@pytest.mark.slow
 async def test_messages(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Each message is one line of JSON, in order; --count ends it with 0."""
     process = await follow("--count", "3", **keys)
@@ -35,6 +37,7 @@ async def test_messages(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert "\x1b" not in ended.out
 
 
+@pytest.mark.slow
 async def test_only_the_workspace_of_the_token(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """With a token only its workspace is followed, without one all are."""
     others = keys | {"SALESMACHINE_API_TOKEN": "other"}
@@ -47,6 +50,7 @@ async def test_only_the_workspace_of_the_token(sandbox: Sandbox, keys: dict[str,
     assert uids == ["theirs", "ours"]
 
 
+@pytest.mark.slow
 async def test_requests(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """A rejected request is printed with its reason; --requests prints the others too."""
     sandbox.faults([Fault(status=422, body={"error": "no"}), Fault(times=None)])
@@ -63,6 +67,7 @@ async def test_requests(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert [line["status"] for line in second if "path" in line][:2] == [422, 200]
 
 
+@pytest.mark.slow
 async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """On a terminal each message is a short line, which cannot control it."""
     shown = asyncio.create_task(in_terminal("tail", "--count", "1", extra=keys | {"NO_COLOR": "1", "COLUMNS": "200"}))
@@ -77,6 +82,7 @@ async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert second.endswith('{"name": "Zo\\u001b[2J"}')
 
 
+@pytest.mark.slow
 async def test_a_sandbox_that_stops(keys: dict[str, str]) -> None:
     """The end of the sandbox ends the command with 0."""
     async with Sandbox() as sandbox:

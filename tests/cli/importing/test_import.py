@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from salesmachine_async.testing import serve
 from tests.support.cli_process import command, environment, popen
 from tests.support.imports import (
@@ -99,6 +101,7 @@ def test_the_same_row_of_two_files_is_two_messages(tmp_path: Path) -> None:
             assert (summary["events"], summary["duplicates"]) == (arrived, doubled)
 
 
+@pytest.mark.slow
 def test_csv_on_stdin() -> None:
     """CSV on stdin without --format is an error with advice; with --format ndjson the rows are rejected."""
     people = b"contact_uid,name\n1,Ann\n2,Bob\n"
@@ -136,6 +139,7 @@ def test_dry_run(tmp_path: Path) -> None:
     assert "Use --rejects FILE" in text.out
 
 
+@pytest.mark.slow
 def test_unwritable_stdout(tmp_path: Path) -> None:
     """The status is that of the import even if stdout cannot be written."""
     file = write(tmp_path / "a.ndjson", [*events(3), {"method": "event"}])
@@ -187,6 +191,7 @@ def test_empty_inputs(tmp_path: Path) -> None:
     assert all(each["done"] for each in told["files"])
 
 
+@pytest.mark.slow
 def test_status_on_request(tmp_path: Path) -> None:
     """SIGUSR1 prints a line on stderr, --quiet nothing else; --rate is observed."""
     file = write(tmp_path / "a.ndjson", events(400))

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -95,6 +96,7 @@ def test_rows_rejected_by_the_server(tmp_path: Path) -> None:
             assert sandbox.summary()["events"] == 297
 
 
+@pytest.mark.slow
 def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
     """A file of an earlier import is not overwritten: status 2, and the checkpoint stays too."""
     file, rejects = write(tmp_path / "a.ndjson", [{"object": "note"}, *events(99), {}, *events(3000)]), tmp_path / "r"
@@ -118,6 +120,7 @@ def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
         assert (ended.status, rejects.read_bytes()) == (3, kept * 2)
 
 
+@pytest.mark.slow
 async def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:
     """Keys are removed from server messages on the terminal and in the file of rejected rows."""
     token, secret = "tokentokentoken", "secretsecret"

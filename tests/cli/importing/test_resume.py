@@ -26,6 +26,7 @@ from tests.support.imports import (
 )
 
 
+@pytest.mark.slow
 def test_stdin_resumes_from_a_named_checkpoint(tmp_path: Path) -> None:
     """The same stream from its beginning is resumed after the settled rows."""
     kept = tmp_path / "kept"
@@ -93,6 +94,7 @@ def test_key_revoked_during_the_import(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_unreachable_server(tmp_path: Path) -> None:
     """Requests are retried until --give-up-after, then the status is 5; a server that recovers gets all rows."""
     file = write(tmp_path / "a.ndjson", events(10))
@@ -111,6 +113,7 @@ def test_unreachable_server(tmp_path: Path) -> None:
         assert numbers(sandbox) == list(range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """A signal stops reading, delivers what was read, and prints advice; --resume sends exactly the rest."""
@@ -137,6 +140,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
         assert sandbox.summary()["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_interrupted_twice(tmp_path: Path) -> None:
     """The second Ctrl-C stops at once; rows without an answer are counted and sent again with the same ids."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -159,6 +163,7 @@ def test_interrupted_twice(tmp_path: Path) -> None:
         assert numbers(sandbox) == list(range(3000))
 
 
+@pytest.mark.slow
 def test_a_silent_pipe_can_be_interrupted() -> None:
     """An import that waits for stdin ends at once on a signal."""
     with serve() as sandbox, popen("import", "-", **keys(sandbox)) as process:
@@ -168,6 +173,7 @@ def test_a_silent_pipe_can_be_interrupted() -> None:
         assert process.wait(timeout=5) == 130
 
 
+@pytest.mark.slow
 def test_resume_rejects_a_changed_input(tmp_path: Path) -> None:
     """A changed input, other options or another server have status 2; --restart starts over."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -229,6 +235,7 @@ def test_resume_with_several_files_and_rejects(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.smckpt"))
 
 
+@pytest.mark.slow
 def test_truncated_gzip(tmp_path: Path) -> None:
     """The rows before the truncation are delivered with status 1; --resume continues with the whole file."""
     whole = write(

@@ -50,6 +50,7 @@ def test_ndjson_is_checked_too(tmp_path: Path) -> None:
     assert run_import(str(file), "--dry-run", "--encoding", "latin-1").status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-8-sig", "cp037"])
 def test_encoding(tmp_path: Path, encoding: str) -> None:
     """--encoding converts the text, also across the borders of chunks."""
@@ -81,6 +82,7 @@ def test_unknown_encoding(tmp_path: Path) -> None:
         assert (ended.status, f"--encoding {name}: unknown encoding" in ended.err) == (2, True), ended
 
 
+@pytest.mark.slow
 def test_a_pipe_in_another_encoding_stops() -> None:
     """On stdin the error stops the import with status 2; no row of the first chunk is sent."""
     with serve() as sandbox:

@@ -98,6 +98,7 @@ def test_rejects_never_follow_a_dangling_link(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == NOTES
 
 
+@pytest.mark.slow
 def test_rejects_to_a_device_or_a_pipe(tmp_path: Path) -> None:
     """--rejects may be /dev/null or a pipe; an import that stops early can be resumed with them."""
     file = write(tmp_path / "a.ndjson", [{"method": "event", "contact_uid": ""}, *events(300)])

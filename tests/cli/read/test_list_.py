@@ -171,6 +171,7 @@ async def test_a_narrow_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None
     assert "40 columns have no room for" in note
 
 
+@pytest.mark.slow
 async def test_nothing_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """An empty list is said to be one; NO_COLOR is followed."""
     assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "No matching notes.\n")
