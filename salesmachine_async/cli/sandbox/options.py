@@ -85,6 +85,8 @@ def make_sandbox(settings: SandboxOptions) -> "tuple[Sandbox, list[Fault]]":
     except ScriptError as error:
         fail(f"--faults {error}", code=USAGE)
     rate_limit = None if settings.rate_limit is None else rate_of(settings.rate_limit)
+    if settings.db is not None and settings.db.is_symlink() and not settings.db.exists():
+        fail(f"--db: {settings.db} is a symbolic link to a file that does not exist; name the file", code=USAGE)
     try:
         sandbox = Sandbox(
             host=settings.host,

@@ -104,6 +104,41 @@ def test_unusable_db(tmp_path: Path) -> None:
     assert db.read_text().startswith("Dear Salesmachine, ")
 
 
+def test_another_database_stays_as_it_is(tmp_path: Path) -> None:
+    """A database of another program is rejected without a change of a byte; a dangling link is a usage error."""
+    db = tmp_path / "other.db"
+    with sqlite3.connect(db) as other:
+        other.execute("CREATE TABLE notes (text)")
+    other.close()
+    before = db.read_bytes()
+    ended = invoke_here("sandbox", "--port", "0", "--db", str(db))
+    assert ended.status == 1
+    assert (db.read_bytes(), list(tmp_path.iterdir())) == (before, [db])
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "target")
+    assert invoke_here("sandbox", "--port", "0", "--db", str(link)).status == 2
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("content", ["my notes\n", "12345678\n", "80 81\n"])
+async def test_a_port_file_is_no_other_file(tmp_path: Path, content: str) -> None:
+    """--port-file replaces the port of an earlier run, but never another file or a link."""
+    file, target = tmp_path / "port", tmp_path / "target"
+    file.write_text(content)
+    ended = await run("sandbox", "--port", "0", "--until-eof", "--port-file", str(file))
+    assert ended.status == 2
+    assert "is not the port of a sandbox" in ended.err
+    assert file.read_text() == content
+    file.unlink()
+    file.symlink_to(target)
+    assert (await run("sandbox", "--port", "0", "--until-eof", "--port-file", str(file))).status == 2
+    assert file.is_symlink()
+    file.unlink()
+    file.write_text("8700\n")
+    assert (await run("sandbox", "--port", "0", "--until-eof", "--port-file", str(file))).status == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.com", False)],
