@@ -1,4 +1,4 @@
-"""Where keys come from, and where they must not go."""
+"""Sources of keys, and places where keys must not appear."""
 
 import base64
 from pathlib import Path
@@ -24,7 +24,7 @@ KEYS = ApiKeys(token="tok+en/123", secret="s3cret!", base_url=None, access_token
     ],
 )
 def test_hide(quoted: str) -> None:
-    """What a server quotes of a request loses its keys, however they travelled, also when it is cut off."""
+    """Keys are removed from a text of a server in every encoding, also when it is cut."""
     hidden = KEYS.hide(quoted)
     assert "[key]" in hidden
     for part in ("tok", "s3cret", "v2-t", "czNjcmV0", "dG9r", "djIt"):
@@ -39,7 +39,7 @@ def test_hide_leaves_the_rest() -> None:
 
 
 def test_file_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file wins name by name, but a secret of the environment never goes with a token of the file."""
+    """A file takes precedence by name; a secret of the environment is not used with a token of the file."""
     monkeypatch.setenv("SALESMACHINE_API_TOKEN", "env")
     monkeypatch.setenv("SALESMACHINE_API_SECRET", "env-secret")
     monkeypatch.setenv("SALESMACHINE_ACCESS_TOKEN", "env-v2")
@@ -83,7 +83,7 @@ async def test_unbalanced_quotes(tmp_path: Path, value: str) -> None:
 
 
 async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
-    """Line and names are told, never what is in the line."""
+    """An error names the line and the known names, never the content."""
     file = tmp_path / "keys.env"
     file.write_text("SALESMACHINE_API_TOKEN=t\nsecret-asdfghjkl\n")
     ended = await invoke("ping", "--credentials", str(file))
@@ -99,7 +99,7 @@ async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["ping"], ["track", "1", "x"], ["list", "users"], ["request", "GET", "/v1/x"]])
 async def test_no_keys(command: list[str]) -> None:
-    """Without keys nothing is sent: one line says which variable is missing, status 2."""
+    """Without keys one line names the missing variable: status 2."""
     ended = await invoke(*command)
     assert ended.status == 2
     assert ended.out == ""

@@ -1,4 +1,4 @@
-"""JSON that a person passes in."""
+"""JSON from arguments, files and stdin."""
 
 import pytest
 
@@ -31,14 +31,14 @@ def test_what_is_wrong_and_where(text: str, problem: str) -> None:
 
 
 def test_only_the_place_is_quoted() -> None:
-    """Of a long text only what is before the error is shown."""
+    """Only the text before an error is shown."""
     with pytest.raises(DocumentError) as caught:
         parse_document("--params", '{"secret": "' + "x" * 1000 + '", }')
     assert len(str(caught.value)) < 150
 
 
 def test_a_file(tmp_path: object) -> None:
-    """`@FILE` is read; what cannot be read is said so, with the name."""
+    """`@FILE` is read; an unreadable file is an error with its name."""
     file = f"{tmp_path}/params.json"
     with pytest.raises(DocumentError, match=r"cannot read --params @.*params\.json: No such file"):
         read_document("--params", f"@{file}")
@@ -52,7 +52,7 @@ def test_a_file(tmp_path: object) -> None:
 
 
 def test_what_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device, or a pipe that somebody writes into for ever, does not fill the memory."""
+    """A device or pipe without an end does not fill the memory."""
     for value in ("@/dev/zero", "-"):
         with open("/dev/zero") as endless:
             monkeypatch.setattr("sys.stdin", endless)

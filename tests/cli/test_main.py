@@ -1,4 +1,4 @@
-"""The command as such: version, help, and the missing extra."""
+"""The command itself: version, help, and the missing extra."""
 
 import importlib
 import re
@@ -45,12 +45,12 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 def test_no_command_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a command there is nothing to do: status 2."""
+    """Without a command the status is 2."""
     assert run_main(monkeypatch) == 2
 
 
 def test_help_is_light() -> None:
-    """The help of no command imports anything that only running one needs, beyond the package itself."""
+    """Help imports nothing that only a running command needs."""
     code = (
         "import sys\n"
         "import salesmachine_async\n"
@@ -68,7 +68,7 @@ def test_help_is_light() -> None:
 
 @pytest.mark.parametrize("words", command_paths(), ids=" ".join)
 async def test_help_teaches(words: list[str]) -> None:
-    """Every command tells what it does, shows an example that fits 100 columns, and takes no key."""
+    """The help of every command has an example that fits 100 columns, and no option for a key."""
     ended = await invoke(*words, "--help")
     assert ended.status == 0
     assert not re.search(r"--(token|secret|password|key)", ended.out)
@@ -82,7 +82,7 @@ async def test_help_teaches(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", command_paths(), ids=" ".join)
 async def test_help_shows_arguments_as_they_are_typed(words: list[str]) -> None:
-    """No braces around them, and no types of Python."""
+    """Help shows neither braces nor types of Python."""
     ended = await invoke(*words, "--help")
     usage = ended.out.splitlines()[0]
     assert "{" not in usage
@@ -137,7 +137,7 @@ async def test_keys_are_never_arguments(words: str, option: str) -> None:
 
 
 def test_status_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first page tells what the exit status means, and where keys come from."""
+    """The first page explains the exit statuses and the sources of keys."""
     run_main(monkeypatch, "--help")
     out = " ".join(capsys.readouterr().out.split())
     for status in ("0 done", "2 usage error", "3 some rows", "4 rejected", "5 server not reached", "130 interrupted"):
@@ -150,7 +150,7 @@ def test_status_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_the_missing_extra_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
-    """Without click or rich, one line says what to install, and the status is 2."""
+    """Without click or rich one line says what to install: status 2."""
     for name in [name for name in sys.modules if name.startswith("salesmachine_async.cli.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -164,7 +164,7 @@ def test_the_missing_extra_is_explained(
 
 
 def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that is missing for another reason is not explained away."""
+    """Another missing module keeps its traceback."""
     importlib.import_module("salesmachine_async.cli.app")
     monkeypatch.setitem(sys.modules, "salesmachine_async.cli.app", None)
     with pytest.raises(ModuleNotFoundError):

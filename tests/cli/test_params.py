@@ -1,4 +1,4 @@
-"""Params as a person types them."""
+"""Params from arguments."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from salesmachine_async.cli.params import ArgumentError, check_uid, read_moment,
 
 
 def test_params() -> None:
-    """Text with =, JSON with :=; what is typed wins over the document; names may hold anything but =."""
+    """= is text, := is JSON; arguments take precedence over the document."""
     given = ["name=Elon = Musk", "mrr:=99", "vip:=true", "empty=", 'plan:={"id": [1]}', "a.b=c", "note=:=x"]
     assert read_params(given, '{"name": "document", "kept": null}') == {
         "name": "Elon = Musk",
@@ -34,7 +34,7 @@ def test_params() -> None:
     ],
 )
 def test_no_params(given: list[str], problem: str) -> None:
-    """What is no assignment is told, with the text."""
+    """An argument that is not an assignment is an error with its text."""
     with pytest.raises(ArgumentError, match=problem):
         read_params(given, None)
 
@@ -44,13 +44,13 @@ def test_no_params(given: list[str], problem: str) -> None:
     [("[1]", "an array"), ('"x"', "a string"), ("1", "a number"), ("null", "null"), ("true", "true or false")],
 )
 def test_only_objects(document: str, problem: str) -> None:
-    """Params are an object."""
+    """--params must be an object."""
     with pytest.raises(DocumentError, match=f"--params must be a JSON object, not {problem}$"):
         read_params([], document)
 
 
 def test_values_must_be_json() -> None:
-    """A typed value that is no JSON is named."""
+    """A value that is not JSON is an error with its name."""
     with pytest.raises(DocumentError, match=r"^the value of mrr is not JSON: expecting value at line 1, column 1"):
         read_params(["mrr:=many"], None)
 
@@ -63,13 +63,13 @@ def test_uids(uid: str) -> None:
 
 @pytest.mark.parametrize("uid", ["email=a@b.c", "mrr:=99", "a==b"])
 def test_a_forgotten_uid(uid: str) -> None:
-    """A param in the place of a uid is not sent as one."""
+    """A param in the place of a uid is an error."""
     with pytest.raises(ArgumentError, match="the UID is missing"):
         check_uid("UID", uid)
 
 
 def test_moments() -> None:
-    """ISO 8601, with and without a time and a zone."""
+    """Times are ISO 8601, with and without a time and a zone."""
     assert read_moment("2026-11-05T09:30:00Z") == datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
     assert read_moment("2026-11-05") == datetime(2026, 11, 5)
     with pytest.raises(ArgumentError, match="--created-at is not ISO 8601: 'yesterday'"):

@@ -1,4 +1,4 @@
-"""`salesmachine contact`, `account`, `track`, `pageview` and `alias`: sent by the real agent, to a real sandbox."""
+"""`salesmachine contact`, `account`, `track`, `pageview` and `alias`, sent to a real sandbox."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.support.cli_process import end, start
 
 
 async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Each command does what the agent's method of its name does."""
+    """Each command does what the method of the agent does."""
     calls = (
         ("contact", "123456", "email=elon@teslamotors.com", "mrr:=99", "account_uid=78910"),
         ("account", "78910", "name=Tesla Motors"),
@@ -38,7 +38,7 @@ async def test_all_of_them(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 @pytest.mark.slow
 async def test_a_real_process(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Data on stdout, nothing on stderr, no ANSI in a pipe; params of stdin, a time and an id of one's own."""
+    """Data goes to stdout without ANSI; params may come from stdin, with a time and an id."""
     process = await start(
         *("track", "123456", "order", "plan=pro", "--params", "-"),
         *("--created-at", "2026-11-05T09:30:00+01:00", "--message-id", "m-1", "--json"),
@@ -75,7 +75,7 @@ async def test_a_real_process(sandbox: Sandbox, keys: dict[str, str]) -> None:
     ],
 )
 async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: list[str]) -> None:
-    """What cannot be meant is not sent: status 2, and the reason on stderr."""
+    """A usage error has status 2 and a reason on stderr; nothing is sent."""
     ended = await invoke(*arguments, **keys)
     assert ended.status == 2
     assert ended.out == ""
@@ -84,7 +84,7 @@ async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: l
 
 
 async def test_refused_key(keys: dict[str, str]) -> None:
-    """A key that is not good: status 4 at once, though --timeout is long; no key is shown."""
+    """A rejected key has status 4 at once, even with a long --timeout; no key is shown."""
     async with Sandbox(tokens=["good"]) as sandbox:
         begun = time.monotonic()
         ended = await invoke("contact", "1", "a=b", "--timeout", "60", **keys | {"SALESMACHINE_API_URL": sandbox.url})
@@ -101,7 +101,7 @@ async def test_refused_key(keys: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("status", "lost"), [(400, "rejected"), (413, "too_large"), (404, "closed")])
 async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: int, lost: str) -> None:
-    """A refusal is status 4, with the server's words; --json tells the same on stdout."""
+    """A rejected message has status 4 and the text of the server, also with --json."""
     sandbox.faults([Fault(status=status, times=None, path="/v1/batch", body={"error": f"no {TOKEN}\x1b[31m"})])
     ended = await invoke("track", "1", "x", "--json", **keys)
     assert ended.status == 4
@@ -115,7 +115,7 @@ async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: i
 
 @pytest.mark.slow
 async def test_nobody_there() -> None:
-    """Retries until --timeout, says so, then status 5 with the id to send the same message again."""
+    """An unreachable server is retried until --timeout: status 5, with the id to send the same message again."""
     url = "http://127.0.0.1:1"
     begun = time.monotonic()
     ended = await invoke("track", "1", "x", "--timeout", "1", SALESMACHINE_API_URL=url, SALESMACHINE_API_TOKEN="t")
@@ -130,7 +130,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_a_pause_that_outlasts_the_deadline(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """A server that wants a minute is not waited for: status 5 at once."""
+    """A Retry-After beyond the deadline ends it at once: status 5."""
     sandbox.faults([Fault(status=429, retry_after=60, times=None)])
     begun = time.monotonic()
     ended = await invoke("track", "1", "x", "--timeout", "20", **keys)
@@ -149,7 +149,7 @@ async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 @pytest.mark.slow
 async def test_trouble_that_passes(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Delivered at the third request: status 0, and how often it was tried."""
+    """A message delivered at the third request has status 0 and the number of requests."""
     sandbox.faults([Fault(status=500, times=2)])
     ended = await invoke("track", "1", "x", **keys)
     assert ended.status == 0
@@ -159,7 +159,7 @@ async def test_trouble_that_passes(sandbox: Sandbox, keys: dict[str, str]) -> No
 
 @pytest.mark.slow
 async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Ctrl-C: status 130 at once; that the message may have arrived is said. Nobody finds a key in `ps`."""
+    """Ctrl-C has status 130 at once, and the output says that the message may have arrived; `ps` shows no key."""
     sandbox.faults([Fault(latency=20)])
     process = await start("track", "1", "x", **keys)
     while sandbox.faults_left() != []:  # until the request is there; bounded by the test's time-out
@@ -175,7 +175,7 @@ async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 
 async def test_keys_of_stdin(sandbox: Sandbox) -> None:
-    """Keys can come by stdin."""
+    """Keys can be read from stdin."""
     lines = f"SALESMACHINE_API_URL={sandbox.url}\nSALESMACHINE_API_TOKEN={TOKEN}\n"
     ended = await invoke("contact", "1", "--credentials", "-", stdin=lines)
     assert ended.status == 0

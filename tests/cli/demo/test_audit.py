@@ -1,4 +1,4 @@
-"""The ledger and its audit: every way a server can differ is found."""
+"""The expected state and its comparison: every difference of a server is found."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from salesmachine_async.cli.demo.audit import (
 
 
 class Refusing:
-    """A tracker that takes nothing: the ledger must not depend on it."""
+    """A tracker that drops every call, on which the record must not depend."""
 
     def contact(self, contact_uid: str, params: Mapping[str, Any]) -> bool:
         return False
@@ -36,7 +36,7 @@ class Refusing:
 
 
 def tracked() -> ExpectedState:
-    """One visitor who signs up; one who doesn't."""
+    """Record one visitor who signs up, and one who does not."""
     ledger = ExpectedState()
     witness = RecordingTracker(Refusing(), ledger)
     witness.contact("anon-1", {"source": "search", "name": "?"})
@@ -52,7 +52,7 @@ def tracked() -> ExpectedState:
 
 
 class Held:
-    """What a faithful server would hold; tests spoil it."""
+    """The contents of a correct server, which tests change."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, dict[str, Any]]] = [
@@ -81,7 +81,7 @@ def problems(verdict: AuditResult) -> dict[str, int]:
 
 
 def test_the_witness_passes_calls_on() -> None:
-    """What the agent answers is what the shop gets, and every call is counted by kind."""
+    """The shop gets the results of the agent, and every call is counted by kind."""
     ledger = ExpectedState()
     witness = RecordingTracker(Refusing(), ledger)
     assert not witness.contact("1", {})
@@ -93,7 +93,7 @@ def test_the_witness_passes_calls_on() -> None:
 
 
 def test_the_ledger_keeps_copies() -> None:
-    """What the shop does with its params later does not change the ledger."""
+    """A later change of the params does not change the record."""
     ledger = ExpectedState()
     params: dict[str, Any] = {"n": 1}
     RecordingTracker(Refusing(), ledger).track("1", "e", params)
@@ -111,7 +111,7 @@ def test_a_faithful_server_passes() -> None:
 
 
 def test_events_may_be_shown_under_the_merged_contact() -> None:
-    """Whether a server shows an old event under the old or the new uid makes no difference."""
+    """An event may be under the old or the new uid of a merged contact."""
     held = Held()
     held.events[0] = ("user-1", *held.events[0][1:])
     assert held.audit().ok
@@ -185,7 +185,7 @@ def test_unmerged_contact() -> None:
 
 
 def test_wrongly_merged_contact() -> None:
-    """An alias nobody asked for is unexpected."""
+    """An alias that was not tracked is unexpected."""
     held = Held()
     held.contacts[1] = ("user-1", held.contacts[1][1], ("anon-1", "anon-7"))
     verdict = held.audit()

@@ -1,4 +1,4 @@
-"""Reading a real sandbox back."""
+"""A client of a real sandbox."""
 
 import aiohttp
 import pytest
@@ -11,7 +11,7 @@ from salesmachine_async.sandbox import Sandbox
 
 
 async def test_audit_reads_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is read, however many pages it takes, and only of the one workspace."""
+    """All pages of one workspace are read."""
     monkeypatch.setattr(control_module, "PAGE", 2)
     ledger = ExpectedState()
     async with Sandbox() as sandbox:

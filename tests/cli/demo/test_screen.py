@@ -1,4 +1,4 @@
-"""What is shown while the demo runs."""
+"""The display of the demo."""
 
 import dataclasses
 import io
@@ -46,7 +46,7 @@ def shown(status: DemoStatus) -> str:
 
 
 def test_plain_lines() -> None:
-    """Where nobody watches, each thing that happened is one plain line that fits into 80 columns."""
+    """Without a terminal each event is one plain line of at most 80 columns."""
     to = console(terminal=False)
     with make_screen(to) as screen:
         assert type(screen) is PlainScreen
@@ -63,13 +63,13 @@ def test_plain_lines() -> None:
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    """A terminal that can't move its cursor gets no panel."""
+    """A terminal that cannot move its cursor gets plain lines."""
     to = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
     assert type(make_screen(to)) is PlainScreen
 
 
 def test_live_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the panel is drawn at most every FRAME_SECONDS, and vanishes in the end."""
+    """On a terminal the bar is drawn at most every FRAME_SECONDS, and vanishes in the end."""
     monkeypatch.setattr(live, "FRAME_SECONDS", 3600)
     to = console(terminal=True)
     with make_screen(to) as screen:
@@ -94,7 +94,7 @@ def test_figures() -> None:
 
 
 def test_figures_when_paused_or_healthy() -> None:
-    """A pause is explained; without trouble the sandbox is healthy; losses are counted."""
+    """A pause is explained, a sandbox without a fault is healthy, losses are counted."""
     stats = dataclasses.replace(STATS, state=State.PAUSED, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
     text = shown(dataclasses.replace(STATUS, fault="", stats=stats))
     assert "healthy" in text

@@ -1,4 +1,4 @@
-"""What the demo says at its end."""
+"""The results of the demo."""
 
 import dataclasses
 import io
@@ -84,14 +84,14 @@ def test_anything_wrong_fails(changes: dict[str, Any]) -> None:
 
 
 def test_differences_are_named() -> None:
-    """The first differences are listed, literally."""
+    """The first differences are listed."""
     written = text(verdict=BAD)
     assert "1 missing" in written
     assert "  missing: event [odd] number 1 of user-1\n" in written
 
 
 def test_failures_and_faults_left_are_mentioned() -> None:
-    """What the tables have no row for is said in words."""
+    """Failed requests and faults that did not happen are sentences."""
     written = text(failed=3, faults_left=1, repeated=0)
     assert "3 requests to the shop failed" in written
     assert "1 of the planned faults did not happen" in written
@@ -99,7 +99,7 @@ def test_failures_and_faults_left_are_mentioned() -> None:
 
 
 def test_not_a_sandbox() -> None:
-    """Without a sandbox the agent's report decides, and that is said."""
+    """Without a sandbox the report of the agent decides, and the output says so."""
     written = text(verdict=None, repeated=None)
     assert "no /_sandbox endpoints" in written
     assert written.endswith("PASSED: everything was delivered.\n")
@@ -108,7 +108,7 @@ def test_not_a_sandbox() -> None:
 
 
 def test_json() -> None:
-    """As data, the same figures under plain names."""
+    """The JSON has the same figures under plain names."""
     data = json.loads(json.dumps(as_json(RESULTS)))
     assert data["ok"] is True
     assert data["messages"] == {"accepted": 15_000, "delivered": 15_000, "lost": 0, "pending": 0, "dropped": 0}

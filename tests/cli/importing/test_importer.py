@@ -1,4 +1,4 @@
-"""The conductor in this process, where its bounds can be made small and its agent be asked."""
+"""The importer in this process, with small bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from salesmachine_async.errors import ServerFailure
 
 
 class Carrier:
-    """Takes everything, and keeps the numbers of the rows."""
+    """A transport that keeps the numbers of the rows."""
 
     numbers: list[int]
 
@@ -68,7 +68,7 @@ def numbered(path: Path, count: int) -> Path:
 
 
 async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that the agent has no room for are offered again until it has."""
+    """Rows without room in the agent are offered again."""
     full = asyncio.Event()
 
     class Late(Carrier):
@@ -98,7 +98,7 @@ async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_the_reader_waits_for_the_first_row_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one partition is stuck, the others do not run ahead of it without bound."""
+    """While one partition is stuck, the others do not advance without bound."""
     monkeypatch.setattr(importer, "MAX_HELD_ROWS", 1000)
     most = 0
 
@@ -119,7 +119,7 @@ async def test_the_reader_waits_for_the_first_row_without_an_answer(
 
 
 async def test_an_answer_for_other_rows_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of ours in the order of answers is not counted away: the import fails."""
+    """An answer for another row is a bug that ends the import."""
     real = TrackingCall.send
 
     def send(call: TrackingCall, agent: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The ledger settles rows in order, whatever the order of the answers, and the checkpoint says exactly that."""
+"""The ledger settles rows in order, whatever the order of the answers, and the checkpoint records that."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def batch(*ids: str, partition: int = 0) -> Batch:
 
 
 class Driver:
-    """A ledger, and concurrency as the agent has them."""
+    """A ledger, and partitions as the agent has them."""
 
     def __init__(self, concurrency: int = 1) -> None:
         self.rejected: list[tuple[int, str]] = []
@@ -41,7 +41,7 @@ class Driver:
         self.answers: dict[int, bool] = {}
 
     def read(self, kinds: list[int | None]) -> None:
-        """Open a block: for each row its contact, or None for one that is no message."""
+        """Open a block with a contact for each row, or None for a row that is not a message."""
         block = self.ledger.open([row(self.number + index + 1) for index in range(len(kinds))])
         for index, contact in enumerate(kinds):
             self.number += 1
@@ -61,7 +61,7 @@ class Driver:
             self.answers.update(dict.fromkeys((number for number, _ in taken), not refused))
 
     def check(self) -> None:
-        """Settle, and compare with what a child would do with a list."""
+        """Settle, and compare with a list."""
         ledger = self.ledger
         ledger.settle()
         upto = 0
@@ -94,7 +94,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 4))
 @settings(max_examples=150)
 def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int) -> None:
-    """Always: settled is all up to the first row without an answer, counted right, rejects in the order of the file."""
+    """All rows up to the first one without an answer are settled, counted, and rejected in order."""
     driver = Driver(concurrency)
     for what, how in moves:
         if what == "read":
@@ -162,7 +162,7 @@ def test_a_row_whose_second_message_cannot_be_sent(answered_before: bool) -> Non
 
 
 def test_answers_for_other_rows_are_noticed() -> None:
-    """A count that is out of step ends the import: nothing it says afterwards could be trusted."""
+    """An answer for another row raises Disagreement."""
     driver = Driver()
     driver.read([1, 2, 3])
     with pytest.raises(Disagreement, match="another row"):
@@ -174,7 +174,7 @@ def test_answers_for_other_rows_are_noticed() -> None:
 
 
 def test_a_changed_beginning_is_noticed() -> None:
-    """Another row, a row more or less: what is passed over must be what was settled."""
+    """Another row, or one more or less, is found when rows are skipped."""
     before = Driver()
     before.read([1, 1, 1])
     before.answer(0, 3)
@@ -191,7 +191,7 @@ SETTLED = Settled(end=70, line=7, delivered=5, rejected=2, chain="c0ffee")
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """All of it, in one replacement: no half file, no other file is left."""
+    """A checkpoint is replaced as a whole, and no other file is left."""
     path = checkpoint.beside(tmp_path / "people.csv.gz")
     assert path.name == "people.csv.gz.smckpt"
     assert checkpoint.load(path) is None
@@ -223,7 +223,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
-    """It is neither used nor overwritten."""
+    """Another file is neither used nor overwritten."""
     path = tmp_path / "x.smckpt"
     path.write_text(text)
     with pytest.raises(InputProblem, match=why):
@@ -233,7 +233,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
-    """It is known before anything is sent, and nothing is left of the attempt."""
+    """An unwritable checkpoint is an error before anything is sent, and leaves no file."""
     checkpoint.check_writable(tmp_path / "x.smckpt")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputProblem, match=r"cannot keep a checkpoint .*--no-checkpoint"):
@@ -241,7 +241,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None:
-    """What a killed import noted after its last checkpoint is cut off: it comes again."""
+    """Rejected rows after the last checkpoint are removed, because they are written again."""
     path = tmp_path / "r.ndjson"
     rejects = RejectsFile(path)
     rejects.add("f", row(1), {"a": 1}, "one")
@@ -257,7 +257,7 @@ def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None
 
 
 def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> None:
-    """--rejects people.csv by mistake costs nothing; nor are rejected rows lost."""
+    """--rejects never overwrites another file or earlier rejected rows."""
     precious = tmp_path / "people.csv"
     for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
         precious.write_text(text)

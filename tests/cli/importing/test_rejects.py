@@ -168,7 +168,7 @@ def test_rejected_rows_are_kept_until_the_import_is_done(tmp_path: Path) -> None
 
 
 def test_a_full_disk_under_the_rejected_rows(tmp_path: Path) -> None:
-    """It ends the import with a line that says so, and with what it came to."""
+    """A full disk ends the import with an error and its results."""
     file = write(tmp_path / "a.ndjson", [{"method": "event"}] * 3)
     ended, told = import_json(file, "--dry-run", "--rejects", "/dev/full")
     assert (ended.status, told["error"]) == (1, "[Errno 28] No space left on device"), ended

@@ -26,7 +26,7 @@ def fill(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """In a pipe one line of JSON, whole as the API gives it."""
+    """In a pipe the object is one line of JSON, as the API returns it."""
     fill(sandbox)
     ended = await run("get", "contact", await newest("contacts", keys), **keys)
     assert (ended.status, ended.err) == (0, "")
@@ -38,7 +38,7 @@ async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 
 async def test_get_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """On a terminal indented, and harmless; --json keeps the line."""
+    """On a terminal the object is indented and cannot control it; --json prints one line."""
     fill(sandbox)
     its_id = await newest("accounts", keys)
     status, text = await in_terminal("get", "account", its_id, extra=keys | {"NO_COLOR": "1"})
@@ -48,7 +48,7 @@ async def test_get_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None
 
 
 async def test_not_there(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """What is not there is status 4, and a hint at the usual mistake."""
+    """A missing object has status 4 and a hint about ids."""
     fill(sandbox)
     ended = await invoke("get", "contact", "c1", **keys)
     assert (ended.status, ended.out) == (4, "")
@@ -61,7 +61,7 @@ async def test_not_there(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 @pytest.mark.slow
 async def test_delete_without_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """A script is never asked: without --yes status 2, with it the contact is gone."""
+    """Without a terminal --yes is required: status 2 without it."""
     fill(sandbox)
     its_id = await newest("contacts", keys)
     ended = await run("delete", "contact", its_id, **keys)
@@ -74,7 +74,7 @@ async def test_delete_without_a_terminal(sandbox: Sandbox, keys: dict[str, str])
 
 @pytest.mark.slow
 async def test_delete_asks(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """On a terminal it asks, with the host; no is status 1 and deletes nothing, yes deletes."""
+    """On a terminal the prompt names the host; no has status 1 and deletes nothing."""
     fill(sandbox)
     its_id = await newest("contacts", keys)
     status, text = await in_terminal(

@@ -23,7 +23,7 @@ def fill(sandbox: Sandbox, count: int, **params: object) -> None:
 
 @pytest.mark.slow
 async def test_piped(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """In a pipe: one JSON object a line, whole as the API gives it, page after page."""
+    """In a pipe each object is one line of JSON, as the API returns it, page after page."""
     fill(sandbox, 230, email="a@b.c")
     ended = await run("list", "contacts", "--order", "asc", **keys)
     assert (ended.status, ended.err) == (0, "")
@@ -34,7 +34,7 @@ async def test_piped(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 @pytest.mark.slow
 async def test_the_reader_leaves(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """`| head -1` ends it quietly, with status 0, long before the list does."""
+    """`| head -1` ends it with status 0 before the last page."""
     fill(sandbox, 2000, text="x" * 300)
     command = f"set -o pipefail; {sys.executable} -m salesmachine_async list contacts | head -n 1"
     pipe = asyncio.subprocess.PIPE
@@ -48,7 +48,7 @@ async def test_the_reader_leaves(sandbox: Sandbox, keys: dict[str, str]) -> None
 
 
 async def test_limit_offset_order(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """--limit is how many there are in all, over the pages that it takes; --offset and --order are the API's."""
+    """--limit counts objects over all pages; --offset and --order are those of the API."""
     fill(sandbox, 130)
     for limit, requests in ((3, 1), (120, 2), (1000, 2)):
         before = len(sandbox.requests())
@@ -60,7 +60,7 @@ async def test_limit_offset_order(sandbox: Sandbox, keys: dict[str, str]) -> Non
 
 
 async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """--json: one array, of no, one or many pages."""
+    """--json prints one array for any number of pages."""
     ended = await invoke("list", "contacts", "--json", **keys)
     assert json.loads(ended.out) == []
     fill(sandbox, 101)
@@ -69,7 +69,7 @@ async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
 
 
 async def test_an_array_that_was_cut_off(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """When a later page fails, the array has no end: no parser takes it for the whole. Status 5."""
+    """After a failed page the array has no end, so that no parser takes it for complete: status 5."""
     fill(sandbox, 30)
     sandbox.faults([Fault(times=1), Fault(status=500, times=None)])
     ended = await invoke("list", "contacts", "--json", "--timeout", "0.3", **keys)
@@ -80,7 +80,7 @@ async def test_an_array_that_was_cut_off(sandbox: Sandbox, keys: dict[str, str])
 
 
 async def test_filters(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """--status and --archived choose; only contacts and accounts have them."""
+    """--status and --archived apply only to contacts and accounts."""
     fill(sandbox, 2)
     sandbox.replay([b'{"method": "contact", "contact_uid": "paying", "params": {"mrr": 9}}'], TOKEN)
     ended = await invoke("list", "contacts", "--status", "paying", **keys)
@@ -103,7 +103,7 @@ async def test_the_others(sandbox: Sandbox, keys: dict[str, str], kind: str) -> 
 
 
 async def test_refused(keys: dict[str, str]) -> None:
-    """A token that is not good: status 4, and no token in the message."""
+    """A rejected token has status 4 and is not in the message."""
     async with Sandbox(tokens=["good"]) as sandbox:
         ended = await invoke("list", "contacts", **keys | {"SALESMACHINE_API_URL": sandbox.url})
     assert ended.status == 4
@@ -112,7 +112,7 @@ async def test_refused(keys: dict[str, str]) -> None:
 
 
 async def test_nobody_there(keys: dict[str, str]) -> None:
-    """No server: tried for --timeout, then status 5."""
+    """An unreachable server is retried for --timeout: status 5."""
     ended = await invoke(
         "list", "contacts", "--timeout", "0.3", **keys | {"SALESMACHINE_API_URL": "http://127.0.0.1:1"}
     )
@@ -122,14 +122,14 @@ async def test_nobody_there(keys: dict[str, str]) -> None:
 
 @pytest.mark.slow
 async def test_no_answer(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """A server that hangs is given up after --timeout, repetitions included."""
+    """A server that hangs is given up after --timeout, retries included."""
     sandbox.faults([Fault(latency=20, times=None)])
     ended = await asyncio.wait_for(invoke("list", "contacts", "--timeout", "0.7", **keys), 10)
     assert ended == (5, "", "salesmachine list: error: no answer within 0.7 s\n")
 
 
 async def test_how_the_token_travels(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """--auth, or its variable."""
+    """--auth or its variable select how the token is sent."""
     for extra in (["--auth", "bearer"], ["--auth", "query"]):
         assert (await invoke("list", "users", *extra, **keys)).status == 0
     ended = await invoke("list", "users", **keys, SALESMACHINE_ACCESS_AUTH="nonsense")
@@ -138,7 +138,7 @@ async def test_how_the_token_travels(sandbox: Sandbox, keys: dict[str, str]) -> 
 
 @pytest.mark.slow
 async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """A table as wide as the terminal; hostile values cannot steer it; one header for all pages."""
+    """The table is as wide as the terminal, cannot control it, and has one header."""
     fill(sandbox, 150, email="elon@teslamotors.com", name=HOSTILE)
     sandbox.replay([json.dumps({"method": "contact", "contact_uid": "\x1b[2J" * 9, "params": {"mrr": 1}})], TOKEN)
     status, text = await in_terminal("list", "contacts", extra=keys)
@@ -173,12 +173,12 @@ async def test_a_narrow_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None
 
 @pytest.mark.slow
 async def test_nothing_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """An empty list is said to be one; NO_COLOR is followed."""
+    """An empty list is a note; NO_COLOR is followed."""
     assert await in_terminal("list", "notes", extra=keys | {"NO_COLOR": "1"}) == (0, "No matching notes.\n")
 
 
 async def test_json_cannot_steer_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """JSON is escaped wherever it goes, and means the same."""
+    """JSON is escaped and keeps its meaning."""
     fill(sandbox, 1, name=HOSTILE)
     ended = await invoke("list", "contacts", **keys)
     assert json.loads(ended.out)["data"]["name"] == HOSTILE
@@ -188,7 +188,7 @@ async def test_json_cannot_steer_a_terminal(sandbox: Sandbox, keys: dict[str, st
 
 @pytest.mark.slow
 async def test_interrupted(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Ctrl-C in a terminal: status 130, no traceback."""
+    """Ctrl-C has status 130 and no traceback."""
     fill(sandbox, 200)
     sandbox.faults([Fault(times=1), Fault(latency=20)])
     status, text = await in_terminal("list", "contacts", press=[("CREATED", "\x03")], extra=keys)

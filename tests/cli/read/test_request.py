@@ -33,7 +33,7 @@ async def test_post(sandbox: Sandbox, keys: dict[str, str], tmp_path: Path) -> N
 
 
 async def test_include(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """-i prints status and headers before the body, also of a refusal."""
+    """-i prints status and headers before the body, also of a rejection."""
     ended = await invoke("request", "GET", "/v2/Users", "-i", "-H", "X-Own: 1", **keys)
     head, _, body = ended.out.partition("\n\n")
     assert head.startswith("HTTP 200\n")
@@ -78,7 +78,7 @@ async def test_v1_needs_no_v2_token(sandbox: Sandbox, keys: dict[str, str]) -> N
     ],
 )
 async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: list[str]) -> None:
-    """What cannot be meant, or would put a key where others read it, is not sent: status 2."""
+    """A usage error, or a key among the arguments, has status 2 and sends nothing."""
     ended = await invoke("request", *arguments, **keys)
     assert (ended.status, ended.out) == (2, "")
     assert "salesmachine request: error: " in ended.err
@@ -87,7 +87,7 @@ async def test_used_wrongly(sandbox: Sandbox, keys: dict[str, str], arguments: l
 
 
 async def test_an_answer_that_quotes_the_key(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """What a server quotes of the request has no key in it."""
+    """Keys are removed from an answer that quotes the request."""
     sandbox.faults([Fault(status=400, body={"error": f"what is {TOKEN}?"})])
     ended = await invoke("request", "GET", "/v2/Users", **keys)
     assert ended.status == 4

@@ -33,7 +33,7 @@ async def test_json(number: signal.Signals) -> None:
 
 
 async def test_text() -> None:
-    """Without --json it says what to export and how to look at it, in plain text when nobody watches."""
+    """Without --json it prints the variables to set, in plain text without a terminal."""
     process = await start("sandbox", "--port", "0", "--until-eof")
     assert process.stdin is not None
     process.stdin.write(b"what is written to stdin does not matter")
@@ -64,7 +64,7 @@ async def test_end_of_stdin_is_ignored_unless_asked_for() -> None:
 
 
 def test_port_taken() -> None:
-    """A taken port is one clear line and status 1."""
+    """A port in use is one clear line and status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = invoke_here("sandbox", "--port", str(port))
@@ -77,7 +77,7 @@ def test_port_taken() -> None:
 
 
 async def test_other_host(tmp_path: Path) -> None:
-    """A host that others can reach is warned of on stderr; further names can be allowed."""
+    """An address that other machines reach is a warning on stderr; further names can be allowed."""
     ended = await run("sandbox", "--host", "0.0.0.0", "--port", "0", "--until-eof", "--allow-host", "tests")
     assert ended.status == 0
     assert ended.err.startswith("salesmachine sandbox: warning: listening on 0.0.0.0:")
@@ -85,7 +85,7 @@ async def test_other_host(tmp_path: Path) -> None:
 
 
 async def test_db(tmp_path: Path) -> None:
-    """--db keeps what arrives in a file."""
+    """--db keeps the state in a file."""
     db = tmp_path / "sandbox.db"
     ended = await run("sandbox", "--port", "0", "--until-eof", "--db", str(db))
     assert ended.status == 0
@@ -94,7 +94,7 @@ async def test_db(tmp_path: Path) -> None:
 
 
 def test_unusable_db(tmp_path: Path) -> None:
-    """A file that is no sandbox's is left alone, with one clear line and status 1."""
+    """Another file is not changed: one clear line and status 1."""
     db = tmp_path / "letter.txt"
     db.write_text("Dear Salesmachine, " * 100)
     ended = invoke_here("sandbox", "--port", "0", "--db", str(db))
@@ -144,12 +144,12 @@ async def test_a_port_file_is_no_other_file(tmp_path: Path, content: str) -> Non
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.com", False)],
 )
 def test_loopback(host: str, loopback: bool) -> None:
-    """Only loopback addresses are safe from other machines."""
+    """Only loopback addresses are unreachable for other machines."""
     assert _is_loopback(host) is loopback
 
 
 def test_other_errors_are_explained_too() -> None:
-    """Any failure to listen names the address and the system's reason."""
+    """Any failure to listen names the address and the reason of the system."""
     assert explain(OSError(13, "Permission denied"), SandboxOptions(port=80)) == (
         "cannot run the sandbox on 127.0.0.1 port 80: Permission denied"
     )
@@ -157,7 +157,7 @@ def test_other_errors_are_explained_too() -> None:
 
 
 async def test_seed_faults_rate_limit_and_port_file(tmp_path: Path) -> None:
-    """A state to begin with, a script of faults, a rate limit, and the port in a file for as long as it serves."""
+    """The seed, faults, rate limit and port file take effect; the port file is removed at the end."""
     seed, port_file = tmp_path / "seed.ndjson", tmp_path / "port"
     seed.write_text('{"method": "contact", "contact_uid": "seeded"}\n')
     process = await start(
@@ -194,7 +194,7 @@ async def test_seed_faults_rate_limit_and_port_file(tmp_path: Path) -> None:
     ],
 )
 async def test_options_that_cannot_be_used(tmp_path: Path, arguments: list[str], problem: str) -> None:
-    """Each is told in one line, with the place; nothing is started; status 2."""
+    """An unusable option is one line with the place, and status 2."""
     seed = tmp_path / "seed"
     seed.write_text('{"method": "contact", "contact_uid": "c"}\n{"method": "nothing"}\n')
     places = {"SEED": str(seed), "NONE": str(tmp_path / "none")}
@@ -207,7 +207,7 @@ async def test_options_that_cannot_be_used(tmp_path: Path, arguments: list[str],
 
 
 def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
-    """Told in one line."""
+    """An unwritable port file is one line, and status 2."""
     ended = invoke_here("sandbox", "--port", "0", "--port-file", str(tmp_path / "none" / "port"))
     assert ended.status == 2
     port_file = tmp_path / "none" / "port"
@@ -220,5 +220,5 @@ def test_port_file_that_cannot_be_written(tmp_path: Path) -> None:
     [("50/1s", (50, 1)), ("50/s", (50, 1)), ("50", (50, 1)), ("600/m", (600, 60)), ("5/250ms", (5, 0.25))],
 )
 def test_rate_limits(text: str, limit: tuple[int, float]) -> None:
-    """How a rate is written."""
+    """The forms of a rate are parsed."""
     assert rate_of(text) == RateLimit(requests=limit[0], per=limit[1])
