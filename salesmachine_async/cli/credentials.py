@@ -17,9 +17,6 @@ _NAMES = (
     "SALESMACHINE_ACCESS_TOKEN",
 )
 
-# A shorter part of a key is not hidden, because many words contain it.
-_MIN_HIDDEN = 4
-
 # Reading stops there, because stdin may be endless.
 _MAX_CHARACTERS = 64 * 1024
 
@@ -40,23 +37,6 @@ class ApiKeys:
     secret: str = dataclasses.field(repr=False)
     base_url: str | None = dataclasses.field(repr=False)
     access_token: str = dataclasses.field(repr=False)
-
-    def hide(self, text: str) -> str:
-        """Return *text*, which may quote a request, with the keys removed in every form in which they are sent."""
-        import base64  # noqa: PLC0415 - only after a failure
-        from urllib.parse import quote  # noqa: PLC0415
-
-        pairs = (f"{self.token}:{self.secret}", f"{self.access_token}:")
-        encoded = (base64.b64encode(pair.encode(errors="replace")).decode() for pair in pairs)
-        plain = (self.token, self.secret, self.access_token)
-        forms = {*encoded, *plain, *(quote(each, safe="", errors="replace") for each in plain)}
-        # The longest comes first, because a short secret may be part of a token.
-        longest_first = sorted(filter(None, forms), key=len, reverse=True)
-        for form in longest_first:
-            text = text.replace(form, "[key]")
-        # The text of a server is cut at some length, which may lie within a key.
-        cuts = (form[:length] for form in longest_first for length in range(len(form) - 1, _MIN_HIDDEN - 1, -1))
-        return next((text[: -len(cut)] + "[key]" for cut in cuts if text.endswith(cut)), text)
 
     def need_token(self) -> str:
         """

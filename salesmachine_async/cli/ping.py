@@ -37,18 +37,18 @@ def command(server: ServerOptions, timeout: float, as_json: bool) -> None:
     """
     keys = server.keys()
     keys.need_token()
-    url, seconds, error = run(_ping(keys, server.transport(), timeout), keys)
+    url, seconds, error = run(_ping(keys, server.transport(), timeout))
     if as_json:
         outcome = {
             "ok": error is None,
             "url": url,
             "seconds": round(seconds, 3),
             "status": error and error.status,
-            "error": error and explained(error, keys),
+            "error": error and explained(error),
         }
         emit(json.dumps(outcome))
     if error is not None:
-        fail(f"{url}: {explained(error, keys)} ({seconds * 1000:.0f} ms)", code=status_of(error))
+        fail(f"{url}: {explained(error)} ({seconds * 1000:.0f} ms)", code=status_of(error))
     if not as_json:
         emit(f"ok: {harmless(url)} accepts the key ({seconds * 1000:.0f} ms)")
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -11,30 +11,24 @@ from salesmachine_async.cli.exit_codes import INTERRUPTED, status_of
 from salesmachine_async.cli.terminal import fail, note
 from salesmachine_async.errors import DeliveryError, SalesmachineError
 
-if TYPE_CHECKING:
-    from salesmachine_async.cli.credentials import ApiKeys
-
 T = TypeVar("T")
 
 # Advice for Python code in the errors of the library, and its equivalent here.
 _IN_PYTHON = (
     (", or its path is another (see Paths)", ""),
     ("(auth=)", "(--auth)"),
-    (", or pass transport=HttpTransport(..., allow_http=True)", " or --allow-http"),
+    ("or pass transport=HttpTransport(..., allow_http=True)", "or use --allow-http"),
     ("pass ssl_context", "use --cacert"),
     ("pass params=", "use --param"),
 )
 
 
-def run(
-    work: Coroutine[Any, Any, T], credentials: "ApiKeys", *, interrupted: str = "Interrupted.", hint: str = ""
-) -> T:
+def run(work: Coroutine[Any, Any, T], *, interrupted: str = "Interrupted.", hint: str = "") -> T:
     """
     Run *work* to its end.
 
     Args:
         work: The coroutine.
-        credentials: The keys it uses, which are removed from the text of a server.
         interrupted: The line printed after Ctrl-C.
         hint: Advice for an answer of 404.
 
@@ -50,28 +44,28 @@ def run(
         note(interrupted)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except SalesmachineError as error:
-        give_up(error, credentials, hint=hint)
+        give_up(error, hint=hint)
 
 
-def give_up(error: SalesmachineError, credentials: "ApiKeys", *, hint: str = "") -> NoReturn:
+def give_up(error: SalesmachineError, *, hint: str = "") -> NoReturn:
     """
     Print an error of the library in one line, and exit with its status.
 
     Raises:
         click.exceptions.Exit: Always.
     """
-    fail(explained(error, credentials, hint=hint), code=status_of(error))
+    fail(explained(error, hint=hint), code=status_of(error))
 
 
-def explained(error: SalesmachineError, credentials: "ApiKeys", *, hint: str = "") -> str:
-    """Describe an error, with the text of the server, which may quote the request, but without the keys."""
+def explained(error: SalesmachineError, *, hint: str = "") -> str:
+    """Describe an error, with the text of the server, from which the library has removed the keys."""
     text = str(error)
     for advice, equivalent in _IN_PYTHON:
         text = text.replace(advice, equivalent)
     if not isinstance(error, DeliveryError):
         return text
     if error.server_message:
-        text += f'. Server message: "{credentials.hide(error.server_message)}"'
+        text += f'. Server message: "{error.server_message}"'
     return f"{text}. {hint}" if hint and error.status == 404 else text
 
 

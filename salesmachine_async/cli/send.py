@@ -163,7 +163,7 @@ class _MessageOutcome:
         outcome = self.delivery or self.loss
         return outcome.messages[0].get("messageId") if outcome is not None else None
 
-    def as_json(self, method: str, keys: "ApiKeys") -> dict[str, Any]:
+    def as_json(self, method: str) -> dict[str, Any]:
         error, loss = self.error, self.loss
         return {
             "ok": loss is None,
@@ -173,7 +173,7 @@ class _MessageOutcome:
             "requests": self.requests,
             "seconds": round(self.seconds, 3),
             "lost": None if loss is None else loss.reason.value,
-            "error": error and explained(error, keys),
+            "error": error and explained(error),
         }
 
 
@@ -222,12 +222,12 @@ def _send(
     def call(agent: "Agent") -> bool:
         return bool(getattr(agent, method)(*arguments, **options))
 
-    outcome = run(_deliver(call, keys, server.transport(), timeout), keys, interrupted=_INTERRUPTED)
+    outcome = run(_deliver(call, keys, server.transport(), timeout), interrupted=_INTERRUPTED)
     if as_json:
-        emit(json.dumps(outcome.as_json(method, keys)))
+        emit(json.dumps(outcome.as_json(method)))
     name = " ".join([method, *uids.values()])
     if outcome.loss is not None:
-        _fail(outcome, outcome.loss, name, keys, timeout)
+        _fail(outcome, outcome.loss, name, timeout)
     if not as_json and outcome.delivery is not None:
         tries = f", {outcome.requests} requests" if outcome.requests > 1 else ""
         emit(f"Delivered: {harmless(name)} (HTTP {outcome.delivery.status}{tries}, {outcome.seconds * 1000:.0f} ms)")
@@ -270,13 +270,13 @@ async def _deliver(
     return outcome
 
 
-def _fail(outcome: _MessageOutcome, loss: "Loss", name: str, keys: "ApiKeys", timeout: float) -> None:
+def _fail(outcome: _MessageOutcome, loss: "Loss", name: str, timeout: float) -> None:
     from salesmachine_async.report import LossReason  # noqa: PLC0415
 
     problem = f"no answer within {timeout:g} s"
     code = UNAVAILABLE
     if loss.error is not None:
-        problem, code = explained(loss.error, keys), status_of(loss.error)
+        problem, code = explained(loss.error), status_of(loss.error)
         if outcome.requests > 1:
             problem += f" (the last of {outcome.requests} requests in {outcome.seconds:.1f} s)"
     if loss.reason in (LossReason.REJECTED, LossReason.TOO_LARGE):

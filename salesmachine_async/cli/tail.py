@@ -49,7 +49,7 @@ def command(*, requests: bool, ndjson: bool, count: int | None, server: ServerOp
     """
     keys = server.keys()
     as_json = ndjson or not on_terminal()
-    run(_follow(keys, server.transport(), as_json=as_json, requests=requests, count=count), keys)
+    run(_follow(keys, server.transport(), as_json=as_json, requests=requests, count=count))
 
 
 async def _follow(

@@ -23,7 +23,6 @@ from salesmachine_async import (
 )
 from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async.cli import exit_codes
-from salesmachine_async.cli.credentials import ApiKeys
 from salesmachine_async.cli.importing.input_progress import InputProgress, clean_up
 from salesmachine_async.cli.importing.ledger import Disagreement
 from salesmachine_async.cli.importing.mapping import Skip, TrackingCall
@@ -68,7 +67,6 @@ class Importer:
 
     def __init__(self, plan: ImportPlan, progress: QuietProgress, rejects: RejectsFile | None) -> None:
         self._plan = plan
-        self._keys = ApiKeys(token=plan.token, secret=plan.secret, base_url=plan.base_url, access_token="")
         self._progress = progress
         self._rejects = rejects
         self._results = ImportResults(dry_run=plan.dry_run, rejects=plan.rejects)
@@ -176,7 +174,7 @@ class Importer:
             await self._agent.ping()
         except DeliveryError as error:
             if exit_codes.status_of(error) == exit_codes.REFUSED:
-                raise _Stop(Ending.REFUSED, self._described(error)) from None
+                raise _Stop(Ending.REFUSED, _described(error)) from None
             self._say(f"{error}; trying again for {self._plan.give_up_after:g} s")
 
     async def _feed(self, current: InputProgress) -> None:
@@ -263,7 +261,7 @@ class Importer:
         if loss.reason is LossReason.CLOSED:
             return  # no answer at all
         error = loss.error
-        reason = (self._server_message(error) or str(error)) if error else loss.reason.value
+        reason = (error.server_message or str(error)) if error else loss.reason.value
         self._answered(loss, f"rejected by the server: {reason}")
 
     def _answered(self, what: Delivery | Loss, reason: str | None) -> None:
@@ -291,18 +289,10 @@ class Importer:
         error = stats.last_error or self._failed
         refused = error is not None and exit_codes.status_of(error) == exit_codes.REFUSED
         if error is None or stats.state is not State.PARKED:
-            reason = f"no answer for {self._plan.give_up_after:g} s" + (f": {self._described(error)}" if error else "")
+            reason = f"no answer for {self._plan.give_up_after:g} s" + (f": {_described(error)}" if error else "")
         else:
-            reason = self._described(error)
+            reason = _described(error)
         return _Stop(Ending.REFUSED if refused else Ending.UNAVAILABLE, reason)
-
-    def _described(self, error: DeliveryError) -> str:
-        message = self._server_message(error)
-        return f"{error} ({message})" if message else str(error)
-
-    def _server_message(self, error: DeliveryError) -> str:
-        """Return the text of the server, which may quote the request, without the keys."""
-        return self._keys.hide(error.server_message or "")
 
     def _conclude(self) -> None:
         results, current = self._results, self._current
@@ -327,6 +317,10 @@ def _library_log_off() -> Generator[None]:
         yield
     finally:
         logger.propagate = propagate
+
+
+def _described(error: DeliveryError) -> str:
+    return f"{error} ({error.server_message})" if error.server_message else str(error)
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

@@ -40,7 +40,7 @@ def command(kind: str, id_: str, *, yes: bool, server: ServerOptions, auth: str,
     keys.need_access_token()
     if not yes:
         _confirm(f"Delete {kind} {harmless(id_)} of {harmless(keys.base_url or 'Salesmachine')}?")
-    run(_delete(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), keys, hint=ID_HINT)
+    run(_delete(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), hint=ID_HINT)
     note(f"Deleted: {kind} {id_}")
 
 

@@ -46,7 +46,7 @@ def command(kind: str, id_: str, *, as_json: bool, server: ServerOptions, auth: 
     """
     keys = server.keys()
     keys.need_access_token()
-    record = run(_get(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), keys, hint=ID_HINT)
+    record = run(_get(RESOURCES[kind], id_, keys, server.transport(), auth, timeout=timeout), hint=ID_HINT)
     from salesmachine_async.cli.read.printing import show  # noqa: PLC0415 - imports orjson
 
     show(record.raw, plain=as_json)

@@ -90,7 +90,7 @@ def command(
             else:
                 await _print_table(kind, pages)
 
-    run(work(), keys)
+    run(work())
 
 
 async def _pages(

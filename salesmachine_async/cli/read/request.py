@@ -77,11 +77,11 @@ def command(
     v1_only = path.startswith("/v1/")
     _ = keys.need_token() if v1_only else keys.need_access_token()
     call = {"method": method, "path": path, "params": params, "json": body, "headers": headers}
-    answer, failure = run(_request(call, keys, server.transport(), auth, timeout, v1_only=v1_only), keys)
+    answer, failure = run(_request(call, keys, server.transport(), auth, timeout, v1_only=v1_only))
     if failure is not None:
         if include and failure.status is not None:
             emit(f"HTTP {failure.status}\n")
-        give_up(failure, keys)
+        give_up(failure)
     assert answer is not None
     _show(answer, include=include, plain=as_json)
 
