@@ -93,6 +93,8 @@ SCENES = (
             ">/dev/null & salesmachine tail --count 2",
         ),
     ),
+    Scene("plan", ("salesmachine plan --help",)),
+    Scene("plan-infer", ("salesmachine plan infer http://127.0.0.1:8700 | head -n 20",)),
     Scene("demo", ("salesmachine demo --seconds 4",)),
     Scene(
         "completion",

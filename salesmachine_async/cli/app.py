@@ -3,7 +3,7 @@
 import click
 
 from salesmachine_async._version import __version__
-from salesmachine_async.cli import completion, ping, send, tail
+from salesmachine_async.cli import completion, ping, plan, send, tail
 from salesmachine_async.cli.demo import command as demo
 from salesmachine_async.cli.help import EPILOG, SectionedGroup
 from salesmachine_async.cli.importing import command as importing
@@ -21,7 +21,7 @@ def app() -> None:
 for _command in (
     *(ping.command, send.contact, send.account, send.track, send.pageview, send.alias, importing.command),
     *(list_.command, get.command, delete.command, request.command),
-    *(sandbox.command, tail.command, demo.command, completion.command),
+    *(sandbox.command, plan.command, tail.command, demo.command, completion.command),
 ):
     app.add_command(_command)
 sandbox.command.add_command(execution.command)

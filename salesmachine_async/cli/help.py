@@ -9,7 +9,7 @@ from salesmachine_async.cli.usage_errors import reported
 SECTIONS = {
     "Send": ("ping", "contact", "account", "track", "pageview", "alias", "import"),
     "Read and manage": ("list", "get", "delete", "request"),
-    "Try it locally": ("sandbox", "tail", "demo"),
+    "Try it locally": ("sandbox", "tail", "plan", "demo"),
 }
 
 EPILOG = """\

@@ -21,6 +21,7 @@ from salesmachine_async.cli.sandbox.options import (
     explain,
     faults_option,
     make_sandbox,
+    plan_option,
     port_option,
     rate_option,
     seed_option,
@@ -47,6 +48,15 @@ if TYPE_CHECKING:
 @seed_option
 @faults_option
 @rate_option
+@plan_option
+@click.option(
+    "--name",
+    "names",
+    metavar="TOKEN=LABEL",
+    multiple=True,
+    help="A label for a workspace; can be repeated.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Do not print a line for each request.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, for programs.")
 @click.option("--until-eof", is_flag=True, help="Also stop at the end of stdin, and so with the parent process.")
 @click.pass_context
@@ -57,6 +67,7 @@ def command(
     port: int | None,
     port_file: Path | None,
     allow_host: Sequence[str],
+    quiet: bool,
     as_json: bool,
     until_eof: bool,
     **options: Any,
@@ -90,7 +101,9 @@ def command(
     if context.invoked_subcommand is not None:
         _reject_options(context)
         return
-    settings = SandboxOptions(port=DEFAULT_PORT if port is None else port, allow_host=allow_host, **options)
+    settings = SandboxOptions(
+        port=DEFAULT_PORT if port is None else port, allow_host=allow_host, access_log=not quiet, **options
+    )
     if not _is_loopback(settings.host):
         warn(f"listening on {settings.host}: other machines can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)

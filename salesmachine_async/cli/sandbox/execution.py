@@ -11,6 +11,7 @@ from salesmachine_async.cli.sandbox.options import (
     explain,
     faults_option,
     make_sandbox,
+    plan_option,
     port_option,
     rate_option,
     seed_option,
@@ -39,6 +40,7 @@ _TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
 @seed_option
 @faults_option
 @rate_option
+@plan_option
 @click.option("--quiet", "-q", is_flag=True, help="Print neither the address of the sandbox nor the summary.")
 def command(arguments: "Sequence[str]", *, port: int | None, quiet: bool, **options: Any) -> None:
     """

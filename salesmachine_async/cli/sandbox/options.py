@@ -4,13 +4,13 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.options import FILE, OUTPUT_FILE
-from salesmachine_async.cli.terminal import fail
+from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
@@ -42,6 +42,14 @@ rate_option = click.option(
 )
 
 
+plan_option = click.option(
+    "--plan",
+    metavar="FILE",
+    type=FILE,
+    help="A tracking plan (JSON Schema per event), which makes messages good or bad.",
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
     """
@@ -55,6 +63,9 @@ class SandboxOptions:
         seed: The initial state of workspaces.
         faults: A script of faults, see `script`.
         rate_limit: The largest rate of requests.
+        plan: The tracking plan.
+        names: Labels of workspaces, as TOKEN=LABEL.
+        access_log: Whether to print a line on stderr for each request.
     """
 
     host: str = "127.0.0.1"
@@ -111,7 +122,7 @@ def _plan(file: Path | None) -> "dict[str, Any] | None":
     Read the tracking plan.
 
     Raises:
-        typer.Exit: The plan cannot be used.
+        click.exceptions.Exit: If the plan is unusable.
     """
     if file is None:
         return None
@@ -136,7 +147,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     Read the labels of workspaces.
 
     Raises:
-        typer.Exit: One of them is not TOKEN=LABEL.
+        click.exceptions.Exit: If one of them is not TOKEN=LABEL.
     """
     labels: dict[str, str] = {}
     for name in names:

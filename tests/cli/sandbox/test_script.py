@@ -49,7 +49,7 @@ def test_scripts(text: str, faults: list[Fault]) -> None:
         ("ok, 999", "at character 5 ('999'): status must be from 200 to 599"),
         ("503*0", "at character 1 ('503*0'): times must be 1 or more"),
         ("drop=never", "at character 1 ('drop=never'): drop must be one of before, during, after"),
-        ("503:drop=after", "at character 1 ('503'): drop sends no answer, so it excludes status"),
+        ("503:drop=after", "at character 1 ('503'): drop excludes status, because no response is sent"),
         ("path=/v1/batch", "at character 1 ('path=/v1/batch'): it must follow a fault"),
         ("503:path=v1", "at character 1 ('503'): path must start with /"),
         ("503:partial=a", "at character 5 ('partial=a'): it must be a whole number"),
