@@ -9,9 +9,9 @@ from salesmachine_async.cli.demo.audit import (
     MAX_EXAMPLES,
     Audit,
     AuditResult,
+    Difference,
     ExpectedEvent,
     ExpectedState,
-    Problem,
     RecordingTracker,
 )
 
@@ -107,7 +107,7 @@ def test_a_faithful_server_passes() -> None:
     assert verdict.ok
     assert verdict.examples == ()
     assert (verdict.events, verdict.contacts, verdict.accounts, verdict.merged) == (2, 2, 1, 1)
-    assert set(verdict.problems) == set(Problem)
+    assert set(verdict.problems) == set(Difference)
 
 
 def test_events_may_be_shown_under_the_merged_contact() -> None:
