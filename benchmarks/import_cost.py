@@ -38,7 +38,7 @@ IMPORTS: Final = {
     "snowplow": "from snowplow_tracker import Tracker, AsyncEmitter",
 }
 # Whole branches that a user of the agent must not pay for.
-FORBIDDEN: Final = ("aiohttp.web", "typer", "rich", "sqlite3", "salesmachine_async.sandbox", "salesmachine_async.cli")
+FORBIDDEN: Final = ("aiohttp.web", "click", "rich", "sqlite3", "salesmachine_async.sandbox", "salesmachine_async.cli")
 # What every run of pytest pays for having us installed.
 PLUGIN: Final = (
     "import time, pytest; start = time.perf_counter(); import salesmachine_async.testing.plugin; "

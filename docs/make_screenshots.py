@@ -86,8 +86,15 @@ SCENES = (
         "sandbox-exec",
         ("salesmachine sandbox exec --faults '503*2' -- salesmachine track 123456 order_paid total:=49.9",),
     ),
+    Scene(
+        "tail",
+        (
+            "(sleep 1.5; salesmachine track 123456 order_paid total:=49.9; salesmachine contact 7 plan=pro) "
+            ">/dev/null & salesmachine tail --count 2",
+        ),
+    ),
     Scene("plan", ("salesmachine plan --help",)),
-    Scene("plan-infer", ("salesmachine plan infer http://127.0.0.1:8700",)),
+    Scene("plan-infer", ("salesmachine plan infer http://127.0.0.1:8700 | head -n 20",)),
     Scene("demo", ("salesmachine demo --seconds 4",)),
     Scene(
         "completion",

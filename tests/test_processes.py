@@ -381,7 +381,7 @@ async def test_an_import_stays_light(sandbox: Sandbox) -> None:
     script = await start(
         sandbox.url,
         """
-        heavy = {"aiohttp.web", "typer", "rich", "salesmachine_async.sandbox", "salesmachine_async.cli"}
+        heavy = {"aiohttp.web", "click", "rich", "salesmachine_async.sandbox", "salesmachine_async.cli"}
         print(sorted(heavy & set(sys.modules)))
         """,
     )

@@ -1,8 +1,8 @@
 """
 The ``salesmachine`` command.
 
-One small module per command; each imports what it runs only when it runs, so that ``--help`` stays quick. What the exit
-status means is in ``exits``.
+One module per command. Each imports what it needs when it runs, so that ``--help`` stays fast. `exit_codes` defines the
+exit statuses.
 """
 
 import sys
@@ -10,21 +10,21 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-# What the [cli] extra brings.
-_EXTRA = ("typer", "rich")
+# Packages of the [cli] extra.
+_EXTRA = ("click", "rich")
 
 
 def main() -> None:
     """Run the command line and exit."""
-    # Looked for rather than imported: rich is only imported where something is coloured. A module of ours that is
-    # missing for another reason is a bug, and keeps its traceback.
+    # find_spec() instead of an import: rich is only imported by commands that use it, and an ImportError from another
+    # module is a bug whose traceback has to stay.
     if any(find_spec(name) is None for name in _EXTRA):
-        # Typer and rich by their names: that works wherever this package itself was installed from.
+        # These names can be installed wherever this package itself came from.
         sys.stderr.write(
-            "The salesmachine command needs its extra [cli]: pip install 'typer>=0.29' 'rich>=14', "
-            "or install salesmachine-async[cli] from where you installed it\n"
+            "salesmachine: error: the command needs the extra [cli]: pip install 'click>=8.2' 'rich>=14', "
+            "or install salesmachine-async[cli]\n"
         )
         sys.exit(2)
-    from salesmachine_async.cli.app import app  # noqa: PLC0415 - it needs the extra
+    from salesmachine_async.cli.app import app  # noqa: PLC0415 - needs the extra
 
     app(prog_name="salesmachine")

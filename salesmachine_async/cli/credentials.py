@@ -1,15 +1,13 @@
-"""Where a command's keys come from: the environment, a file or stdin; never its arguments, which others can read."""
+"""API keys from the environment, a file or stdin; never from arguments, which other users of the machine can read."""
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import fail
 
 _NAMES = (
@@ -19,32 +17,19 @@ _NAMES = (
     "SALESMACHINE_ACCESS_TOKEN",
 )
 
-# So much of a key is worth hiding; less is in many words.
-_TELLING = 4
-
-# No line of a credentials file is longer; reading stops there, whatever stdin is.
+# Reading stops there, because stdin may be endless.
 _MAX_CHARACTERS = 64 * 1024
-
-CredentialsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--credentials",
-        metavar="FILE",
-        help="Read the keys from this file, SALESMACHINE_API_TOKEN=… and so on, one per line (- for stdin). "
-        "It wins over the environment.",
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class ApiKeys:
     """
-    The keys of one command. Empty where nothing was said.
+    The keys of one command; those that are not set are empty.
 
     Attributes:
         token: The API token of v1.
-        secret: Its secret.
-        base_url: The API's address; None: the library's default.
+        secret: The secret of that token.
+        base_url: The URL of the API; None for the default of the library.
         access_token: The token of v2.
     """
 
@@ -53,29 +38,12 @@ class Credentials:
     base_url: str | None = dataclasses.field(repr=False)
     access_token: str = dataclasses.field(repr=False)
 
-    def hide(self, text: str) -> str:
-        """Return *text*, in which a server may have quoted a request, without the keys in any form they travel in."""
-        import base64  # noqa: PLC0415 - only after a failure
-        from urllib.parse import quote  # noqa: PLC0415
-
-        pairs = (f"{self.token}:{self.secret}", f"{self.access_token}:")
-        encoded = (base64.b64encode(pair.encode(errors="replace")).decode() for pair in pairs)
-        plain = (self.token, self.secret, self.access_token)
-        forms = {*encoded, *plain, *(quote(each, safe="", errors="replace") for each in plain)}
-        # The longest first: a short secret may be part of a token.
-        longest_first = sorted(filter(None, forms), key=len, reverse=True)
-        for form in longest_first:
-            text = text.replace(form, "[key]")
-        # What a server says is cut off at some length, and so may be a key at its end.
-        cuts = (form[:length] for form in longest_first for length in range(len(form) - 1, _TELLING - 1, -1))
-        return next((text[: -len(cut)] + "[key]" for cut in cuts if text.endswith(cut)), text)
-
     def need_token(self) -> str:
         """
         Return the API token of v1.
 
         Raises:
-            typer.Exit: There is none.
+            click.exceptions.Exit: It is not set.
         """
         if not self.token:
             fail(
@@ -89,7 +57,7 @@ class Credentials:
         Return the token of v2.
 
         Raises:
-            typer.Exit: There is none.
+            click.exceptions.Exit: It is not set.
         """
         if not self.access_token:
             fail(
@@ -99,15 +67,15 @@ class Credentials:
         return self.access_token
 
 
-def load(file: Path | None) -> Credentials:
+def load(file: Path | None) -> ApiKeys:
     """
-    Read the keys: *file* before the environment, name by name.
+    Read the keys; *file* takes precedence over the environment, name by name.
 
     Raises:
-        typer.Exit: The file cannot be read, or a line of it is not ``NAME=value`` with a known name.
+        click.exceptions.Exit: The file cannot be read, or a line of it is not ``NAME=value`` with a known name.
     """
     found: Mapping[str, str] = {} if file is None else _parse(_text(file), str(file))
-    # A file that names a token is a whole key pair: a secret of the environment belongs to another token.
+    # A token in the file is a complete pair, because a secret in the environment belongs to another token.
     pair_in_file = "SALESMACHINE_API_TOKEN" in found
 
     def value(name: str) -> str:
@@ -116,7 +84,7 @@ def load(file: Path | None) -> Credentials:
         return found.get(name) or os.environ.get(name, "")
 
     token, secret, base_url, access_token = map(value, _NAMES)
-    return Credentials(token=token, secret=secret, base_url=base_url or None, access_token=access_token)
+    return ApiKeys(token=token, secret=secret, base_url=base_url or None, access_token=access_token)
 
 
 def _text(file: Path) -> str:
@@ -136,8 +104,20 @@ def _parse(text: str, name: str) -> dict[str, str]:
         if not stripped or stripped.startswith("#"):
             continue
         key, equals, value = stripped.removeprefix("export ").partition("=")
-        # The line itself is not shown: it may hold a secret.
+        # The line itself is not shown, because it may hold a secret.
         if not equals or key.strip() not in _NAMES:
             fail(f"line {number} of {name} is not NAME=value with one of {', '.join(_NAMES)}", code=USAGE)
-        found[key.strip()] = value.strip().strip("\"'")
+        found[key.strip()] = _value(value.strip(), f"line {number} of {name}")
     return found
+
+
+def _value(text: str, where: str) -> str:
+    """Return a value without its quotes and the comment after it, as a shell would read it."""
+    quote = text[:1]
+    if quote and quote in "\"'":
+        value, closed, rest = text[1:].partition(quote)
+        if not closed or (rest.strip() and not rest.lstrip().startswith("#")):
+            fail(f"{where} has an unbalanced quotation mark", code=USAGE)
+        return value
+    # A "#" within a value belongs to it; one after a blank begins a comment.
+    return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].rstrip()

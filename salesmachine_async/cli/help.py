@@ -1,84 +1,58 @@
-"""The first page of help: commands under headings, in the order in which they are needed."""
+"""The help page of ``salesmachine``: commands under headings, keys and exit statuses below them."""
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+import click
 
-from salesmachine_async.cli.mistakes import plainly_told
+from salesmachine_async.cli.usage_errors import reported
 
-SEND = "Send"
-READ = "Read and manage"
-LOCAL = "Try it locally"
-IMPORT = "Import"
-SET_UP = "Set up"
+SECTIONS = {
+    "Send": ("ping", "contact", "account", "track", "pageview", "alias", "import"),
+    "Read and manage": ("list", "get", "delete", "request"),
+    "Try it locally": ("sandbox", "tail", "plan", "demo"),
+}
 
-# Below the usage of every command; a contract, see `exits`.
 EPILOG = """\
 Keys come from the environment, from a file or from stdin, never from arguments, which others can see:
 
 \b
-  SALESMACHINE_API_TOKEN      the token of v1; also SALESMACHINE_API_SECRET
+  SALESMACHINE_API_TOKEN      the token of v1
+  SALESMACHINE_API_SECRET     its secret
   SALESMACHINE_ACCESS_TOKEN   the token of v2, for reading and managing
   SALESMACHINE_API_URL        another server, such as a sandbox
   --credentials FILE          the same names, one per line; - is stdin
 
-Exit status: 0 done, 1 failed, 2 used wrongly, 3 some rows refused (import), 4 refused by the server,
-5 server not reached, 130 interrupted. Data goes to stdout, all else to stderr.
+Exit status: 0 done, 1 failed, 2 usage error, 3 some rows rejected (import), 4 rejected by the server,
+5 server not reached, 130 interrupted. Data goes to stdout, everything else to stderr.
 """
 
 
-class Plain(TyperCommand):
-    """A command whose help shows arguments as they are typed: no braces, no types of Python."""
+class SectionedGroup(click.Group):
+    """A group that lists its commands by `SECTIONS`, those of no section under "Set up"."""
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Name the options and arguments in the line of usage."""
-        return ["[OPTIONS]", *(_piece(each) for each in self.get_params(ctx) if each.param_type_name == "argument")]
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the options before the command."""
+        with reported():
+            return super().make_context(info_name, args, parent, **extra)
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options."""
-        params: list[Any] = list(self.get_params(ctx))
-        arguments: list[tuple[str, str]] = [
-            (each.metavar, each.help) for each in params if each.param_type_name == "argument"
-        ]
-        options: list[tuple[str, str] | None] = [
-            each.get_help_record(ctx) for each in params if each.param_type_name == "option"
-        ]
-        for heading, rows in (("Arguments", arguments), ("Options", [row for row in options if row])):
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
-
-
-def _piece(argument: Any) -> str:
-    dots = "..." * (argument.nargs != 1)
-    return f"{argument.metavar}{dots}" if argument.required else f"[{argument.metavar}{dots}]"
-
-
-class Sections(TyperGroup):
-    """A group that shows its commands by their ``rich_help_panel``, which typer itself does only with rich."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read our own options."""
-        with plainly_told():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Read those of a command, and run it."""
-        with plainly_told():
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parse the options of the command and run it."""
+        with reported():
             return super().invoke(ctx)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (typer's)
-        """Write the commands, section by section."""
-        sections: dict[str, list[tuple[str, Any]]] = {SEND: [], READ: [], LOCAL: [], IMPORT: [], SET_UP: []}
-        for name, each in self.commands.items():
-            if not each.hidden:
-                panel = getattr(each, "rich_help_panel", None)
-                sections.setdefault(panel if isinstance(panel, str) else IMPORT, []).append((name, each))
-        width = max(len(name) for name in self.commands)
-        for heading, commands in sections.items():
-            # Groups first: typer has them last.
-            commands.sort(key=lambda each: not hasattr(each[1], "commands"))
-            rows = [(f"{name:<{width}}", each.get_short_help_str(formatter.width - width)) for name, each in commands]
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section per heading."""
+        listed = {name for names in SECTIONS.values() for name in names}
+        others = tuple(name for name in self.list_commands(ctx) if name not in listed)
+        width = max(map(len, self.commands))
+        for heading, names in {**SECTIONS, "Set up": others}.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [
+                        (f"{name:<{width}}", self.commands[name].get_short_help_str(formatter.width - width))
+                        for name in names
+                        if name in self.commands
+                    ]
+                )

@@ -1,46 +1,46 @@
-"""``salesmachine plan infer``: a first tracking plan from what has arrived."""
+"""``salesmachine plan infer``: infer a first tracking plan from recorded messages."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import emit, fail
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.messages import ParsedMessage
 
-HELP = """
-Infer a tracking plan from what has arrived.
-
-\b
-  salesmachine plan infer http://127.0.0.1:8700 > plan.json
-"""
-
 _TIMEOUT_SECONDS = 30.0
 
 
-def infer(
-    source: Annotated[
-        str, typer.Argument(metavar="FILE|URL", help="NDJSON as the sandbox exports it, or the URL of a sandbox.")
-    ],
-    *,
-    workspace: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The workspace, by its public name, if the sandbox has several.")
-    ] = None,
-) -> None:
+@click.group("plan", no_args_is_help=True)
+def command() -> None:
     """
-    Write a first tracking plan, which all messages in a file or a sandbox satisfy, to stdout.
+    Infer a tracking plan from recorded messages.
+
+    \b
+      salesmachine plan infer http://127.0.0.1:8700 > plan.json
+    """
+
+
+@command.command("infer")
+@click.argument("source", metavar="FILE|URL")
+@click.option("--workspace", metavar="NAME", help="The workspace, by its public name, if the sandbox has several.")
+def infer(source: str, *, workspace: str | None) -> None:
+    """
+    Print a first tracking plan that all messages of a file or a sandbox satisfy.
+
+    FILE is NDJSON as the sandbox exports it, URL that of a sandbox.
 
     \b
       salesmachine plan infer http://127.0.0.1:8700 > plan.json
       salesmachine plan infer export.ndjson > plan.json
       salesmachine sandbox --plan plan.json
     """
-    from salesmachine_async.sandbox.plan.infer import infer_plan  # noqa: PLC0415 - brings orjson
+    from salesmachine_async.sandbox.plan.infer import infer_plan  # noqa: PLC0415 - imports orjson
 
     try:
         plan = infer_plan(_messages(_lines(source, workspace)))
@@ -72,7 +72,7 @@ def _export(url: str, workspace: str | None) -> Iterator[bytes]:
 
     query = "" if workspace is None else f"?workspace={quote(workspace, safe='')}"
     request = Request(f"{url.rstrip('/')}/_sandbox/export{query}")  # noqa: S310 - the scheme is checked above
-    # No proxy: the sandbox is on this machine or in its network.
+    # The sandbox is on this machine or in its network, so that no proxy is used.
     with build_opener(ProxyHandler({})).open(request, timeout=_TIMEOUT_SECONDS) as response:
         yield from response
 

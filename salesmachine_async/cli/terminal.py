@@ -1,4 +1,4 @@
-"""What every command says to a person: data on stdout, the rest on stderr, colour only where a person looks."""
+"""Output of the commands: data on stdout, everything else on stderr, colour only on a terminal."""
 
 import os
 import re
@@ -6,10 +6,10 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-import typer
+import click
 
 if TYPE_CHECKING:
-    # Imported when something is printed: --help needs none of it.
+    # Imported when something is printed, because --help does not need it.
     from rich.console import Console
 
 # The controls of C0, DEL and C1, and what is not ASCII: the latter is looked at character by character.
@@ -19,34 +19,39 @@ _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def out() -> "Console":
-    """Make the console for data. It follows NO_COLOR, and writes no ANSI unless stdout is a terminal."""
+    """Return a console for data. It follows NO_COLOR and writes no ANSI unless stdout is a terminal."""
     return _console(sys.stdout)
 
 
 def err() -> "Console":
-    """Make the console for everything that is not data."""
+    """Return a console for everything that is not data."""
     return _console(sys.stderr)
 
 
-def fail(message: str, *, code: int = 1) -> NoReturn:
+def fail(message: str, *, code: int = 1, command: str = "") -> NoReturn:
     """
-    Say in one line what went wrong, and exit.
+    Print an error in one line, which begins with the name of the command, and exit.
+
+    Args:
+        message: What is wrong, where, and what to do.
+        code: The exit status.
+        command: The command's name; empty for the one that runs.
 
     Raises:
-        typer.Exit: always, with *code*.
+        click.exceptions.Exit: Always.
     """
-    _say("Error:", "bold red", message)
-    raise typer.Exit(code)
+    _print(f"{command or _command()}: error:", "bold red", message)
+    raise click.exceptions.Exit(code)
 
 
 def warn(message: str) -> None:
-    """Say loudly, in one line, what the user should know before it bites."""
-    _say("WARNING:", "bold yellow", message)
+    """Print a warning in one line, which begins with the name of the command."""
+    _print(f"{_command()}: warning:", "bold yellow", message)
 
 
 def note(message: str) -> None:
-    """Say in one line what is going on, for who looks."""
-    _say("", "", message)
+    """Print one line of information."""
+    _print("", "", message)
 
 
 def emit(text: str) -> None:
@@ -54,12 +59,12 @@ def emit(text: str) -> None:
     Write a line of data to stdout.
 
     Raises:
-        typer.Exit: Who reads it has had enough, as ``| head`` has: that is no failure, so the status is 0. Or it
-            cannot be written: the disk is full, stdout is closed.
+        click.exceptions.Exit: With 0 when the reader has closed the pipe, as ``| head`` does; with 1 when the text
+            cannot be written because the disk is full or stdout is closed.
     """
     try:
         stdout = _stdout()
-        # Only what is not JSON can hold what the encoding of the terminal lacks.
+        # Plain text may hold characters that the encoding of stdout lacks; JSON has been escaped before.
         encoding = stdout.encoding
         stdout.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
         stdout.flush()
@@ -82,28 +87,33 @@ def takes_unicode() -> bool:
 
 def reader_left() -> NoReturn:
     """
-    End because nobody reads stdout any more.
+    Exit successfully after the reader of stdout has closed it.
 
     Raises:
-        typer.Exit: always, with 0.
+        click.exceptions.Exit: Always, with 0.
     """
     _forget_stdout()
-    raise typer.Exit(0)
+    raise click.exceptions.Exit(0)
 
 
 def harmless(text: str) -> str:
-    r"""Show what could steer a terminal or reverse a line as an escape, such as ``\x1b``: *text* may be anybody's."""
+    r"""Escape characters of *text* that could control a terminal or reverse a line, such as ``\x1b``."""
     return _SUSPECT.sub(lambda found: _escaped(found[0]), text)
 
 
 def harmless_json(text: str) -> str:
-    """Do the same within encoded JSON: what it means stays the same, as strings hold all that is not ASCII."""
+    """Escape the same characters within encoded JSON, which keeps its meaning."""
     return _SUSPECT.sub(lambda found: _escaped_in_json(found[0], everything=False), text)
 
 
 def ascii_json(text: str) -> str:
-    """Escape all that is not ASCII within encoded JSON."""
+    """Escape all characters beyond ASCII within encoded JSON."""
     return _SUSPECT.sub(lambda found: _escaped_in_json(found[0], everything=True), text)
+
+
+def _command() -> str:
+    context = click.get_current_context(silent=True)
+    return context.command_path if context is not None else "salesmachine"
 
 
 def _stdout() -> TextIO:
@@ -114,21 +124,21 @@ def _stdout() -> TextIO:
 
 
 def _forget_stdout() -> None:
-    # Or the interpreter would complain when it flushes stdout at its end.
+    # The interpreter flushes stdout at exit and would report the error again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(file: TextIO) -> "Console":
     from rich.console import Console  # noqa: PLC0415
 
-    # rich itself takes NO_COLOR by its letters, and still prints bold.
+    # With NO_COLOR rich still prints bold text.
     return Console(file=file, highlight=False, emoji=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
-def _say(label: str, style: str, message: str) -> None:
+def _print(label: str, style: str, message: str) -> None:
     from rich.text import Text  # noqa: PLC0415
 
-    # Not as markup: "[" would open a style. Lines are joined: one message is one line.
+    # A Text is no markup, where "[" would open a style. Line ends are replaced so that a message is one line.
     line = Text.assemble((label, style), " " if label else "", harmless(" ".join(message.split())))
     err().print(line, soft_wrap=True)
 
@@ -140,7 +150,7 @@ def _escaped(character: str) -> str:
 
 
 def _escaped_in_json(character: str, *, everything: bool) -> str:
-    # Of the controls JSON leaves only the line ends between its tokens, which are ours.
+    # Encoded JSON has no control characters except the line ends between its tokens.
     if character == "\n" or not (everything or unicodedata.category(character) in _HARMFUL):
         return character
     units = character.encode("utf-16-be", "surrogatepass")

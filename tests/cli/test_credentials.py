@@ -1,45 +1,22 @@
-"""Where keys come from, and where they must not go."""
+"""Sources of keys, and places where keys must not appear."""
 
-import base64
 from pathlib import Path
 
 import pytest
 
-from salesmachine_async.cli.credentials import Credentials, load
+from salesmachine_async.cli.credentials import ApiKeys, load
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 
-KEYS = Credentials(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
 
-
-@pytest.mark.parametrize(
-    "quoted",
-    [
-        "you sent tok+en/123",
-        "tok%2Ben%2F123 is bad",
-        "s3cret! v2-token",
-        "Basic " + base64.b64encode(b"tok+en/123:s3cret!").decode(),
-        "Basic " + base64.b64encode(b"v2-token:").decode(),
-        "cut off: tok+en/12",
-    ],
-)
-def test_hide(quoted: str) -> None:
-    """What a server quotes of a request loses its keys, however they travelled, also when it is cut off."""
-    hidden = KEYS.hide(quoted)
-    assert "[key]" in hidden
-    for part in ("tok", "s3cret", "v2-t", "czNjcmV0", "dG9r", "djIt"):
-        assert part not in hidden
-
-
-def test_hide_leaves_the_rest() -> None:
-    """Text without a key stays as it is, also when there are no keys."""
-    assert KEYS.hide("a tok of v2") == "a tok of v2"
-    assert Credentials(token="", secret="", base_url=None, access_token="").hide("any: text") == "any: text"
-    assert "s3cret" not in repr(KEYS)
+def test_repr() -> None:
+    """The keys are not in the repr."""
+    keys = ApiKeys(token="tok+en/123", secret="s3cret!", base_url=None, access_token="v2-token")
+    assert repr(keys) == "ApiKeys()"
 
 
 def test_file_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file wins name by name, but a secret of the environment never goes with a token of the file."""
+    """A file takes precedence by name; a secret of the environment is not used with a token of the file."""
     monkeypatch.setenv("SALESMACHINE_API_TOKEN", "env")
     monkeypatch.setenv("SALESMACHINE_API_SECRET", "env-secret")
     monkeypatch.setenv("SALESMACHINE_ACCESS_TOKEN", "env-v2")
@@ -50,8 +27,40 @@ def test_file_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load(None).secret == "env-secret"
 
 
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [
+        ("SALESMACHINE_API_TOKEN=abc # the shop", "abc"),
+        ("SALESMACHINE_API_TOKEN=abc\t#", "abc"),
+        ("SALESMACHINE_API_TOKEN=a#b", "a#b"),
+        ("SALESMACHINE_API_TOKEN='a # b' # the shop", "a # b"),
+        ('export SALESMACHINE_API_TOKEN="abc"# the shop', "abc"),
+        ("SALESMACHINE_API_TOKEN = abc", "abc"),
+        ("SALESMACHINE_API_TOKEN=# none", ""),
+        ("SALESMACHINE_API_TOKEN=", ""),
+    ],
+)
+def test_comments_after_values(tmp_path: Path, line: str, token: str) -> None:
+    """A comment after a value is left out; a # within a value or quotes is part of it."""
+    file = tmp_path / "keys.env"
+    file.write_text(f"# keys\n{line}\n")
+    assert load(file).token == token
+
+
+@pytest.mark.parametrize("value", ["'abc", '"abc" def', "'a'b'"])
+async def test_unbalanced_quotes(tmp_path: Path, value: str) -> None:
+    """An unbalanced quotation mark is an error that does not show the value."""
+    file = tmp_path / "keys.env"
+    file.write_text(f"SALESMACHINE_API_TOKEN={value}\n")
+    ended = await invoke("ping", "--credentials", str(file))
+    assert ended.status == 2
+    assert "line 1 of" in ended.err
+    assert "unbalanced quotation mark" in ended.err
+    assert "abc" not in ended.err.replace(str(file), "")
+
+
 async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
-    """Line and names are told, never what is in the line."""
+    """An error names the line and the known names, never the content."""
     file = tmp_path / "keys.env"
     file.write_text("SALESMACHINE_API_TOKEN=t\nsecret-asdfghjkl\n")
     ended = await invoke("ping", "--credentials", str(file))
@@ -67,7 +76,7 @@ async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["ping"], ["track", "1", "x"], ["list", "users"], ["request", "GET", "/v1/x"]])
 async def test_no_keys(command: list[str]) -> None:
-    """Without keys nothing is sent: one line says which variable is missing, status 2."""
+    """Without keys one line names the missing variable: status 2."""
     ended = await invoke(*command)
     assert ended.status == 2
     assert ended.out == ""
@@ -78,15 +87,20 @@ async def test_no_keys(command: list[str]) -> None:
 
 @pytest.mark.slow
 async def test_unusable_keys() -> None:
-    """A key that cannot travel is told without being shown, in a real process."""
+    """An unusable key is an error that does not show it, in a real process."""
     ended = await run("ping", SALESMACHINE_API_TOKEN="to ken-qwertyuiop")
     assert ended.status == 2
-    assert ended.err == "Error: the API token may only hold visible ASCII characters (no spaces, no line ends)\n"
+    problem = "the API token may only hold visible ASCII characters (no spaces, no line ends)"
+    assert ended.err == f"salesmachine ping: error: {problem}\n"
 
 
 async def test_another_host_without_tls() -> None:
-    """A token does not leave the machine readable; the advice is none for Python."""
-    ended = await invoke("ping", SALESMACHINE_API_TOKEN="t", SALESMACHINE_API_URL="http://example.com")
+    """http:// to another machine is an error unless --allow-http is given."""
+    server = {"SALESMACHINE_API_TOKEN": "t", "SALESMACHINE_API_URL": "http://example.com"}
+    ended = await invoke("ping", **server)
     assert ended.status == 2
-    says = "http:// would send the API token readable to example.com: use https://, or set SALESMACHINE_ALLOW_HTTP=1"
-    assert ended.err == f"Error: {says}\n"
+    problem = (
+        "http:// would send the API token readable to example.com: use https://, "
+        "or set SALESMACHINE_ALLOW_HTTP=1, or use --allow-http"
+    )
+    assert ended.err == f"salesmachine ping: error: {problem}\n"

@@ -13,14 +13,14 @@ from tests.support.cli_process import run
 
 @pytest.mark.slow
 async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """All is well: one line on stdout with the time it took, status 0."""
+    """Success is one line on stdout with the duration, and status 0."""
     ended = await run("ping", **keys)
     assert (ended.status, ended.err) == (0, "")
     assert re.fullmatch(rf"ok: {re.escape(sandbox.url)} accepts the key \(\d+ ms\)\n", ended.out)
 
 
 async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """--json: one object, also when it failed."""
+    """--json prints one object, also after a failure."""
     ended = await invoke("ping", "--json", **keys)
     told = json.loads(ended.out)
     assert told == {"ok": True, "url": sandbox.url, "seconds": told["seconds"], "status": None, "error": None}
@@ -31,28 +31,30 @@ async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert (told["ok"], told["status"], told["error"]) == (
         False,
         500,
-        'the server answered 500. The server says: "broken"',
+        'the server answered 500. Server message: "broken"',
     )
-    assert ended.err.startswith(f'Error: {sandbox.url}: the server answered 500. The server says: "broken" (')
+    assert ended.err.startswith(
+        f'salesmachine ping: error: {sandbox.url}: the server answered 500. Server message: "broken" ('
+    )
 
 
 async def test_refused(keys: dict[str, str]) -> None:
-    """A key that is not good: status 4; what the server quotes has no key in it."""
+    """A rejected key has status 4; keys are removed from the text of the server."""
     async with Sandbox(tokens=["good"]) as sandbox:
         ended = await invoke("ping", **keys | {"SALESMACHINE_API_URL": sandbox.url})
         assert ended.status == 4
         assert "the server answered 401" in ended.err
         sandbox.faults([Fault(status=403, body={"error": f"bad key {TOKEN} {SECRET}"})])
         ended = await invoke("ping", **keys | {"SALESMACHINE_API_URL": sandbox.url})
-    assert 'The server says: "bad key [key] [key]"' in ended.err
+    assert 'Server message: "bad key *** ***"' in ended.err
 
 
 async def test_nobody_there() -> None:
-    """No server: status 5 at once, one line."""
+    """An unreachable server has status 5 at once, with one line."""
     ended = await invoke("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
     assert ended.status == 5
     assert ended.out == ""
-    assert ended.err.startswith("Error: http://127.0.0.1:1: the connection failed (")
+    assert ended.err.startswith("salesmachine ping: error: http://127.0.0.1:1: the connection failed (")
     assert len(ended.err.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""What is shown cannot steer a terminal."""
+"""Output cannot control a terminal."""
 
 import asyncio
 import json
@@ -27,13 +27,13 @@ HOSTILE = "\x1b]0;title\x07 \x9b31m \u202eevil \r\n \u2028 \x7f \ud800 \U000e004
     ],
 )
 def test_harmless(text: str, shown: str) -> None:
-    """Controls and invisible characters become escapes; letters of any language stay."""
+    """Control and invisible characters become escapes; letters of any language stay."""
     assert harmless(text) == shown
 
 
 @given(st.text())
 def test_harmless_json(text: str) -> None:
-    """Encoded JSON means the same afterwards."""
+    """Escaped JSON keeps its meaning."""
     shown = harmless_json(json.dumps({text: text}, ensure_ascii=False))
     assert json.loads(shown) == {text: text}
     assert harmless(shown) == shown
@@ -43,7 +43,7 @@ def test_harmless_json(text: str) -> None:
 
 
 def test_messages_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever is in a message, it is one line on stderr, without markup and control characters."""
+    """Any message is one line on stderr, without markup and control characters."""
     note(f"[bold]x[/] {HOSTILE}")
     warn(HOSTILE)
     with pytest.raises(BaseException, match="5"):
@@ -53,8 +53,8 @@ def test_messages_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = captured.err.split("\n")
     assert len(lines) == 4
     assert lines[0].startswith("[bold]x[/] ")
-    assert lines[1].startswith("WARNING: ")
-    assert lines[2].startswith("Error: ")
+    assert lines[1].startswith("salesmachine: warning: ")
+    assert lines[2].startswith("salesmachine: error: ")
     assert all(harmless(line) == line for line in lines)
 
 
@@ -70,15 +70,19 @@ async def shell(code: str, **extra: str) -> tuple[int | None, str, str]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 async def test_stdout_that_cannot_be_written() -> None:
-    """A full disk, or no stdout, is one line and status 1: data is never lost silently."""
+    """A full disk or a closed stdout is one line and status 1."""
     ended = await shell("$salesmachine completion bash > /dev/full")
-    assert ended == (1, "", "Error: cannot write to stdout: No space left on device\n")
-    assert await shell("$salesmachine completion bash >&-") == (1, "", "Error: stdout is closed\n")
+    assert ended == (1, "", "salesmachine completion: error: cannot write to stdout: No space left on device\n")
+    assert await shell("$salesmachine completion bash >&-") == (
+        1,
+        "",
+        "salesmachine completion: error: stdout is closed\n",
+    )
 
 
 @pytest.mark.slow
 async def test_an_encoding_that_lacks_characters() -> None:
-    """They are shown as escapes; in JSON as its own."""
+    """Characters that the encoding of stdout lacks are escaped."""
     code = "$salesmachine contact 日本é; $salesmachine list contacts"
     status, out, err = await shell(
         f"$salesmachine sandbox exec -q -- bash -c '{code}'", PYTHONIOENCODING="latin-1:strict"

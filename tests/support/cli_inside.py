@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from salesmachine_async.cli.app import app
 from tests.support.cli_process import Ended
@@ -13,7 +13,7 @@ def invoke_here(*arguments: str, stdin: str = "", **extra: str) -> Ended:
     """Run it in this thread: in the main one it may listen to signals. The server must be elsewhere."""
     ours = {name: None for name in os.environ if name.startswith("SALESMACHINE_")}
     env: dict[str, str | None] = {**ours, "COLUMNS": "200", **extra}
-    result = CliRunner().invoke(app, list(arguments), input=stdin, env=env)
+    result = CliRunner().invoke(app, list(arguments), input=stdin, env=env, prog_name="salesmachine")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ended(result.exit_code, result.stdout, result.stderr)

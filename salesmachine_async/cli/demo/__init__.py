@@ -1,8 +1,8 @@
 """
-``salesmachine demo``: a real web shop, tracked, and the proof that nothing was lost.
+``salesmachine demo``: track a web shop, and compare the sandbox with a record of the shop.
 
-Three processes, so that none takes time from another on the same event loop: this one serves the shop, which embeds
-the agent; `visitors` runs apart and measures; the sandbox runs apart and receives. The straight line: `command`
-parses, `run` conducts, `shop` calls the agent through the `ledger`'s witness, `visitors` measures into `figures`,
-`control` reads the sandbox back into the ledger's audit, `screen` and `summary` show it.
+It has three processes, so that they do not share an event loop: this one serves the shop with the agent, `visitors`
+sends requests and measures, the sandbox receives. `command` parses, `run` runs the rounds, `shop` calls the agent
+through the recorder of `audit`, `figures` has the measurements, `control` reads the sandbox, `screen` and `summary`
+print.
 """

@@ -1,10 +1,10 @@
-"""What the demo's shop sells and to whom: known to the shop and to its simulated visitors."""
+"""Products, companies and sources of the shop and its simulated visitors."""
 
 from typing import NamedTuple
 
 
 class Product(NamedTuple):
-    """One thing for sale."""
+    """A product."""
 
     name: str
     cents: int

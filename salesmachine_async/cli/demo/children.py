@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and speak JSON lines."""
+"""Child processes that end with their parent and exchange JSON lines with it."""
 
 import asyncio
 import contextlib
@@ -8,37 +8,37 @@ import tempfile
 from collections.abc import AsyncGenerator
 from typing import IO, Any
 
-# How long a child may take to end once its stdin has; only a bug of ours takes longer.
+# The time limit for a child to exit after its stdin was closed.
 GRACE_SECONDS = 3.0
 
 
 class ChildError(Exception):
-    """A child process ended when it should not have; says what it complained about last."""
+    """A child process that ended too early; the message is the last line of its stderr."""
 
 
 class Child:
     """
-    One running child.
+    A child process.
 
     Args:
         process: The process, with stdin and stdout as pipes.
-        complaints: The file its stderr goes to.
+        errors: The file of its stderr.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, complaints: IO[bytes]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
         self._process = process
-        self._complaints = complaints
+        self._errors = errors
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     async def send(self, message: dict[str, Any]) -> None:
         """
         Write one JSON line to its stdin.
 
-        A child that has ended is noticed by the next `receive`: a pipe does not always tell the writer.
+        The next `receive` reports a child that has ended, because a write to its pipe may succeed.
         """
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):
@@ -50,7 +50,7 @@ class Child:
         Read one JSON line from its stdout.
 
         Raises:
-            ChildError: It ended.
+            ChildError: If the child ended.
         """
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
@@ -60,8 +60,8 @@ class Child:
         return message
 
     def _failure(self) -> ChildError:
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return ChildError(lines[-1] if lines else "a child process ended unexpectedly")
 
 
@@ -70,10 +70,10 @@ async def child(module: str, *arguments: str) -> AsyncGenerator[Child]:
     """
     Run ``python -m module arguments`` until the block ends.
 
-    The child is expected to end when its stdin does: so it also ends when this process is killed. It gets a session of
-    its own: Ctrl-C is for the parent only, which ends its children in order.
+    The child has to exit at the end of its stdin, so that it also ends when this process is killed. It has a session of
+    its own, so that Ctrl-C reaches only the parent.
     """
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -81,11 +81,11 @@ async def child(module: str, *arguments: str) -> AsyncGenerator[Child]:
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=complaints,
+            stderr=errors,
             start_new_session=True,
         )
         try:
-            yield Child(process, complaints)
+            yield Child(process, errors)
         finally:
             await _end(process)
 
@@ -94,7 +94,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
-        # communicate() rather than wait(): a child that still writes must not block on a full pipe.
+        # communicate() reads the pipe, on which a child that still writes would block.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 await process.communicate()

@@ -1,53 +1,56 @@
-"""``salesmachine demo``: parse, then one call."""
+"""``salesmachine demo``: run the demonstration and print its results."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from salesmachine_async.cli.terminal import err, fail, out
+from salesmachine_async.cli.exit_codes import INTERRUPTED
+from salesmachine_async.cli.terminal import emit, err, fail, note, out
 
 if TYPE_CHECKING:
-    from salesmachine_async.cli.demo.run import Results
+    from salesmachine_async.cli.demo.run import DemoResults
 
-# A demonstration, not a load test: the ledger and the sandbox keep every event.
+# An upper bound, because the demo and the sandbox keep every event in memory.
 MAX_SECONDS = 60
 
 
-def command(
-    seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=MAX_SECONDS, help="How long to run the shop, roughly.")
-    ] = 8,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Track into this server instead of an embedded sandbox, with the credentials of the environment.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
-) -> None:
+@click.command("demo")
+@click.option(
+    "--seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(1, MAX_SECONDS),
+    default=8.0,
+    help="How long to run the shop, roughly; default: 8.",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Track into this server instead of an embedded sandbox, with the credentials of the environment.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
+def command(seconds: float, url: str | None, *, as_json: bool) -> None:
     """
-    Track a real web shop, and prove that nothing was lost.
+    Track a web shop, and check that no message was lost.
 
     Simulated visitors drive the shop, without tracking and with it, while the
-    sandbox answers 503 and 429 and cuts a connection. Then the sandbox is read
-    back and compared with the shop's own ledger. Exits 1 if anything differs.
+    sandbox answers 503 and 429 and cuts a connection. Then the contents of the
+    sandbox are compared with a record of the shop. Exits 1 if they differ.
     """
     results = _run(seconds, url)
     if as_json:
         from salesmachine_async.cli.demo.summary import as_json as to_json  # noqa: PLC0415
 
-        typer.echo(json.dumps(to_json(results)))
+        emit(json.dumps(to_json(results)))
     else:
         from salesmachine_async.cli.demo.summary import show  # noqa: PLC0415
 
         show(results, out())
-    raise typer.Exit(0 if results.ok else 1)
+    raise click.exceptions.Exit(0 if results.ok else 1)
 
 
-def _run(seconds: float, url: str | None) -> "Results":
-    import asyncio  # noqa: PLC0415 - imported late: --help stays quick
+def _run(seconds: float, url: str | None) -> "DemoResults":
+    import asyncio  # noqa: PLC0415 - imported late, see the package docstring
 
     import aiohttp  # noqa: PLC0415
 
@@ -61,7 +64,7 @@ def _run(seconds: float, url: str | None) -> "Results":
         with make_screen(err()) as screen:
             return asyncio.run(run(seconds, url, screen))
     except KeyboardInterrupt:
-        err().print("Interrupted.")
-        raise typer.Exit(130) from None
+        note("Interrupted.")
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except (TargetError, ChildError, SalesmachineError, aiohttp.ClientError, OSError, TimeoutError) as error:
         fail(str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""The control endpoints of a sandbox, over HTTP: break it, and read back what it holds."""
+"""A client of the control endpoints of a sandbox: set faults, and read its contents."""
 
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from salesmachine_async.cli.demo.ledger import Audit, Ledger, Verdict
+from salesmachine_async.cli.demo.audit import Audit, AuditResult, ExpectedState
 
 PAGE = 500
 
@@ -23,7 +23,7 @@ class Control:
     def __init__(self, url: str, token: str) -> None:
         self._http = aiohttp.ClientSession(
             base_url=f"{url.rstrip('/')}/",
-            # By hand: aiohttp's BasicAuth is deprecated, and what replaces it is not in every 3.14.
+            # aiohttp's BasicAuth is deprecated, and its replacement is not in every 3.14.
             headers={"Authorization": f"Basic {b64encode(f'{token}:'.encode()).decode()}"},
             timeout=aiohttp.ClientTimeout(total=10),
             raise_for_status=True,
@@ -39,16 +39,16 @@ class Control:
 
     async def is_sandbox(self) -> bool:
         """
-        Ask whether there are control endpoints at all.
+        Check whether the server has control endpoints.
 
         Raises:
-            aiohttp.ClientError: The server cannot be reached.
+            aiohttp.ClientError: If the server cannot be reached.
         """
         async with self._http.get("_sandbox/health", allow_redirects=False, raise_for_status=False) as response:
             return response.status == 200 and response.content_type == "application/json"
 
     async def set_faults(self, faults: Sequence[dict[str, Any]]) -> None:
-        """Replace what shall go wrong, in order."""
+        """Replace the script of faults."""
         async with self._http.put("_sandbox/faults", json=list(faults)):
             pass
 
@@ -61,9 +61,9 @@ class Control:
         """Read the workspace's counts."""
         return await self._get("summary")
 
-    async def audit(self, ledger: Ledger) -> Verdict:
-        """Read back everything, page by page, and compare it with *ledger*."""
-        audit = Audit(ledger)
+    async def audit(self, expected: ExpectedState) -> AuditResult:
+        """Read everything, page by page, and compare it with *expected*."""
+        audit = Audit(expected)
         async for event in self._pages("events"):
             audit.event(event["contact_uid"], event["event_uid"], event["params"])
         async for contact in self._pages("contacts"):

@@ -1,4 +1,4 @@
-"""The latency figures: how they are gathered and summed up. Pure numbers, no clock."""
+"""Latency figures: collection and percentiles."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 def percentile(ordered: Sequence[int], share: float) -> int:
     """
-    Give the value that *share* of the values do not exceed, by nearest rank: always one that was measured.
+    Return the value that *share* of the values do not exceed, by nearest rank.
 
     Args:
         ordered: The values, ascending; at least one.
@@ -30,9 +30,9 @@ class Latency:
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """
-    How far rounds of the same kind lie apart, in milliseconds: what the machine does by itself.
+    The range over rounds of one kind, in milliseconds: the noise of the machine.
 
-    A difference between two kinds of rounds that is smaller than this means nothing.
+    A smaller difference between two kinds of rounds means nothing.
     """
 
     p50: float
@@ -40,29 +40,29 @@ class Spread:
 
 
 class Samples:
-    """The latencies of one side of the comparison, a machine word a request, kept by round."""
+    """The latencies of one side of the comparison, by round."""
 
     def __init__(self) -> None:
         self._rounds: list[array[int]] = []
 
     def open_round(self) -> None:
-        """Count what is added from now on as a round of its own."""
+        """Begin a round."""
         self._rounds.append(array("L"))
 
     def add(self, microseconds: Iterable[int]) -> None:
-        """Add latencies to the round that was opened last."""
+        """Add latencies to the last round."""
         self._rounds[-1].extend(microseconds)
 
     def last_round(self) -> Latency:
-        """Sum up the round that was opened last."""
+        """Return the figures of the last round."""
         return _latency(self._rounds[-1])
 
     def total(self) -> Latency:
-        """Sum up all rounds."""
+        """Return the figures of all rounds."""
         return _latency([sample for one in self._rounds for sample in one])
 
     def spread(self) -> Spread:
-        """Compare the rounds with each other."""
+        """Return the range of the figures over the rounds."""
         rounds = [_latency(one) for one in self._rounds if one]
         return Spread(p50=_range([one.p50 for one in rounds]), p99=_range([one.p99 for one in rounds]))
 

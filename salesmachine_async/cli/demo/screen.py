@@ -1,92 +1,87 @@
-"""What is shown while the demo runs: a live panel on a terminal, plain lines elsewhere. All of it on stderr."""
+"""The progress of the demo on stderr: a live display on a terminal, else plain lines."""
 
 import dataclasses
 import time
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
+from rich.progress import TextColumn
 from rich.text import Text
 
 from salesmachine_async.cli.demo.figures import Latency
+from salesmachine_async.cli.live import LiveProgress, is_live
 from salesmachine_async.report import State, Stats
-
-# The screen is drawn in the process that serves the shop: a frame takes about a millisecond, in which no request is
-# served. Four a second stay far below the one in a hundred requests that make the p99.
-FRAME_SECONDS = 0.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class DemoStatus:
     """
-    The demo right now.
+    The status of the demo.
 
     Attributes:
-        side: Which shop is visited: "with tracking", for example.
-        share: How much of the round is over, from 0 to 1.
+        side: The shop that is visited, such as "with tracking".
+        share: The completed share of the round, from 0 to 1.
         requests: Requests served in this round.
-        trouble: What the sandbox does wrong in it, or "".
-        stats: The agent's counts.
+        fault: The fault of the sandbox in this round; empty if there is none.
+        stats: The counts of the agent.
     """
 
     side: str
     share: float
     requests: int
-    trouble: str
+    fault: str
     stats: Stats
 
 
 class Screen(Protocol):
-    """What the conductor tells."""
+    """The display of a run."""
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Show the current step."""
 
-    def update(self, moment: Moment) -> None:
-        """Show the current figures, if that is possible; called ten times a second."""
+    def update(self, status: DemoStatus) -> None:
+        """Show the current figures; called ten times a second."""
 
-    def round_done(self, number: int, side: str, latency: Latency, trouble: str) -> None:
-        """Show what one round measured."""
+    def round_done(self, number: int, side: str, latency: Latency, fault: str) -> None:
+        """Show the results of a round."""
 
 
 class PlainScreen:
     """
-    One line for each thing that happened.
+    A line for each event.
 
     Args:
-        console: Where to write.
+        console: The console.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def __enter__(self) -> Self:
-        """Enter; there is nothing to prepare."""
+        """Enter."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave; there is nothing to restore."""
+        """Leave."""
 
     def step(self, text: str) -> None:
-        """Write a line."""
+        """Print a line."""
         self._console.print(f"{text} ...", markup=False, soft_wrap=True)
 
-    def update(self, moment: Moment) -> None:
-        """Show nothing: lines can't be taken back."""
+    def update(self, status: DemoStatus) -> None:
+        """Show nothing, because lines cannot be replaced."""
 
-    def round_done(self, number: int, side: str, latency: Latency, trouble: str) -> None:
-        """Write a line."""
-        self._console.print(_round_line(number, side, latency, trouble), soft_wrap=True)
+    def round_done(self, number: int, side: str, latency: Latency, fault: str) -> None:
+        """Print a line."""
+        self._console.print(_round_line(number, side, latency, fault), soft_wrap=True)
 
 
 class LiveScreen(PlainScreen):
     """
-    The same lines, and below them a panel that follows the figures.
+    The same lines, and below them a progress bar with figures.
 
     Args:
         console: A terminal.
@@ -94,43 +89,42 @@ class LiveScreen(PlainScreen):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        # No refresh thread: it would take the GIL from the shop at random moments.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._next_frame = 0.0
+        self._progress = LiveProgress(console, (TextColumn("{task.fields[requests]:,} requests"),), time.monotonic)
+        self._redraw = False
+        self._round = self._progress.add_task("", total=1.0, visible=False, requests=0)
 
     def __enter__(self) -> Self:
-        """Take over the bottom of the terminal."""
-        self._live.start()
+        """Show the bar."""
+        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back: the panel vanishes, the cursor returns."""
-        self._live.stop()
+        """Remove the bar and show the cursor."""
+        self._progress.stop()
 
-    def update(self, moment: Moment) -> None:
-        """Draw the panel, if the last frame is old enough."""
-        now = time.monotonic()
-        if now >= self._next_frame:
-            self._next_frame = now + FRAME_SECONDS
-            self._live.update(panel(moment), refresh=True)
+    def update(self, status: DemoStatus) -> None:
+        """Draw the bar and the figures."""
+        self._progress.update(
+            self._round,
+            description=status.side,
+            completed=status.share,
+            requests=status.requests,
+            visible=True,
+        )
+        self._progress.draw(figures(status), now=self._redraw)
+        self._redraw = False
 
-    def round_done(self, number: int, side: str, latency: Latency, trouble: str) -> None:
-        """Write a line above the panel."""
-        super().round_done(number, side, latency, trouble)
-        self._next_frame = 0.0
+    def round_done(self, number: int, side: str, latency: Latency, fault: str) -> None:
+        """Print a line above the bar."""
+        super().round_done(number, side, latency, fault)
+        self._redraw = True
 
 
-def panel(moment: Moment) -> Group:
-    """Draw the figures of one moment."""
-    stats = moment.stats
-    top = Table.grid(padding=(0, 2))
-    top.add_column(width=17, no_wrap=True)
-    top.add_column(width=24)
-    top.add_column(no_wrap=True)
-    bar = ProgressBar(total=1.0, completed=moment.share, width=24, complete_style="cyan", finished_style="cyan")
-    top.add_row(Text(moment.side, "bold"), bar, f"{moment.requests:,} requests")
+def figures(status: DemoStatus) -> list[Text]:
+    """Return the lines below the bar."""
+    stats = status.stats
     messages = Text.assemble(
         "messages  ",
         (f"{stats.accepted:,}", "bold"),
@@ -142,19 +136,18 @@ def panel(moment: Moment) -> Group:
         (f"{sum(stats.lost.values()):,}", "bold red" if stats.lost else "bold green"),
         " lost",
     )
-    answer = f"sandbox   {moment.trouble or 'healthy'}"
+    answer = f"sandbox   {status.fault or 'healthy'}"
     if stats.state in (State.PAUSED, State.PARKED):
         answer += "  (delivery pauses, the shop does not)"
-    return Group("", top, messages, Text(answer, "yellow" if moment.trouble else "dim"))
+    return [messages, Text(answer, "yellow" if status.fault else "dim")]
 
 
 def make_screen(console: Console) -> PlainScreen:
-    """Choose the screen that fits *console*."""
-    live = console.is_terminal and not console.is_dumb_terminal
-    return LiveScreen(console) if live else PlainScreen(console)
+    """Return the screen for *console*."""
+    return LiveScreen(console) if is_live(console) else PlainScreen(console)
 
 
-def _round_line(number: int, side: str, latency: Latency, trouble: str) -> Text:
+def _round_line(number: int, side: str, latency: Latency, fault: str) -> Text:
     figures = f"{latency.requests:>6,} requests  p50 {latency.p50:5.2f}  p99 {latency.p99:5.2f} ms"
-    fault = f"  {trouble}" if trouble else ""
-    return Text.assemble((f"  {number}  ", "dim"), f"{side:<17}", figures, (fault, "yellow"))
+    shown_fault = f"  {fault}" if fault else ""
+    return Text.assemble((f"  {number}  ", "dim"), f"{side:<17}", figures, (shown_fault, "yellow"))

@@ -1,8 +1,7 @@
 """
-The demo's web shop: a small, real aiohttp application that tracks its visitors straight from its handlers.
+The web shop of the demo: a small aiohttp application that tracks its visitors in its handlers.
 
-It is written as one would write it by hand: read the handlers to see what tracking costs in lines of code. Without a
-tracker it is the same shop, untracked: that is what the demo compares it with.
+The handlers show the calls that an application makes. Without a tracker the shop is the other side of the comparison.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ MAX_VISITS = 10_000
 _COOKIE = "visit"
 
 
-class Tracker(Protocol):
+class TrackingCalls(Protocol):
     """The calls of ``salesmachine_async.Agent`` that the shop makes."""
 
     def contact(self, contact_uid: str, params: Mapping[str, Any]) -> bool: ...  # noqa: D102 - see Agent
@@ -34,8 +33,8 @@ class Tracker(Protocol):
 
 
 @dataclasses.dataclass(slots=True)
-class User:
-    """Somebody who has signed up."""
+class Member:
+    """A visitor who has signed up."""
 
     uid: str
     name: str
@@ -45,11 +44,11 @@ class User:
 
 
 @dataclasses.dataclass(slots=True)
-class Visit:
-    """One browser, known by its cookie: anonymous until it signs up."""
+class ShopSession:
+    """A browser with its cookie, anonymous until it signs up."""
 
     cookie: str
-    user: User | None = None
+    user: Member | None = None
     cart: list[str] = dataclasses.field(default_factory=list[str])
 
     @property
@@ -68,19 +67,19 @@ class Shop:
     The shop: its state, and one handler for each page.
 
     Args:
-        tracker: Where the handlers track what visitors do; None: they don't.
+        tracker: The tracker of the handlers; None for no tracking.
     """
 
-    def __init__(self, tracker: Tracker | None = None) -> None:
+    def __init__(self, tracker: TrackingCalls | None = None) -> None:
         self._agent = tracker
-        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._visits: OrderedDict[str, ShopSession] = OrderedDict()
         self._members = dict.fromkeys(COMPANIES, 0)
         self._user_numbers = itertools.count(1)
-        # Each event carries its own number "n", so that the demo can tell a lost one from a repeated one.
+        # Each event has a number "n", by which the comparison distinguishes lost and repeated events.
         self._event_numbers = itertools.count(1)
 
     def app(self) -> web.Application:
-        """Make the application that serves the shop."""
+        """Return the application of the shop."""
         app = web.Application()
         app.add_routes(
             [
@@ -97,7 +96,7 @@ class Shop:
         return app
 
     async def home(self, request: web.Request) -> web.Response:
-        """List everything there is."""
+        """List all products."""
         items = "".join(f'<li><a href="/products/{slug}">{html.escape(p.name)}</a>' for slug, p in PRODUCTS.items())
         return self._page(request, "The outfitter", f"<ul>{items}</ul>")
 
@@ -110,17 +109,17 @@ class Shop:
         return self._page(request, product.name, f"<p>{_price(product.cents)}</p>{form}")
 
     async def signup_form(self, request: web.Request) -> web.Response:
-        """Ask who the visitor is."""
+        """Show the form for the sign-up."""
         fields = "".join(f"<input name={name}>" for name in ("name", "email", "company"))
         return self._page(request, "Sign up", f"<form method=post>{fields}<button>Join</button></form>")
 
     async def signup(self, request: web.Request) -> web.Response:
-        """Make the visitor a user: what the anonymous visitor did becomes theirs."""
+        """Make the visitor a member, and merge the anonymous contact into it."""
         form, visit = await request.post(), self._visit(request)
         name, email, company = str(form["name"]), str(form["email"]), str(form["company"])
         if company not in COMPANIES:
             raise web.HTTPBadRequest
-        visit.user = user = User(uid=f"user-{next(self._user_numbers)}", name=name, company=company)
+        visit.user = user = Member(uid=f"user-{next(self._user_numbers)}", name=name, company=company)
         self._members[company] += 1
         if self._agent:
             self._agent.contact(user.uid, {"name": name, "email": email, "account_uid": company, "orders": 0})
@@ -134,7 +133,7 @@ class Shop:
         return self._see_other("/", visit)
 
     async def cart(self, request: web.Request) -> web.Response:
-        """Show what is in the cart."""
+        """Show the cart."""
         slugs = self._visit(request).cart
         total = _price(sum(PRODUCTS[slug].cents for slug in slugs))
         items = "".join(f"<li>{html.escape(PRODUCTS[slug].name)}" for slug in slugs)
@@ -142,7 +141,7 @@ class Shop:
         return self._page(request, "Your cart", f"<ul>{items}</ul><p>{total}</p>{form}")
 
     async def add_to_cart(self, request: web.Request) -> web.Response:
-        """Put one product into the cart."""
+        """Add a product to the cart."""
         form, visit = await request.post(), self._visit(request)
         slug = str(form["slug"])
         if (product := PRODUCTS.get(slug)) is None:
@@ -157,7 +156,7 @@ class Shop:
         return self._see_other("/cart", visit)
 
     async def checkout(self, request: web.Request) -> web.Response:
-        """Buy what is in the cart; only users can."""
+        """Buy the content of the cart; only members can."""
         visit = self._visit(request)
         user = visit.user
         if user is None or not visit.cart:
@@ -194,7 +193,7 @@ class Shop:
                     "n": next(self._event_numbers),
                     "visit_url": request.path,
                     "visit_ip": request.remote or "",
-                    "visit_agent": request.headers.get("User-Agent", ""),
+                    "visit_agent": request.headers.get("Member-Agent", ""),
                 },
             )
         name = html.escape(visit.user.name) if visit.user else '<a href="/signup">Sign up</a>'
@@ -203,15 +202,15 @@ class Shop:
         response.set_cookie(_COOKIE, visit.cookie, httponly=True, samesite="Lax")
         return response
 
-    def _visit(self, request: web.Request) -> Visit:
+    def _visit(self, request: web.Request) -> ShopSession:
         cookie = request.cookies.get(_COOKIE, "")
         if (visit := self._visits.get(cookie)) is not None:
             self._visits.move_to_end(cookie)
             return visit
         return self._new_visit(request)
 
-    def _new_visit(self, request: web.Request) -> Visit:
-        visit = Visit(cookie=secrets.token_hex(8))
+    def _new_visit(self, request: web.Request) -> ShopSession:
+        visit = ShopSession(cookie=secrets.token_hex(8))
         self._visits[visit.cookie] = visit
         if len(self._visits) > MAX_VISITS:
             self._visits.popitem(last=False)
@@ -221,7 +220,7 @@ class Shop:
         return visit
 
     @staticmethod
-    def _see_other(path: str, visit: Visit) -> web.Response:
+    def _see_other(path: str, visit: ShopSession) -> web.Response:
         response = web.Response(status=303, headers={"Location": quote_plus(path, safe="/")})
         response.set_cookie(_COOKIE, visit.cookie, httponly=True, samesite="Lax")
         return response

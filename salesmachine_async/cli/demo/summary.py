@@ -1,4 +1,4 @@
-"""What the demo says at its end: for a person, and for a program."""
+"""The results of the demo, as text and as JSON."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from salesmachine_async.cli.demo.ledger import Verdict
-from salesmachine_async.cli.demo.run import Results
+from salesmachine_async.cli.demo.audit import AuditResult
+from salesmachine_async.cli.demo.run import DemoResults
 
 
-def show(results: Results, console: Console) -> None:
-    """Write the tables and the verdict to *console*."""
+def show(results: DemoResults, console: Console) -> None:
+    """Print the tables and the verdict."""
     console.print()
     console.print(_shop(results))
-    console.print(" [dim]noise: how far the rounds without tracking lie apart; less means nothing[/]")
+    console.print(" [dim]noise: the range over the rounds without tracking; less means nothing[/]")
     console.print()
     console.print(_messages(results))
     console.print()
@@ -24,8 +24,8 @@ def show(results: Results, console: Console) -> None:
         console.print(line)
 
 
-def as_json(results: Results) -> dict[str, Any]:
-    """Give the same as data: latencies in milliseconds, times in seconds."""
+def as_json(results: DemoResults) -> dict[str, Any]:
+    """Return the results as data: latencies in milliseconds, times in seconds."""
     stats, verdict = results.stats, results.verdict
     return {
         "ok": results.ok,
@@ -58,7 +58,7 @@ def as_json(results: Results) -> dict[str, Any]:
     }
 
 
-def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+def _verdict_json(verdict: AuditResult) -> dict[str, Any]:
     return {
         "events": verdict.events,
         "contacts": verdict.contacts,
@@ -69,7 +69,7 @@ def _verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _shop(results: Results) -> Table:
+def _shop(results: DemoResults) -> Table:
     before, after = results.without, results.tracked
     table = Table("The shop", box=SIMPLE_HEAD, show_edge=False)
     for name in ("without tracking", "with tracking", "difference", "noise"):
@@ -84,7 +84,7 @@ def _milliseconds(before: float, after: float, noise: float) -> tuple[str, str, 
     return f"{before:.2f} ms", f"{after:.2f} ms", f"{after - before:+.2f} ms", f"{noise:.2f} ms"
 
 
-def _messages(results: Results) -> Table:
+def _messages(results: DemoResults) -> Table:
     stats, report = results.stats, results.report
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     for name in ("The messages", ""):
@@ -102,30 +102,30 @@ def _alarm(count: int) -> Text:
     return Text(f"{count:,}", "bold red" if count else "bold green")
 
 
-def _verdict(results: Results) -> list[str]:
+def _verdict(results: DemoResults) -> list[str]:
     lines: list[str] = []
     if results.failed:
-        lines.append(f"The shop answered {results.failed:,} requests wrongly or not at all.")
+        lines.append(f"{results.failed:,} requests to the shop failed.")
     if results.faults_left:
         lines.append(f"{results.faults_left} of the planned faults did not happen: there was too little traffic.")
     if results.verdict is None:
-        lines.append("The server has no /_sandbox endpoints: what it holds can't be read back.")
-        lines.append("The verdict is by the agent's own report.")
+        lines.append("The server has no /_sandbox endpoints, so that its contents cannot be compared.")
+        lines.append("The verdict is based on the report of the agent.")
         return [*lines, _final(results, "everything was delivered", "not everything was delivered")]
     lines += _read_back(results.verdict, results.repeated)
     good = "the sandbox holds exactly what the shop tracked"
     return [*lines, _final(results, good, "what was tracked, delivered and held is not the same")]
 
 
-def _read_back(verdict: Verdict, repeated: int | None) -> list[str]:
+def _read_back(verdict: AuditResult, repeated: int | None) -> list[str]:
     contacts = f"{verdict.contacts:,} contacts ({verdict.merged:,} merged)"
     held = f"{verdict.events:,} events, {contacts}, {verdict.accounts:,} accounts"
     counts = ", ".join(f"{count:,} {problem}" for problem, count in verdict.problems.items())
-    lines = [f"Read back: {held}.", f"Against the shop's own ledger: {counts}."]
+    lines = [f"Read back: {held}.", f"Compared with the shop: {counts}."]
     if repeated:
         lines.append(f"Sent again after a cut-off answer, recognised by messageId: {repeated:,} messages.")
     return [*lines, *(f"  {escape(example)}" for example in verdict.examples)]
 
 
-def _final(results: Results, good: str, bad: str) -> str:
+def _final(results: DemoResults, good: str, bad: str) -> str:
     return f"[bold green]PASSED:[/] {good}." if results.ok else f"[bold red]FAILED:[/] {bad}."

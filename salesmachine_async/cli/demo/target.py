@@ -1,4 +1,4 @@
-"""Where the demo tracks into: a sandbox of its own, another sandbox, or any server that speaks the API."""
+"""The server of the demo: an embedded sandbox, another sandbox, or any server of the API."""
 
 import contextlib
 import dataclasses
@@ -11,12 +11,12 @@ import aiohttp
 from salesmachine_async.cli.demo.children import child
 from salesmachine_async.cli.demo.control import Control
 
-# It is not echoed: it may hold a password.
+# The URL is not shown, because it may hold a password.
 NO_URL = "--url is not a URL like https://api.example.com"
 
 
 class TargetError(Exception):
-    """The server that was asked for cannot be used."""
+    """A server that cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class Target:
 
     Attributes:
         url: Its base URL.
-        token: The token to use; None: the one in the environment.
-        control: Its control endpoints; None: it is not a sandbox, nothing can be read back.
-        embedded: Whether it is our own, so that we may break it.
+        token: The token; None for the one in the environment.
+        control: Its control endpoints; None if it is not a sandbox.
+        embedded: Whether it is the embedded sandbox, which may get faults.
     """
 
     url: str
@@ -40,13 +40,13 @@ class Target:
 @contextlib.asynccontextmanager
 async def open_target(url: str | None) -> AsyncGenerator[Target]:
     """
-    Start a sandbox in a child process, or look at what is at *url*.
+    Start a sandbox in a child process, or connect to the server at *url*.
 
-    In a sandbox a fresh random token makes a fresh workspace: what others have put there stays apart.
+    In a sandbox a random token makes an empty workspace.
 
     Raises:
-        TargetError: There is nothing at *url*.
-        ChildError: The sandbox did not start.
+        TargetError: If there is no usable server at *url*.
+        ChildError: If the sandbox did not start.
     """
     token = secrets.token_hex(8)
     if url is None:
@@ -56,14 +56,14 @@ async def open_target(url: str | None) -> AsyncGenerator[Target]:
             async with Control(own, token) as control:
                 yield Target(url=own, token=token, control=control, embedded=True)
     else:
-        async with _look_at(url, token) as control:
+        async with _connect(url, token) as control:
             if await _is_sandbox(control):
                 yield Target(url=url, token=token, control=control, embedded=False)
             else:
                 yield Target(url=url, token=None, control=None, embedded=False)
 
 
-def _look_at(url: str, token: str) -> Control:
+def _connect(url: str, token: str) -> Control:
     try:
         return Control(url, token)
     except ValueError:
@@ -82,10 +82,10 @@ async def _is_sandbox(control: Control) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    # aiohttp's text for a failed connection shows its internals.
+    # The text of aiohttp for a failed connection has internal details.
     if not isinstance(error, aiohttp.ClientConnectorError):
         return str(error) or type(error).__name__
     number = error.os_error.errno
-    # Negative: the resolver's own numbers.
-    said = os.strerror(number) if number is not None and number > 0 else error.os_error.strerror
-    return f"{error.host} port {error.port}: {said}"
+    # Negative numbers are those of the resolver.
+    reason = os.strerror(number) if number is not None and number > 0 else error.os_error.strerror
+    return f"{error.host} port {error.port}: {reason}"

@@ -1,8 +1,8 @@
 """
-The demo's load: simulated visitors who browse, sign up, fill a cart and buy, over real HTTP.
+The load of the demo: simulated visitors who browse, sign up, fill a cart and buy, over HTTP.
 
-It runs as a process of its own, so that it takes no time from the shop it measures: orders come in on stdin, one JSON
-line each, and what it measured goes out on stdout, some JSON lines each second. It ends when stdin ends.
+It runs in a process of its own, so that it does not slow down the shop. It reads orders from stdin and writes
+measurements to stdout, as JSON lines, and exits at the end of stdin.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ import aiohttp
 
 from salesmachine_async.cli.demo.catalog import COMPANIES, PRODUCTS, SOURCES
 
-# Visitors at the same time, and how long each looks at a page on average: some 600 requests a second, well below what
-# the shop can serve. A latency measured at saturation would be a queue's, not the shop's.
+# Concurrent visitors, and their average time on a page: about 600 requests per second, well below the capacity of the
+# shop. At saturation the latency would be that of a queue.
 VISITORS = 24
 THINK_SECONDS = 0.04
 REPORT_SECONDS = 0.1
-# A request that takes longer has failed.
+# The time limit of a request.
 REQUEST_SECONDS = 10.0
 
 
 class Step(NamedTuple):
-    """One request a visitor makes; a *form* makes it a POST."""
+    """A request of a visitor; with a *form* it is a POST."""
 
     path: str
     form: dict[str, str] | None = None
@@ -38,11 +38,11 @@ class Step(NamedTuple):
 
 def walk(rng: random.Random, number: int) -> Iterator[Step]:
     """
-    Wander through the shop, as the *number*-th visitor.
+    Yield the requests of one visitor.
 
     Args:
-        rng: Decides everything: the same seed walks the same way.
-        number: Makes the visitor's email unique.
+        rng: The source of all decisions, so that the same seed makes the same requests.
+        number: The number of the visitor, which makes the email unique.
     """
     yield Step(f"/?utm_source={rng.choice(SOURCES)}")
     member, items = False, 0
@@ -58,7 +58,7 @@ def walk(rng: random.Random, number: int) -> Iterator[Step]:
             member = True
         if items and rng.random() < 0.3:
             yield Step("/checkout", {})
-            # The shop sends strangers to the sign-up, members to a thank-you.
+            # The shop redirects strangers to the sign-up, members to a thank-you.
             yield Step("/thanks" if member else "/signup")
             items = 0 if member else items
 
@@ -74,7 +74,7 @@ def _sign_up(rng: random.Random, number: int) -> Iterator[Step]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """What to do next: visit the shop at *url* for *seconds*."""
+    """An order to visit the shop at *url* for *seconds*."""
 
     url: str
     seconds: float
@@ -82,22 +82,22 @@ class Order:
 
 
 class Measured:
-    """What was measured since the last report."""
+    """The measurements since the last report."""
 
     def __init__(self) -> None:
         self._microseconds: list[int] = []
         self._failed = 0
 
     def served(self, seconds: float) -> None:
-        """Count a request that was answered as it should."""
+        """Count a successful request."""
         self._microseconds.append(int(seconds * 1_000_000))
 
     def failed(self) -> None:
-        """Count a request that wasn't."""
+        """Count a failed request."""
         self._failed += 1
 
     def take(self) -> dict[str, object]:
-        """Give the measurements and forget them."""
+        """Return and clear the measurements."""
         report: dict[str, object] = {"microseconds": self._microseconds, "failed": self._failed}
         self._microseconds, self._failed = [], 0
         return report
@@ -108,9 +108,9 @@ class Crowd:
     The visitors of one order.
 
     Args:
-        order: Where, how long, and which seed.
-        numbers: Where each visitor takes its number.
-        emit: Takes a report every tenth of a second, and a last one.
+        order: The order.
+        numbers: The numbers of the visitors.
+        emit: Called with a report every tenth of a second, and at the end.
     """
 
     def __init__(self, order: Order, numbers: Iterator[int], emit: Callable[[dict[str, object]], None]) -> None:
@@ -118,11 +118,11 @@ class Crowd:
         self._numbers = numbers
         self._emit = emit
         self._measured = Measured()
-        # Set when they are let in.
+        # The end of the visit, on the monotonic clock.
         self._until = 0.0
 
     async def visit(self) -> None:
-        """Let them in until the order's time is over."""
+        """Visit until the time of the order is over."""
         self._until = time.monotonic() + self._order.seconds
         reporting = asyncio.create_task(self._report())
         try:
@@ -140,16 +140,16 @@ class Crowd:
 
     async def _one_after_another(self, index: int, connector: aiohttp.BaseConnector) -> None:
         rng = random.Random(f"{self._order.seed}:{index}")  # noqa: S311 - a simulation, nothing to guess
-        # Not all at once: a burst at the start would be measured too.
+        # A random delay, because a burst at the start would be measured too.
         await asyncio.sleep(rng.random() * THINK_SECONDS)
         while time.monotonic() < self._until:
             async with aiohttp.ClientSession(
                 base_url=self._order.url,
                 connector=connector,
                 connector_owner=False,
-                # Each visit is a new browser. Unsafe: the shop's host is an IP address.
+                # Each visit is a new browser. Its cookie jar accepts hosts that are IP addresses.
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
-                headers={"User-Agent": "Mozilla/5.0 (salesmachine demo)"},
+                headers={"Member-Agent": "Mozilla/5.0 (salesmachine demo)"},
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             ) as browser:
                 await self._wander(browser, rng)
@@ -189,7 +189,7 @@ async def _obey() -> None:
     while line:
         crowd = asyncio.create_task(Crowd(Order(**json.loads(line)), numbers, _emit).visit())
         upcoming = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
-        # No order comes before the last one is done: what comes earlier is the end of stdin.
+        # The next order follows the end of this one; an earlier end of the read is the end of stdin.
         await asyncio.wait((crowd, upcoming), return_when=asyncio.FIRST_COMPLETED)
         if not crowd.done():
             crowd.cancel()
@@ -200,6 +200,6 @@ async def _obey() -> None:
 
 
 if __name__ == "__main__":
-    # A broken pipe: whoever gave the orders is gone.
+    # The pipe is broken when the parent process has ended.
     with contextlib.suppress(BrokenPipeError):
         asyncio.run(_obey())

@@ -1,16 +1,17 @@
 """
-``salesmachine import``: files of rows become messages.
+``salesmachine import``: send files of rows as messages.
 
 ::
 
-    source    bytes of a file or stdin, unzipped
-    lines     lines, none of them held beyond a bound
+    source    bytes of a file or stdin, uncompressed, as UTF-8
+    lines     lines of bounded length
     rows      rows of NDJSON or CSV, each with its line, its end and a digest
-    mapping   a row becomes a call of the agent, or a reason why it cannot
-    reader    all of the above in a thread, a block at a time
-    ledger    follows every row from its reading to its answer; what is settled, in the order of the file
-    run       the conductor: reads, sends, watches, stops
+    formats   records of other SDKs (--from) as messages
+    mapping   a row becomes calls of the agent, or a reason for its rejection
+    reader    all of the above in a thread, piece by piece
+    ledger    the state of every row from reading to answer, settled in the order of the file
+    importer  reads, sends, watches, stops
     ...       checkpoint, rejects, progress, summary: what is kept and shown
 
-Nothing left of ``run`` awaits anything or knows the agent.
+Modules above ``importer`` neither await nor use the agent.
 """

@@ -1,32 +1,33 @@
-"""What is kept of an import beside its file, so that it can be gone on with."""
+"""Checkpoints for resuming an import."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from salesmachine_async.cli import files
 from salesmachine_async.cli.importing.ledger import Settled
 from salesmachine_async.cli.importing.source import InputProblem
 
 SUFFIX = ".smckpt"
+WHAT = "a checkpoint of an import"
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """
-    How far an import has come.
+    The progress of an import.
 
     Attributes:
-        settled: The rows that are answered for.
-        options: A digest of how its rows were read; another reading would make other messages.
-        url: Where they went.
-        rejects: The file of the rejected rows; empty without one.
-        rejects_bytes: How long it is with the rows that are settled.
+        settled: The settled rows.
+        options: A digest of the options, because others would make other messages.
+        url: The server.
+        rejects: The file of rejected rows; empty without one.
+        rejects_bytes: The size of that file when the rows were settled.
     """
 
     settled: Settled
@@ -37,26 +38,30 @@ class Checkpoint:
 
 
 def beside(file: Path) -> Path:
-    """Name the checkpoint of *file*."""
+    """Return the default path of the checkpoint of *file*."""
     return file.with_name(file.name + SUFFIX)
 
 
-def replacement(path: Path) -> Path:
-    """Name what becomes the checkpoint *path* when it is whole."""
-    return path.with_name(path.name + ".new")
+def is_checkpoint(content: bytes) -> bool:
+    """Whether this is the content of a checkpoint, of any version."""
+    try:
+        found: Any = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and {"version", "settled", "options"} <= found.keys()
 
 
 def load(path: Path) -> Checkpoint | None:
     """
-    Read a checkpoint; None when there is none.
+    Read a checkpoint; return None if there is none.
 
     Raises:
-        InputProblem: What is there is none of ours.
+        InputProblem: If the file is not a checkpoint.
     """
     try:
         found: dict[str, Any] = orjson.loads(path.read_bytes())
         if found.pop("version") != _VERSION:
-            raise InputProblem(f"{path} is a checkpoint of another version; delete it to start from the beginning")
+            raise InputProblem(f"{path} is a checkpoint of another version; delete it to start over")
         settled: dict[str, Any] = found.pop("settled")
         _check_types(Settled, settled)
         _check_types(Checkpoint, found)
@@ -66,52 +71,52 @@ def load(path: Path) -> Checkpoint | None:
     except OSError as error:
         raise InputProblem(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputProblem(f"{path} is no checkpoint; delete it, or name another with --checkpoint") from None
+        raise InputProblem(f"{path} is not a checkpoint; delete it, or name another with --checkpoint") from None
 
 
 def _check_types(made: type[Settled | Checkpoint], values: dict[str, Any]) -> None:
     kinds = {field.name: field.type for field in fields(made)}
     for name, value in values.items():
-        # Texts and counts; a field that is none of ours is found where it is made.
+        # All fields are texts and counts. An unknown name raises TypeError in the constructor.
         if type(value).__name__ != kinds.get(name, type(value).__name__) or (type(value) is int and value < 0):
             raise ValueError(name)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """
-    Write a checkpoint so that there is always a whole one, the old or the new, also after a power cut.
+    Write a checkpoint atomically.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: If it cannot be written, or another file is in its place.
     """
-    new = replacement(path)
-    with new.open("wb") as file:
-        file.write(orjson.dumps({"version": _VERSION, **asdict(checkpoint)}, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    if hasattr(os, "O_DIRECTORY"):
-        # The name is in the directory, which is written by itself.
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    content = orjson.dumps({"version": _VERSION, **asdict(checkpoint)}, option=orjson.OPT_INDENT_2)
+    files.replace(path, content, is_checkpoint, WHAT)
 
 
 def check_writable(path: Path) -> None:
     """
-    Find out now whether a checkpoint could be written, not when a thousand rows are sent.
+    Check that a checkpoint can be written before anything is sent.
 
     Raises:
-        InputProblem: It could not.
+        InputProblem: If it cannot, or another file is in its place.
     """
-    new = replacement(path)
     try:
-        new.open("wb").close()
-        new.unlink()
+        files.check(path, is_checkpoint, WHAT)
+        files.create_temporary(path).unlink()
+    except files.ForeignFile as error:
+        raise InputProblem(f"--checkpoint: {error.strerror}") from None
     except OSError as error:
         raise InputProblem(
-            f"cannot keep a checkpoint in {path}: {error.strerror}; name another with --checkpoint, or do without with "
+            f"cannot keep a checkpoint in {path}: {error.strerror}; name another file with --checkpoint, or use "
             "--no-checkpoint"
         ) from None
+
+
+def remove(path: Path) -> None:
+    """
+    Remove a checkpoint.
+
+    Raises:
+        OSError: If it cannot be removed, or another file is in its place.
+    """
+    files.remove(path, is_checkpoint, WHAT)

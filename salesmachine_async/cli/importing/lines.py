@@ -1,4 +1,4 @@
-"""Bytes become lines; none is held beyond a bound."""
+"""Split bytes into lines of bounded length."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from itertools import chain
 
 # A message must fit into a batch of 512,000 bytes; a row twice as long has no chance.
 MAX_ROW_BYTES = 2**20
-# What is kept of a longer one, to show.
+# The beginning of a longer row, kept for messages.
 SHOWN_BYTES = 1000
 
 
 class Overlong(bytes):
     """
-    The beginning of a line too long to be held.
+    The beginning of a line that exceeds the bound.
 
     Attributes:
-        length: Of the whole line with its newline.
-        fingerprint: A digest of all of it.
+        length: The length of the line, with its newline.
+        fingerprint: A digest of the line.
     """
 
     length: int
@@ -27,24 +27,24 @@ class Overlong(bytes):
 
 def cut(chunks: Iterator[bytes], limit: int = MAX_ROW_BYTES) -> Iterator[list[bytes]]:
     """
-    Cut chunks into lines: for each chunk those that it completes, with their newlines.
+    Split chunks into lines: yield for each chunk the lines it completes, with their newlines.
 
-    The last line may lack its newline. One longer than *limit* is an `Overlong`.
+    The last line may lack its newline. A line longer than *limit* is an `Overlong`.
     """
     rest = b""
     while chunk := next(chunks, b""):
         text = rest + chunk
         end = text.rfind(b"\n") + 1
         lines, rest = _split(text[:end]), text[end:]
-        # Only the first can be too long: the others lie within one chunk.
+        # Only the first line can be too long, because the others lie within one chunk.
         if lines and len(lines[0]) > limit:
             lines[0] = _overlong(lines[0], hashlib.blake2b(lines[0]), len(lines[0]))
         if lines:
             yield lines
         if len(rest) > limit:
-            line, behind = _skip(rest, chunks)
+            line, after = _skip(rest, chunks)
             yield [line]
-            rest, chunks = b"", chain([behind], chunks) if behind else chunks
+            rest, chunks = b"", chain([after], chunks) if after else chunks
     if rest:
         yield [rest]
 
@@ -52,14 +52,14 @@ def cut(chunks: Iterator[bytes], limit: int = MAX_ROW_BYTES) -> Iterator[list[by
 def _split(text: bytes) -> list[bytes]:
     if b"\r" not in text:
         return text.splitlines(keepends=True)
-    # Which would also split at a carriage return in the middle of a cell.
+    # splitlines() would also split at a carriage return within a cell.
     lines = [line + b"\n" for line in text.split(b"\n")]
     lines.pop()
     return lines
 
 
 def _skip(head: bytes, chunks: Iterator[bytes]) -> tuple[Overlong, bytes]:
-    """Read to the end of a line without keeping it; returns it and what is behind."""
+    """Read to the end of a line without keeping it; return it and the bytes after it."""
     digest, length = hashlib.blake2b(head), len(head)
     for chunk in chunks:
         end = chunk.find(b"\n") + 1

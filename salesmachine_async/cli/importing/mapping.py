@@ -1,45 +1,48 @@
-"""A row becomes a call of the agent, or a reason why it cannot."""
+"""Convert a row to calls of the agent, or to a reason for its rejection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from salesmachine_async.cli.importing.header import check_header
-from salesmachine_async.cli.importing.rows import Row, not_utf8
-from salesmachine_async.cli.importing.shape import UIDS, Shape
-from salesmachine_async.cli.importing.values import CONVERTERS, BadValue, moment
+from salesmachine_async.cli.importing import formats
+from salesmachine_async.cli.importing.column_options import UIDS, ColumnOptions, check_header
+from salesmachine_async.cli.importing.conversions import CONVERTERS, BadValue, moment
+from salesmachine_async.cli.importing.rows import InputRow, not_utf8
+
+if TYPE_CHECKING:
+    from salesmachine_async import Agent
 
 _IDS = ("messageId", "message_id")
 _COMMON = frozenset({"method", "created_at", "archived", *_IDS})
-# What a line of the wire, or of the sandbox's export, may hold at its top, by its method. An exported event says there
-# which account it was linked to.
+# The keys of a message or of a line of the sandbox's export, by its method. An exported event has its account there.
 _WIRE = {
     method: _COMMON | {*uids, *(() if method == "alias" else ("params",)), *(("account_uid",) * ("event_uid" in uids))}
     for method, uids in UIDS.items()
 }
-# What a line of the sandbox's export may say that it is, instead of a method.
+# Values of "object" in lines of the sandbox's export that have no method.
 _V2_ONLY = ("user", "note", "activity", "task")
-# The keys of a line of --rejects; the last only where the row could be read.
+# The keys of a line of --rejects; the last one only if the row could be read.
 REJECT_KEYS = ("file", "line", "reason", "text", "row")
 _REJECTED = frozenset(REJECT_KEYS[:4])
-NO_METHOD = 'has no "method"; say what the rows are with --type contact, account, event, pageview or alias'
+NO_METHOD = 'has no "method"; name the kind of the rows with --type contact, account, event, pageview or alias'
 
 
-class Call(NamedTuple):
+class TrackingCall(NamedTuple):
     """
     One call of the agent.
 
     Attributes:
         method: contact, account, event or alias.
-        uid: Whom it is about: decides the partition.
+        uid: The uid that decides the partition.
         other: The `event_uid` of an event, the other uid of an alias; else empty.
-        params: For the call.
-        created_at: For the call.
-        message_id: For the call; None: an alias that brought none.
+        params: The params.
+        created_at: The time; None for now.
+        message_id: The id of the message; None for an alias without one.
     """
 
     method: str
@@ -49,46 +52,74 @@ class Call(NamedTuple):
     created_at: datetime | None
     message_id: str | None
 
+    def send(self, agent: Agent) -> bool:
+        """
+        Make the call; return False if the queue has no room.
+
+        Raises:
+            InvalidMessage: If the agent cannot send it.
+        """
+        method, uid, other, params, created_at, message_id = self
+        if method == "event":
+            return agent.track(uid, other, params, created_at=created_at, message_id=message_id)
+        if method == "contact":
+            return agent.contact(uid, params, created_at=created_at, message_id=message_id)
+        if method == "account":
+            return agent.account(uid, params, created_at=created_at, message_id=message_id)
+        return agent.alias(uid, other, message_id=message_id)
+
+
+class Skip(Enum):
+    """Why a row is neither sent nor rejected."""
+
+    OUT_OF_SCOPE = "an object of the v2 API, which the tracking API cannot create"
+    HEADER = "the header again, as in joined files"
+
+
+# The conversion of a row: its call or calls, the reason for its rejection, or why it is skipped.
+Converted = TrackingCall | list[TrackingCall] | str | Skip
+
 
 class BadRow(ValueError):
-    """A row is no message; says why."""
+    """A row that is not a message."""
 
 
 class OutOfScope(BadRow):
-    """A row is of no kind that the tracking API has, as some lines of an export are: nobody's mistake."""
+    """A row of an export that the tracking API cannot create."""
 
 
 class Mapper:
     """
-    Makes calls of the rows of one input.
+    Converts the rows of one input.
 
     Args:
-        shape: What the user said.
+        options: The options for columns.
         header: The columns of CSV; None for NDJSON.
-        name: Of the input, for what is wrong with its header.
+        name: The name of the input, for errors.
 
     Raises:
-        InputProblem: The header and what the user said do not fit.
+        InputProblem: If the header does not fit the options.
     """
 
-    def __init__(self, shape: Shape, header: list[str] | None, name: str) -> None:
-        self._kind = shape.kind
-        self._names = shape.names
-        self._constants = shape.constants
+    def __init__(self, options: ColumnOptions, header: list[str] | None, name: str) -> None:
+        self._kind = options.kind
+        self._names = options.names
+        self._constants = options.constants
+        self._convert_record = formats.CONVERTERS[options.sdk] if options.sdk is not None else None
         self._header = header
         self._converters: dict[str, Callable[[str], Any]] = {
-            column: CONVERTERS[kind] for column, kind in shape.types.items()
+            column: CONVERTERS[kind] for column, kind in options.types.items()
         }
         self._others = self._converters.pop("*", None)
         if header:
-            check_header(name, header, shape)
+            check_header(name, header, options)
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: InputRow) -> dict[str, Any]:
         """
-        Read a row as named values, which are its own names.
+        Return the values of a row by the names in the input.
 
         Raises:
-            BadRow: It cannot be read.
+            BadRow: If it cannot be read.
         """
         if row.problem:
             raise BadRow(row.problem)
@@ -97,16 +128,51 @@ class Mapper:
         header = self._header or []
         if len(row.cells) != len(header):
             raise BadRow(f"has {len(row.cells)} cells, the header has {len(header)}")
-        # An empty cell says nothing: in CSV there is no other way to have no value.
+        # An empty cell is no value, because CSV cannot express a missing one otherwise.
         return {name: cell for name, cell in zip(header, row.cells, strict=True) if cell}
 
-    def call(self, row: Row) -> Call:
+    def convert(self, row: InputRow) -> Converted:
+        """Convert one row."""
+        try:
+            if row.cells is not None and self._repeats_header(row):
+                return Skip.HEADER
+            if self._convert_record is not None:
+                return self._from_sdk(self.record(row), row)
+            return self.call(row)
+        except OutOfScope:
+            return Skip.OUT_OF_SCOPE
+        except (BadRow, formats.NotMappable) as error:
+            return str(error)
+
+    def _repeats_header(self, row: InputRow) -> bool:
+        cells, header = row.cells, self._header
+        if not cells or not header:
+            return False
+        first = cells[0].removeprefix("\ufeff").strip()
+        # The comparison of all cells is for the few rows whose first cell is that of the header.
+        if first == header[0]:
+            return [first, *(cell.strip() for cell in cells[1:])] == header
+        return first[:4].lower() == "sep=" and row.is_separator
+
+    def _from_sdk(self, record: dict[str, Any], row: InputRow) -> TrackingCall | list[TrackingCall]:
+        assert self._convert_record is not None
+        messages = self._convert_record(record)
+        calls: list[TrackingCall] = []
+        for number, message in enumerate(messages):
+            # The messages of one row need different ids.
+            if number and message["method"] != "alias":
+                base = _message_id(messages[0]) or f"{row.digest.hex()}-{row.line}"
+                message["messageId"] = f"{base}-{message['method']}"
+            calls.append(self._wire(message, row))
+        return calls[0] if len(calls) == 1 else calls
+
+    def call(self, row: InputRow) -> TrackingCall:
         """
-        Make the call of one row.
+        Convert a row that is a message of this API.
 
         Raises:
-            OutOfScope: There is none to make, and none was to be expected.
-            BadRow: There is none to make.
+            OutOfScope: If it is an object of the v2 API.
+            BadRow: If it is not a message.
         """
         data = self.record(row)
         if self._names:
@@ -121,17 +187,17 @@ class Mapper:
         names = self._names
         renamed: dict[str, Any] = {}
         for name, value in data.items():
-            ours = names.get(name, name)
-            if ours in renamed:
-                raise BadRow(f'has two values for "{ours}"')
-            if ours:
-                renamed[ours] = value
+            new = names.get(name, name)
+            if new in renamed:
+                raise BadRow(f'has two values for "{new}"')
+            if new:
+                renamed[new] = value
         return renamed
 
-    def _wire(self, data: dict[str, Any], row: Row) -> Call:
+    def _wire(self, data: dict[str, Any], row: InputRow) -> TrackingCall:
         method = data.get("method")
         if not isinstance(method, str) or method not in UIDS:
-            # Not accounts and contacts: these could be sent, had they a method.
+            # Accounts and contacts without a method are rejected, because they could be sent with one.
             raise (OutOfScope if method is None and data.get("object") in _V2_ONLY else BadRow)(_no_method(data))
         if not data.keys() <= _WIRE[method]:
             unknown = min(data.keys() - _WIRE[method])
@@ -146,9 +212,9 @@ class Mapper:
             params = self._converted(params)
         if data.get("account_uid") is not None and method in ("event", "pageview"):
             params.setdefault("account_uid", data["account_uid"])
-        return _call(method, data, params, row)
+        return _call(method, self._with_time(data), params, row)
 
-    def _flat(self, data: dict[str, Any], row: Row) -> Call:
+    def _flat(self, data: dict[str, Any], row: InputRow) -> TrackingCall:
         said = data.get("method")
         method = said if self._kind is None else self._kind
         if not isinstance(method, str) or method not in UIDS:
@@ -160,14 +226,24 @@ class Mapper:
             raise BadRow(f'has the method "{said}", but --type says {method}')
         nested: Any = params.get("params", "")
         if nested is None or isinstance(nested, dict):
-            # Half of the wire's form: what stands beside the params wins over what stands in them.
+            # Values beside "params" take precedence over those in it.
             del params["params"]
             params = {**cast("dict[str, Any]", nested or {}), **params}
         for name in (*UIDS[method], "created_at", *_IDS):
             params.pop(name, None)
         if method == "alias" and params:
             raise BadRow(f'is an alias, which has no "{min(params)}"; leave it out with --map {min(params)}=')
-        return _call(method, data, self._converted(params), row)
+        return _call(method, self._with_time(data), self._converted(params), row)
+
+    def _with_time(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Convert created_at if --types names it."""
+        convert, value = self._converters.get("created_at"), data.get("created_at")
+        if convert is None or not isinstance(value, str) or not value:
+            return data
+        try:
+            return {**data, "created_at": convert(value)}
+        except BadValue as error:
+            raise BadRow(f"created_at: {error}") from None
 
     def _converted(self, params: dict[str, Any]) -> dict[str, Any]:
         converters, others = self._converters, self._others
@@ -184,10 +260,10 @@ class Mapper:
         return converted
 
 
-def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: Row) -> Call:
+def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: InputRow) -> TrackingCall:
     uids = [_uid(data, name) for name in UIDS[method]]
     message_id = _message_id(data)
-    # An alias comes to the same however often it is sent, and its documented body has no id.
+    # An alias needs no id, because sending it again changes nothing, and its documented body has none.
     if message_id is None and method != "alias":
         message_id = f"{row.digest.hex()}-{row.line}"
     try:
@@ -195,8 +271,8 @@ def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: Row) -
     except BadValue as error:
         raise BadRow(f"created_at: {error}") from None
     if method == "pageview":
-        return Call("event", uids[0], "pageview", params, created_at, message_id)
-    return Call(method, uids[0], uids[1] if len(uids) > 1 else "", params, created_at, message_id)
+        return TrackingCall("event", uids[0], "pageview", params, created_at, message_id)
+    return TrackingCall(method, uids[0], uids[1] if len(uids) > 1 else "", params, created_at, message_id)
 
 
 def _uid(data: dict[str, Any], name: str) -> str:
@@ -232,12 +308,12 @@ def _object(text: bytes) -> dict[str, Any]:
         raise BadRow("is JSON, but not an object")
     found = cast("dict[str, Any]", data)
     if "reason" in found and _REJECTED <= found.keys() <= {*REJECT_KEYS} and type(found["line"]) is int:
-        return _mended(found)
+        return _corrected(found)
     return found
 
 
-def _mended(rejected: dict[str, Any]) -> dict[str, Any]:
-    """Take the row out of a line that an import has rejected, which somebody has mended since."""
+def _corrected(rejected: dict[str, Any]) -> dict[str, Any]:
+    """Return the row in a line of a file of rejected rows."""
     row: Any = rejected.get("row")
     if isinstance(row, dict):
         return cast("dict[str, Any]", row)
@@ -247,7 +323,7 @@ def _mended(rejected: dict[str, Any]) -> dict[str, Any]:
         row = None
     if isinstance(row, dict):
         return cast("dict[str, Any]", row)
-    raise BadRow('was rejected before and has not been mended: give it a "row", an object with its columns')
+    raise BadRow('was rejected before and has no "row": add one, an object with its columns')
 
 
 def _no_method(data: dict[str, Any]) -> str:

@@ -1,44 +1,42 @@
-"""How an import is getting on: on a terminal a bar, elsewhere a line now and then. All of it on stderr."""
+"""The progress of an import on stderr: a bar on a terminal, else a line every ten seconds, and one on SIGUSR1."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
+from rich.progress import Progress, Task, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from salesmachine_async.cli.live import LiveProgress, is_live
 from salesmachine_async.cli.terminal import harmless
 
-FRAME_SECONDS = 0.25
 LINE_SECONDS = 10.0
-# The rate is that of the last seconds: what the server does now, not what it did before an outage.
+# The window of the rate, which shows the speed of the server now and not before an outage.
 WINDOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class ImportStatus:
     """
-    The import right now.
+    The status of an import.
 
     Attributes:
         name: The input.
-        rows: Rows answered for, in this run or before.
-        delivered: Those the server has taken.
-        rejected: Those it never will.
-        waiting: Rows under way.
-        rate: Rows a second, lately.
-        share: How much of the file is done, from 0 to 1; None for a pipe.
-        seconds_left: How long the rest will take; None when nobody can know.
-        note: What holds it up; empty when nothing does.
-        verb: What has become of those that were delivered.
+        rows: Rows with an answer, including earlier runs.
+        delivered: Rows that were delivered.
+        rejected: Rows that were rejected.
+        waiting: Rows without an answer.
+        share: The completed share of the file, from 0 to 1; None for a pipe.
+        note: The reason of a delay; empty if there is none.
+        verb: The word for delivered rows.
     """
 
     name: str
@@ -46,174 +44,152 @@ class Moment:
     delivered: int
     rejected: int
     waiting: int
-    rate: float
     share: float | None
-    seconds_left: float | None
     note: str = ""
     verb: str = "delivered"
 
-    def told(self) -> str:
-        """Tell it in one line."""
-        parts = [f"{self.name}: {self.rows:,} rows", f"{self.rate:,.0f} rows/s", f"{self.rejected:,} rejected"]
-        if self.share is not None:
-            parts.append(f"{self.share:.0%}")
-        if self.seconds_left is not None:
-            parts.append(f"{duration(self.seconds_left)} left")
-        return ", ".join(parts + [self.note] * bool(self.note))
 
-
-class Meter:
+class QuietProgress:
     """
-    Makes a rate and a forecast of what is counted.
+    Prints nothing except the status on request.
 
     Args:
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: deque[tuple[float, int, float]] = deque()
-
-    def restart(self) -> None:
-        """Forget what was counted: another input begins."""
-        self._seen.clear()
-
-    def read(self, rows: int, share: float | None) -> tuple[float, float | None]:
-        """Return rows a second, and the seconds left."""
-        now, seen = self._clock(), self._seen
-        seen.append((now, rows, share or 0.0))
-        while len(seen) > 2 and now - seen[1][0] >= WINDOW_SECONDS:
-            seen.popleft()
-        then, rows_then, share_then = seen[0]
-        seconds = now - then
-        if seconds <= 0:
-            return 0.0, None
-        rate = max(0.0, (rows - rows_then) / seconds)
-        if share is None or share <= share_then:
-            return rate, None
-        return rate, (1 - share) * seconds / (share - share_then)
-
-
-class Quiet:
-    """
-    Shows nothing unless it is asked for.
-
-    Args:
-        console: Where to.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def __enter__(self) -> Self:
-        """Enter; there is nothing to prepare."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave; there is nothing to restore."""
-
-    def say(self, text: str, style: str = "") -> None:
-        """Tell what happened."""
-
-    def answer(self, text: str) -> None:
-        """Tell what somebody has asked for."""
-        self._console.print(Text(harmless(text)), soft_wrap=True)
-
-    def update(self, moment: Moment) -> None:
-        """Show how it is getting on; called several times a second."""
-
-
-class Lines(Quiet):
-    """
-    A line now and then, for logs and pipes.
-
-    Args:
-        console: Where to.
-        clock: Monotonic seconds.
+        console: The console.
+        clock: A monotonic clock.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(console)
+        self._console = console
         self._clock = clock
-        self._next = clock() + LINE_SECONDS
+        # It measures the rate and the time left; only ProgressBar shows it.
+        self._progress = self._make_progress()
+        self._progress.speed_estimate_period = WINDOW_SECONDS
+        self._rows = self._progress.add_task("rows", total=None, visible=False)
+        self._share = self._progress.add_task("", total=None)
 
-    def say(self, text: str, style: str = "") -> None:
-        """Write a line."""
-        self._console.print(Text(harmless(text), style), soft_wrap=True)
-
-    def update(self, moment: Moment) -> None:
-        """Write a line, if the last one is old enough."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + LINE_SECONDS
-            self.say(moment.told())
-
-
-class Bar(Lines):
-    """
-    A bar that follows the import; what happens is written above it.
-
-    Args:
-        console: A terminal.
-    """
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        # No thread that redraws: frames come from the event loop, when there is something new.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._next_frame = 0.0
+    def _make_progress(self) -> Progress:
+        return Progress(console=self._console, auto_refresh=False, get_time=self._clock, disable=True)
 
     def __enter__(self) -> Self:
-        """Take over the bottom of the terminal."""
-        self._live.start()
+        """Enter."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back: the bar vanishes, the cursor returns."""
-        self._live.stop()
+        """Leave."""
 
-    def update(self, moment: Moment) -> None:
-        """Draw it, if the last frame is old enough."""
-        now = self._clock()
-        if now >= self._next_frame:
-            self._next_frame = now + FRAME_SECONDS
-            self._live.update(panel(moment), refresh=True)
+    def begin_input(self, name: str) -> None:
+        """Forget the rate and the time left of the input before."""
+        self._progress.reset(self._rows)
+        self._progress.reset(self._share, description=harmless(name), total=None)
+
+    def measure(self, status: ImportStatus) -> None:
+        """Update the rate and the time left."""
+        self._progress.update(self._rows, completed=status.rows)
+        if status.share is not None:
+            self._progress.update(self._share, total=1.0, completed=status.share)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print an event."""
+
+    def answer(self, status: ImportStatus | None) -> None:
+        """Print the status on request."""
+        text = "the import has not begun" if status is None else self.line(status)
+        self._console.print(Text(harmless(text)), soft_wrap=True)
+
+    def update(self, status: ImportStatus) -> None:
+        """Show the status; called several times a second."""
+        self.measure(status)
+
+    def line(self, status: ImportStatus) -> str:
+        """Return the status in one line."""
+        parts = [f"{status.name}: {status.rows:,} rows", f"{self.rate:,.0f} rows/s", f"{status.rejected:,} rejected"]
+        if status.share is not None:
+            parts.append(f"{status.share:.0%}")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return ", ".join(parts + [status.note] * bool(status.note))
+
+    @property
+    def rate(self) -> float:
+        """Rows per second, measured over the last seconds."""
+        return self._task(self._rows).speed or 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimated time left; None if unknown."""
+        return self._task(self._share).time_remaining
+
+    def _task(self, number: TaskID) -> Task:
+        return self._progress.tasks[self._progress.task_ids.index(number)]
 
 
-def panel(moment: Moment) -> Group:
-    """Draw one moment."""
-    top = Table.grid(padding=(0, 2))
-    top.add_column(no_wrap=True, overflow="ellipsis", max_width=28)
-    top.add_column(width=24)
-    top.add_column(no_wrap=True)
-    known = moment.share is not None
-    bar = ProgressBar(
-        total=1.0 if known else None,
-        completed=moment.share or 0.0,
-        width=24,
-        pulse=not known,
-        complete_style="cyan",
-        finished_style="cyan",
-    )
-    left = "" if moment.seconds_left is None else f"{duration(moment.seconds_left)} left"
-    top.add_row(Text(harmless(moment.name), "bold"), bar, f"{moment.share:>4.0%}  {left}" if known else "")
-    counts = Text.assemble(
-        (f"{moment.rows:,}", "bold"),
-        f" rows  {moment.rate:,.0f} rows/s  ",
-        (f"{moment.delivered:,}", "bold green"),
-        f" {moment.verb}  ",
-        (f"{moment.rejected:,}", "bold red" if moment.rejected else "bold green"),
-        " rejected  ",
-        f"{moment.waiting:,} waiting",
-    )
-    return Group(top, counts, *([Text(harmless(moment.note), "yellow")] if moment.note else []))
+class LineProgress(QuietProgress):
+    """
+    Prints a line every ten seconds, for logs and pipes.
+
+    Args:
+        console: The console.
+        clock: A monotonic clock.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(console, clock)
+        self._next = clock() + LINE_SECONDS
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line."""
+        self._console.print(Text(harmless(text), style), soft_wrap=True)
+
+    def update(self, status: ImportStatus) -> None:
+        """Print a line if the last one is old enough."""
+        self.measure(status)
+        if self._clock() >= self._next:
+            self._next = self._clock() + LINE_SECONDS
+            self.say(self.line(status))
+
+
+class ProgressBar(LineProgress):
+    """A bar at the bottom of the terminal; events are printed above it."""
+
+    _progress: LiveProgress
+
+    def _make_progress(self) -> LiveProgress:
+        columns = (TaskProgressColumn(), TextColumn("{task.fields[left]}"))
+        return LiveProgress(self._console, columns, self._clock)
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._progress.update(self._share, left="")
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar and show the cursor."""
+        self._progress.stop()
+
+    def update(self, status: ImportStatus) -> None:
+        """Draw the bar."""
+        self.measure(status)
+        left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
+        self._progress.update(self._share, left=left)
+        counts = Text.assemble(
+            (f"{status.rows:,}", "bold"),
+            f" rows  {self.rate:,.0f} rows/s  ",
+            (f"{status.delivered:,}", "bold green"),
+            f" {status.verb}  ",
+            (f"{status.rejected:,}", "bold red" if status.rejected else "bold green"),
+            " rejected  ",
+            f"{status.waiting:,} waiting",
+        )
+        self._progress.draw([counts, *([Text(harmless(status.note), "yellow")] if status.note else [])])
 
 
 def duration(seconds: float) -> str:
-    """Tell a time as people do."""
+    """Format a duration."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -223,8 +199,24 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
-def make_progress(console: Console, *, quiet: bool) -> Quiet:
-    """Choose what fits *console*."""
+def make_progress(console: Console, *, quiet: bool) -> QuietProgress:
+    """Return the display for *console*."""
     if quiet:
-        return Quiet(console)
-    return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines(console)
+        return QuietProgress(console)
+    return ProgressBar(console) if is_live(console) else LineProgress(console)
+
+
+@contextlib.contextmanager
+def status_signal(answer: Callable[[], None]) -> Generator[None]:
+    """Call *answer* on SIGUSR1, and on SIGINFO (Ctrl-T) where it exists."""
+    loop = asyncio.get_running_loop()
+    numbers = [number for name in ("SIGUSR1", "SIGINFO") if (number := getattr(signal, name, None)) is not None]
+    with contextlib.suppress(NotImplementedError):  # Windows
+        for number in numbers:
+            loop.add_signal_handler(number, answer)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError):
+            for number in numbers:
+                loop.remove_signal_handler(number)

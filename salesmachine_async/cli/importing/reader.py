@@ -1,4 +1,4 @@
-"""Reads an input in a thread of its own, a piece at a time: a pipe may stay silent for hours, a disk for seconds."""
+"""Read an input in a thread, because a read of a pipe or a disk may block."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import orjson
 
-from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Call, Mapper, OutOfScope
-from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, NdjsonRows, Row
-from salesmachine_async.cli.importing.shape import Shape
+from salesmachine_async.cli.importing.column_options import ColumnOptions
+from salesmachine_async.cli.importing.mapping import NO_METHOD, BadRow, Converted, Mapper
+from salesmachine_async.cli.importing.rows import SALT_BYTES, CsvRows, InputRow, NdjsonRows
 from salesmachine_async.cli.importing.source import InputProblem, Source
 
-# Pieces read ahead. One, because the thread and the event loop take the interpreter from each other: with four, each
-# request waited several times for a turn (5 ms, sys.getswitchinterval), and the rate was half.
+# Pieces read ahead. With four instead of one the rate was half, because the thread and the event loop compete for the
+# interpreter, and each switch takes 5 ms (sys.getswitchinterval).
 AHEAD = 1
 
 
@@ -33,8 +33,8 @@ class Input:
     Attributes:
         path: The file, or `STDIN`.
         csv: Whether it is CSV, else NDJSON.
-        delimiter: Between its cells.
-        guessed: Whether nothing says that it is NDJSON.
+        delimiter: The character between cells.
+        guessed: Whether NDJSON is only the default.
     """
 
     path: Path
@@ -44,34 +44,37 @@ class Input:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name of the input in messages."""
         return "stdin" if str(self.path) == "-" else str(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """
-    How inputs are read: what the user said about all of them.
+    How all inputs are read.
 
     Attributes:
-        shape: How rows become messages.
-        piece: Rows at a time, at most.
+        columns: How rows become messages.
+        piece: The largest number of rows passed on together.
+        encoding: The encoding of the text; empty for UTF-8, which is then checked.
     """
 
-    shape: Shape
+    columns: ColumnOptions
     piece: int = 500
+    encoding: str = ""
 
     def digest(self, what: Input) -> bytes:
-        """Digest the options that make the same text another message."""
-        shape = self.shape
-        told = [shape.kind, dict(shape.names), dict(shape.constants), dict(shape.types), what.csv and what.delimiter]
-        return hashlib.blake2b(orjson.dumps(told, option=orjson.OPT_SORT_KEYS), digest_size=SALT_BYTES).digest()
+        """Return a digest of the options on which the messages of a text depend."""
+        options = self.columns
+        parts: list[Any] = [options.kind, dict(options.names), dict(options.constants), dict(options.types)]
+        parts += [what.csv and what.delimiter, options.sdk, self.encoding]
+        return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=SALT_BYTES).digest()
 
     def salt(self, what: Input) -> bytes:
         """
-        Digest all that makes the same text on the same line another message: the options, and the file's name.
+        Return a digest of the options and the name of the file.
 
-        Without the name, the same visit on the first line of Monday's and of Tuesday's file would be one.
+        The name distinguishes equal rows on the same line of two files, such as the logs of two days.
         """
         name = os.fsencode(Path(what.path).name.removesuffix(".gz"))
         return hashlib.blake2b(self.digest(what) + name, digest_size=SALT_BYTES).digest()
@@ -83,32 +86,32 @@ class Piece:
     Rows that were read together.
 
     Attributes:
-        rows: They.
-        calls: For each its call, why there is none, or None to skip it. Empty for rows of an earlier run.
+        rows: The rows.
+        calls: The conversion of each; empty for rows of an earlier run.
     """
 
-    rows: list[Row]
-    calls: list[Call | str | None]
+    rows: list[InputRow]
+    calls: list[Converted]
 
 
 class Opened:
     """
-    An input that is being read.
+    An open input.
 
     Args:
-        what: Which.
-        reading: How.
+        what: The input.
+        reading: The options.
 
     Attributes:
         source: Its bytes.
 
     Raises:
-        InputProblem: It cannot be opened, or its header does not fit.
-        DamagedInput: It breaks off in its header.
+        InputProblem: If it cannot be opened, or its header does not fit.
+        DamagedInput: If it breaks off within the header.
     """
 
     def __init__(self, what: Input, reading: Reading) -> None:
-        self.source = Source(what.path)
+        self.source = Source(what.path, reading.encoding)
         try:
             salt = reading.salt(what)
             self._rows: CsvRows | NdjsonRows
@@ -116,15 +119,15 @@ class Opened:
                 self._rows = CsvRows(self.source.chunks(), salt, what.delimiter, what.name)
             else:
                 self._rows = NdjsonRows(self.source.chunks(), salt)
-            self._mapper = Mapper(reading.shape, self._rows.header, what.name)
+            self._mapper = Mapper(reading.columns, self._rows.header, what.name)
         except BaseException:
             self.source.close()
             raise
         self._what = what
         self._most = reading.piece
 
-    def record(self, row: Row) -> dict[str, Any] | None:
-        """Read a row as named values; None when it cannot be read."""
+    def record(self, row: InputRow) -> dict[str, Any] | None:
+        """Return the values of a row by name; None if it cannot be read."""
         try:
             return self._mapper.record(row)
         except BadRow:
@@ -132,16 +135,16 @@ class Opened:
 
     def pieces(self, skip_to: int = 0) -> Iterator[Piece]:
         """
-        Read on to the end.
+        Yield the rows to the end.
 
         Args:
-            skip_to: Rows that end there or before are passed over.
+            skip_to: The offset up to which rows are not converted.
 
         Raises:
-            InputProblem: It is not what it was said to be.
-            DamagedInput: It breaks off.
+            InputProblem: If the input has another format.
+            DamagedInput: If it breaks off.
         """
-        first = True
+        first, convert = True, self._mapper.convert
         for rows in self._rows:
             if first:
                 self._check_first(rows[0])
@@ -155,37 +158,29 @@ class Opened:
                     passed = sum(row.end <= skip_to for row in some)
                     yield Piece(some[:passed], [])
                     some = some[passed:]
-                yield Piece(some, [self._call(row) for row in some])
+                yield Piece(some, [convert(row) for row in some])
 
-    def _call(self, row: Row) -> Call | str | None:
-        try:
-            return self._mapper.call(row)
-        except OutOfScope:
-            return None
-        except BadRow as error:
-            return str(error)
-
-    def _check_first(self, row: Row) -> None:
-        """Refuse what is wrong with all rows, rather than to reject a million of them."""
+    def _check_first(self, row: InputRow) -> None:
+        """Raise InputProblem for what is wrong with all rows, so that not each of them is rejected."""
         if row.cells is None and row.text.startswith(b"[") and not self._what.csv:
             raise InputProblem(
-                f"{self._what.name} is a JSON array; make it one object a line: jq -c '.[]' {self._what.name}"
+                f"{self._what.name} is a JSON array; convert it to one object per line: jq -c '.[]' {self._what.name}"
             )
         if self._what.guessed and not row.text.startswith(b"{"):
             raise InputProblem(
                 f"{self._what.name}: its first row is not a JSON object, so this is not NDJSON; "
                 "if it is CSV, add --format csv"
             )
-        if self._call(row) == NO_METHOD:
+        if self._mapper.convert(row) == NO_METHOD:
             raise InputProblem(f"{self._what.name}: its first row {NO_METHOD}")
 
 
 def preview(what: Input, reading: Reading) -> None:
     """
-    Look at the beginning of a file.
+    Check the beginning of a file.
 
     Raises:
-        InputProblem: It cannot be imported.
+        InputProblem: If it cannot be imported.
     """
     opened = Opened(what, reading)
     try:
@@ -199,11 +194,11 @@ class Reader:
     Reads one input in a thread.
 
     Args:
-        what: Which.
-        reading: How.
+        what: The input.
+        reading: The options.
 
     Attributes:
-        opened: What is read; None until it is opened, for which a named pipe may have to wait.
+        opened: The open input; None until it is open, because the opening of a named pipe may block.
     """
 
     def __init__(self, what: Input, reading: Reading) -> None:
@@ -213,9 +208,9 @@ class Reader:
 
     async def pieces(self, skip_to: int) -> AsyncGenerator[Piece]:
         """
-        Give the pieces as the thread reads them; as `Opened.pieces`. Closes the input, however it ends.
+        Yield pieces as `Opened.pieces` does, and close the input at the end.
 
-        The thread is a daemon: one that waits for a silent pipe must not hold up the end of the process.
+        The thread is a daemon, so that a read of a silent pipe does not delay the exit of the process.
         """
         arrived: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
         room, over = threading.Semaphore(AHEAD), threading.Event()
@@ -246,7 +241,7 @@ class Reader:
                     return
                 hand_over(piece)
             hand_over(None)
-        except BaseException as error:  # noqa: BLE001 (raised again by who reads)
+        except BaseException as error:  # noqa: BLE001 (raised again by pieces())
             hand_over(error)
         finally:
             if self.opened is not None:
@@ -258,5 +253,5 @@ def _hand_over(
     arrived: asyncio.Queue[Piece | BaseException | None],
     piece: Piece | BaseException | None,
 ) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+    with contextlib.suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(arrived.put_nowait, piece)

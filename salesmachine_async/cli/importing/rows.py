@@ -1,9 +1,10 @@
-"""Lines become rows: one line of NDJSON, or one record of CSV, which may go over several lines."""
+"""Rows of an input: one line of NDJSON, or one record of CSV, which may span several lines."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
@@ -12,28 +13,30 @@ from salesmachine_async.cli.importing.lines import MAX_ROW_BYTES, Overlong, cut
 from salesmachine_async.cli.importing.source import InputProblem
 
 _BOM = b"\xef\xbb\xbf"
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+# The line in which Excel names the delimiter.
+_SEPARATOR = re.compile(rb'"?sep=([\x20-\x7e\t])"?\r?\n?', re.IGNORECASE)
 DIGEST_BYTES = 12
 SALT_BYTES = 16
 TOO_LONG = f"is longer than {MAX_ROW_BYTES:,} bytes"
 
 
-class Row:
+class InputRow:
     """
-    One row as it stands in the input.
+    One row of an input.
 
     Attributes:
-        line: The number of its (first) line, from 1.
-        end: Where it ends: bytes from the beginning of the unzipped input, a byte order mark not counted.
-        text: It, without its newline; only its beginning when it was too long to be held.
-        digest: Of the text, and of all else that makes the row what it is (the salt).
-        cells: Of CSV; None for NDJSON.
-        problem: Why it cannot be used; empty when it can.
+        line: The number of its first line, from 1.
+        end: The offset of its end in the uncompressed input, without a byte order mark.
+        text: Its text without the newline; only the beginning of a row that is too long.
+        digest: A digest of the text and the salt.
+        cells: The cells of CSV; None for NDJSON.
+        problem: Why the row is unusable; empty if it is usable.
     """
 
     __slots__ = ("cells", "digest", "end", "line", "problem", "text")
 
-    def __init__(  # noqa: PLR0917 (half a million a second)
+    def __init__(  # noqa: PLR0917 (keywords would slow half a million calls a second)
         self, line: int, end: int, text: bytes, digest: bytes, cells: list[str] | None = None, problem: str = ""
     ) -> None:
         self.line = line
@@ -43,17 +46,22 @@ class Row:
         self.cells = cells
         self.problem = problem
 
+    @property
+    def is_separator(self) -> bool:
+        """Whether this is a line such as ``sep=;``, in the middle of files that were joined."""
+        return _SEPARATOR.fullmatch(self.text) is not None
+
 
 class NdjsonRows:
     """
-    Rows of NDJSON: a line each; blank ones are skipped. Iterate it once: rows in order, as they come in together.
+    Rows of NDJSON, one per line; blank lines are skipped. It can be iterated once.
 
     Args:
-        chunks: The unzipped bytes.
-        salt: Of the digests.
+        chunks: The uncompressed bytes.
+        salt: The salt of the digests.
 
     Attributes:
-        header: None: these rows name their own columns.
+        header: None, because these rows name their columns.
     """
 
     header = None
@@ -62,12 +70,12 @@ class NdjsonRows:
         self._batches = cut(_plain(chunks))
         self._salt = salt
 
-    def __iter__(self) -> Iterator[list[Row]]:
-        """Give them."""
+    def __iter__(self) -> Iterator[list[InputRow]]:
+        """Yield lists of rows that were read together."""
         number = end = 0
         salt, blake2b = self._salt, hashlib.blake2b
         for lines in self._batches:
-            rows: list[Row] = []
+            rows: list[InputRow] = []
             for line in lines:
                 number += 1
                 if isinstance(line, Overlong):
@@ -78,35 +86,38 @@ class NdjsonRows:
                 text = line.strip()
                 if text:
                     digest = blake2b(text, digest_size=DIGEST_BYTES, salt=salt).digest()
-                    rows.append(Row(number, end, text, digest))
+                    rows.append(InputRow(number, end, text, digest))
             if rows:
                 yield rows
 
 
 class CsvRows:
     """
-    Rows of CSV, as RFC 4180 has it. Iterate it once: rows in order, as they come in together.
+    Rows of CSV according to RFC 4180. It can be iterated once.
 
-    What is wrong costs one row: after a quotation mark that nothing closes, reading goes on with the next line.
+    An error costs one row: after a quotation mark that is never closed, reading continues with the next line.
 
     Args:
-        chunks: The unzipped bytes.
-        salt: Of the digests, to which the header is added.
-        delimiter: Between cells.
-        name: Of the input, for what is wrong with it.
+        chunks: The uncompressed bytes.
+        salt: The salt of the digests, to which the header is added.
+        delimiter: The character between cells; a line such as ``sep=;`` before the header takes precedence.
+        name: The name of the input, for errors.
 
     Attributes:
-        header: The names of the columns; empty when the input is.
+        header: The names of the columns; empty for an empty input.
 
     Raises:
-        InputProblem: The first line is no header.
+        InputProblem: If the first line is not a header.
     """
 
     def __init__(self, chunks: Iterator[bytes], salt: bytes, delimiter: str, name: str) -> None:
-        # The limit is the process's; ours only ever raises it.
+        # The limit belongs to the process and may have been raised by other code.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
         self._feed = _Feed(cut(_plain(chunks)))
         self._delimiter = delimiter
+        if (separator := _SEPARATOR.fullmatch(self._feed.first_line())) is not None:
+            self._delimiter = separator[1].decode()
+            self._feed.drop_first_line()
         self._salt = b"\0" * SALT_BYTES
         self._reader = self._new_reader()
         first = self._next()
@@ -116,9 +127,9 @@ class CsvRows:
         text = b"" if first is None else first.text
         self._salt = hashlib.blake2b(salt + text, digest_size=SALT_BYTES).digest()
 
-    def __iter__(self) -> Iterator[list[Row]]:
-        """Give them."""
-        rows: list[Row] = []
+    def __iter__(self) -> Iterator[list[InputRow]]:
+        """Yield lists of rows that were read together."""
+        rows: list[InputRow] = []
         while (row := self._next()) is not None:
             rows.append(row)
             if self._feed.drained:
@@ -127,7 +138,7 @@ class CsvRows:
         if rows:
             yield rows
 
-    def _next(self) -> Row | None:
+    def _next(self) -> InputRow | None:
         feed = self._feed
         while True:
             feed.begin()
@@ -137,20 +148,20 @@ class CsvRows:
                 return None
             except (csv.Error, _Unusable) as error:
                 return self._recover(str(error))
-            # Nothing but delimiters is what spreadsheets write below a table: as good as a blank line.
+            # Spreadsheets write lines of delimiters below a table; they are treated as blank lines.
             if any(cells):
                 text = b"".join(feed.taken).rstrip(b"\r\n")
-                return Row(feed.line, feed.end, text, self._digest(text), cells, feed.problem)
+                return InputRow(feed.line, feed.end, text, self._digest(text), cells, feed.problem)
 
-    def _recover(self, problem: str) -> Row:
-        """Give up the first line of a record that cannot be read, and read on behind it."""
+    def _recover(self, problem: str) -> InputRow:
+        """Return the first line of an unreadable record as a row, and continue after it."""
         feed = self._feed
         line = feed.keep_first()
         self._reader = self._new_reader()
         if isinstance(line, Overlong):
             return _overlong_row(feed.line, feed.end, line, self._salt)
         text = line.rstrip(b"\r\n")
-        return Row(feed.line, feed.end, text, self._digest(text), None, feed.problem or _explain(problem))
+        return InputRow(feed.line, feed.end, text, self._digest(text), None, feed.problem or _explain(problem))
 
     def _digest(self, text: bytes) -> bytes:
         return hashlib.blake2b(text, digest_size=DIGEST_BYTES, salt=self._salt).digest()
@@ -160,28 +171,28 @@ class CsvRows:
 
 
 def _explain(problem: str) -> str:
-    """Tell what csv means, where people meet it."""
+    """Describe an error of csv."""
     if "expected after" in problem:
-        return "has something behind a closing quotation mark, or a quotation mark too many"
+        return "has text after a closing quotation mark, or a quotation mark too many"
     if problem == "unexpected end of data":
-        return "has a quotation mark that nothing closes"
+        return "has a quotation mark that is never closed"
     return f"is not CSV: {problem}"
 
 
 class _Unusable(Exception):
-    """A line that csv must not see; ends the record it would be part of."""
+    """A line that csv cannot read; it ends the record."""
 
 
 class _Feed:
     """
-    Hands csv one line after the other, and remembers which it took for the record it is at.
+    An iterator of lines for csv, which records the lines of the current record.
 
     Attributes:
         taken: The lines of the record.
-        line: The number of its first.
-        end: Where its last ends.
-        problem: What is wrong with its text; empty when nothing is.
-        drained: Whether the next line has yet to be read.
+        line: The number of its first line.
+        end: The offset of its end.
+        problem: Why its text is unusable; empty if it is usable.
+        drained: Whether the next line has not been read yet.
     """
 
     def __init__(self, batches: Iterator[list[bytes]]) -> None:
@@ -197,6 +208,16 @@ class _Feed:
     def drained(self) -> bool:
         return not self._waiting
 
+    def first_line(self) -> bytes:
+        """Return the first line without taking it; empty if there is none."""
+        while not self._waiting and (lines := next(self._batches, None)) is not None:
+            self._waiting.extend(lines)
+        return self._waiting[0] if self._waiting else b""
+
+    def drop_first_line(self) -> None:
+        self.begin()
+        next(self)
+
     def begin(self) -> None:
         self.line += len(self.taken)
         self.taken = []
@@ -204,7 +225,7 @@ class _Feed:
         self.problem = ""
 
     def keep_first(self) -> bytes:
-        """Give back all that was taken but the first line, which is returned."""
+        """Return the first line, and put the others back."""
         first, *others = self.taken
         self._waiting.extendleft(reversed(others))
         self.end -= sum(map(_length, others))
@@ -232,30 +253,30 @@ class _Feed:
             return line.decode()
         except UnicodeDecodeError as error:
             self.problem = not_utf8(line, error)
-            # Read on, so that the whole record is given up and not the half of it.
+            # Reading continues, so that the whole record is rejected and not its first half.
             return line.decode(errors="replace")
 
 
 def not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
-    """Say where a text stops to be UTF-8."""
-    return f"is not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x})"
+    """Describe the first byte that is not UTF-8."""
+    return f"is not valid UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x})"
 
 
 def _length(line: bytes) -> int:
     return line.length if isinstance(line, Overlong) else len(line)
 
 
-def _overlong_row(number: int, end: int, line: Overlong, salt: bytes) -> Row:
+def _overlong_row(number: int, end: int, line: Overlong, salt: bytes) -> InputRow:
     digest = hashlib.blake2b(line.fingerprint, digest_size=DIGEST_BYTES, salt=salt).digest()
-    return Row(number, end, line, digest, None, TOO_LONG)
+    return InputRow(number, end, line, digest, None, TOO_LONG)
 
 
 def _plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Take a byte order mark off; refuse what is not of single bytes."""
+    """Remove a byte order mark; raise InputProblem for UTF-16."""
     head = b""
     while len(head) < len(_BOM) and (more := next(chunks, b"")):
         head += more
-    if head.startswith(_WIDE):
-        raise InputProblem("it is UTF-16; write it as UTF-8 first: iconv -f UTF-16 -t UTF-8")
+    if head.startswith(_UTF16):
+        raise InputProblem("it is UTF-16; use --encoding utf-16")
     head = head.removeprefix(_BOM)
     return chain([head], chunks) if head else iter(())

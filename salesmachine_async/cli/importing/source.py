@@ -1,49 +1,53 @@
-"""The bytes of one input: a file, a pipe or stdin; gzip is recognised and undone."""
+"""The bytes of an input: a file, a pipe or stdin, uncompressed and converted to UTF-8."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 STDIN = Path("-")
 
-# Bytes taken at once, compressed or not. Larger reads gain nothing measurable and hold more.
+# Bytes read at once. Larger reads gain nothing measurable and hold more memory.
 CHUNK_BYTES = 256 * 1024
+# The part of an input whose encoding is checked before any of it is sent.
+CHECKED_BYTES = 2**20
 _GZIP = b"\x1f\x8b"
-# What zlib calls "gzip, with its header and checksum".
-_GZIP_WINDOW = 31
 
 
 class InputProblem(Exception):
-    """An input cannot be used at all; says which and why."""
+    """An input that cannot be used at all."""
 
 
 class DamagedInput(Exception):
-    """An input broke off while it was read; what came before is good."""
+    """An input that broke off while it was read; the rows before that are valid."""
 
 
 class Source:
     """
-    One opened input.
+    An open input.
 
     Args:
         path: The file, or `STDIN`.
+        encoding: The encoding of the text; empty for UTF-8, which is then checked at the beginning of the input.
 
     Attributes:
-        position: Bytes read so far, as they lie in the file: behind what has been unzipped. Read by other threads.
-        size: Of the file when it was opened; None for what has none.
-        changed: Whether the file was another at its end than when it was opened.
+        position: Bytes of the file read so far, compressed ones for gzip. Other threads read it.
+        size: The size of the file when it was opened; None for a pipe.
+        changed: Whether the file was modified while it was read.
 
     Raises:
-        InputProblem: It cannot be opened.
+        InputProblem: If it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, encoding: str = "") -> None:
         self._path = path
+        self._encoding = encoding
         self.position = 0
         self.changed = False
         try:
@@ -53,59 +57,144 @@ class Source:
             raise InputProblem(f"cannot read {path}: {error.strerror}") from None
         self._stamp = _stamp(found)
         self.size = found.st_size if stat.S_ISREG(found.st_mode) else None
+        # Bytes that were read and not passed on, from the offset `_at`. GzipFile reads a few bytes at a time.
+        self._head = b""
+        self._at = 0
 
     def chunks(self) -> Iterator[bytes]:
         """
-        Read on to the end.
+        Yield the text to its end, as UTF-8.
 
         Raises:
-            DamagedInput: The system cannot read on, or the gzip data are broken or cut off.
+            InputProblem: If its beginning is not UTF-8 and no encoding was given.
+            DamagedInput: If it cannot be read to its end.
         """
-        head = self._read()
-        while 0 < len(head) < len(_GZIP) and (more := self._read()):
+        head = self.read(CHUNK_BYTES)
+        while 0 < len(head) < len(_GZIP) and (more := self.read(CHUNK_BYTES)):
             head += more
-        if head.startswith(_GZIP):
-            yield from _gunzip(head, self._read, str(self._path))
-        elif head:
-            yield head
-            yield from iter(self._read, b"")
+        self._head, self._at = head, 0
+        chunks = self._uncompressed() if head.startswith(_GZIP) else iter(lambda: self.read(CHUNK_BYTES), b"")
+        if not self._encoding:
+            yield from self._checked(chunks)
+        elif codecs.lookup(self._encoding).name == "utf-8":
+            yield from chunks
+        else:
+            yield from self._decoded(chunks)
         self.changed = self.size is not None and _stamp(os.fstat(self._fd)) != self._stamp
 
     def close(self) -> None:
-        """Give the file back; stdin stays open, it is not ours."""
+        """Close the file; stdin stays open."""
         if self._path != STDIN:
             os.close(self._fd)
 
-    def _read(self) -> bytes:
-        try:
-            chunk = os.read(self._fd, CHUNK_BYTES)
-        except OSError as error:
-            raise DamagedInput(f"cannot read on in {self._path}: {error.strerror}") from None
-        self.position += len(chunk)
+    def read(self, size: int) -> bytes:
+        """
+        Read bytes of the file; `gzip.GzipFile` calls it too.
+
+        Raises:
+            DamagedInput: If the system cannot read on.
+        """
+        if not self._head:
+            try:
+                self._head = os.read(self._fd, CHUNK_BYTES)
+            except OSError as error:
+                raise DamagedInput(f"cannot read on in {self._path}: {error.strerror}") from None
+            self.position += len(self._head)
+            self._at = 0
+        chunk = self._head[self._at : self._at + size]
+        self._at += len(chunk)
+        if self._at == len(self._head):
+            self._head = b""
         return chunk
 
-
-def _gunzip(data: bytes, read: Callable[[], bytes], name: str) -> Iterator[bytes]:
-    """Undo gzip, member by member, never more than a chunk at once, however well it was packed."""
-    try:
-        while data:
-            member = zlib.decompressobj(_GZIP_WINDOW)
+    def _uncompressed(self) -> Iterator[bytes]:
+        """Yield the content of all gzip members; short ones are joined, because each chunk costs a hand-over."""
+        with gzip.GzipFile(fileobj=self, mode="rb") as file:  # type: ignore[call-overload]
+            parts: list[bytes] = []
+            size, problem = 0, ""
             while True:
-                unzipped = member.decompress(data, CHUNK_BYTES)
-                data = member.unconsumed_tail
-                if unzipped:
-                    yield unzipped
-                if member.eof:
-                    break
-                # A full chunk may have more behind it that needs no further input.
-                if not data and len(unzipped) < CHUNK_BYTES and not (data := read()):
-                    raise DamagedInput(f"{name} breaks off in the middle of its gzip data")
-            # Zeros may stand behind a member (RFC 1952 does not say so, gzip and Python's module allow it).
-            data = member.unused_data.lstrip(b"\0")
-            while not data and (more := read()):
-                data = more.lstrip(b"\0")
-    except zlib.error:
-        raise DamagedInput(f"{name} holds damaged gzip data") from None
+                try:
+                    part: bytes = file.read1(CHUNK_BYTES)
+                except EOFError:
+                    problem, part = f"{self._path} breaks off in the middle of its gzip data", b""
+                except (gzip.BadGzipFile, zlib.error):
+                    problem, part = f"{self._path} holds damaged gzip data", b""
+                parts.append(part)
+                size += len(part)
+                # The next read of a pipe may wait, so that the content of all bytes read so far is passed on before.
+                if size and (size >= CHUNK_BYTES or not self._head or not part):
+                    yield b"".join(parts)
+                    parts, size = [], 0
+                if problem:
+                    raise DamagedInput(problem)
+                if not part:
+                    return
+
+    def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """
+        Check that the first megabyte is UTF-8.
+
+        The megabyte of a file is read before any of it is passed on. A pipe may be slow, so that its chunks are checked
+        one by one.
+        """
+        check = _Utf8Check(self._path)
+        held: list[bytes] = []
+        try:
+            for chunk in chunks:
+                check.feed(chunk)
+                held.append(chunk)
+                if self.size is None or check.done:
+                    yield from held
+                    held.clear()
+        except DamagedInput:
+            yield from held
+            raise
+        yield from held
+
+    def _decoded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Convert from the given encoding. A byte that it lacks stays, so that only its row is rejected."""
+        decoder = codecs.getincrementaldecoder(self._encoding)("surrogateescape")
+        try:
+            for chunk in chunks:
+                yield decoder.decode(chunk).encode("utf-8", "surrogateescape")
+            yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
+        except UnicodeError as error:
+            raise DamagedInput(f"{self._path} is not valid {self._encoding}: {error}") from None
+
+
+class _Utf8Check:
+    """A check of the first megabyte of a text."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._bytes = 0
+        self._lines = 0
+        self.done = False
+
+    def feed(self, chunk: bytes) -> None:
+        """
+        Check the next chunk.
+
+        Raises:
+            InputProblem: If it is not UTF-8.
+        """
+        # UTF-16 has an error text of its own, see `rows`.
+        if self.done or (not self._bytes and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))):
+            self.done = True
+            return
+        pending = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            line = self._lines + chunk.count(b"\n", 0, max(0, error.start - pending)) + 1
+            raise InputProblem(
+                f"{self._path} is not valid UTF-8: line {line} holds the byte 0x{error.object[error.start]:02x}. Name "
+                "its encoding, such as --encoding cp1252 or latin-1; with --encoding utf-8 only such rows are rejected"
+            ) from None
+        self._lines += chunk.count(b"\n")
+        self._bytes += len(chunk)
+        self.done = self._bytes >= CHECKED_BYTES
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What an import came to, for people and for programs."""
+"""The summary of an import, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from salesmachine_async.cli.importing.plan import Ending, Results
+from salesmachine_async.cli.importing.models import Ending, ImportResults
 from salesmachine_async.cli.importing.progress import duration
 from salesmachine_async.cli.terminal import harmless
 
 _HEADLINES = {
     Ending.DONE: ("Done", "bold green"),
     Ending.INTERRUPTED: ("Interrupted", "bold yellow"),
-    Ending.REFUSED: ("Stopped: the server refuses", "bold red"),
+    Ending.REFUSED: ("Stopped: rejected by the server", "bold red"),
     Ending.UNAVAILABLE: ("Stopped: the server does not answer", "bold red"),
     Ending.UNUSABLE: ("Stopped", "bold red"),
     Ending.FAILED: ("Failed", "bold red"),
 }
 
 
-def as_json(results: Results) -> dict[str, Any]:
-    """Make the object of ``--json``."""
-    # Of a dry run nothing was delivered.
+def as_json(results: ImportResults) -> dict[str, Any]:
+    """Return the object of ``--json``."""
+    # A dry run delivers nothing.
     taken = "sendable" if results.dry_run else "delivered"
     return {
         "status": results.ending.value,
@@ -34,6 +34,7 @@ def as_json(results: Results) -> dict[str, Any]:
         taken: results.delivered,
         "rejected": results.rejected,
         "skipped": results.skipped,
+        "repeated_headers": results.headers,
         "resumed": results.resumed,
         "unanswered": results.unanswered,
         "retries": results.retries,
@@ -47,6 +48,7 @@ def as_json(results: Results) -> dict[str, Any]:
                 taken: each.delivered,
                 "rejected": each.rejected,
                 "skipped": each.skipped,
+                "repeated_headers": each.headers,
                 "resumed": each.resumed,
                 "done": each.done,
                 "checkpoint": str(each.checkpoint) if each.checkpoint else None,
@@ -56,8 +58,8 @@ def as_json(results: Results) -> dict[str, Any]:
     }
 
 
-def show(results: Results, console: Console) -> None:
-    """Show it to a person."""
+def show(results: ImportResults, console: Console) -> None:
+    """Print the summary."""
     headline, style = _HEADLINES[results.ending]
     if results.ending is Ending.DONE:
         headline = "Checked, nothing was sent" if results.dry_run else headline
@@ -77,30 +79,32 @@ def show(results: Results, console: Console) -> None:
         console.print(line, soft_wrap=True)
     for each in results.inputs:
         if each.checkpoint is not None:
-            told = harmless(f"  To continue, run the same command with --resume: {each.checkpoint} says where.")
-            console.print(Text(told, "bold"), soft_wrap=True)
+            advice = harmless(f"  To continue, run the same command with --resume (checkpoint: {each.checkpoint}).")
+            console.print(Text(advice, "bold"), soft_wrap=True)
             break
 
 
-def _counts(results: Results) -> list[Text]:
+def _counts(results: ImportResults) -> list[Text]:
     verb = "can be sent" if results.dry_run else "delivered"
     lines = [Text.assemble("  ", (f"{results.delivered:>11,}", "bold green"), f"  {verb}")]
     if results.rejected:
         lines.append(Text.assemble("  ", (f"{results.rejected:>11,}", "bold red"), "  rejected"))
-    if results.skipped:
-        told = "  skipped: users, notes, activities and tasks, which the tracking API cannot make"
-        lines.append(Text(f"  {results.skipped:>11,}{told}"))
+    if objects := results.skipped - results.headers:
+        reason = "  skipped: users, notes, activities and tasks, which the tracking API cannot create"
+        lines.append(Text(f"  {objects:>11,}{reason}"))
+    if results.headers:
+        lines.append(Text(f"  {results.headers:>11,}  skipped: the header again, as in joined files"))
     if results.unanswered:
-        told = "  sent, but not answered: --resume sends them again, with the same ids"
-        lines.append(Text.assemble("  ", (f"{results.unanswered:>11,}", "bold yellow"), told))
+        advice = "  sent, but not answered: --resume sends them again with the same ids"
+        lines.append(Text.assemble("  ", (f"{results.unanswered:>11,}", "bold yellow"), advice))
     if results.resumed:
-        lines.append(Text(f"  {results.resumed:>11,}  of them in an earlier run", "dim"))
+        lines.append(Text(f"  {results.resumed:>11,}  of them by an earlier run", "dim"))
     if results.retries:
         lines.append(Text(f"  {results.retries:>11,}  requests were repeated", "dim"))
     return lines
 
 
-def _rejected(results: Results) -> list[Text]:
+def _rejected(results: ImportResults) -> list[Text]:
     several = len(results.inputs) > 1
     lines = [
         Text.assemble("  ", (harmless(f"{name + ', ' if several else ''}line {line}"), "bold"), f" {harmless(reason)}")
@@ -110,13 +114,13 @@ def _rejected(results: Results) -> list[Text]:
     if results.shown and left > 0:
         lines.append(Text(f"  and {left:,} more", "dim"))
     if results.rejected and results.rejects:
-        told = f"  All of them are in {results.rejects}: mend their rows there, and import it with the same options."
-        lines.append(Text(harmless(told)))
+        advice = f"  All of them are in {results.rejects}: correct the rows there, and import it with the same options."
+        lines.append(Text(harmless(advice)))
     elif results.rejected:
-        lines.append(Text("  Use --rejects FILE to have all of them in a file that can be mended and imported."))
+        lines.append(Text("  Use --rejects FILE to write all of them to a file that can be corrected and imported."))
     return lines
 
 
-def _rate(results: Results) -> float:
+def _rate(results: ImportResults) -> float:
     rows = results.rows - results.resumed
     return rows / results.seconds if results.seconds else 0.0

@@ -1,4 +1,4 @@
-"""Objects of the API as JSON: bytes of the wire stay what they mean, and cannot steer a terminal."""
+"""Print objects of the API as JSON that cannot control a terminal."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from salesmachine_async.cli.terminal import ascii_json, emit, harmless_json, on_
 
 
 def line_of(data: Any) -> str:
-    """Return *data* as JSON in one line."""
+    """Return *data* as one line of JSON."""
     text = orjson.dumps(data).decode()
     return harmless_json(text) if takes_unicode() else ascii_json(text)
 
 
 def show(data: Any, *, plain: bool) -> None:
-    """Print *data*: indented and coloured on a terminal, unless *plain*; else in one line."""
+    """Print *data*, indented and coloured on a terminal unless *plain*, else in one line."""
     if plain or not on_terminal():
         emit(line_of(data))
         return

@@ -1,4 +1,4 @@
-"""A list as a table that grows: one header, then row after row, in constant memory."""
+"""A table printed row by row, in constant memory."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from rich.text import Text
 from salesmachine_async.access.objects import Record, Ref, Stage
 from salesmachine_async.cli.terminal import harmless, reader_left
 
-# By list: the header and where the value is; "data.x" is a field of the application.
+# For each list the header and the path of the value; "data.x" is a field of the application.
 COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "contacts": (
         ("ID", "id"),
@@ -42,29 +42,33 @@ COLUMNS: Mapping[str, Sequence[tuple[str, str]]] = {
 }
 
 _GAP = 2
-_LEAST = 6
+_MIN_WIDTH = 6
 
 
-class Table:
+class StreamedTable:
     """
-    Prints rows below each other; the widths are those that the first rows need.
+    A table whose column widths are those of the first rows.
 
     Args:
-        kind: Which list, see `COLUMNS`.
+        kind: The list, see `COLUMNS`.
         console: A terminal.
+
+    Attributes:
+        shortened: Describes the columns that did not fit; empty when all do.
     """
 
     def __init__(self, kind: str, console: Console) -> None:
         self._columns = COLUMNS[kind]
         self._console = console
         self._widths: list[int] = []
+        self.shortened = ""
 
     def add(self, items: Sequence[Record]) -> None:
         """
         Print *items*.
 
         Raises:
-            typer.Exit: The terminal is gone.
+            click.exceptions.Exit: The terminal is closed.
         """
         rows = [[_shown(item, path) for _, path in self._columns] for item in items]
         if not rows:
@@ -73,6 +77,9 @@ class Table:
             if not self._widths:
                 headers = [header for header, _ in self._columns]
                 self._widths = _fitting([headers, *rows], self._console.width)
+                hidden = [header for header, width in zip(headers, self._widths, strict=True) if not width]
+                if hidden:
+                    self.shortened = f"{self._console.width} columns have no room for {', '.join(hidden)}"
                 self._print(headers, "bold")
             for row in rows:
                 self._print(row, "")
@@ -82,6 +89,8 @@ class Table:
     def _print(self, cells: Sequence[str], style: str) -> None:
         line = Text(style=style)
         for cell, width in zip(cells, self._widths, strict=True):
+            if not width:
+                continue
             text = Text(cell)
             text.truncate(width, overflow="ellipsis", pad=True)
             line.append_text(text)
@@ -91,14 +100,17 @@ class Table:
 
 
 def _fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns: as wide as needed, and the widest narrower until all fit."""
+    """Return the widths of the columns: narrowed from the widest on, and 0 for the last ones that do not fit."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + _GAP * (len(widths) - 1) > width:
-        # Not the first: an id that is cut is of no use.
-        widest = max(range(1, len(widths)), key=widths.__getitem__)
-        if widths[widest] <= _LEAST:
-            break
-        widths[widest] -= 1
+    shown = len(widths)
+    # The first column is never narrowed, because a part of an id is useless.
+    while shown > 1 and sum(widths[:shown]) + _GAP * (shown - 1) > width:
+        widest = max(range(1, shown), key=widths.__getitem__)
+        if widths[widest] > _MIN_WIDTH:
+            widths[widest] -= 1
+        else:
+            shown -= 1
+            widths[shown] = 0
     return widths
 
 

@@ -1,31 +1,30 @@
-"""``salesmachine sandbox``: a local Salesmachine, until Ctrl-C."""
+"""``salesmachine sandbox``: run a local Salesmachine."""
 
 import contextlib
 import ipaddress
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import typer
+import click
 
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli import files
+from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.options import OUTPUT_FILE
 from salesmachine_async.cli.sandbox.options import (
     DEFAULT_PORT,
-    AllowHost,
-    Db,
-    Faults,
-    Names,
-    PlanFile,
-    Port,
-    PortFile,
-    Rate,
-    Seed,
-    Settings,
+    SandboxOptions,
+    db_option,
     explain,
+    faults_option,
     make_sandbox,
+    plan_option,
+    port_option,
+    rate_option,
+    seed_option,
 )
 from salesmachine_async.cli.terminal import emit, fail, out, warn
 
@@ -33,75 +32,85 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox import Fault, Sandbox
 
 
+@click.group("sandbox", invoke_without_command=True, subcommand_metavar="[exec ...]")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="The address to listen on.")
+@port_option
+@click.option(
+    "--port-file",
+    metavar="FILE",
+    type=OUTPUT_FILE,
+    help="Write the port to this file when ready; it is removed at the end.",
+)
+@db_option
+@click.option(
+    "--allow-host", metavar="NAME", multiple=True, help="A further host name that requests may use; can be repeated."
+)
+@seed_option
+@faults_option
+@rate_option
+@plan_option
+@click.option(
+    "--name",
+    "names",
+    metavar="TOKEN=LABEL",
+    multiple=True,
+    help="A label for a workspace; can be repeated.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Do not print a line for each request.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, for programs.")
+@click.option("--until-eof", is_flag=True, help="Also stop at the end of stdin, and so with the parent process.")
+@click.pass_context
 def command(
-    context: typer.Context,
+    context: click.Context,
+    /,
     *,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Port = DEFAULT_PORT,
-    port_file: PortFile = None,
-    db: Db = None,
-    allow_host: AllowHost = None,
-    seed: Seed = None,
-    faults: Faults = None,
-    rate_limit: Rate = None,
-    plan: PlanFile = None,
-    name: Names = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show a line for each request.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready, for programs.")] = False,
-    until_eof: Annotated[
-        bool,
-        typer.Option("--until-eof", help="Also stop when stdin ends: whoever started it can't leave it behind."),
-    ] = False,
+    port: int | None,
+    port_file: Path | None,
+    allow_host: Sequence[str],
+    quiet: bool,
+    as_json: bool,
+    until_eof: bool,
+    **options: Any,
 ) -> None:
     """
     Run a local Salesmachine to develop and test against.
 
-    Every API token is a workspace of its own. Stops at Ctrl-C or SIGTERM.
-    To run one command against a sandbox of its own: salesmachine sandbox exec.
+    Every API token is a workspace of its own. It stops at Ctrl-C or SIGTERM.
+    `salesmachine sandbox exec` runs one command with a sandbox of its own.
 
     \b
       salesmachine sandbox
       salesmachine sandbox --seed state.ndjson --faults '503*2,ok*3,drop=after'
       salesmachine sandbox --port 0 --json --until-eof     # for programs
 
-    --faults: steps separated by commas. Each strikes one request; *N strikes N,
-    * all that follow; then comes the next. A step is a status, or ok, or a
-    setting, and further settings behind colons:
+    --faults: steps separated by commas. Each applies to one request, *N to N, * to
+    all that follow; then comes the next step. A step is a status, ok, or a setting,
+    and further settings after colons:
 
     \b
       503*2                       503 twice
       429:retry_after=2           429 once, with Retry-After: 2
-      latency=200ms*              from then on everything waits for 200 ms
+      503,latency=200ms*          one 503, then every request waits for 200 ms
       500:probability=10%:times=always:seed=1 one request in ten fails
       drop=after:path=/v1/batch   apply a batch, then cut the connection
       ok*3                        let three requests through
 
     Settings: status times retry_after path probability seed drop (before, during,
-    after) commit partial latency slow body raw. Quote what holds , or : as "…".
+    after) commit partial latency slow body raw. Quote a value with , or : as "…".
     """
     if context.invoked_subcommand is not None:
-        _no_options_before(context)
+        _reject_options(context)
         return
-    names = allow_host or ()
-    settings = Settings(
-        host=host,
-        port=port,
-        db=db,
-        allow_host=names,
-        seed=seed,
-        faults=faults,
-        rate_limit=rate_limit,
-        plan=plan,
-        names=name or (),
-        access_log=not quiet,
+    settings = SandboxOptions(
+        port=DEFAULT_PORT if port is None else port, allow_host=allow_host, access_log=not quiet, **options
     )
-    if not _is_loopback(host):
-        warn(f"listening on {host}: whoever reaches this machine can read and change everything the sandbox holds.")
+    if not _is_loopback(settings.host):
+        warn(f"listening on {settings.host}: other machines can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)
 
 
-def _run(settings: Settings, port_file: Path | None, *, as_json: bool, until_eof: bool) -> None:
-    import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
+def _run(settings: SandboxOptions, port_file: Path | None, *, as_json: bool, until_eof: bool) -> None:
+    import asyncio  # noqa: PLC0415 - imported late, see the package docstring
     import sqlite3  # noqa: PLC0415
 
     try:
@@ -120,15 +129,15 @@ async def _serve(
     as_json: bool,
     until_eof: bool,
 ) -> None:
-    from salesmachine_async.cli.stopping import stop_requested  # noqa: PLC0415
+    from salesmachine_async.cli.shutdown import stop_requested  # noqa: PLC0415
 
-    # Signals are heard before the URL is announced: whoever reads it may stop us at once.
+    # Signals are handled before the URL is printed, because a reader of the URL may send one at once.
     with stop_requested(until_eof=until_eof) as stop:
         async with sandbox:
             sandbox.faults(faults)
             with _port_written(sandbox.url, port_file):
                 if as_json:
-                    # The URL comes first: scripts rely on it.
+                    # The URL is the first key, because scripts rely on it.
                     ready = {"url": sandbox.url, "pid": os.getpid(), "health": f"{sandbox.url}/_sandbox/health"}
                     emit(json.dumps(ready))
                 else:
@@ -138,24 +147,25 @@ async def _serve(
 
 @contextlib.contextmanager
 def _port_written(url: str, file: Path | None) -> Generator[None]:
-    """Have the port in *file*, never half of it, for as long as somebody listens there."""
+    """Keep the port in *file* while the block runs."""
     if file is None:
         yield
         return
-    text = f"{urlsplit(url).port}\n"
-    part = file.with_name(f".{file.name}.{os.getpid()}")
+    text = f"{urlsplit(url).port}\n".encode("ascii")
     try:
-        part.write_text(text, encoding="ascii")
-        part.replace(file)
+        files.replace(file, text, _is_port, "the port of a sandbox")
     except OSError as error:
         fail(f"cannot write the port to {file}: {error.strerror or error}", code=USAGE)
     try:
         yield
     finally:
-        # Unless another sandbox has written there meanwhile.
+        # Another sandbox may have replaced the file in the meantime.
         with contextlib.suppress(OSError):
-            if file.read_text(encoding="ascii") == text:
-                file.unlink()
+            files.remove(file, text.__eq__, "the port of this sandbox")
+
+
+def _is_port(content: bytes) -> bool:
+    return not content or (content.strip().isdigit() and len(content) <= 7)
 
 
 def _welcome(url: str, db: Path | None) -> None:
@@ -169,7 +179,7 @@ def _welcome(url: str, db: Path | None) -> None:
         "  [green]export SALESMACHINE_API_TOKEN=sandbox SALESMACHINE_ACCESS_TOKEN=sandbox[/]",
         "",
         f"Watch it live: [bold cyan]{url}/[/]",
-        "Every token is a workspace of its own. See what has arrived, with the token you send with:",
+        "Every token is a workspace of its own. To see what has arrived, use the token you send with:",
         f"  [green]curl -u sandbox: {url}/_sandbox/summary[/]",
         "",
         f"{kept} [bold]Ctrl-C[/] stops it.",
@@ -178,13 +188,12 @@ def _welcome(url: str, db: Path | None) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _no_options_before(context: typer.Context) -> None:
-    """Refuse options that would have no effect: those of exec stand behind it."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
+def _reject_options(context: click.Context) -> None:
+    """Reject options before ``exec``, which would have no effect."""
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
         if source is not None and source.name == "COMMANDLINE":
-            option = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
-            fail(f"put {option} behind {context.invoked_subcommand}, if it has it", code=USAGE)
+            raise click.UsageError(f'{param.opts[0]} must come after "{context.invoked_subcommand}"', context)
 
 
 def _is_loopback(host: str) -> bool:

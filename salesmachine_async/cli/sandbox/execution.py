@@ -1,20 +1,20 @@
 """``salesmachine sandbox exec``: one command, with a sandbox for as long as it runs."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from salesmachine_async.cli.sandbox.options import (
-    Db,
-    Faults,
-    PlanFile,
-    Port,
-    Rate,
-    Seed,
-    Settings,
+    SandboxOptions,
+    db_option,
     explain,
+    faults_option,
     make_sandbox,
+    plan_option,
+    port_option,
+    rate_option,
+    seed_option,
 )
 from salesmachine_async.cli.terminal import fail, note
 
@@ -33,22 +33,16 @@ _SHOWN = 20
 _TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
 
 
-def command(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(metavar="CMD", help="The command, followed by its own arguments."),
-    ],
-    *,
-    port: Port = 0,
-    db: Db = None,
-    seed: Seed = None,
-    faults: Faults = None,
-    rate_limit: Rate = None,
-    plan: PlanFile = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print neither the sandbox's address nor the summary.")
-    ] = False,
-) -> None:
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.argument("arguments", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
+@port_option
+@db_option
+@seed_option
+@faults_option
+@rate_option
+@plan_option
+@click.option("--quiet", "-q", is_flag=True, help="Print neither the address of the sandbox nor the summary.")
+def command(arguments: "Sequence[str]", *, port: int | None, quiet: bool, **options: Any) -> None:
     """
     Run a command against a sandbox of its own.
 
@@ -66,16 +60,16 @@ def command(
     the sandbox has seen. Exits with the status of the command; 128 + N when signal N
     ended it, 127 when there is no such command. With --plan, 1 instead of 0 when a message is bad.
     """
-    import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
+    import asyncio  # noqa: PLC0415 - imported late, see the package docstring
     import sqlite3  # noqa: PLC0415
 
-    settings = Settings(port=port, db=db, seed=seed, faults=faults, rate_limit=rate_limit, plan=plan)
+    settings = SandboxOptions(port=port or 0, **options)
     try:
         sandbox, script = make_sandbox(settings)
         status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))
     except (OSError, sqlite3.Error, ValueError) as error:
         fail(explain(error, settings))
-    raise typer.Exit(status)
+    raise click.exceptions.Exit(status)
 
 
 async def _run(sandbox: "Sandbox", faults: "Sequence[Fault]", arguments: "Sequence[str]", *, quiet: bool) -> int:

@@ -1,86 +1,71 @@
-"""The options that `sandbox` and `sandbox exec` share, and how a sandbox is made of them."""
+"""Options of `sandbox` and `sandbox exec`, and the sandbox they describe."""
 
 import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from salesmachine_async.cli.exits import USAGE
+from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.options import FILE, OUTPUT_FILE
 from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox import Fault, RateLimit, Sandbox
     from salesmachine_async.sandbox.views import RequestView
 
-# Any free port would do, but a fixed one lets the export lines stay in a shell profile.
+# Fixed, so that its URL can be written to a shell profile.
 DEFAULT_PORT = 8700
 
 _RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?)?(ms|s|m|))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
-Port = Annotated[
-    int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 takes any free one.")
-]
-PortFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", dir_okay=False, help="Write the port to this file when ready; removed at the end."),
-]
-AllowHost = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="A further name that requests may be addressed to; can be repeated."),
-]
-Db = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", dir_okay=False, help="Keep what arrives in this file; without it, in memory."),
-]
-Seed = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="What every workspace starts with: NDJSON, as /_sandbox/export gives and `import` reads."
-    ),
-]
-Faults = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC",
-        help="What goes wrong, in order: 503*2,latency=200ms*. `salesmachine sandbox --help` has the details.",
-    ),
-]
-Rate = Annotated[
-    str | None,
-    typer.Option("--rate-limit", metavar="N/TIME", help="Answer 429 to requests beyond this rate: 50/1s, 600/m."),
-]
-PlanFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--plan", metavar="FILE", help="A tracking plan (JSON Schema per event) that judges each message good or bad."
-    ),
-]
-Names = Annotated[
-    list[str] | None,
-    typer.Option("--name", metavar="TOKEN=LABEL", help="A label for the workspace of a token; can be repeated."),
-]
+port_option = click.option(
+    "--port", metavar="PORT", type=click.IntRange(0, 65535), help="The port to listen on; 0 for any free one."
+)
+db_option = click.option("--db", metavar="FILE", type=OUTPUT_FILE, help="Keep the state in this file, not in memory.")
+seed_option = click.option(
+    "--seed",
+    metavar="FILE",
+    type=FILE,
+    help="The initial state of every workspace: NDJSON, as /_sandbox/export writes and `import` reads.",
+)
+faults_option = click.option(
+    "--faults",
+    metavar="SPEC",
+    help="Faults, in order, such as 503*2,latency=200ms*; see `salesmachine sandbox --help`.",
+)
+rate_option = click.option(
+    "--rate-limit", metavar="N/TIME", help="Answer 429 to requests beyond this rate: 50/1s, 600/m."
+)
+
+
+plan_option = click.option(
+    "--plan",
+    metavar="FILE",
+    type=FILE,
+    help="A tracking plan (JSON Schema per event), which makes messages good or bad.",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class SandboxOptions:
     """
-    A sandbox as it was asked for; what is None was not.
+    The options of a sandbox; those not given are None.
 
     Attributes:
         host: The address to listen on.
-        port: The port; 0 for any.
-        db: Where the state is kept.
-        allow_host: Further names it may be addressed by.
-        seed: What workspaces begin with.
-        faults: A script, see `script`.
-        rate_limit: Requests in a time.
+        port: The port; 0 for any free one.
+        db: The file of the state.
+        allow_host: Further host names that requests may use.
+        seed: The initial state of workspaces.
+        faults: A script of faults, see `script`.
+        rate_limit: The largest rate of requests.
         plan: The tracking plan.
         names: Labels of workspaces, as TOKEN=LABEL.
-        access_log: Whether each request is shown in a line on stderr.
+        access_log: Whether to print a line on stderr for each request.
     """
 
     host: str = "127.0.0.1"
@@ -95,22 +80,24 @@ class Settings:
     access_log: bool = False
 
 
-def make_sandbox(settings: Settings) -> "tuple[Sandbox, list[Fault]]":
+def make_sandbox(settings: SandboxOptions) -> "tuple[Sandbox, list[Fault]]":
     """
-    Make a sandbox that does not run yet, and the faults for when it does.
+    Return a sandbox that does not run yet, and its faults.
 
     Raises:
-        typer.Exit: An option cannot be used.
-        ValueError: The database cannot.
+        click.exceptions.Exit: If an option is unusable.
+        ValueError: If the database is unusable.
     """
     from salesmachine_async.cli.sandbox.script import ScriptError, parse_faults  # noqa: PLC0415
-    from salesmachine_async.sandbox import Sandbox  # noqa: PLC0415 - brings aiohttp.web
+    from salesmachine_async.sandbox import Sandbox  # noqa: PLC0415 - imports aiohttp.web
 
     try:
         faults = [] if settings.faults is None else parse_faults(settings.faults)
     except ScriptError as error:
         fail(f"--faults {error}", code=USAGE)
     rate_limit = None if settings.rate_limit is None else rate_of(settings.rate_limit)
+    if settings.db is not None and settings.db.is_symlink() and not settings.db.exists():
+        fail(f"--db: {settings.db} is a symbolic link to a file that does not exist; name the file", code=USAGE)
     try:
         sandbox = Sandbox(
             host=settings.host,
@@ -135,7 +122,7 @@ def _plan(file: Path | None) -> "dict[str, Any] | None":
     Read the tracking plan.
 
     Raises:
-        typer.Exit: The plan cannot be used.
+        click.exceptions.Exit: If the plan is unusable.
     """
     if file is None:
         return None
@@ -160,7 +147,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     Read the labels of workspaces.
 
     Raises:
-        typer.Exit: One of them is not TOKEN=LABEL.
+        click.exceptions.Exit: If one of them is not TOKEN=LABEL.
     """
     labels: dict[str, str] = {}
     for name in names:
@@ -179,31 +166,31 @@ def _show(request: "RequestView") -> None:
 
 def rate_of(text: str) -> "RateLimit":
     """
-    Read a rate.
+    Parse a rate.
 
     Raises:
-        typer.Exit: It is none.
+        click.exceptions.Exit: If *text* is not a rate.
     """
     from salesmachine_async.sandbox import RateLimit  # noqa: PLC0415
 
     found = _RATE.fullmatch(text)
     try:
         if found is None:
-            raise ValueError("it is written 50/1s, 50/s or 600/m")
+            raise ValueError("write it as 50/1s, 50/s or 600/m")
         return RateLimit(requests=int(found[1]), per=float(found[2] or 1) * _UNITS[found[3] or ""])
     except ValueError as error:
         fail(f"--rate-limit {text}: {error}", code=USAGE)
 
 
-def explain(error: Exception, settings: Settings) -> str:
-    """Say why a sandbox could not be run."""
+def explain(error: Exception, settings: SandboxOptions) -> str:
+    """Describe why a sandbox could not be started."""
     import errno  # noqa: PLC0415
 
     if not isinstance(error, OSError):
-        return f"cannot keep what arrives in {settings.db}: {error}"
+        return f"cannot use the database {settings.db}: {error}"
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {settings.port} on {settings.host} is taken; choose another with --port, "
+            f"port {settings.port} on {settings.host} is in use; choose another with --port, "
             "or --port 0 for any free one."
         )
     return f"cannot run the sandbox on {settings.host} port {settings.port}: {error.strerror or error}"

@@ -1,5 +1,5 @@
 r"""
-The language of ``--faults``: what goes wrong, in order, in one argument.
+The language of ``--faults``: a script of faults in one argument.
 
 ::
 
@@ -9,7 +9,7 @@ The language of ``--faults``: what goes wrong, in order, in one argument.
     setting = name ["=" value]                 ; without a value: commit only
     value   = *(any but , : ") | '"' *(any, \" and \\) '"'
 
-``503*2`` strikes two requests, ``503*`` all that follow, ``503`` one. ``ok*3`` spares three.
+``503*2`` applies to two requests, ``503*`` to all that follow, ``503`` to one. ``ok*3`` lets three through.
 """
 
 import re
@@ -25,11 +25,11 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|)")
 
 
 class ScriptError(ValueError):
-    """The text is no script of faults; says what and where."""
+    """A text that is not a script of faults."""
 
 
 class _Part(NamedTuple):
-    """What stands between two separators: *text* at character *at*, its value quoted or not."""
+    """The text between two separators: *text* at character *at*, with its quoted value."""
 
     text: str
     at: int
@@ -38,25 +38,39 @@ class _Part(NamedTuple):
 
 def parse_faults(text: str) -> "list[Fault]":
     """
-    Read a script.
+    Parse a script.
 
     Raises:
-        ScriptError: Names the character, the part and the problem.
+        ScriptError: If it is wrong; the error names the character, the part and the problem.
     """
-    from salesmachine_async.sandbox import Fault  # noqa: PLC0415 - brings aiohttp.web
+    from salesmachine_async.sandbox import Fault  # noqa: PLC0415 - imports aiohttp.web
 
     faults: list[Fault] = []
     for parts in _split(text):
         settings = _settings(parts)
         try:
-            faults.append(Fault(**settings))
+            fault = Fault(**settings)
         except ValueError as error:
             raise _problem(parts[0], str(error)) from None
+        endless = [each.path for each in faults if each.times is None and each.probability == 1]
+        if all(any(_covers(path, part) for path in endless) for part in _parts_of(fault.path)):
+            raise _problem(parts[0], "unreachable, because a step before it applies to all requests that follow")
+        faults.append(fault)
     return faults
 
 
+def _parts_of(path: str | None) -> tuple[str, ...]:
+    """Return the patterns that *path* of a fault stands for."""
+    return ("/v1/*", "/v2/*") if path is None else (path,)
+
+
+def _covers(path: str | None, pattern: str) -> bool:
+    """Whether a fault with *path* fits each request that *pattern* fits."""
+    return any(pattern == each or (each.endswith("*") and pattern.startswith(each[:-1])) for each in _parts_of(path))
+
+
 def _split(text: str) -> list[list[_Part]]:
-    """Cut *text* at its commas and colons, but not within quotes."""
+    """Split *text* at commas and colons outside quotes."""
     faults: list[list[_Part]] = [[]]
     at = 0
     while True:
@@ -72,16 +86,16 @@ def _split(text: str) -> list[list[_Part]]:
 def _part(text: str, at: int) -> tuple[_Part, int]:
     begun = at + len(text[at:]) - len(text[at:].lstrip())
     plain = _TOKEN.match(text, at)
-    assert plain is not None  # it matches nothing, too
+    assert plain is not None  # it also matches an empty text
     if plain[1] is not None or text[plain.end() : plain.end() + 1] != '"':
         end = plain.end()
         part = _Part((plain[2] or "").strip(), begun, _unquoted(plain[1]))
     else:
         if not plain[2].rstrip().endswith("="):
-            raise _problem(_Part(text[plain.end() :], plain.end()), "quotes stand around a whole value")
+            raise _problem(_Part(text[plain.end() :], plain.end()), "quotes must enclose a whole value")
         quoted = _TOKEN.match(text, plain.end())
         if quoted is None or quoted[1] is None:
-            raise _problem(_Part(text[plain.end() :], plain.end()), "the quotes have no end")
+            raise _problem(_Part(text[plain.end() :], plain.end()), "the closing quotation mark is missing")
         end = quoted.end()
         part = _Part(plain[2].strip(), begun, _unquoted(quoted[1]))
     rest = text[end:]
@@ -96,7 +110,7 @@ def _unquoted(text: str | None) -> str | None:
 
 
 def _settings(parts: list[_Part]) -> dict[str, Any]:
-    """Make the arguments of a fault of its parts."""
+    """Return the arguments of a fault."""
     head, *further = parts
     settings: dict[str, Any] = {}
     times = _TIMES.search(head.text) if head.quoted is None else None
@@ -107,7 +121,7 @@ def _settings(parts: list[_Part]) -> dict[str, Any]:
         settings["status"] = int(head.text)
     elif head.text != "ok":
         if head.text.partition("=")[0].strip() in ("path", "times"):
-            raise _problem(head, "it narrows a fault, so that it comes behind one: 503:path=/v1/batch")
+            raise _problem(head, "it must follow a fault: 503:path=/v1/batch")
         further.insert(0, head)
     for part in further:
         name, value = _setting(part)
@@ -123,7 +137,7 @@ def _setting(part: _Part) -> tuple[str, Any]:
     if name not in _READERS:
         if not name:
             raise _problem(part, "a status, ok or a setting is missing here")
-        raise _problem(part, f"there is no such setting; there are {', '.join(_READERS)}, or a status such as 503")
+        raise _problem(part, f"unknown setting; expected one of {', '.join(_READERS)}, or a status such as 503")
     if not equals and name == "commit" and part.quoted is None:
         return name, True
     value = part.quoted if part.quoted is not None and not value.strip() else value.strip()
@@ -136,14 +150,14 @@ def _count(part: _Part, value: str) -> int | None:
     if value == "always":
         return None
     if not value.isdecimal():
-        raise _problem(part, "a count is a whole number, or always")
+        raise _problem(part, "a count must be a whole number or always")
     return int(value)
 
 
 def _seconds(part: _Part, value: str) -> float:
     found = _DURATION.fullmatch(value)
     if found is None:
-        raise _problem(part, "a time is written 200ms, 2s or 1.5")
+        raise _problem(part, "a time must be written as 200ms, 2s or 1.5")
     return float(found[1]) / 1000 if found[2] == "ms" else float(found[1])
 
 
@@ -155,7 +169,7 @@ def _chance(part: _Part, value: str) -> float:
     try:
         return float(value[:-1]) / 100 if value.endswith("%") else float(value)
     except ValueError:
-        raise _problem(part, "a probability is written 0.25 or 25%") from None
+        raise _problem(part, "a probability must be written as 0.25 or 25%") from None
 
 
 def _whole(part: _Part, value: str) -> int:

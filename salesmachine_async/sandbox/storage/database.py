@@ -49,13 +49,14 @@ class Database:
         if self.in_memory:
             # Rows fill large pages better. A file keeps the default, with which it was created.
             self._db.execute("PRAGMA page_size = 16384")
-        # The WAL survives a crash of the process; only a power failure can lose the last writes.
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = OFF")
+        # Checked before the journal mode, which is written to the file.
         (version,) = self.one("PRAGMA user_version")
         (tables,) = self.one("SELECT count(*) FROM sqlite_schema")
         if version != VERSION and (version, tables) != (0, 0):
             raise ValueError("the database was created by another version of the sandbox; use another file")
+        # The WAL survives a crash of the process; only a power failure can lose the last writes.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = OFF")
         if tables == 0:
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
 

@@ -35,7 +35,7 @@ async def test_json_lines(module: Path) -> None:
 
 
 async def test_a_child_that_fails_is_quoted(module: Path) -> None:
-    """The last line it complained of says what is wrong."""
+    """The error is the last line of the child's stderr."""
     module.write_text("import sys\nsys.exit('first\\nno room')")
     async with child("acting") as failing:
         with pytest.raises(ChildError, match=r"^no room$"):
@@ -43,7 +43,7 @@ async def test_a_child_that_fails_is_quoted(module: Path) -> None:
 
 
 async def test_a_child_that_ends_silently(module: Path) -> None:
-    """A child that says nothing at all is an error too."""
+    """A child without output is an error too."""
     module.write_text("")
     async with child("acting") as silent:
         with pytest.raises(ChildError, match="ended unexpectedly"):
@@ -51,7 +51,7 @@ async def test_a_child_that_ends_silently(module: Path) -> None:
 
 
 async def test_sending_to_a_child_that_ended(module: Path) -> None:
-    """A broken pipe is no error yet: the next receive says what happened."""
+    """A broken pipe is reported by the next receive."""
     module.write_text("import sys\nsys.exit('no room')")
     async with child("acting") as failing:
         for _ in range(2):
@@ -64,7 +64,7 @@ async def test_sending_to_a_child_that_ended(module: Path) -> None:
 async def test_a_stubborn_child_is_killed(
     module: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
 ) -> None:
-    """A child that outlives its stdin is killed, also on the way out after an error."""
+    """A child that ignores the end of its stdin is killed, also after an error."""
     monkeypatch.setattr(children, "GRACE_SECONDS", 0.1)
     module.write_text(STUBBORN)
     pid = 0
@@ -78,7 +78,7 @@ async def test_a_stubborn_child_is_killed(
 
 
 async def test_children_do_not_hear_ctrl_c(module: Path) -> None:
-    """A child is in a session of its own: the terminal's Ctrl-C reaches only the parent."""
+    """A child has a session of its own, so that Ctrl-C reaches only the parent."""
     module.write_text("import json, os\nprint(json.dumps({'alone': os.getsid(0) == os.getpid()}))")
     async with child("acting") as alone:
         assert await alone.receive() == {"alone": True}

@@ -1,26 +1,26 @@
-"""Reading a real sandbox back."""
+"""A client of a real sandbox."""
 
 import aiohttp
 import pytest
 
 from salesmachine_async import Agent
 from salesmachine_async.cli.demo import control as control_module
+from salesmachine_async.cli.demo.audit import ExpectedState, RecordingTracker
 from salesmachine_async.cli.demo.control import Control
-from salesmachine_async.cli.demo.ledger import Ledger, Witness
 from salesmachine_async.sandbox import Sandbox
 
 
 async def test_audit_reads_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is read, however many pages it takes, and only of the one workspace."""
+    """All pages of one workspace are read."""
     monkeypatch.setattr(control_module, "PAGE", 2)
-    ledger = Ledger()
+    ledger = ExpectedState()
     async with Sandbox() as sandbox:
         async with Agent("other", base_url=sandbox.url) as other:
             other.track("stranger", "noise")
         async with Agent("mine", base_url=sandbox.url) as agent:
-            witness = Witness(agent, ledger)
+            witness = RecordingTracker(agent, ledger)
             for number in range(1, 6):
-                witness.contact(f"user-{number}", {"name": f"User {number}"})
+                witness.contact(f"user-{number}", {"name": f"Member {number}"})
                 witness.account(f"account-{number}", {"name": f"Account {number}"})
                 witness.pageview(f"user-{number}", {"n": number})
             witness.alias("user-1", "user-2")

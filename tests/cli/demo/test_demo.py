@@ -1,4 +1,4 @@
-"""The demo as a whole: it passes when it should, and fails when it should."""
+"""The demo as a whole."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 
 async def test_the_demo_passes() -> None:
-    """On its own sandbox, with faults: nothing is lost, everything is found again, status 0."""
+    """With its own sandbox and faults nothing is lost, everything is found, status 0."""
     ended = await run("demo", "--seconds", "1", NO_COLOR="1")
     assert ended.status == 0, ended
     assert "PASSED: the sandbox holds exactly what the shop tracked." in ended.out
@@ -32,7 +32,7 @@ async def test_the_demo_passes() -> None:
 
 
 async def test_another_sandbox() -> None:
-    """With --url of another sandbox that one is verified as well; with --json the results are one object."""
+    """Another sandbox by --url is compared too; --json prints one object."""
     async with Sandbox() as sandbox:
         ended = await run("demo", "--seconds", "1", "--url", sandbox.url, "--json")
         assert ended.status == 0, ended
@@ -45,7 +45,7 @@ async def test_another_sandbox() -> None:
 
 
 class Thief:
-    """A proxy before a sandbox that takes the last message out of one batch, and says it was accepted."""
+    """A proxy that removes the last message of one batch and reports success."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -73,7 +73,7 @@ class Thief:
 
 
 async def test_a_server_that_loses_one_message_fails_the_demo() -> None:
-    """The agent was told that all is well; the ledger knows better: status 1, and the lost one is named."""
+    """A message that a server accepted and lost is found and named: status 1."""
     async with Sandbox() as sandbox:
         thief = Thief(sandbox.url)
         async with TestServer(thief.app()) as server:
@@ -90,41 +90,41 @@ async def accept(_: web.Request) -> web.Response:
 
 
 async def test_a_server_that_is_no_sandbox() -> None:
-    """What can't be read back is said so, and the agent's report decides."""
+    """Without a comparison the verdict is based on the report of the agent."""
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/{call}", accept)
     async with TestServer(app) as server:
         ended = await run("demo", "--seconds", "1", "--url", str(server.make_url("/")), SALESMACHINE_API_TOKEN="t")
     assert ended.status == 0, ended
-    assert "can't be read back" in ended.out
+    assert "cannot be compared" in ended.out
     assert "PASSED: everything was delivered." in ended.out
 
 
 async def test_no_credentials() -> None:
-    """A server that is no sandbox needs credentials: one line says so."""
+    """Another server than a sandbox needs credentials: one line says so."""
     async with TestServer(web.Application()) as server:
         ended = await invoke("demo", "--url", str(server.make_url("/")))
     assert ended.status == 1
     assert ended.out == ""
-    assert ended.err.splitlines()[-1].startswith("Error: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: ")
     assert "SALESMACHINE_API_TOKEN" in ended.err
 
 
 async def test_refused_credentials() -> None:
-    """Credentials the server does not accept are found out before anything is tracked."""
+    """Rejected credentials are an error before anything is tracked."""
     async with Sandbox(tokens=["good"]) as sandbox:
         ended = await invoke("demo", "--url", sandbox.url)
     assert ended.status == 1
     assert len(ended.err.splitlines()) == 2
-    assert ended.err.splitlines()[-1].startswith("Error: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: ")
 
 
 async def test_dead_url() -> None:
-    """A URL where nobody listens: one clear line, no traceback."""
+    """A URL without a server is one clear line, without a traceback."""
     ended = await invoke("demo", "--url", f"http://127.0.0.1:{unused_port()}")
     assert ended.status == 1
     assert ended.out == ""
-    assert ended.err.splitlines()[-1].startswith("Error: the server at --url cannot be reached: ")
+    assert ended.err.splitlines()[-1].startswith("salesmachine demo: error: the server at --url cannot be reached: ")
 
 
 def children(pid: int) -> list[int]:
@@ -147,7 +147,7 @@ def needs_proc() -> None:
 
 
 async def driving() -> tuple[asyncio.subprocess.Process, list[int]]:
-    """Start a demo, and wait until it drives its shop."""
+    """Start a demo, and wait until it sends requests to its shop."""
     process = await start("demo", "--seconds", "60")
     assert process.stderr is not None
     while not (line := await process.stderr.readline()).startswith(b"Tracking into"):
@@ -159,7 +159,7 @@ async def driving() -> tuple[asyncio.subprocess.Process, list[int]]:
 
 @pytest.mark.usefixtures("needs_proc")
 async def test_ctrl_c() -> None:
-    """Ctrl-C ends it cleanly with status 130: no traceback, no child left."""
+    """Ctrl-C ends it with status 130, without a traceback and without a child."""
     process, pids = await driving()
     process.send_signal(signal.SIGINT)
     ended = await end(process)
@@ -169,7 +169,7 @@ async def test_ctrl_c() -> None:
 
 @pytest.mark.usefixtures("needs_proc")
 async def test_killed() -> None:
-    """Even when it is killed, its children end: they notice that their stdin has."""
+    """Its children end when it is killed, because their stdin ends."""
     process, pids = await driving()
     os.kill(process.pid, signal.SIGKILL)
     await end(process)

@@ -20,7 +20,7 @@ from salesmachine_async.cli.demo.figures import Latency, Samples, Spread, percen
     ],
 )
 def test_percentile(values: list[int], share: float, expected: int) -> None:
-    """The nearest rank: the smallest value that at least the share of all values does not exceed."""
+    """The nearest rank is the smallest value that at least the share of all values does not exceed."""
     assert percentile(values, share) == expected
 
 

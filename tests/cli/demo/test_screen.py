@@ -1,4 +1,4 @@
-"""What is shown while the demo runs."""
+"""The display of the demo."""
 
 import dataclasses
 import io
@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from salesmachine_async import LossReason, Stats
-from salesmachine_async.cli.demo import screen as screen_module
+from salesmachine_async import LossReason, State, Stats
+from salesmachine_async.cli import live
 from salesmachine_async.cli.demo.figures import Latency
-from salesmachine_async.cli.demo.screen import LiveScreen, Moment, PlainScreen, make_screen, panel
+from salesmachine_async.cli.demo.screen import DemoStatus, LiveScreen, PlainScreen, figures, make_screen
 
 STATS = Stats(
     accepted=1234,
@@ -18,15 +18,15 @@ STATS = Stats(
     queued_bytes=9,
     in_flight=34,
     lost={},
-    refused=0,
+    dropped={},
     invalid_values=0,
     requests=1,
     retries=0,
     bytes_sent=1,
-    paused=False,
+    state=State.OPEN,
     last_error=None,
 )
-MOMENT = Moment(side="with tracking", share=0.5, requests=4321, trouble="503 twice", stats=STATS)
+STATUS = DemoStatus(side="with tracking", share=0.5, requests=4321, fault="503 twice", stats=STATS)
 LATENCY = Latency(requests=12345, p50=0.5, p99=12.25)
 
 
@@ -39,19 +39,19 @@ def written(to: Console) -> str:
     return to.file.getvalue()
 
 
-def shown(moment: Moment) -> str:
+def shown(status: DemoStatus) -> str:
     to = console(terminal=False)
-    to.print(panel(moment))
+    to.print(*figures(status), sep="\n")
     return written(to)
 
 
 def test_plain_lines() -> None:
-    """Where nobody watches, each thing that happened is one plain line that fits into 80 columns."""
+    """Without a terminal each event is one plain line of at most 80 columns."""
     to = console(terminal=False)
     with make_screen(to) as screen:
         assert type(screen) is PlainScreen
         screen.step("Starting [it]")
-        screen.update(MOMENT)
+        screen.update(STATUS)
         screen.round_done(6, "without tracking", LATENCY, "")
         screen.round_done(2, "with tracking", LATENCY, "answer cut off")
     assert written(to) == (
@@ -63,41 +63,40 @@ def test_plain_lines() -> None:
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    """A terminal that can't move its cursor gets no panel."""
+    """A terminal that cannot move its cursor gets plain lines."""
     to = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
     assert type(make_screen(to)) is PlainScreen
 
 
 def test_live_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the panel is drawn at most every FRAME_SECONDS, and vanishes in the end."""
-    monkeypatch.setattr(screen_module, "FRAME_SECONDS", 3600)
+    """On a terminal the bar is drawn at most every FRAME_SECONDS, and vanishes in the end."""
+    monkeypatch.setattr(live, "FRAME_SECONDS", 3600)
     to = console(terminal=True)
     with make_screen(to) as screen:
         assert type(screen) is LiveScreen
-        screen.update(MOMENT)
+        screen.update(STATUS)
         assert "4,321 requests" in written(to)
-        screen.update(dataclasses.replace(MOMENT, requests=5555))
+        screen.update(dataclasses.replace(STATUS, requests=5555))
         assert "5,555" not in written(to)
         screen.round_done(1, "with tracking", LATENCY, "")
-        screen.update(dataclasses.replace(MOMENT, requests=6666))
+        screen.update(dataclasses.replace(STATUS, requests=6666))
         assert "6,666" in written(to)
     # The cursor is shown again.
     assert written(to).rindex("\x1b[?25h") > written(to).rindex("\x1b[?25l")
 
 
-def test_panel() -> None:
-    """The panel shows the round, the messages and what the sandbox does."""
-    text = shown(MOMENT)
-    assert "with tracking" in text
+def test_figures() -> None:
+    """The figures are the messages and the fault of the sandbox."""
+    text = shown(STATUS)
     assert "1,234 accepted  1,000 delivered  234 waiting  0 lost" in text
     assert "sandbox   503 twice" in text
     assert "pauses" not in text
 
 
-def test_panel_when_paused_or_healthy() -> None:
-    """A pause is explained; without trouble the sandbox is healthy; losses are counted."""
-    stats = dataclasses.replace(STATS, paused=True, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
-    text = shown(dataclasses.replace(MOMENT, trouble="", stats=stats))
+def test_figures_when_paused_or_healthy() -> None:
+    """A pause is explained, a sandbox without a fault is healthy, losses are counted."""
+    stats = dataclasses.replace(STATS, state=State.PAUSED, lost={LossReason.CLOSED: 2, LossReason.REJECTED: 1})
+    text = shown(dataclasses.replace(STATUS, fault="", stats=stats))
     assert "healthy" in text
     assert "delivery pauses, the shop does not" in text
     assert "3 lost" in text

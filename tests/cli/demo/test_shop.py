@@ -1,4 +1,4 @@
-"""The shop is a real one, and tracks what happens in it."""
+"""The shop, and what it tracks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ ADA = {"name": "Ada <3", "email": "ada@acme.example", "company": "acme"}
 
 
 class Recording:
-    """A tracker that keeps the calls."""
+    """A tracker that records the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -44,10 +44,10 @@ def browser(tracker: Recording | None = None) -> Any:
 
 
 async def test_a_purchase_is_tracked() -> None:
-    """From the first page to the order: an anonymous contact, then a user with its past."""
+    """A visitor is an anonymous contact at first, then a member with the events before."""
     tracker = Recording()
     async with browser(tracker) as client:
-        await client.get("/?utm_source=friend", headers={"User-Agent": "Lynx"})
+        await client.get("/?utm_source=friend", headers={"Member-Agent": "Lynx"})
         await client.post("/cart", data={"slug": "enamel-mug"}, allow_redirects=False)
         await client.post("/cart", data={"slug": "headlamp"}, allow_redirects=False)
         await client.post("/signup", data=ADA, allow_redirects=False)
@@ -117,14 +117,14 @@ async def test_checkout_without_user_or_cart() -> None:
     ],
 )
 async def test_nonsense_is_refused(method: str, path: str, form: dict[str, str] | None, status: int) -> None:
-    """What does not exist cannot be seen, bought or joined."""
+    """Unknown products and companies are errors."""
     async with browser() as client:
         answer = await client.request(method, path, data=form)
         assert answer.status == status
 
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The visit not seen for longest is forgotten: its browser is a new visitor."""
+    """The least recently used session is dropped: its browser is a new visitor."""
     monkeypatch.setattr(shop_module, "MAX_VISITS", 2)
     tracker = Recording()
     server = TestServer(Shop(tracker).app())

@@ -1,4 +1,4 @@
-"""What the demo says at its end."""
+"""The results of the demo."""
 
 import dataclasses
 import io
@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from salesmachine_async import LossReason, Report
+from salesmachine_async import DropReason, LossReason, Report
+from salesmachine_async.cli.demo.audit import AuditResult, Difference
 from salesmachine_async.cli.demo.figures import Latency, Spread
-from salesmachine_async.cli.demo.ledger import Problem, Verdict
-from salesmachine_async.cli.demo.run import Results
+from salesmachine_async.cli.demo.run import DemoResults
 from salesmachine_async.cli.demo.summary import as_json, show
 from tests.cli.demo.test_screen import STATS
 
-NO_PROBLEMS = dict.fromkeys(Problem, 0)
-GOOD = Verdict(events=12_345, contacts=2_000, accounts=8, merged=900, problems=NO_PROBLEMS, examples=())
+NO_PROBLEMS = dict.fromkeys(Difference, 0)
+GOOD = AuditResult(events=12_345, contacts=2_000, accounts=8, merged=900, problems=NO_PROBLEMS, examples=())
 BAD = dataclasses.replace(
-    GOOD, problems={**NO_PROBLEMS, Problem.MISSING: 1}, examples=("missing: event [odd] number 1 of user-1",)
+    GOOD, problems={**NO_PROBLEMS, Difference.MISSING: 1}, examples=("missing: event [odd] number 1 of user-1",)
 )
-RESULTS = Results(
+RESULTS = DemoResults(
     url="http://127.0.0.1:1",
     without=Latency(requests=2400, p50=0.5, p99=2.0),
     tracked=Latency(requests=2300, p50=0.6, p99=1.9),
@@ -73,33 +73,33 @@ def test_good_results() -> None:
         {"failed": 1},
         {"report": Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=0)},
         {"report": Report(delivered=1, lost={}, pending=1)},
-        {"stats": dataclasses.replace(STATS, refused=1)},
+        {"stats": dataclasses.replace(STATS, dropped={DropReason.QUEUE_FULL: 1})},
     ],
 )
 def test_anything_wrong_fails(changes: dict[str, Any]) -> None:
-    """A difference, a failed request, and a message lost, pending or refused all fail the demo."""
+    """A difference, a failed request, and a message lost, pending or dropped all fail the demo."""
     assert not dataclasses.replace(RESULTS, **changes).ok
     assert "FAILED: " in text(**changes)
     assert as_json(dataclasses.replace(RESULTS, **changes))["ok"] is False
 
 
 def test_differences_are_named() -> None:
-    """The first differences are listed, literally."""
+    """The first differences are listed."""
     written = text(verdict=BAD)
     assert "1 missing" in written
     assert "  missing: event [odd] number 1 of user-1\n" in written
 
 
 def test_failures_and_faults_left_are_mentioned() -> None:
-    """What the tables have no row for is said in words."""
+    """Failed requests and faults that did not happen are sentences."""
     written = text(failed=3, faults_left=1, repeated=0)
-    assert "3 requests wrongly" in written
+    assert "3 requests to the shop failed" in written
     assert "1 of the planned faults did not happen" in written
     assert "Sent again" not in written
 
 
 def test_not_a_sandbox() -> None:
-    """Without a sandbox the agent's report decides, and that is said."""
+    """Without a sandbox the report of the agent decides, and the output says so."""
     written = text(verdict=None, repeated=None)
     assert "no /_sandbox endpoints" in written
     assert written.endswith("PASSED: everything was delivered.\n")
@@ -108,10 +108,10 @@ def test_not_a_sandbox() -> None:
 
 
 def test_json() -> None:
-    """As data, the same figures under plain names."""
+    """The JSON has the same figures under plain names."""
     data = json.loads(json.dumps(as_json(RESULTS)))
     assert data["ok"] is True
-    assert data["messages"] == {"accepted": 15_000, "delivered": 15_000, "lost": 0, "pending": 0, "refused": 0}
+    assert data["messages"] == {"accepted": 15_000, "delivered": 15_000, "lost": 0, "pending": 0, "dropped": 0}
     assert data["latency_ms"]["tracked"] == {"p50": 0.6, "p99": 1.9}
     assert data["read_back"]["events"] == 12_345
     assert data["read_back"]["missing"] == 0

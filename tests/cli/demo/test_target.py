@@ -1,4 +1,4 @@
-"""Where the demo tracks into."""
+"""The server of the demo."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from salesmachine_async.sandbox import Sandbox
 
 
 async def test_own_sandbox() -> None:
-    """Without a URL a sandbox is started, which may be broken; it is gone afterwards."""
+    """Without a URL a sandbox is started, which may get faults; it ends with the demo."""
     async with open_target(None) as target:
         assert target.embedded
         assert target.control is not None
@@ -28,7 +28,7 @@ async def test_own_sandbox() -> None:
 
 
 async def test_another_sandbox() -> None:
-    """Another sandbox is left whole, and gets a workspace that nobody has used."""
+    """Another sandbox keeps its state, and gets an unused workspace."""
     async with Sandbox() as sandbox:
         async with open_target(sandbox.url) as one, open_target(sandbox.url) as other:
             assert not one.embedded
@@ -46,7 +46,7 @@ async def page(_: web.Request) -> web.Response:
 
 @pytest.mark.parametrize("answer", [redirect, page])
 async def test_not_a_sandbox(answer: Callable[[web.Request], Awaitable[web.Response]]) -> None:
-    """Any other server can't be read back, and is tracked into with the credentials of the environment."""
+    """Any other server is used with the credentials of the environment, without a comparison."""
     app = web.Application()
     app.router.add_get("/_sandbox/health", answer)
     async with TestServer(app) as server, open_target(str(server.make_url("/"))) as target:
@@ -55,14 +55,14 @@ async def test_not_a_sandbox(answer: Callable[[web.Request], Awaitable[web.Respo
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[::1", "http://", "http://a..b", "ftp://user:pass@host"])
 async def test_no_url(url: str) -> None:
-    """What is no URL is said to be none, without echoing it."""
+    """An invalid URL is an error that does not show it."""
     with pytest.raises(TargetError, match=f"^{re.escape(NO_URL)}$"):
         async with open_target(url):
             pass
 
 
 async def test_nobody_there() -> None:
-    """A dead URL is one clear line that names host, port and reason."""
+    """A URL without a server is one clear line with host, port and reason."""
     port = unused_port()
     with pytest.raises(TargetError, match=rf"cannot be reached: 127\.0\.0\.1 port {port}: Connection refused$"):
         async with open_target(f"http://127.0.0.1:{port}"):
@@ -70,7 +70,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never answers is not waited for."""
+    """A server that never answers is a timeout."""
 
     async def never(_: Control) -> bool:
         raise TimeoutError
@@ -82,7 +82,7 @@ async def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_no_http() -> None:
-    """A server that speaks something else is described by the client's own words."""
+    """A server of another protocol is described by the error of the client."""
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ESMTP\r\n")
@@ -97,6 +97,6 @@ async def test_no_http() -> None:
 
 
 def test_reasons() -> None:
-    """An error without words is named by its type."""
+    """An error without a text is named by its type."""
     assert _reason(aiohttp.ServerDisconnectedError("bye")) == "bye"
     assert _reason(OSError()) == "OSError"

@@ -17,14 +17,14 @@ from tests.support.cli_process import environment
 
 
 def test_walks_are_reproducible() -> None:
-    """The same seed walks the same way; another one doesn't."""
+    """The same seed makes the same requests, another one makes others."""
     one, same, other = (list(walk(random.Random(seed), 7)) for seed in (1, 1, 2))
     assert one == same
     assert one != other
 
 
 def test_walks_visit_everything() -> None:
-    """Some visitors sign up, with an email of their own; some buy."""
+    """Some visitors sign up with an email, and some buy."""
     steps = [step for number in range(200) for step in walk(random.Random(number), number)]
     assert {step.path.partition("?")[0].split("/")[1] for step in steps} == {
         "", "products", "cart", "signup", "checkout", "thanks",
@@ -68,7 +68,7 @@ async def test_wrong_answers_are_failures() -> None:
 
 
 async def test_no_answer_is_a_failure() -> None:
-    """Nor is a shop that isn't there."""
+    """A shop that is not reached is a failure."""
     microseconds, failed = await visit(f"http://127.0.0.1:{unused_port()}", 0.2)
     assert microseconds == []
     assert failed > 0
@@ -82,7 +82,7 @@ async def start() -> asyncio.subprocess.Process:
 
 @pytest.mark.slow
 async def test_orders_are_carried_out_one_by_one() -> None:
-    """As a process, it reports each order's measurements and its end, and ends with stdin."""
+    """The process reports the measurements and the end of each order, and ends with stdin."""
     process = await start()
     assert process.stdin is not None
     assert process.stdout is not None
@@ -100,7 +100,7 @@ async def test_orders_are_carried_out_one_by_one() -> None:
 
 
 async def test_the_end_of_stdin_interrupts_an_order() -> None:
-    """Whoever gave the order is gone: an hour of visits ends at once."""
+    """The end of stdin interrupts an order of an hour at once."""
     process = await start()
     assert process.stdout is not None
     order = {"url": f"http://127.0.0.1:{unused_port()}", "seconds": 3600, "seed": 1}

@@ -1,4 +1,4 @@
-"""An import that is killed, over and over, at any moment, and resumed: nothing is missing, nothing counts twice."""
+"""An import that is killed at random moments and resumed loses nothing and counts nothing twice."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, co
 
 
 def peak_kib(file: Path) -> int:
-    """Import *file* without a server, in a process of its own; returns the most memory it ever held."""
+    """Import *file* without a server, in a process; return its peak memory."""
     code = (
         "import resource, sys; from salesmachine_async.cli import main\n"
         f"sys.argv = ['salesmachine', 'import', {str(file)!r}, '--dry-run', '--quiet']\n"
@@ -106,7 +106,7 @@ def peak_kib(file: Path) -> int:
 @pytest.mark.usefixtures("untraced")  # coverage would add to what is measured
 @pytest.mark.skipif(not hasattr(resource, "getrusage") or sys.platform != "linux", reason="ru_maxrss in KiB")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Six times the rows, 12 MB more of them, need no more memory, but for the allocator's own noise."""
+    """Six times the rows need no more memory, except for the noise of the allocator."""
     line = json.dumps({"method": "event", "contact_uid": "1", "event_uid": "e", "params": {"text": "x" * 150}}) + "\n"
     small, large = tmp_path / "small.ndjson", tmp_path / "large.ndjson"
     small.write_text(line * 10_000)

@@ -1,4 +1,4 @@
-"""The ledger settles rows in order, whatever the order of the answers, and the checkpoint says exactly that."""
+"""The ledger settles rows in order, whatever the order of the answers, and the checkpoint records that."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from salesmachine_async._core.partition import partition_of
 from salesmachine_async.cli.importing import checkpoint
 from salesmachine_async.cli.importing.checkpoint import Checkpoint
 from salesmachine_async.cli.importing.ledger import Disagreement, Ledger, Settled
-from salesmachine_async.cli.importing.rejects import Rejects
-from salesmachine_async.cli.importing.rows import Row
+from salesmachine_async.cli.importing.rejects import RejectsFile
+from salesmachine_async.cli.importing.rows import InputRow
 from salesmachine_async.cli.importing.source import InputProblem
 
 
-def row(number: int) -> Row:
-    return Row(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
+def row(number: int) -> InputRow:
+    return InputRow(number, number * 10, b"x" * 9, number.to_bytes(12, "big"))
 
 
 def batch(*ids: str, partition: int = 0) -> Batch:
@@ -31,7 +31,7 @@ def batch(*ids: str, partition: int = 0) -> Batch:
 
 
 class Driver:
-    """A ledger, and concurrency as the agent has them."""
+    """A ledger, and partitions as the agent has them."""
 
     def __init__(self, concurrency: int = 1) -> None:
         self.rejected: list[tuple[int, str]] = []
@@ -41,7 +41,7 @@ class Driver:
         self.answers: dict[int, bool] = {}
 
     def read(self, kinds: list[int | None]) -> None:
-        """Open a block: for each row its contact, or None for one that is no message."""
+        """Open a block with a contact for each row, or None for a row that is not a message."""
         block = self.ledger.open([row(self.number + index + 1) for index in range(len(kinds))])
         for index, contact in enumerate(kinds):
             self.number += 1
@@ -50,8 +50,9 @@ class Driver:
                 self.answers[self.number] = False
             else:
                 self.ledger.note_sent(block, index, str(contact), f"id-{self.number}")
-                partition = partition_of(str(contact), len(self.concurrency))
-                self.concurrency[partition].append((self.number, f"id-{self.number}"))
+                self.concurrency[partition_of(str(contact), len(self.concurrency))].append(
+                    (self.number, f"id-{self.number}")
+                )
 
     def answer(self, partition: int, count: int, *, refused: bool = False) -> None:
         taken = [self.concurrency[partition].popleft() for _ in range(min(count, len(self.concurrency[partition])))]
@@ -60,7 +61,7 @@ class Driver:
             self.answers.update(dict.fromkeys((number for number, _ in taken), not refused))
 
     def check(self) -> None:
-        """Settle, and compare with what a child would do with a list."""
+        """Settle, and compare with a list."""
         ledger = self.ledger
         ledger.settle()
         upto = 0
@@ -93,7 +94,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 4))
 @settings(max_examples=150)
 def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int) -> None:
-    """Always: settled is all up to the first row without an answer, counted right, rejects in the order of the file."""
+    """All rows up to the first one without an answer are settled, counted, and rejected in order."""
     driver = Driver(concurrency)
     for what, how in moves:
         if what == "read":
@@ -106,8 +107,8 @@ def test_any_order_of_answers(moves: list[tuple[str, object]], concurrency: int)
         driver.check()
 
 
-def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
-    """The rule is the agent's, written down twice: here it is held to be the same."""
+def test_the_partition_of_a_row_is_that_of_the_agent() -> None:
+    """The ledger and the agent choose the same partition."""
     rng = random.Random(1)
     for concurrency in (1, 2, 7, 256):
         accumulator = Accumulator(Batching(), QueueLimits(), concurrency)
@@ -119,8 +120,49 @@ def test_the_lane_of_a_row_is_that_of_the_agent() -> None:
             assert ledger.pending == 0
 
 
+@pytest.mark.parametrize("reasons", [(None, None), ("no", None), (None, "no"), ("no", "no")])
+def test_a_row_with_two_messages(reasons: tuple[str | None, str | None]) -> None:
+    """A row with two messages is settled after both answers, and rejected if one of them is."""
+    rejected: list[str] = []
+    ledger = Ledger(1, lambda row, reason: rejected.append(reason))
+    block = ledger.open([row(1), row(2)])
+    ledger.expect(block, 0, 2)
+    for message_id in ("a", "b"):
+        ledger.note_sent(block, 0, "7", message_id)
+    ledger.note_sent(block, 1, "7", "c")
+    ledger.answer(batch("a"), reasons[0])
+    ledger.settle()
+    assert (ledger.answered, ledger.pending, ledger.settled.line) == (0, 2, 0)
+    ledger.answer(batch("b"), reasons[1])
+    ledger.answer(batch("c"))
+    ledger.settle()
+    good = 2 if reasons == (None, None) else 1
+    assert (ledger.answered, ledger.rejected, ledger.pending) == (2, 2 - good, 0)
+    assert (ledger.settled.delivered, ledger.settled.rejected) == (good, 2 - good)
+    assert rejected == ["no"] * (2 - good)
+
+
+@pytest.mark.parametrize("answered_before", [True, False])
+def test_a_row_whose_second_message_cannot_be_sent(answered_before: bool) -> None:
+    """The row is rejected once, whether or not its first message has an answer by then."""
+    rejected: list[str] = []
+    ledger = Ledger(1, lambda row, reason: rejected.append(reason))
+    block = ledger.open([row(1)])
+    ledger.expect(block, 0, 2)
+    ledger.note_sent(block, 0, "7", "a")
+    if answered_before:
+        ledger.answer(batch("a"))
+    ledger.reject(block, 0, "bad", unsent=1)
+    if not answered_before:
+        ledger.settle()
+        assert ledger.settled.line == 0
+        ledger.answer(batch("a"))
+    ledger.settle()
+    assert (ledger.answered, ledger.rejected, ledger.settled.rejected, rejected) == (1, 1, 1, ["bad"])
+
+
 def test_answers_for_other_rows_are_noticed() -> None:
-    """A count that is out of step ends the import: nothing it says afterwards could be trusted."""
+    """An answer for another row raises Disagreement."""
     driver = Driver()
     driver.read([1, 2, 3])
     with pytest.raises(Disagreement, match="another row"):
@@ -132,7 +174,7 @@ def test_answers_for_other_rows_are_noticed() -> None:
 
 
 def test_a_changed_beginning_is_noticed() -> None:
-    """Another row, a row more or less: what is passed over must be what was settled."""
+    """Another row, or one more or less, is found when rows are skipped."""
     before = Driver()
     before.read([1, 1, 1])
     before.answer(0, 3)
@@ -149,7 +191,7 @@ SETTLED = Settled(end=70, line=7, delivered=5, rejected=2, chain="c0ffee")
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """All of it, in one replacement: no half file, no other file is left."""
+    """A checkpoint is replaced as a whole, and no other file is left."""
     path = checkpoint.beside(tmp_path / "people.csv.gz")
     assert path.name == "people.csv.gz.smckpt"
     assert checkpoint.load(path) is None
@@ -169,19 +211,19 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "is no checkpoint"),
-        ("[]", "is no checkpoint"),
-        ('{"version": 1}', "is no checkpoint"),
+        ("", "is not a checkpoint"),
+        ("[]", "is not a checkpoint"),
+        ('{"version": 1}', "is not a checkpoint"),
         ('{"version": 2}', "another version"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": "70"}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": -1}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {"delivered": null}}', "is no checkpoint"),
-        ('{"version": 1, "options": [], "url": 5, "settled": {}}', "is no checkpoint"),
-        ('{"version": 1, "options": "o", "url": "u", "settled": {}, "rejects_bytes": 1.5}', "is no checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": "70"}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"end": -1}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {"delivered": null}}', "is not a checkpoint"),
+        ('{"version": 1, "options": [], "url": 5, "settled": {}}', "is not a checkpoint"),
+        ('{"version": 1, "options": "o", "url": "u", "settled": {}, "rejects_bytes": 1.5}', "is not a checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
-    """It is neither used nor overwritten."""
+    """Another file is neither used nor overwritten."""
     path = tmp_path / "x.smckpt"
     path.write_text(text)
     with pytest.raises(InputProblem, match=why):
@@ -191,7 +233,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
-    """It is known before anything is sent, and nothing is left of the attempt."""
+    """An unwritable checkpoint is an error before anything is sent, and leaves no file."""
     checkpoint.check_writable(tmp_path / "x.smckpt")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputProblem, match=r"cannot keep a checkpoint .*--no-checkpoint"):
@@ -199,14 +241,14 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None:
-    """What a killed import noted after its last checkpoint is cut off: it comes again."""
+    """Rejected rows after the last checkpoint are removed, because they are written again."""
     path = tmp_path / "r.ndjson"
-    rejects = Rejects(path)
+    rejects = RejectsFile(path)
     rejects.add("f", row(1), {"a": 1}, "one")
     kept = rejects.sync()
     rejects.add("f", row(2), None, "two")
     rejects.close()
-    rejects = Rejects(path, kept)
+    rejects = RejectsFile(path, kept)
     rejects.add("f", row(3), None, "three")
     rejects.close()
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
@@ -215,20 +257,20 @@ def test_rejects_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None
 
 
 def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path) -> None:
-    """--rejects people.csv by mistake costs nothing; nor are rejected rows lost."""
+    """--rejects never overwrites another file or earlier rejected rows."""
     precious = tmp_path / "people.csv"
     for text in ("id,name\n1,Ann\n", '{"method": "contact"}\n', "[]\n", "5"):
         precious.write_text(text)
-        with pytest.raises(InputProblem, match="exists and is no file of rejected rows"):
-            Rejects(precious)
+        with pytest.raises(InputProblem, match="exists and is not a file of rejected rows"):
+            RejectsFile(precious)
         assert precious.read_text() == text
     precious.write_text('{"file": "f", "line": 1, "reason": "r", "text": "t"}\n')
     text = precious.read_text()
-    with pytest.raises(InputProblem, match="which may have been mended; name another file"):
-        Rejects(precious)
-    Rejects(precious, add=True).close()
+    with pytest.raises(InputProblem, match="which may have been corrected; name another file"):
+        RejectsFile(precious)
+    RejectsFile(precious, add=True).close()
     assert precious.read_text() == text
     precious.write_text("")
-    Rejects(precious).close()
+    RejectsFile(precious).close()
     with pytest.raises(InputProblem, match="cannot write the rejected rows"):
-        Rejects(tmp_path)
+        RejectsFile(tmp_path)

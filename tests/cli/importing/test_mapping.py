@@ -1,4 +1,4 @@
-"""Rows become calls, or a reason why not."""
+"""Conversion of rows to calls, or to the reason of a rejection."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 import orjson
 import pytest
 
-from salesmachine_async.cli.importing.checks import make_shape
-from salesmachine_async.cli.importing.mapping import BadRow, Call, Mapper
+from salesmachine_async.cli.importing.conversions import BadValue, guess, moment
+from salesmachine_async.cli.importing.mapping import BadRow, Mapper, TrackingCall
+from salesmachine_async.cli.importing.preflight import make_columns
 from salesmachine_async.cli.importing.rows import CsvRows, NdjsonRows
 from salesmachine_async.cli.importing.source import InputProblem
-from salesmachine_async.cli.importing.values import BadValue, guess, moment
 
 SALT = b"s" * 16
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def calls(text: str, kind: str | None = None, **said: list[str]) -> list[Call | str]:
-    """Map NDJSON, or CSV if it does not begin like an object."""
-    shape = make_shape(kind, said.get("maps", []), said.get("sets", []), said.get("types", []))
+def calls(text: str, kind: str | None = None, **said: list[str]) -> list[TrackingCall | str]:
+    """Convert NDJSON, or CSV if the text does not begin like an object."""
+    shape = make_columns(kind, said.get("maps", []), said.get("sets", []), said.get("types", []))
     chunks = iter([text.encode()])
     rows = NdjsonRows(chunks, SALT) if text.startswith(("{", "[")) else CsvRows(chunks, SALT, ",", "x.csv")
     mapper = Mapper(shape, rows.header, "x.csv")
-    found: list[Call | str] = []
+    found: list[TrackingCall | str] = []
     for some in rows:
         for row in some:
             try:
@@ -35,9 +35,9 @@ def calls(text: str, kind: str | None = None, **said: list[str]) -> list[Call | 
     return found
 
 
-def call(row: dict[str, Any] | str, kind: str | None = None, **said: list[str]) -> Call:
+def call(row: dict[str, Any] | str, kind: str | None = None, **said: list[str]) -> TrackingCall:
     (found,) = calls(row if isinstance(row, str) else json.dumps(row), kind, **said)
-    assert isinstance(found, Call), found
+    assert isinstance(found, TrackingCall), found
     return found
 
 
@@ -48,7 +48,7 @@ def reason(row: dict[str, Any] | str, kind: str | None = None, **said: list[str]
 
 
 def test_the_form_of_the_wire() -> None:
-    """A message as the API takes it becomes the call that makes it."""
+    """A message of the API becomes its call."""
     event = {
         "method": "event",
         "contact_uid": 7,
@@ -57,17 +57,19 @@ def test_the_form_of_the_wire() -> None:
         "created_at": "2026-01-31T12:00:00Z",
         "messageId": "m-1",
     }
-    assert call(event) == Call("event", "7", "signup", {"plan": {"name": "pro"}}, AT, "m-1")
+    assert call(event) == TrackingCall("event", "7", "signup", {"plan": {"name": "pro"}}, AT, "m-1")
     contact = {"method": "contact", "contact_uid": "7", "params": None, "created_at": None, "messageId": "m"}
-    assert call(contact) == Call("contact", "7", "", {}, None, "m")
-    assert call({"method": "account", "account_uid": "9", "messageId": "m"}) == Call("account", "9", "", {}, None, "m")
-    assert call({"method": "alias", "contact_uid": "7", "alias": 8}) == Call("alias", "7", "8", {}, None, None)
+    assert call(contact) == TrackingCall("contact", "7", "", {}, None, "m")
+    assert call({"method": "account", "account_uid": "9", "messageId": "m"}) == TrackingCall(
+        "account", "9", "", {}, None, "m"
+    )
+    assert call({"method": "alias", "contact_uid": "7", "alias": 8}) == TrackingCall("alias", "7", "8", {}, None, None)
     pageview = call({"method": "pageview", "contact_uid": "7", "params": {"visit_url": "/"}, "message_id": "m"})
-    assert pageview == Call("event", "7", "pageview", {"visit_url": "/"}, None, "m")
+    assert pageview == TrackingCall("event", "7", "pageview", {"visit_url": "/"}, None, "m")
 
 
 def test_lines_of_the_export() -> None:
-    """What the sandbox exports is understood: the account of an event goes where the API has it."""
+    """A line of the sandbox's export becomes a call, with the account of an event in its params."""
     line = {"method": "event", "contact_uid": "1", "event_uid": "e", "account_uid": "9", "params": {"a": 1}}
     assert call(line).params == {"a": 1, "account_uid": "9"}
     assert call({**line, "params": {"account_uid": "8"}}).params == {"account_uid": "8"}
@@ -85,7 +87,7 @@ def test_lines_of_the_export() -> None:
     [
         ("{nope", "is not JSON: "),
         ("[1]", "is JSON, but not an object"),
-        ({"contact_uid": "1"}, 'has no "method"; say what the rows are with --type'),
+        ({"contact_uid": "1"}, 'has no "method"; name the kind of the rows with --type'),
         ({"method": "order", "contact_uid": "1"}, "method must be one of contact, account, event, pageview, alias"),
         ({"method": ["event"]}, "method must be one of"),
         ({"method": "contact"}, "contact_uid is missing"),
@@ -102,35 +104,35 @@ def test_lines_of_the_export() -> None:
     ],
 )
 def test_rows_that_are_no_message(row: dict[str, Any] | str, why: str) -> None:
-    """Nothing is guessed and nothing silently left out: the reason says what to mend."""
+    """A row that is not a message has a reason that says what to correct."""
     assert reason(row).startswith(why)
 
 
 def test_bytes_that_are_no_text() -> None:
-    """The reason says where."""
+    """The reason names the byte."""
     rows = next(iter(NdjsonRows(iter([b'{"method": "contact", "contact_uid": "\xff"}']), SALT)))
-    with pytest.raises(BadRow, match=r"is not UTF-8 \(byte 39 is 0xff\)"):
-        Mapper(make_shape(None, [], [], []), None, "x").call(rows[0])
+    with pytest.raises(BadRow, match=r"is not valid UTF-8 \(byte 39 is 0xff\)"):
+        Mapper(make_columns(None, [], [], []), None, "x").call(rows[0])
 
 
 def test_flat_rows() -> None:
-    """With --type the columns of the API are what they say, all others are params."""
+    """With --type the columns of the API have their meaning, all others are params."""
     text = "contact_uid,name,account_uid,created_at,message_id\n1,Ann,9,2026-01-31T12:00:00Z,m\n2,,,,\n"
     first, second = calls(text, "contact")
-    assert first == Call("contact", "1", "", {"name": "Ann", "account_uid": "9"}, AT, "m")
-    assert isinstance(second, Call)
+    assert first == TrackingCall("contact", "1", "", {"name": "Ann", "account_uid": "9"}, AT, "m")
+    assert isinstance(second, TrackingCall)
     assert (second.uid, second.params, second.created_at) == ("2", {}, None)
     row = {"account_uid": 9, "name": "Tesla", "plan": {"name": "pro"}, "messageId": "m", "note": None}
-    assert call(row, "account") == Call(
+    assert call(row, "account") == TrackingCall(
         "account", "9", "", {"name": "Tesla", "plan": {"name": "pro"}, "note": None}, None, "m"
     )
     assert call({"contact_uid": "1", "event_uid": "e", "method": "card"}, "event").params == {"method": "card"}
     assert call({"contact_uid": "1", "visit_url": "/"}, "pageview").other == "pageview"
-    assert call("contact_uid,alias\n1,2\n", "alias") == Call("alias", "1", "2", {}, None, None)
+    assert call("contact_uid,alias\n1,2\n", "alias") == TrackingCall("alias", "1", "2", {}, None, None)
 
 
 def test_rows_of_the_wire_under_a_type() -> None:
-    """--type also takes rows that say themselves what they are, if they agree with it."""
+    """--type also accepts rows with a method, if it is the same."""
     row = {"method": "contact", "contact_uid": "1", "params": {"a": 1, "b": 2}, "b": 3}
     assert call(row, "contact").params == {"a": 1, "b": 3}
     assert call({"contact_uid": "1", "params": None}, "contact").params == {}
@@ -141,21 +143,21 @@ def test_csv_with_a_method() -> None:
     """A column `method` makes --type unnecessary."""
     text = "method,contact_uid,event_uid,plan\ncontact,1,,pro\nevent,1,signup,\nnope,1,,\n"
     first, second, third = calls(text)
-    assert isinstance(first, Call)
-    assert isinstance(second, Call)
+    assert isinstance(first, TrackingCall)
+    assert isinstance(second, TrackingCall)
     assert (first.method, first.params) == ("contact", {"plan": "pro"})
     assert (second.method, second.other, second.params) == ("event", "signup", {})
     assert str(third).startswith("method must be one of")
 
 
 def test_an_alias_has_nothing_else() -> None:
-    """A column that cannot be sent is told of, not left out."""
+    """A column that cannot be sent is a reason, and not left out."""
     assert "leave it out with --map name=" in reason("contact_uid,alias,name\n1,2,Ann\n", "alias")
     assert call("contact_uid,alias,name\n1,2,Ann\n", "alias", maps=["name="]).other == "2"
 
 
 def test_map() -> None:
-    """--map renames columns, of CSV and of NDJSON; to nothing, it leaves them out."""
+    """--map renames columns of CSV and of NDJSON; an empty name leaves them out."""
     maps = ["id=contact_uid", "Full Name=name", "junk="]
     found = call("id,Full Name,junk\n1,Ann,x\n", "contact", maps=maps)
     assert (found.uid, found.params) == ("1", {"name": "Ann"})
@@ -167,7 +169,7 @@ def test_map() -> None:
 
 
 def test_set() -> None:
-    """--set fills what a row lacks."""
+    """--set adds values that a row lacks."""
     assert call("contact_uid,plan\n1,\n", "event", sets=["event_uid=signup", "plan=free"]) == call(
         "contact_uid,plan\n1,\n", "event", sets=["event_uid=signup", "plan=free"]
     )
@@ -177,7 +179,7 @@ def test_set() -> None:
 
 
 def test_cells_stay_texts_unless_asked() -> None:
-    """Leading zeros, phone numbers and long digits are safe by default; empty cells are not sent."""
+    """Leading zeros, phone numbers and long digits stay texts by default; empty cells are not sent."""
     text = 'contact_uid,phone,zip,seats,mrr,vip,plan,note\n007,0612345678,01234,12,9.5,yes,"{""n"": 1}",\n'
     assert call(text, "contact").params == {
         "phone": "0612345678",
@@ -209,7 +211,7 @@ def test_cells_stay_texts_unless_asked() -> None:
 
 
 def test_types_apply_to_the_texts_of_ndjson_too() -> None:
-    """What is no text stays as it is; so does an empty text."""
+    """Other values than texts, and empty texts, are not converted."""
     row = {"contact_uid": 1, "a": "5", "b": 7.5, "c": "", "d": None}
     assert call(row, "contact", types=["auto"]).params == {"a": 5, "b": 7.5, "c": "", "d": None}
     wire = {"method": "contact", "contact_uid": 1, "params": {"a": "5"}}
@@ -232,7 +234,7 @@ def test_types_apply_to_the_texts_of_ndjson_too() -> None:
     ],
 )
 def test_cells_that_are_not_what_was_said(cell: str, kind: str, why: str) -> None:
-    """The reason names the column and shows the cell, if it is short."""
+    """The reason names the column and shows a short cell."""
     found = reason({"contact_uid": 1, "a": cell}, "contact", types=[f"a={kind}"])
     assert found.startswith(why)
     assert len(found) < 120
@@ -257,7 +259,7 @@ def test_cells_that_are_not_what_was_said(cell: str, kind: str, why: str) -> Non
     ],
 )
 def test_auto_guesses_only_what_is_certain(text: str, value: object) -> None:
-    """A number as JSON writes it, short enough to be exact; true and false. All else is text."""
+    """auto converts numbers as JSON writes them, if they are exact, and true and false."""
     found = guess(text)
     assert (found, type(found)) == (value, type(value))
 
@@ -281,23 +283,23 @@ def test_auto_guesses_only_what_is_certain(text: str, value: object) -> None:
     ],
 )
 def test_times(value: object, expected: datetime | None) -> None:
-    """ISO 8601 and epochs, in seconds or milliseconds, also as text; without an offset it is UTC."""
+    """Times are ISO 8601 or epochs in seconds or milliseconds, also as text; without an offset they are UTC."""
     assert moment(value) == expected
 
 
 @pytest.mark.parametrize("value", ["yesterday", "31/01/2026", True, [], {}, 1e300, "9" * 40, "2026-13-01"])
 def test_what_is_no_time(value: object) -> None:
-    """It is refused: a time that is ignored would become now."""
+    """An invalid time is rejected, because without one the row would get the current time."""
     with pytest.raises(BadValue, match="is neither ISO 8601"):
         moment(value)
 
 
 def test_ids_are_made_of_the_row() -> None:
-    """The same row in the same place has the same id, in every run; another text, place or mapping has another."""
+    """The id of a row depends on its text, line, file and options only."""
     text = '{"contact_uid": 1}\n{"contact_uid": 1}\n'
     first, second = calls(text, "contact")
-    assert isinstance(first, Call)
-    assert isinstance(second, Call)
+    assert isinstance(first, TrackingCall)
+    assert isinstance(second, TrackingCall)
     assert first.message_id != second.message_id
     assert calls(text, "contact") == [first, second]
     assert len(first.message_id or "") == 26
@@ -306,7 +308,7 @@ def test_ids_are_made_of_the_row() -> None:
 
 
 def test_columns_are_counted() -> None:
-    """A row with too many cells, or too few, is not forced into the header."""
+    """A row with another number of cells than the header is rejected."""
     assert calls("contact_uid,name\n1\n2,a,b\n", "contact") == [
         "has 1 cells, the header has 2",
         "has 3 cells, the header has 2",
@@ -316,9 +318,9 @@ def test_columns_are_counted() -> None:
 @pytest.mark.parametrize(
     ("header", "kind", "said", "why"),
     [
-        ("id,name", "contact", {}, 'has no column "contact_uid"; say which one it is with --map COLUMN=contact_uid'),
+        ("id,name", "contact", {}, 'has no column "contact_uid"; name one with --map COLUMN=contact_uid'),
         ("contact_uid", "event", {}, "or give all the same with --set"),
-        ("id,name", None, {}, "say what its rows are with --type"),
+        ("id,name", None, {}, "name the kind of its rows with --type"),
         ("contact_uid;name", "contact", {}, r"are they separated by ';'\? Use --delimiter"),
         ("contact_uid,,name", "contact", {}, "column 2 of the header has no name"),
         ("contact_uid,name,name", "contact", {}, 'two columns for "name"'),
@@ -328,7 +330,7 @@ def test_columns_are_counted() -> None:
     ],
 )
 def test_headers_that_do_not_fit(header: str, kind: str | None, said: dict[str, list[str]], why: str) -> None:
-    """What is wrong with every row is told once, before any is sent."""
+    """A problem of all rows is one error before anything is sent."""
     with pytest.raises(InputProblem, match=why):
         calls(header + "\n1,2\n", kind, **said)
 
@@ -338,22 +340,22 @@ def test_headers_that_do_not_fit(header: str, kind: str | None, said: dict[str, 
     [
         ({"maps": ["email"]}, "--map email: write it as NAME=NAME"),
         ({"sets": ["=x"]}, "--set =x: write it as NAME=VALUE"),
-        ({"types": ["a=float"]}, '"float" is none of text, number, integer, boolean, json, auto'),
+        ({"types": ["a=float"]}, '"float" is not one of text, number, integer, boolean, json, auto'),
     ],
 )
 def test_options_that_say_nothing(said: dict[str, list[str]], why: str) -> None:
-    """They are told by name."""
+    """An unusable option is an error that names it."""
     with pytest.raises(InputProblem, match=why):
-        make_shape("contact", said.get("maps", []), said.get("sets", []), said.get("types", []))
-    with pytest.raises(InputProblem, match="says events, but --type says contact"):
-        make_shape("contact", [], ["event_uid=x"], [])
+        make_columns("contact", said.get("maps", []), said.get("sets", []), said.get("types", []))
+    with pytest.raises(InputProblem, match="is for events, but --type is contact"):
+        make_columns("contact", [], ["event_uid=x"], [])
 
 
 def test_rejected_rows_that_were_mended() -> None:
-    """A line of --rejects is the row in it: mended under "row", or as JSON in "text"."""
+    """A line of --rejects is the row in it, corrected under "row", or as JSON in "text"."""
     line = {"file": "x.csv", "line": 7, "reason": "contact_uid is missing", "text": ",Ann"}
     assert call({**line, "row": {"contact_uid": "1", "name": "Ann"}}, "contact").params == {"name": "Ann"}
     text = orjson.dumps({"method": "contact", "contact_uid": "1"}).decode()
     assert call({**line, "text": text}).uid == "1"
-    assert reason(line, "contact").startswith("was rejected before and has not been mended")
+    assert reason(line, "contact").startswith('was rejected before and has no "row"')
     assert reason({**line, "text": "[]"}, "contact").startswith("was rejected before")

@@ -1,4 +1,4 @@
-"""What an import shows: rates and forecasts, a bar on a terminal, lines elsewhere, the end for people and programs."""
+"""The display of an import: rates and forecasts, a bar on a terminal, lines elsewhere, the summary as text and JSON."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from salesmachine_async.cli.importing.plan import Ending, InputResult, Results
-from salesmachine_async.cli.importing.progress import Bar, Lines, Meter, Moment, Quiet, duration, make_progress, panel
-from salesmachine_async.cli.importing.summary import as_json, show
-
-MOMENT = Moment(
-    name="people.csv",
-    rows=412_000,
-    delivered=411_997,
-    rejected=3,
-    waiting=4000,
-    rate=20_310.4,
-    share=0.41,
-    seconds_left=75.0,
+from salesmachine_async.cli.importing.models import Ending, ImportResults, InputResult
+from salesmachine_async.cli.importing.progress import (
+    ImportStatus,
+    LineProgress,
+    ProgressBar,
+    QuietProgress,
+    duration,
+    make_progress,
 )
+from salesmachine_async.cli.importing.summary import as_json, show
 
 
 class Clock:
@@ -32,29 +28,39 @@ class Clock:
         return self.now
 
 
+def status(rows: int = 412_000, share: float | None = 0.41, note: str = "") -> ImportStatus:
+    return ImportStatus(
+        name="people.csv", rows=rows, delivered=rows - 3, rejected=3, waiting=4000, share=share, note=note
+    )
+
+
 def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
     return Console(file=out, force_terminal=terminal, width=100, color_system=None, highlight=False), out
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
-    """After an outage it is soon that of now; the forecast goes by bytes."""
+    """The rate covers ten seconds; the time left is estimated from the share of the bytes; a new input resets both."""
     clock = Clock()
-    meter = Meter(clock)
-    assert meter.read(0, 0.0) == (0.0, None)
-    clock.now += 2
-    assert meter.read(2000, 0.25) == (1000.0, 6.0)
+    progress = QuietProgress(console()[0], clock)
+    progress.begin_input("people.csv")
+    assert (progress.rate, progress.seconds_left) == (0.0, None)
+    for second in range(1, 31):
+        clock.now += 1
+        progress.update(status(rows=1000 * second, share=second / 40))
+    assert progress.rate == pytest.approx(1000)
+    assert progress.seconds_left == pytest.approx(10, abs=1)
+    # The server is down for a minute, then slower than before.
     for _ in range(60):
         clock.now += 1
-        told = meter.read(2000, 0.25)
-    assert told == (0.0, None)
-    for _ in range(30):
+        progress.update(status(rows=30_000, share=0.75))
+    assert progress.rate == 0
+    for second in range(1, 31):
         clock.now += 1
-        told = meter.read(int(2000 + 10 * (clock.now - 162)), None)
-    assert told[0] == pytest.approx(10.0, abs=1)
-    assert told[1] is None
-    meter.restart()
-    assert meter.read(5, 0.5) == (0.0, None)
+        progress.update(status(rows=30_000 + 10 * second, share=0.75))
+    assert progress.rate == pytest.approx(10, abs=1)
+    progress.begin_input("other.csv")
+    assert (progress.rate, progress.seconds_left) == (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -75,71 +81,76 @@ def test_durations(seconds: float, told: str) -> None:
 
 
 def test_lines() -> None:
-    """Not on a terminal: one line every ten seconds, without any control character."""
+    """Without a terminal there is one line every ten seconds, without control characters."""
     clock = Clock()
     screen, out = console()
-    lines = Lines(screen, clock)
+    lines = LineProgress(screen, clock)
+    lines.begin_input("people.csv")
     with lines:
-        for _ in range(25):
+        for second in range(25):
             clock.now += 1
-            lines.update(MOMENT)
-    assert out.getvalue() == "people.csv: 412,000 rows, 20,310 rows/s, 3 rejected, 41%, 75 s left\n" * 2
+            lines.update(status(rows=1000 * second, share=second / 100))
+    assert out.getvalue().splitlines() == [
+        "people.csv: 9,000 rows, 1,000 rows/s, 3 rejected, 9%, 91 s left",
+        "people.csv: 19,000 rows, 1,000 rows/s, 3 rejected, 19%, 81 s left",
+    ]
 
 
 def test_a_pipe_has_no_share() -> None:
-    """Of what nobody knows the length there are only counts; what holds it up is told."""
-    moment = Moment(
-        name="stdin",
-        rows=5,
-        delivered=5,
-        rejected=0,
-        waiting=1,
-        rate=0.0,
-        share=None,
-        seconds_left=None,
-        note="the server answered 503",
-    )
-    assert moment.told() == "stdin: 5 rows, 0 rows/s, 0 rejected, the server answered 503"
-    screen, out = console()
-    screen.print(panel(moment))
-    assert "the server answered 503" in out.getvalue()
-    assert "%" not in out.getvalue()
+    """The status of a pipe has counts only; the reason of a delay is in it."""
+    screen, _ = console()
+    progress = LineProgress(screen)
+    progress.begin_input("stdin")
+    waiting = status(rows=5, share=None, note="the server answered 503")
+    progress.update(waiting)
+    assert progress.line(waiting) == "people.csv: 5 rows, 0 rows/s, 3 rejected, the server answered 503"
 
 
 def test_the_bar() -> None:
-    """On a terminal: name, bar, share, time left, and the counts below; it vanishes at the end."""
-    screen, out = console()
-    screen.print(panel(MOMENT))
-    first, second = out.getvalue().splitlines()
-    assert first.startswith("people.csv  ━━━━━")
-    assert first.endswith("41%  75 s left")
-    assert second == "412,000 rows  20,310 rows/s  411,997 delivered  3 rejected  4,000 waiting"
+    """On a terminal the name, a bar, the share and the time left are shown, with the counts below; then it vanishes."""
+    clock = Clock()
     screen, out = console(terminal=True)
-    with Bar(screen) as bar:
+    with ProgressBar(screen, clock) as bar:
+        bar.begin_input("people.csv")
+        for second in range(100):
+            clock.now += 1
+            bar.update(status(rows=1000 * second, share=second / 200, note="the server answered 503"))
+        before = out.getvalue().count("waiting")
         for _ in range(100):
-            bar.update(MOMENT)
+            bar.update(status())
+        assert out.getvalue().count("waiting") == before
         bar.say("something happened")
-    assert 1 <= out.getvalue().count("411,997 delivered") <= 4
-    assert "something happened" in out.getvalue()
+    frame = out.getvalue()[: out.getvalue().rindex("something happened")]
+    assert "people.csv" in frame
+    assert "━━━" in frame
+    assert " 50% 1:42 min left" in frame
+    assert "99,000 rows  1,000 rows/s  98,997 delivered  3 rejected  4,000 waiting" in frame
+    assert "the server answered 503" in frame
+    # The cursor is shown again.
+    assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
 
 
-def test_which_one() -> None:
-    """A bar for terminals that can, lines elsewhere, nothing for --quiet; but an answer is an answer."""
+def test_which_display() -> None:
+    """A capable terminal gets a bar, other outputs get lines; --quiet prints only the status on request."""
     terminal, _ = console(terminal=True)
     plain, out = console()
-    assert type(make_progress(terminal, quiet=False)) is Bar
-    assert type(make_progress(plain, quiet=False)) is Lines
+    assert type(make_progress(terminal, quiet=False)) is ProgressBar
+    assert type(make_progress(plain, quiet=False)) is LineProgress
     quiet = make_progress(plain, quiet=True)
-    assert type(quiet) is Quiet
+    assert type(quiet) is QuietProgress
     with quiet:
+        quiet.answer(None)
+        quiet.begin_input("people.csv")
         quiet.say("nothing")
-        quiet.update(MOMENT)
-        quiet.answer("a line")
-    assert out.getvalue() == "a line\n"
+        quiet.update(status())
+        quiet.answer(status(rows=7))
+    first, second = out.getvalue().splitlines()
+    assert first == "the import has not begun"
+    assert second.startswith("people.csv: 7 rows, ")
 
 
-def results(**different: object) -> Results:
-    made = Results(
+def results(**different: object) -> ImportResults:
+    made = ImportResults(
         dry_run=False,
         inputs=[
             InputResult(name="a.csv", delivered=10, rejected=2, resumed=4, done=True),
@@ -153,7 +164,7 @@ def results(**different: object) -> Results:
     return made
 
 
-def shown(what: Results) -> str:
+def shown(what: ImportResults) -> str:
     screen, out = console()
     show(what, screen)
     return out.getvalue()
@@ -167,15 +178,15 @@ def test_the_end_for_people() -> None:
         "  no answer for 300 s",
         "           15  delivered",
         "            2  rejected",
-        "          500  sent, but not answered: --resume sends them again, with the same ids",
-        "            4  of them in an earlier run",
+        "          500  sent, but not answered: --resume sends them again with the same ids",
+        "            4  of them by an earlier run",
         "            3  requests were repeated",
         "  a.csv, line 7 contact_uid is missing",
         "  and 1 more",
-        "  Use --rejects FILE to have all of them in a file that can be mended and imported.",
-        "  To continue, run the same command with --resume: b.csv.smckpt says where.",
+        "  Use --rejects FILE to write all of them to a file that can be corrected and imported.",
+        "  To continue, run the same command with --resume (checkpoint: b.csv.smckpt).",
     ]
-    assert "All of them are in r.ndjson: mend their rows there" in shown(results(rejects=Path("r.ndjson")))
+    assert "All of them are in r.ndjson: correct the rows there" in shown(results(rejects=Path("r.ndjson")))
     assert shown(results(dry_run=True)).startswith("Checked, nothing was sent, but there are rejected rows: 13 rows")
 
 
@@ -185,13 +196,14 @@ def test_nothing_of_the_files_steers_the_terminal() -> None:
     text = shown(results(ending=Ending.FAILED, error=evil, shown=[(evil, 1, evil)], rejects=Path(evil)))
     text += shown(results(inputs=[InputResult(name=evil, checkpoint=Path(evil))]))
     screen, out = console()
-    lines = Lines(screen)
+    lines = LineProgress(screen)
+    lines.begin_input(evil)
     lines.say(evil)
-    lines.answer(evil)
+    lines.answer(ImportStatus(name=evil, rows=0, delivered=0, rejected=0, waiting=0, share=None, note=evil))
     text += out.getvalue()
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert text.count("\\x1b[2J\\u202e") == 7
+    assert text.count("\\x1b[2J\\u202e") == 8
 
 
 def test_the_end_for_programs() -> None:

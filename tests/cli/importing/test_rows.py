@@ -1,4 +1,4 @@
-"""Bytes become lines, lines become rows: however they come in, and whatever is wrong with them."""
+"""Lines and rows, for any division of the bytes and any error in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesmachine_async.cli.importing.lines import MAX_ROW_BYTES, Overlong, cut
-from salesmachine_async.cli.importing.rows import TOO_LONG, CsvRows, NdjsonRows, Row
+from salesmachine_async.cli.importing.rows import TOO_LONG, CsvRows, InputRow, NdjsonRows
 from salesmachine_async.cli.importing.source import DamagedInput, InputProblem, Source
 
 SALT = b"s" * 16
@@ -28,21 +28,21 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start : start + size]
 
 
-def ndjson(data: bytes, size: int = 7) -> list[Row]:
+def ndjson(data: bytes, size: int = 7) -> list[InputRow]:
     return [row for rows in NdjsonRows(pieces(data, size), SALT) for row in rows]
 
 
-def of_csv(data: bytes, size: int = 7, delimiter: str = ",") -> list[Row]:
+def of_csv(data: bytes, size: int = 7, delimiter: str = ",") -> list[InputRow]:
     return [row for rows in CsvRows(pieces(data, size), SALT, delimiter, "x.csv") for row in rows]
 
 
-def told(rows: list[Row]) -> list[tuple[int, object]]:
+def told(rows: list[InputRow]) -> list[tuple[int, object]]:
     return [(row.line, row.problem or row.cells or row.text) for row in rows]
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_lines_are_cut_alike_however_the_bytes_come_in(data: bytes, size: int) -> None:
-    """Together the lines are the bytes; each but the last ends with its only newline."""
+    """The lines together are the bytes; each but the last ends with its only newline."""
     lines = [line for some in cut(pieces(data, size)) for line in some]
     assert b"".join(lines) == data
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines[:-1])
@@ -50,7 +50,7 @@ def test_lines_are_cut_alike_however_the_bytes_come_in(data: bytes, size: int) -
 
 @pytest.mark.parametrize("size", [1, 3, 10, 20])
 def test_a_line_beyond_the_bound_is_not_held(size: int) -> None:
-    """It is given as its beginning, with its length; the lines around it are whole."""
+    """A line that is too long is its beginning with its length; the lines around it are whole."""
     data = b"a\n" + b"x" * 50 + b"\nb\n" + b"y" * 33
     first, long, after, last = (line for some in cut(pieces(data, size), limit=20) for line in some)
     assert (first, after) == (b"a\n", b"b\n")
@@ -61,7 +61,7 @@ def test_a_line_beyond_the_bound_is_not_held(size: int) -> None:
 
 
 def test_a_hundred_megabytes_in_one_line_need_no_memory() -> None:
-    """Such a row is rejected, the next one is read."""
+    """The row is rejected, and the next one is read."""
 
     def chunks() -> Iterator[bytes]:
         yield b'{"a": "'
@@ -82,7 +82,7 @@ def test_a_hundred_megabytes_in_one_line_need_no_memory() -> None:
 
 
 def test_ndjson() -> None:
-    """A line is a row; blank ones are counted and skipped; CRLF, a byte order mark, no newline at the end: all fine."""
+    """Blank lines are counted and skipped; CRLF, a byte order mark and a missing last newline are fine."""
     assert told(ndjson(b'\xef\xbb\xbf{"a":1}\r\n\r\n  \n{"b":2}\n{"c":3}')) == [
         (1, b'{"a":1}'),
         (4, b'{"b":2}'),
@@ -92,14 +92,14 @@ def test_ndjson() -> None:
 
 
 def test_the_end_of_a_row_is_where_the_next_may_begin() -> None:
-    """Read from there, the rest is the rest."""
+    """The text after the end of a row is the remaining rows."""
     data = b'{"a":1}\r\n\n{"b":2}\n{"c":3}'
     for row in ndjson(data)[:-1]:
         assert [later.text for later in ndjson(data[row.end :])] == [r.text for r in ndjson(data) if r.end > row.end]
 
 
 def test_the_same_text_has_the_same_digest() -> None:
-    """It depends on the text and the salt, not on the newline or the place."""
+    """The digest depends on the text and the salt, not on the newline or the place."""
     a, b, c = ndjson(b'{"a":1}\n{"a":1}\r\n{"a":2}\n')
     assert a.digest == b.digest != c.digest
     other = next(iter(NdjsonRows(iter([b'{"a":1}']), b"t" * 16)))[0]
@@ -107,14 +107,14 @@ def test_the_same_text_has_the_same_digest() -> None:
 
 
 def test_wide_characters_are_refused_whole() -> None:
-    """UTF-16, as some spreadsheets write it, is one clear problem and not a million rejected rows."""
+    """UTF-16 is one error, and not a million rejected rows."""
     for read in (ndjson, of_csv):
         with pytest.raises(InputProblem, match="UTF-16"):
             read("id,name\n1,Ann\n".encode("utf-16"))
 
 
 def test_csv() -> None:
-    """Quoted delimiters, quotes and newlines; CRLF; lines are counted as an editor counts them."""
+    """Cells may hold delimiters, quotes and newlines; lines are counted as an editor counts them."""
     data = b'\xef\xbb\xbfid, name\r\n1,"Ann, ""the"" one"\r\n\r\n2,"two\r\nlines"\r\n,\r\n3,5" pipe'
     rows = CsvRows(pieces(data, 5), SALT, ",", "x.csv")
     assert rows.header == ["id", "name"]
@@ -132,7 +132,7 @@ cells = st.lists(
 
 @given(cells, st.sampled_from([",", ";", "\t"]), st.integers(1, 40))
 def test_whatever_csv_writes_is_read(rows: list[tuple[str, str, str]], delimiter: str, size: int) -> None:
-    """Any cells come back as they were."""
+    """Any cells written by csv are read as they were."""
     out = io.StringIO(newline="")
     csv.writer(out, delimiter=delimiter).writerows([("a", "b", "c"), *rows])
     data = out.getvalue().encode()
@@ -141,7 +141,7 @@ def test_whatever_csv_writes_is_read(rows: list[tuple[str, str, str]], delimiter
 
 
 def test_an_open_quotation_mark_costs_one_row() -> None:
-    """Reading goes on with the next line, and the numbers of the lines stay right."""
+    """Reading continues with the next line, and the numbers of lines stay right."""
     data = b'id,name\n1,Ann\n2,"Bob\n3,Cid\n4,"Dora"x\n5,Eve\n6,"F\nG"\n'
     found = told(of_csv(data))
     assert [line for line, _ in found] == [2, 3, 4, 5, 6, 7]
@@ -151,32 +151,34 @@ def test_an_open_quotation_mark_costs_one_row() -> None:
         ["5", "Eve"],
         ["6", "F\nG"],
     ]
-    assert found[1] == (3, "has something behind a closing quotation mark, or a quotation mark too many")
+    assert found[1] == (3, "has text after a closing quotation mark, or a quotation mark too many")
     assert of_csv(data)[1].text == b'2,"Bob'
 
 
 def test_an_open_quotation_mark_at_the_end() -> None:
-    """The rows behind it are not swallowed either."""
+    """The rows after an open quotation mark are read."""
     found = told(of_csv(b'id,name\n1,"Ann\n2,Bob\n3,Cid'))
-    assert found[0] == (2, "has a quotation mark that nothing closes")
+    assert found[0] == (2, "has a quotation mark that is never closed")
     assert found[1:] == [(3, ["2", "Bob"]), (4, ["3", "Cid"])]
 
 
 def test_an_open_quotation_mark_in_a_large_file() -> None:
-    """A mebibyte is searched for the other one, not more."""
+    """The closing quotation mark is searched in one mebibyte only."""
     many = b"".join(b"%d,%b\n" % (number, b"somebody" * 15) for number in range(20_000))
     rows = of_csv(b'id,name\n0,"open\n' + many, 65536)
     assert len(rows) == 20_001
-    assert [(row.line, row.problem) for row in rows if row.problem] == [(2, "has a quotation mark that nothing closes")]
+    assert [(row.line, row.problem) for row in rows if row.problem] == [
+        (2, "has a quotation mark that is never closed")
+    ]
     assert rows[-1].line == 20_002
 
 
 def test_bytes_that_are_no_text() -> None:
-    """What is not UTF-8, or holds NUL, is rejected as a whole record; the rest is read."""
+    """A record that is not UTF-8 or holds NUL is rejected as a whole; the rest is read."""
     data = b'id,name\n1,\xff\n2,"two\n\xe9lines"\n3,n\0l\n4,Dora\n'
     assert told(of_csv(data)) == [
-        (2, "is not UTF-8 (byte 3 is 0xff)"),
-        (3, "is not UTF-8 (byte 1 is 0xe9)"),
+        (2, "is not valid UTF-8 (byte 3 is 0xff)"),
+        (3, "is not valid UTF-8 (byte 1 is 0xe9)"),
         (5, "holds a NUL byte"),
         (6, ["4", "Dora"]),
     ]
@@ -184,7 +186,7 @@ def test_bytes_that_are_no_text() -> None:
 
 
 def test_a_csv_line_beyond_the_bound() -> None:
-    """Also within an open record: then both are rejected, and nothing else."""
+    """A line that is too long ends an open record; only these two are rejected."""
     long = b"x" * (MAX_ROW_BYTES + 10)
     assert told(of_csv(b"id,name\n1," + long + b"\n2,Bob\n", 65536)) == [(2, TOO_LONG), (3, ["2", "Bob"])]
     found = told(of_csv(b'id,name\n1,"' + b"a\n" + long + b"\n2,Bob\n", 65536))
@@ -193,27 +195,27 @@ def test_a_csv_line_beyond_the_bound() -> None:
 
 
 def test_a_header_that_is_none() -> None:
-    """Nothing can be read below it."""
-    with pytest.raises(InputProblem, match=r"x\.csv: its header, line 1, is not UTF-8"):
+    """An unreadable header is an error."""
+    with pytest.raises(InputProblem, match=r"x\.csv: its header, line 1, is not valid UTF-8"):
         of_csv(b"id,n\xffme\n1,2\n")
     assert of_csv(b"") == []
     assert CsvRows(iter([b""]), SALT, ",", "x").header == []
 
 
 def test_the_header_is_part_of_every_row() -> None:
-    """Under other columns the same cells are another row."""
+    """The same cells under another header have another digest."""
     assert of_csv(b"a,b\n1,2\n")[0].digest != of_csv(b"a,c\n1,2\n")[0].digest
     assert of_csv(b"a,b\n1,2\n")[0].digest == of_csv(b"a,b\n9,9\n1,2\r\n")[1].digest
 
 
 def test_source_reads_files(tmp_path: Path) -> None:
-    """As they are, or unzipped whatever they are called; the position is that in the file."""
+    """Files are read plain or uncompressed, whatever their names; the position is that in the file."""
     plain, zipped = tmp_path / "a", tmp_path / "b"
     data = os.urandom(400_000)
     plain.write_bytes(data)
     zipped.write_bytes(gzip.compress(data))
     for path in (plain, zipped):
-        source = Source(path)
+        source = Source(path, "utf-8")
         assert b"".join(source.chunks()) == data
         assert source.position == source.size == path.stat().st_size
         assert not source.changed
@@ -221,7 +223,7 @@ def test_source_reads_files(tmp_path: Path) -> None:
 
 
 def test_several_gzip_members_and_padding(tmp_path: Path) -> None:
-    """As `cat a.gz b.gz` makes them, and zeros behind as tapes do; an empty member is none."""
+    """Joined gzip files, zeros after them, and an empty member are read."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"one\n") + gzip.compress(b"") + gzip.compress(b"two\n") + b"\0" * 1000)
     source = Source(path)
@@ -231,7 +233,7 @@ def test_several_gzip_members_and_padding(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_was_packed_extremely_well_is_unzipped_in_parts(tmp_path: Path) -> None:
-    """A hundred megabytes of nothing never are in memory at once."""
+    """A hundred megabytes of newlines are never in memory at once."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"\n" * 100_000_000))
     source = Source(path)
@@ -256,7 +258,7 @@ def until_damaged(path: Path) -> tuple[bytes, str]:
 
 @pytest.mark.parametrize("cut_off", [1, 3, 50, 100_000])
 def test_gzip_that_is_cut_off(tmp_path: Path, cut_off: int) -> None:
-    """All that can be unzipped is given, then the problem is told."""
+    """All content before the cut is read, then an error is raised."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(LINES)[:-cut_off])
     got, problem = until_damaged(path)
@@ -267,14 +269,14 @@ def test_gzip_that_is_cut_off(tmp_path: Path, cut_off: int) -> None:
 
 @pytest.mark.parametrize("behind", [b"something else", b"\x1f\x8b nothing zipped"])
 def test_something_else_behind_gzip(tmp_path: Path, behind: bytes) -> None:
-    """It is not passed over: it could be rows."""
+    """Other bytes after gzip data are an error, because they could be rows."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(LINES) + behind)
     assert until_damaged(path) == (LINES, f"{path} holds damaged gzip data")
 
 
 def test_unzipping_agrees_with_zlib(tmp_path: Path) -> None:
-    """At every size around that of a chunk."""
+    """The content is right at every size around that of a chunk."""
     for size in (0, 1, 2**18 - 1, 2**18, 2**18 + 1, 2**19):
         data = b"ab" * (size // 2) + b"c" * (size % 2)
         packer = zlib.compressobj(wbits=31)
@@ -286,10 +288,10 @@ def test_unzipping_agrees_with_zlib(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
-    """It is known at its end."""
+    """A modification during the read is known at the end."""
     path = tmp_path / "x"
     path.write_bytes(b"a" * 300_000)
-    source = Source(path)
+    source = Source(path, "utf-8")
     chunks = source.chunks()
     next(chunks)
     with path.open("ab") as file:
@@ -300,7 +302,7 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_source_that_cannot_be_opened(tmp_path: Path) -> None:
-    """It says which, and why."""
+    """The error names the file and the reason."""
     with pytest.raises(InputProblem, match=r"cannot read .*missing: No such file"):
         Source(tmp_path / "missing")
     directory = Source(tmp_path)

@@ -24,7 +24,7 @@ def script(code: str, *arguments: str) -> tuple[str, ...]:
 
 
 async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
-    """Streams are the command's own; the environment leads to a sandbox that listens; the summary tells of it."""
+    """The command has the streams and the variables; the summary counts its messages."""
     code = (
         "import json, os, sys, urllib.request\n"
         f"print(json.dumps({{name: os.environ[name] for name in {ENVIRONMENT!r}}}))\n"
@@ -48,22 +48,22 @@ async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "status"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 async def test_exit_status(code: str, status: int) -> None:
-    """The status is the command's; 128 + N for a signal. --quiet prints nothing. No -- is needed."""
+    """The status is that of the command, or 128 + N for a signal; --quiet prints nothing."""
     ended = await run("sandbox", "exec", "--quiet", sys.executable, "-I", "-c", code)
     assert ended == (status, "", "")
 
 
 def test_no_such_command(tmp_path: Path) -> None:
-    """As the shell has it: 127, and 126 for what cannot be run."""
+    """As in a shell, 127 is an unknown command and 126 one that cannot be run."""
     ended = invoke_here("sandbox", "exec", "-q", "--", "no-such-command-here", "--port", "1")
-    assert ended == (127, "", "Error: there is no command 'no-such-command-here'\n")
+    assert ended == (127, "", "salesmachine sandbox exec: error: there is no command 'no-such-command-here'\n")
     ended = invoke_here("sandbox", "exec", "-q", str(tmp_path))
     assert ended.status == 126
-    assert ended.err.startswith(f"Error: cannot run '{tmp_path}': ")
+    assert ended.err.startswith(f"salesmachine sandbox exec: error: cannot run '{tmp_path}': ")
 
 
 async def test_grandchildren_do_not_hold_it_up() -> None:
-    """It ends with its command, also when that left something running; it kills nothing."""
+    """It ends with its command, also when that leaves a process running, which is not killed."""
     code = (
         "import subprocess, sys\n"
         "command = [sys.executable, '-I', '-c', 'import time; time.sleep(30)']\n"
@@ -80,12 +80,12 @@ async def test_grandchildren_do_not_hold_it_up() -> None:
 
 
 async def test_port() -> None:
-    """With --port it listens there, where somebody can watch; a taken one is refused before anything runs."""
+    """--port fixes the port; one in use is an error before the command starts."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = await run("sandbox", "exec", "--port", str(port), *script("print('ran')"))
         assert (ended.status, ended.out) == (1, "")
-        assert f"port {port} on 127.0.0.1 is taken" in ended.err
+        assert f"port {port} on 127.0.0.1 is in use" in ended.err
     code = "import os, sys; sys.stderr.write(os.environ['SALESMACHINE_API_URL'] + '\\n')"
     ended = await run("sandbox", "exec", "--port", str(port), *script(code))
     assert ended.status == 0
@@ -94,7 +94,7 @@ async def test_port() -> None:
 
 
 async def test_options(tmp_path: Path) -> None:
-    """--seed and --faults are the sandbox's; options before exec, which would have no effect, are refused."""
+    """--seed and --faults apply to the sandbox; options before exec are usage errors."""
     seed = tmp_path / "seed.ndjson"
     seed.write_text('{"method": "contact", "contact_uid": "seeded"}\n')
     code = (
@@ -109,4 +109,5 @@ async def test_options(tmp_path: Path) -> None:
     ended = await run("sandbox", "exec", "--seed", str(seed), "--faults", "418", *script(code))
     assert (ended.status, ended.out) == (0, "418\nTrue\n")
     ended = await invoke("sandbox", "--faults", "418", "exec", "--", "true")
-    assert ended == (2, "", "Error: put --faults behind exec, if it has it\n")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.endswith('salesmachine sandbox: error: --faults must come after "exec"\n')

@@ -42,24 +42,24 @@ def test_scripts(text: str, faults: list[Fault]) -> None:
         ("", "at character 1: a status, ok or a setting is missing here"),
         ("503,", "at character 5: a status, ok or a setting is missing here"),
         ("503,,429", "at character 5: a status, ok or a setting is missing here"),
-        ("503, latncy=2s", "at character 6 ('latncy=2s'): there is no such setting; there are status, times,"),
-        ("503:latency=2h", "at character 5 ('latency=2h'): a time is written 200ms, 2s or 1.5"),
-        ("503*x", "at character 1 ('503*x'): there is no such setting"),
-        ("503:times=x", "at character 5 ('times=x'): a count is a whole number, or always"),
+        ("503, latncy=2s", "at character 6 ('latncy=2s'): unknown setting; expected one of status, times,"),
+        ("503:latency=2h", "at character 5 ('latency=2h'): a time must be written as 200ms, 2s or 1.5"),
+        ("503*x", "at character 1 ('503*x'): unknown setting"),
+        ("503:times=x", "at character 5 ('times=x'): a count must be a whole number or always"),
         ("ok, 999", "at character 5 ('999'): status must be from 200 to 599"),
         ("503*0", "at character 1 ('503*0'): times must be 1 or more"),
         ("drop=never", "at character 1 ('drop=never'): drop must be one of before, during, after"),
         ("503:drop=after", "at character 1 ('503'): drop excludes status, because no response is sent"),
-        ("path=/v1/batch", "at character 1 ('path=/v1/batch'): it narrows a fault"),
+        ("path=/v1/batch", "at character 1 ('path=/v1/batch'): it must follow a fault"),
         ("503:path=v1", "at character 1 ('503'): path must start with /"),
         ("503:partial=a", "at character 5 ('partial=a'): it must be a whole number"),
-        ("503:probability=often", "at character 5 ('probability=often'): a probability is written 0.25 or 25%"),
+        ("503:probability=often", "at character 5 ('probability=often'): a probability must be written as 0.25 or 25%"),
         ("503:commit=maybe", "at character 5 ('commit=maybe'): it must be true or false"),
         ("503:body", "at character 5 ('body'): body needs a value"),
         ("503:body=", "at character 5 ('body='): body needs a value"),
-        ('503:body="x', "at character 10 ('\"x'): the quotes have no end"),
+        ('503:body="x', "at character 10 ('\"x'): the closing quotation mark is missing"),
         ('503:body="x"y', "at character 13 ('y'): a comma or a colon must come before it"),
-        ('503:body=x"y"', "at character 11 ('\"y\"'): quotes stand around a whole value"),
+        ('503:body=x"y"', "at character 11 ('\"y\"'): quotes must enclose a whole value"),
         ("503:seed=1:seed=2", "at character 12 ('seed=2'): seed is set twice"),
         ("503*2:times=3", "at character 7 ('times=3'): times is set twice"),
     ],
@@ -69,6 +69,39 @@ def test_what_is_wrong_and_where(text: str, problem: str) -> None:
     with pytest.raises(ScriptError) as caught:
         parse_faults(text)
     assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("latency=20ms*,503*3", 15),
+        ("ok*,503", 5),
+        ("503:times=always, latency=1s", 19),
+        ("503*:path=/v1/*, 429:path=/v1/batch", 18),
+        ("503*:path=/v1/*,503*:path=/v2/*,429", 33),
+        ("503*:path=/*,429", 14),
+        ("503*:path=/v1/batch,429:path=/v1/batch", 21),
+    ],
+)
+def test_unreachable_steps(text: str, place: int) -> None:
+    """A step that no request can reach is an error, which names its place."""
+    with pytest.raises(ScriptError, match=rf"^at character {place} .*: unreachable, because a step before it applies"):
+        parse_faults(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "503*3,latency=20ms*",
+        "500:probability=10%:times=always,503",
+        "503*:path=/v1/batch,429",
+        "503*:path=/v1/*,429:path=/v2/*",
+        "503*:path=/v1/b*,429:path=/v1/*",
+    ],
+)
+def test_reachable_steps(text: str) -> None:
+    """A step is reachable if an endless step before it spares a request."""
+    assert len(parse_faults(text)) == 2
 
 
 @given(st.text(alphabet='503ok*:,="\\ \tmslatency.%path/'))

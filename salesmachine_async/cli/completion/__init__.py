@@ -1,1 +1,0 @@
-"""``salesmachine completion``: static scripts, so that no Python starts at each press of Tab."""

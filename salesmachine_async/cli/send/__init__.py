@@ -1,1 +1,0 @@
-"""``salesmachine contact``, ``account``, ``track``, ``pageview`` and ``alias``: one message, sent by the real agent."""
