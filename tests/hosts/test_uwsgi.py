@@ -32,7 +32,7 @@ def command() -> str:
     ],
 )
 def test_a_visit(workspace: Workspace, options: tuple[str, ...]) -> None:
-    """Twenty requests, SIGTERM: each event once, and what was tracked before the fork once."""
+    """Twenty requests, SIGTERM: each event once."""
     where = f"127.0.0.1:{free_port()}"
     arguments = ("--http-socket", where, "--master", "-p", "2", "--die-on-term", "--need-app", *options)
     module = ("--module", "tests.hosts.wsgi_site:application")
