@@ -40,6 +40,8 @@ def test_a_visit(workspace: Workspace, options: tuple[str, ...]) -> None:
         wait_until_it_answers(server)
         for number in range(20):
             assert server.get(f"/{number}")[0] == 200, "".join(server.said)
+        if options:
+            workspace.wait_for("visited", count=21, timeout=30)  # a worker may end without its exit callbacks
         said = server.end()
     assert ("Start it with --enable-threads" in said) is (options == ())
     if options == ():
