@@ -225,7 +225,7 @@ def _warn_of_uwsgi() -> None:
     """Log that uWSGI runs only its own threads, unless an option says otherwise."""
     options: Any = getattr(sys.modules.get("uwsgi"), "opt", None)
     if options is not None and not {"enable-threads", "threads"} & {*map(_text, options)}:
-        line = "uWSGI runs no threads: nothing is delivered before the process exits. Start it with --enable-threads"
+        line = "uWSGI runs no threads, so that messages are not delivered. Start it with --enable-threads"
         _log("uwsgi", logging.ERROR, line, loud=True)
 
 

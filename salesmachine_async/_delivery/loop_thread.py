@@ -59,11 +59,10 @@ class Pending(Generic[T]):
         return cast("T", self._value)
 
     def settle(self, value: T | None, exception: BaseException | None = None) -> None:
-        """Set the result. The first one counts."""
-        if not self._done:
-            self._value, self._exception = value, exception
-            self._done = True
-            self._latch.release()
+        """Set the result, once."""
+        self._value, self._exception = value, exception
+        self._done = True
+        self._latch.release()
 
 
 class LoopThread:

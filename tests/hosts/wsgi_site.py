@@ -1,11 +1,11 @@
-"""A WSGI application that tracks when it is loaded, and in each request."""
+"""A WSGI application that tracks in each request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from salesmachine_async.integrations.wsgi import SalesmachineMiddleware, current_tracker, get_agent, identify
+from salesmachine_async.integrations.wsgi import SalesmachineMiddleware, current_tracker, identify
 
 
 def _app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -16,5 +16,3 @@ def _app(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 application = SalesmachineMiddleware(_app)
-# Before the server forks, where it loads the application first.
-get_agent(application).track("u", "loaded")
