@@ -57,11 +57,13 @@ _SUMMARY: Final = re.compile(r"^summary: (\d+)", re.MULTILINE)
 
 def _calls() -> dict[str, Callable[[], None]]:
     """Return what is counted: by name, a function that makes CALLS calls."""
+    # A clock that stands still, or the slower the machine, the more time stamps would be made. Before the import of the
+    # agent, which takes a clock that is replaced later the slow way.
+    time.time = itertools.repeat(time.time()).__next__
+
     from benchmarks._agents import roomy_agent
     from benchmarks._floor import Floor
 
-    # A clock that stands still: else the slower the machine, the more time stamps are made.
-    time.time = itertools.repeat(time.time()).__next__
     floor = Floor(str)
     agent = roomy_agent()
 

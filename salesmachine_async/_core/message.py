@@ -58,12 +58,16 @@ def _refs_when_unused() -> int:
 _unused = _refs_when_unused()
 
 
-def _checked(params: Any) -> dict[Any, Any]:
-    """Copy params value by value, which refuses a Fragment."""
+def _dumps_odd(message: dict[str, Any]) -> bytes | None:
+    """Encode a message value by value, which refuses a Fragment; None where `compose` has to name the culprit."""
     global _unused  # noqa: PLW0603
     # Fewer than at the import: a Fragment that lived then has died.
     _unused = min(_unused, _refs(_FRAGMENT))
-    return own_dict(params, 0)
+    try:
+        message["params"] = own_dict(message["params"], 0)
+        return _dumps(message, None, OPTIONS).rstrip()
+    except Exception:  # noqa: BLE001 (the conversion of a value may be the user's own code)
+        return None
 
 
 class Clock(Protocol):
@@ -82,7 +86,7 @@ class Encoder:
         new_prefix: Returns 24 random characters, as a UUID begins: they make the ids of this agent in this process
             unique.
         clock: Looked up and read once per message, so that a clock replaced later is the one that counts.
-        spare_clock: Read when *clock* raises or returns no usable time.
+        spare_clock: The real clock, read when another one in its place raises or returns no usable time.
         process_id: Returns the id of the process; read once per millisecond at most.
         on_problem: Called with path and problem of each argument that cannot be sent. The strict one, the
             default, raises. When it returns, the value becomes null, or the whole message None if it is
@@ -143,29 +147,34 @@ class Encoder:
             or (type(params) is not dict and params is not None)
         ):
             return None
-        try:
-            now = self._clock.time()
-            start, end, stamp = self._stamp
-            if not start <= now < end:
-                stamp = self._stamp_at(now)
-            head, next_number = self._ids
-            message: dict[str, Any] = {
-                "method": "event",
-                "contact_uid": contact_uid,
-                "event_uid": event_uid,
-                # A copy: of an Enum orjson reads `value`, which is Python code, in whose middle another thread may
-                # change the caller's dict.
-                "params": {} if not params else params.copy() if _refs(_FRAGMENT) == _unused else _checked(params),
-                "created_at": stamp,
-                "messageId": head + next_number(),
-            }
-            try:
-                return _dumps(message, None, OPTIONS).rstrip()
-            except TypeError:
-                message["params"] = own_dict(message["params"], 0)
-                return _dumps(message, None, OPTIONS).rstrip()
-        except Exception:  # noqa: BLE001 (`compose` meets the same again, and names it)
+        # Another clock in the place of the real one may raise anything: it is read under guard, in the slow way.
+        if (clock := self._clock.time) is not self._spare_clock:
             return None
+        now = clock()
+        start, end, stamp = self._stamp
+        if not start <= now < end:
+            stamp = self._stamp_at(now)
+        head, next_number = self._ids
+        try:
+            message_id = head + next_number()
+        except IndexError:
+            return None  # these thousand ids are used up
+        message: dict[str, Any] = {
+            "method": "event",
+            "contact_uid": contact_uid,
+            "event_uid": event_uid,
+            # A copy: of an Enum orjson reads `value`, which is Python code, in whose middle another thread may
+            # change the caller's dict.
+            "params": params.copy() if params else {},
+            "created_at": stamp,
+            "messageId": message_id,
+        }
+        try:
+            if _refs(_FRAGMENT) == _unused:
+                return _dumps(message, None, OPTIONS).rstrip()
+        except TypeError:
+            pass
+        return _dumps_odd(message)
 
     def record(self, method: str, uid_name: str, uid: object, params: Any) -> bytes | None:
         """
@@ -176,26 +185,30 @@ class Encoder:
         """
         if type(uid) is not str or not uid or (type(params) is not dict and params is not None):
             return None
-        try:
-            now = self._clock.time()
-            start, end, stamp = self._stamp
-            if not start <= now < end:
-                stamp = self._stamp_at(now)
-            head, next_number = self._ids
-            message: dict[str, Any] = {
-                "method": method,
-                uid_name: uid,
-                "params": {} if not params else params.copy() if _refs(_FRAGMENT) == _unused else _checked(params),
-                "created_at": stamp,
-                "messageId": head + next_number(),
-            }
-            try:
-                return _dumps(message, None, OPTIONS).rstrip()
-            except TypeError:
-                message["params"] = own_dict(message["params"], 0)
-                return _dumps(message, None, OPTIONS).rstrip()
-        except Exception:  # noqa: BLE001 (`compose` meets the same again, and names it)
+        if (clock := self._clock.time) is not self._spare_clock:
             return None
+        now = clock()
+        start, end, stamp = self._stamp
+        if not start <= now < end:
+            stamp = self._stamp_at(now)
+        head, next_number = self._ids
+        try:
+            message_id = head + next_number()
+        except IndexError:
+            return None
+        message: dict[str, Any] = {
+            "method": method,
+            uid_name: uid,
+            "params": params.copy() if params else {},
+            "created_at": stamp,
+            "messageId": message_id,
+        }
+        try:
+            if _refs(_FRAGMENT) == _unused:
+                return _dumps(message, None, OPTIONS).rstrip()
+        except TypeError:
+            pass
+        return _dumps_odd(message)
 
     def compose(
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
