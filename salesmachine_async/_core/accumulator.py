@@ -13,6 +13,7 @@ A batch's life, and the method that makes each step:
     in flight  delivered     `settle`         the server answered 2xx
     in flight  lost          `settle`         it was given up, for a reason
     in flight  sealed        `put_back`, `split`: at the front, whole or in two parts
+    in flight  sealed        `defer`          in its place, and a message of another contact at the front
     sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
     sealed     lost          `abandon`        CLOSED
     ========== ============= ================ =====================================================
@@ -39,7 +40,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, repeat, starmap
+from itertools import accumulate, islice, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -48,10 +49,12 @@ from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import Notice, Partition, partition_of
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
-from salesmachine_async.report import DropReason, LossReason, Report
+from salesmachine_async.report import DropReason, Endpoint, LossReason, Report
 
 __all__ = ["Accumulator", "Counts"]
 
+# About how many bytes of messages `Accumulator.defer` looks through: to decode them takes a few milliseconds.
+LOOK_AHEAD_BYTES: Final = 2**20
 # A body has two brackets, and a separator of two bytes after each message but the last: two bytes a message.
 FRAMING_BYTES: Final = 2
 
@@ -231,14 +234,41 @@ class Accumulator:
         """
         self._replace(batch, *(batch.search_halves() if searching else batch.halves()))
 
+    def defer(self, batch: Batch) -> bool:
+        """
+        Return a single message in flight to its place, and bring to the front one that may be sent before it.
+
+        Returns:
+            Whether there was one; else the message stays in flight.
+        """
+        partition = self.partitions[batch.partition]
+        waiting = self._waiting(partition, batch)
+        found = _first_independent(waiting, batch.endpoint)
+        if found is None:
+            return False
+        index, at = found
+        older, one, newer = waiting[index].cut_out(at)
+        sealed = deque([*one, *waiting[:index], *older, *newer, *waiting[index + 1 :]])
+        partition.in_flight = None
+        partition.sealed = sealed
+        return True
+
+    def can_defer(self, batch: Batch) -> bool:
+        """Return whether `defer` would find another message."""
+        waiting = self._waiting(self.partitions[batch.partition], batch)
+        return _first_independent(waiting, batch.endpoint) is not None
+
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
+        if reason is LossReason.REJECTED:
+            batch.found_guilty()
         partition = self.partitions[batch.partition]
         after = self._after(partition, batch, reason)
         partition.in_flight = None
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.delivered, partition.lost = after.delivered, after.lost
         self._tallies = after.tallies
+        batch.partner = None  # a hook may keep the batch, and would keep its siblings with it
 
     def displace(self) -> bool:
         """
@@ -279,8 +309,9 @@ class Accumulator:
 
     def passed(self, barrier: Barrier, partition: Partition) -> bool:
         """Return whether everything before *barrier* in *partition* has an outcome."""
-        oldest = partition.oldest
-        return oldest is None or oldest.number > barrier.number
+        # The numbers ascend, but for one message that `defer` has brought forward: it is in flight, or at the front.
+        oldest = (partition.in_flight, *islice(partition.sealed, 2))
+        return all(batch is None or batch.number > barrier.number for batch in oldest)
 
     def report(self, barrier: Barrier) -> Report:
         """Return what became of the messages before *barrier*."""
@@ -473,6 +504,14 @@ class Accumulator:
         partition.in_flight = None
         partition.sealed = sealed
 
+    def _waiting(self, partition: Partition, batch: Batch) -> list[Batch]:
+        """Seal everything; return what is sealed, with a batch in flight at its place before the newer ones."""
+        self.seal(partition)
+        newer = next((i for i, each in enumerate(partition.sealed) if each.number >= batch.number), None)
+        waiting = [*partition.sealed]
+        waiting.insert(len(waiting) if newer is None else newer, batch)
+        return waiting
+
     def _after(self, partition: Partition, batch: Batch, reason: LossReason | None) -> _After:
         """Return the counts as they are once *batch* has its outcome."""
         count, lost = batch.count, partition.lost
@@ -514,6 +553,7 @@ class Accumulator:
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.lost = after.lost
         self._tallies = after.tallies
+        older.partner = None
 
 
 class _After(NamedTuple):
@@ -566,6 +606,26 @@ def _covering(batch: Batch, messages: int, size: int) -> int:
         return -messages
     sizes = accumulate(map(len, batch.lines()))
     return max(-messages, 1 + sum(1 for each in sizes if each < -size))
+
+
+def _first_independent(waiting: list[Batch], endpoint: Endpoint) -> tuple[int, int] | None:
+    """
+    Return where the first message stands that may be sent before all others: the index of its batch, and that in it.
+
+    It has no uid in common with any message before it, and has not failed alone itself.
+    """
+    before: set[str] = set()
+    looked = 0
+    for index, batch in enumerate(waiting):
+        usable = batch.endpoint in (Endpoint.BATCH, endpoint) and not batch.lone_failures
+        for at, uids in enumerate(batch.uids()):
+            if usable and before.isdisjoint(uids):
+                return index, at
+            before |= uids
+        looked += batch.size
+        if looked >= LOOK_AHEAD_BYTES:
+            break
+    return None
 
 
 def _bytes_of(lines: Iterable[bytes]) -> int:

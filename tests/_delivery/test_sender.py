@@ -22,7 +22,7 @@ from salesmachine_async import (
 )
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.loop_thread import LoopThread
-from salesmachine_async._delivery.sender import send_guarded
+from salesmachine_async._delivery.transport import send_guarded
 from salesmachine_async._http import backoff
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from tests.support.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
