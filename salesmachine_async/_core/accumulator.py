@@ -38,7 +38,7 @@ each partition may add a batch unseen; nearer to a bound `Partition.append` decl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice, repeat, starmap
 from threading import get_ident
@@ -238,25 +238,31 @@ class Accumulator:
         """
         Return a single message in flight to its place, and bring to the front one that may be sent before it.
 
+        That is one that has no uid in common with any before it; if possible, one that has not failed alone itself.
+
         Returns:
             Whether there was one; else the message stays in flight.
         """
         partition = self.partitions[batch.partition]
-        waiting = self._waiting(partition, batch)
-        found = _first_independent(waiting, batch.endpoint)
-        if found is None:
+        self.seal(partition)
+        waiting = [*partition.sealed]
+        waiting.insert(next((i for i, each in enumerate(waiting) if each.number >= batch.number), len(waiting)), batch)
+        place = _first_independent(waiting, batch)
+        if place is None:
             return False
-        index, at = found
+        index, at = place
         older, one, newer = waiting[index].cut_out(at)
         sealed = deque([*one, *waiting[:index], *older, *newer, *waiting[index + 1 :]])
         partition.in_flight = None
         partition.sealed = sealed
         return True
 
-    def can_defer(self, batch: Batch) -> bool:
-        """Return whether `defer` would find another message."""
-        waiting = self._waiting(self.partitions[batch.partition], batch)
-        return _first_independent(waiting, batch.endpoint) is not None
+    def others_wait(self, batch: Batch) -> bool:
+        """Return whether a message of another uid than this single message waits that has not failed alone itself."""
+        partition = self.partitions[batch.partition]
+        self.seal(partition)
+        (own,) = batch.uids()
+        return any(not each.lone_failures and own.isdisjoint(uids) for _, each, _, uids in _ahead(partition.sealed))
 
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
@@ -504,14 +510,6 @@ class Accumulator:
         partition.in_flight = None
         partition.sealed = sealed
 
-    def _waiting(self, partition: Partition, batch: Batch) -> list[Batch]:
-        """Seal everything; return what is sealed, with a batch in flight at its place before the newer ones."""
-        self.seal(partition)
-        newer = next((i for i, each in enumerate(partition.sealed) if each.number >= batch.number), None)
-        waiting = [*partition.sealed]
-        waiting.insert(len(waiting) if newer is None else newer, batch)
-        return waiting
-
     def _after(self, partition: Partition, batch: Batch, reason: LossReason | None) -> _After:
         """Return the counts as they are once *batch* has its outcome."""
         count, lost = batch.count, partition.lost
@@ -608,24 +606,29 @@ def _covering(batch: Batch, messages: int, size: int) -> int:
     return max(-messages, 1 + sum(1 for each in sizes if each < -size))
 
 
-def _first_independent(waiting: list[Batch], endpoint: Endpoint) -> tuple[int, int] | None:
-    """
-    Return where the first message stands that may be sent before all others: the index of its batch, and that in it.
-
-    It has no uid in common with any message before it, and has not failed alone itself.
-    """
+def _first_independent(waiting: list[Batch], batch: Batch) -> tuple[int, int] | None:
+    """Return where the message stands that `Accumulator.defer` brings forward: the index of its batch, that in it."""
     before: set[str] = set()
-    looked = 0
-    for index, batch in enumerate(waiting):
-        usable = batch.endpoint in (Endpoint.BATCH, endpoint) and not batch.lone_failures
-        for at, uids in enumerate(batch.uids()):
-            if usable and before.isdisjoint(uids):
+    last: tuple[int, int] | None = None
+    for index, each, at, uids in _ahead(waiting):
+        if each is not batch and each.endpoint in (Endpoint.BATCH, batch.endpoint) and before.isdisjoint(uids):
+            if not each.lone_failures:
                 return index, at
-            before |= uids
-        looked += batch.size
-        if looked >= LOOK_AHEAD_BYTES:
+            if last is None or each.lone_failures[-1] < waiting[last[0]].lone_failures[-1]:
+                last = index, at  # of those that have failed alone, that which waits for the longest time
+        before |= uids
+    return last
+
+
+def _ahead(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, int, set[str]]]:
+    """Yield the first messages: the index of the batch, it, the index in it, and the uids that the message concerns."""
+    size = 0
+    for index, batch in enumerate(batches):
+        for at, uids in enumerate(batch.uids()):
+            yield index, batch, at, uids
+        size += batch.size
+        if size >= LOOK_AHEAD_BYTES:
             break
-    return None
 
 
 def _bytes_of(lines: Iterable[bytes]) -> int:

@@ -254,7 +254,7 @@ class Sender:
         if failures and now - failures[-1] < 0.999 * self._around.retry.wait_max:  # a timer may fire a little early
             return 0
         since = failures[-1] if failures else -inf
-        if batch.failing_since is not None and not self._around.accumulator.can_defer(batch):
+        if batch.failing_since is not None and not self._around.accumulator.others_wait(batch):
             since = batch.failing_since
         batch.lone_failures = (*failures, now) if self._delivered_since(since, batch) else (now,)
         return len(batch.lone_failures)
