@@ -34,6 +34,8 @@ from salesmachine_async.report import Endpoint, LossReason
 
 # Seconds after which an outage is shown even where logging is not configured.
 LONG_OUTAGE: Final = 30.0
+# Seconds between two failures that count against a message, at least: a policy may have tiny waits.
+LEAST_FULL_WAIT: Final = 0.5
 # How much larger the size limit gets with a delivery: an uplink that is too slow for a batch twice as large times out
 # for one in about 45.
 SIZE_GROWTH: Final = 1 + 1 / 64
@@ -71,6 +73,8 @@ class Sender:
         self._backoff = Backoff(around.retry)
         # Bytes up to which a batch is sent whole: half of one that timed out; it grows with each delivery.
         self._size_limit = inf
+        # When a failure was last counted against a message.
+        self._counted_at = -inf
         self._last_attempt = -inf
         self._expedited_until = -inf
         self._expedited = asyncio.Event()
@@ -251,8 +255,10 @@ class Sender:
     def _count_lone_failure(self, batch: Batch, now: float) -> int:
         """Count the failure of a single message; see `RetryState.lone_failures`."""
         failures = batch.lone_failures
-        if failures and now - failures[-1] < 0.999 * self._around.retry.wait_max:  # a timer may fire a little early
+        full_wait = 0.999 * max(self._around.retry.wait_max, LEAST_FULL_WAIT)  # a timer may fire a little early
+        if now - self._counted_at < full_wait:
             return 0
+        self._counted_at = now
         since = failures[-1] if failures else -inf
         if batch.failing_since is not None and not self._around.accumulator.others_wait(batch):
             since = batch.failing_since
