@@ -35,7 +35,7 @@ from salesmachine_async.report import Endpoint, LossReason
 # Seconds after which an outage is shown even where logging is not configured.
 LONG_OUTAGE: Final = 30.0
 # Seconds between two failures that count against a message, at least: a policy may have tiny waits.
-LEAST_FULL_WAIT: Final = 0.5
+LEAST_FULL_WAIT: Final = 1.0
 # How much larger the size limit gets with a delivery: an uplink that is too slow for a batch twice as large times out
 # for one in about 45.
 SIZE_GROWTH: Final = 1 + 1 / 64
@@ -256,12 +256,13 @@ class Sender:
         """Count the failure of a single message; see `RetryState.lone_failures`."""
         failures = batch.lone_failures
         full_wait = 0.999 * max(self._around.retry.wait_max, LEAST_FULL_WAIT)  # a timer may fire a little early
-        if now - self._counted_at < full_wait:
+        began = now if batch.failing_since is None else batch.failing_since
+        if now - max(self._counted_at, began) < full_wait:
             return 0
         self._counted_at = now
         since = failures[-1] if failures else -inf
-        if batch.failing_since is not None and not self._around.accumulator.others_wait(batch):
-            since = batch.failing_since
+        if not self._around.accumulator.others_wait(batch):
+            since = began
         batch.lone_failures = (*failures, now) if self._delivered_since(since, batch) else (now,)
         return len(batch.lone_failures)
 

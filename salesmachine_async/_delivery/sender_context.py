@@ -43,9 +43,9 @@ class SenderContext:
         transport: What carries them.
         throttle: The pause shared by all senders.
         retry: The policy.
-        hooks: Who is told.
-        traffic: What is counted.
-        log: For troubles.
+        hooks: Called with outcomes.
+        traffic: Counts of what went over the wire.
+        log: For failures.
         clock: The event loop's time in seconds.
         linger: Seconds that an open batch waits for more messages.
         on_progress: Called when a batch is settled or what a sender waits for changes.

@@ -26,13 +26,7 @@ class Throttle:
         self.until = self.required_until = float("-inf")
 
     def pause(self, seconds: float, *, required: float) -> None:
-        """
-        Hold the senders back from now on; a longer pause under way stays.
-
-        Args:
-            seconds: For how long.
-            required: How much of it the server has asked for.
-        """
+        """Hold the senders back from now on, as the server has asked for *required* seconds; a longer pause stays."""
         now = self._clock()
         self.until = max(self.until, now + seconds)
         if required > 0:
