@@ -46,7 +46,7 @@ class LossReason(Enum):
     TOO_LARGE = "too_large"
     """The server answered 413 to it alone."""
     REJECTED = "rejected"
-    """The server rejected it alone, and accepts the API key."""
+    """The server rejected it alone and accepts the API key, or always fails at it while others pass."""
     EXPIRED = "expired"
     """Its batch failed for `Retry.timeout` seconds."""
     CLOSED = "closed"

@@ -13,6 +13,7 @@ A batch's life, and the method that makes each step:
     in flight  delivered     `settle`         the server answered 2xx
     in flight  lost          `settle`         it was given up, for a reason
     in flight  sealed        `put_back`, `split`: at the front, whole or in two parts
+    in flight  sealed        `defer`          in its place, and a message of another contact at the front
     sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
     sealed     lost          `abandon`        CLOSED
     ========== ============= ================ =====================================================
@@ -37,9 +38,9 @@ each partition may add a batch unseen; nearer to a bound `Partition.append` decl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, repeat, starmap
+from itertools import accumulate, islice, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -48,10 +49,12 @@ from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import Notice, Partition, partition_of
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
-from salesmachine_async.report import DropReason, LossReason, Report
+from salesmachine_async.report import DropReason, Endpoint, LossReason, Report
 
 __all__ = ["Accumulator", "Counts"]
 
+# About how many bytes of messages `Accumulator.defer` looks through: to decode them takes a few milliseconds.
+LOOK_AHEAD_BYTES: Final = 2**20
 # A body has two brackets, and a separator of two bytes after each message but the last: two bytes a message.
 FRAMING_BYTES: Final = 2
 
@@ -231,14 +234,47 @@ class Accumulator:
         """
         self._replace(batch, *(batch.search_halves() if searching else batch.halves()))
 
+    def defer(self, batch: Batch) -> bool:
+        """
+        Return a single message in flight to its place, and bring to the front one that may be sent before it.
+
+        That is one that has no uid in common with any before it; if possible, one that has not failed alone itself.
+
+        Returns:
+            Whether there was one; else the message stays in flight.
+        """
+        partition = self.partitions[batch.partition]
+        self.seal(partition)
+        waiting = [*partition.sealed]
+        waiting.insert(next((i for i, each in enumerate(waiting) if each.number >= batch.number), len(waiting)), batch)
+        place = _first_independent(waiting, batch)
+        if place is None:
+            return False
+        index, at = place
+        older, one, newer = waiting[index].cut_out(at)
+        sealed = deque([*one, *waiting[:index], *older, *newer, *waiting[index + 1 :]])
+        partition.in_flight = None
+        partition.sealed = sealed
+        return True
+
+    def others_wait(self, batch: Batch) -> bool:
+        """Return whether a message of another uid than this single message waits that has not failed alone itself."""
+        partition = self.partitions[batch.partition]
+        self.seal(partition)
+        (own,) = batch.uids()
+        return any(not each.lone_failures and own.isdisjoint(uids) for _, each, _, uids in _ahead(partition.sealed))
+
     def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         """Give a batch in flight its outcome: delivered, or lost for *reason*."""
+        if reason is LossReason.REJECTED:
+            batch.found_guilty()
         partition = self.partitions[batch.partition]
         after = self._after(partition, batch, reason)
         partition.in_flight = None
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.delivered, partition.lost = after.delivered, after.lost
         self._tallies = after.tallies
+        batch.partner = None  # a hook may keep the batch, and would keep its siblings with it
 
     def displace(self) -> bool:
         """
@@ -279,8 +315,9 @@ class Accumulator:
 
     def passed(self, barrier: Barrier, partition: Partition) -> bool:
         """Return whether everything before *barrier* in *partition* has an outcome."""
-        oldest = partition.oldest
-        return oldest is None or oldest.number > barrier.number
+        # The numbers ascend, but for one message that `defer` has brought forward: it is in flight, or at the front.
+        oldest = (partition.in_flight, *islice(partition.sealed, 2))
+        return all(batch is None or batch.number > barrier.number for batch in oldest)
 
     def report(self, barrier: Barrier) -> Report:
         """Return what became of the messages before *barrier*."""
@@ -514,6 +551,7 @@ class Accumulator:
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.lost = after.lost
         self._tallies = after.tallies
+        older.partner = None
 
 
 class _After(NamedTuple):
@@ -566,6 +604,31 @@ def _covering(batch: Batch, messages: int, size: int) -> int:
         return -messages
     sizes = accumulate(map(len, batch.lines()))
     return max(-messages, 1 + sum(1 for each in sizes if each < -size))
+
+
+def _first_independent(waiting: list[Batch], batch: Batch) -> tuple[int, int] | None:
+    """Return where the message stands that `Accumulator.defer` brings forward: the index of its batch, that in it."""
+    before: set[str] = set()
+    last: tuple[int, int] | None = None
+    for index, each, at, uids in _ahead(waiting):
+        if each is not batch and each.endpoint in (Endpoint.BATCH, batch.endpoint) and before.isdisjoint(uids):
+            if not each.lone_failures:
+                return index, at
+            if last is None or each.lone_failures[-1] < waiting[last[0]].lone_failures[-1]:
+                last = index, at  # of those that have failed alone, that which waits for the longest time
+        before |= uids
+    return last
+
+
+def _ahead(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, int, set[str]]]:
+    """Yield the first messages: the index of the batch, it, the index in it, and the uids that the message concerns."""
+    size = 0
+    for index, batch in enumerate(batches):
+        for at, uids in enumerate(batch.uids()):
+            yield index, batch, at, uids
+        size += batch.size
+        if size >= LOOK_AHEAD_BYTES:
+            break
 
 
 def _bytes_of(lines: Iterable[bytes]) -> int:

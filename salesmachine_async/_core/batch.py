@@ -34,6 +34,8 @@ class Batch:
         searching: Whether it is part of a rejected batch in which the rejected message is being searched.
         suspected: Whether the rejected message must be in it, because its older half was delivered.
         partner: The newer half, which is no longer suspected once a message of this half was rejected.
+        lasting: Whether it fails in spite of full waits, or is part of a batch that was halved for its failures.
+        lone_failures: Times of those failures of a single message that count against it (see `retry`).
     """
 
     __slots__ = (
@@ -42,6 +44,8 @@ class Batch:
         "count",
         "endpoint",
         "failing_since",
+        "lasting",
+        "lone_failures",
         "number",
         "partition",
         "partner",
@@ -62,6 +66,8 @@ class Batch:
         self.searching: bool = False
         self.suspected: bool = False
         self.partner: Batch | None = None
+        self.lasting: bool = False
+        self.lone_failures: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         """Show the endpoint and the size, never a message."""
@@ -107,10 +113,23 @@ class Batch:
             return self._body[1:-1].split(SEPARATOR)
         return [self._body] if self.count else []
 
+    def uids(self) -> list[set[str]]:
+        """Return the uids that each message concerns, oldest first."""
+        names = ("contact_uid", "account_uid", "alias")
+        return [{message[name] for name in names if name in message} for message in self.messages()]
+
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the oldest *at* messages and the others as two batches; *at* is 1 to ``count - 1``."""
         lines = self.lines()
         return self._part(lines[:at]), self._part(lines[at:])
+
+    def cut_out(self, at: int) -> tuple[list[Batch], list[Batch], list[Batch]]:
+        """Return what is older than the message at this index, that message, and what is newer; each in one or none."""
+        if self.count == 1:
+            return [], [self], []
+        lines = self.lines()
+        older, newer = lines[:at], lines[at + 1 :]
+        return [self._part(older)] if older else [], [self._part([lines[at]])], [self._part(newer)] if newer else []
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split in two, the older half first and, of an odd number, smaller."""
@@ -137,5 +156,5 @@ class Batch:
 
     def _part(self, lines: list[bytes]) -> Batch:
         part = Batch.of_lines(lines, partition=self.partition, number=self.number)
-        part.attempts, part.failing_since = self.attempts, self.failing_since
+        part.attempts, part.failing_since, part.lasting = self.attempts, self.failing_since, self.lasting
         return part

@@ -50,7 +50,7 @@ class Partition:
         lines: The open batch: lines that were collected and are not sealed yet.
         lines_bytes: Their bytes.
         due: Whether the open batch has waited long enough, so that the sender may take it before it is full.
-        sealed: Batches to send, oldest first.
+        sealed: Batches to send, oldest first, but for one that `Accumulator.defer` may have brought to the front.
         in_flight: The batch that the sender works on, if any.
         unsettled: Number of messages in `sealed` and `in_flight`.
         unsettled_bytes: Their bytes.
@@ -89,8 +89,3 @@ class Partition:
         self.unsettled = self.unsettled_bytes = 0
         self.delivered = 0
         self.lost: Mapping[LossReason, int] = {}
-
-    @property
-    def oldest(self) -> Batch | None:
-        """The oldest batch without an outcome, if any."""
-        return self.in_flight or (self.sealed[0] if self.sealed else None)

@@ -20,9 +20,10 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
-from salesmachine_async._delivery.sender import Sender, SenderContext, Traffic, send_guarded
+from salesmachine_async._delivery.sender import Sender
+from salesmachine_async._delivery.sender_context import SenderContext, Traffic
 from salesmachine_async._delivery.throttle import Throttle
-from salesmachine_async._delivery.transport import Transport
+from salesmachine_async._delivery.transport import Transport, send_guarded
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import Unauthorized, WrongLoop
 from salesmachine_async.policy import Batching, Retry
@@ -153,8 +154,9 @@ class Flusher:
             self.start()
         with self._following() as (barrier, progress):
             if timeout is not None:
+                until = asyncio.get_running_loop().time() + timeout
                 for sender in self._senders:
-                    sender.hurry()
+                    sender.expedite(until)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._passed(barrier, progress)
@@ -328,7 +330,7 @@ class Flusher:
         if not self._senders or self._throttle is None:
             return False
         sender = self._senders[index]
-        return sender.parked or (self._throttle.until > self._deadline and not sender.sending)
+        return sender.parked or (self._throttle.required_until > self._deadline and not sender.sending)
 
     def _report_displaced(self) -> None:
         """Call the hook with what was displaced or abandoned."""
@@ -363,7 +365,7 @@ class Flusher:
             self.start()
         with self._following() as (barrier, progress):
             for sender in self._senders:
-                sender.hurry_now()
+                sender.expedite(self._deadline, at_once=True)
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout_at(self._deadline) as self._draining:
                     await self._passed(barrier, progress)

@@ -6,16 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from math import inf
+from typing import Final
 
-from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._core.retry import (
     AskPing,
     Decision,
+    Defer,
     Deliver,
     GiveUp,
     Park,
@@ -26,61 +26,23 @@ from salesmachine_async._core.retry import (
     Wait,
     decide,
 )
-from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
-from salesmachine_async._delivery.throttle import Throttle
-from salesmachine_async._delivery.transport import Transport
+from salesmachine_async._delivery.sender_context import SenderContext
+from salesmachine_async._delivery.transport import obey_cancellation, send_guarded
 from salesmachine_async._http.backoff import Backoff
-from salesmachine_async._log import RateLimitedLogger, describe_exception
-from salesmachine_async.errors import ConnectionFailed, DeliveryError
-from salesmachine_async.policy import Retry
-from salesmachine_async.report import LossReason
+from salesmachine_async.errors import RequestTimeout
+from salesmachine_async.report import Endpoint, LossReason
 
-# Seconds after which an outage is told even where logging is not configured.
+# Seconds after which an outage is shown even where logging is not configured.
 LONG_OUTAGE: Final = 30.0
+# Seconds between two failures that count against a message, at least: a policy may have tiny waits.
+LEAST_FULL_WAIT: Final = 1.0
+# How much larger the size limit gets with a delivery: an uplink that is too slow for a batch twice as large times out
+# for one in about 45.
+SIZE_GROWTH: Final = 1 + 1 / 64
 
-__all__ = ["Sender", "SenderContext", "Traffic", "send_guarded"]
+debug_log: Final = logging.getLogger("salesmachine_async.delivery")
 
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the wire; the names are those of `Stats`."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes_sent: int = 0
-    last_error: DeliveryError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SenderContext:
-    """
-    What all senders of an agent share.
-
-    Attributes:
-        accumulator: Where the messages wait.
-        transport: What carries them.
-        throttle: The pause shared by all senders.
-        retry: The policy.
-        hooks: Who is told.
-        traffic: What is counted.
-        log: For troubles.
-        clock: The event loop's time in seconds.
-        linger: Seconds that an open batch waits for more messages.
-        on_progress: Called when a batch is settled or what a sender waits for changes.
-        on_displaced: Called when messages were displaced.
-    """
-
-    accumulator: Accumulator
-    transport: Transport
-    throttle: Throttle
-    retry: Retry
-    hooks: Hooks
-    traffic: Traffic
-    log: RateLimitedLogger
-    clock: Callable[[], float]
-    linger: float
-    on_progress: Callable[[], None]
-    on_displaced: Callable[[], None]
+__all__ = ["Sender"]
 
 
 class Sender:
@@ -108,10 +70,14 @@ class Sender:
         # In flight; None once it has its outcome, or went back.
         self._batch: Batch | None = None
         self._stopped = False
-        self._hurry = asyncio.Event()
-        self._hurry_timer: asyncio.TimerHandle | None = None
-        self._last_attempt = float("-inf")
         self._backoff = Backoff(around.retry)
+        # Bytes up to which a batch is sent whole: half of one that timed out; it grows with each delivery.
+        self._size_limit = inf
+        # When a failure was last counted against a message.
+        self._counted_at = -inf
+        self._last_attempt = -inf
+        self._expedited_until = -inf
+        self._expedited = asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until cancelled. What is in flight then returns to the front of the queue."""
@@ -156,25 +122,27 @@ class Sender:
             self._around.accumulator.put_back(batch)
 
     def stop(self) -> None:
-        """Recover, cancel the timers and take no other batch, should the task live on."""
+        """Recover, cancel the timer and take no other batch, should the task live on."""
         self.recover()
         self._stopped = True
-        for timer in (self._linger_timer, self._hurry_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         with suppress(RuntimeError):  # its loop is closed
             self._ready.set()
 
-    def hurry(self) -> None:
-        """Barrier a backoff short, but keep the distance of a first backoff from the last attempt."""
-        if self._hurry_timer is None:
-            soonest = self._last_attempt + self._around.retry.wait_initial
-            self._hurry_timer = asyncio.get_running_loop().call_at(soonest, self._hurry_up)
+    def expedite(self, until: float, *, at_once: bool = False) -> None:
+        """
+        Cut backoffs short, those to come too: attempts begin a first backoff after the last one.
 
-    def hurry_now(self) -> None:
-        """Barrier a backoff short and begin a fresh one: there is little time left."""
-        self._backoff = Backoff(self._around.retry)
-        self._hurry.set()
+        Args:
+            until: On the event loop's clock: until when.
+            at_once: Whether the next attempt begins now and the backoff anew, because little time is left.
+        """
+        self._expedited_until = max(self._expedited_until, until)
+        if at_once:
+            self._backoff = Backoff(self._around.retry)
+            self._last_attempt = -inf
+        self._expedited.set()
 
     def leave_to_parent(self) -> None:
         """Take no other batch, and touch nothing of the event loop, which may be the parent's."""
@@ -207,25 +175,25 @@ class Sender:
         elif not self.partition.due:
             self.end_linger()
 
-    def _hurry_up(self) -> None:
-        self._hurry_timer = None
-        self._hurry.set()
-
     async def _deliver(self, batch: Batch) -> None:
-        """Send a batch until it has its outcome, or its halves are queued in its place."""
-        if batch.suspected and batch.count > 1:
-            self._split(batch, searching=True)
+        """Send a batch until it has its outcome, or goes back to the queue, whole or in halves."""
+        self._debug("%r is taken", batch)
+        too_large = batch.size > self._size_limit and not batch.lasting  # a lasting one is halved when it fails itself
+        if batch.count > 1 and (batch.suspected or too_large):
+            self._split(batch, searching=batch.suspected)
             return
-        at_once = 0
+        at_once = timeouts = 0
         while self._batch is batch:
             await self._throttle_open()
             outcome, seconds = await self._attempt(batch)
-            outcome, decision = await self._judge(batch, outcome, at_once)
+            timeouts = timeouts + 1 if _timed_out(outcome) else 0
+            outcome, decision = await self._judge(batch, outcome, at_once, timeouts)
             if self._batch is not batch:
-                return  # taken back meanwhile
+                return  # it was recovered
+            self._debug("%s", decision)
             at_once = at_once + 1 if isinstance(decision, RetryNow) else 0
             await self._do(decision, batch, outcome, seconds)
-            _obey_cancellation()
+            obey_cancellation()
 
     async def _attempt(self, batch: Batch) -> tuple[Outcome, float]:
         """Send once; returns the outcome and how many seconds it took."""
@@ -234,6 +202,7 @@ class Sender:
         traffic.retries += batch.attempts > 0
         traffic.bytes_sent += batch.body_size
         batch.attempts += 1
+        self._debug("attempt %d of %r", batch.attempts, batch)
         started = self._last_attempt = around.clock()
         self.sending = True
         try:
@@ -241,16 +210,18 @@ class Sender:
         finally:
             self.sending = False
         traffic.last_error = outcome.error
-        return outcome, around.clock() - started
+        seconds = around.clock() - started
+        self._debug("%s after %.3f s: status %s, %s", outcome.verdict.value, seconds, outcome.status, outcome.error)
+        return outcome, seconds
 
-    async def _judge(self, batch: Batch, outcome: Outcome, at_once: int) -> tuple[Outcome, Decision]:
-        """Decide what to do, asking ping where that decides; returns the outcome that decided."""
+    async def _judge(self, batch: Batch, outcome: Outcome, at_once: int, timeouts: int) -> tuple[Outcome, Decision]:
+        """Decide what to do, sending a ping where that decides; returns the outcome that decided."""
         if outcome.verdict is Verdict.DELIVERED:
-            return outcome, Deliver()  # as `decide` would, without making up a situation for it
-        decision = self._decide(batch, outcome, at_once)
+            return outcome, Deliver()  # as `decide` would: the usual case needs no state
+        decision = self._decide(batch, outcome, at_once, timeouts)
         if not isinstance(decision, AskPing):
             return outcome, decision
-        await self._throttle_open()  # another sender may have been told to pause meanwhile
+        await self._throttle_open()  # another sender may have begun a pause
         answer, _ = await self._attempt(Batch.ping())
         match answer.verdict:
             case Verdict.DELIVERED:
@@ -258,22 +229,51 @@ class Sender:
             case Verdict.REJECTED | Verdict.PARKED | Verdict.TOO_LARGE:
                 return answer, Park(self._around.retry.wait_max)
             case _:
-                # No answer to the question yet: as if the batch itself had met this.
-                return answer, self._decide(batch, answer, at_once)
+                # The ping decides nothing: its failure counts as the batch's own.
+                return answer, self._decide(batch, answer, at_once, timeouts)
 
-    def _decide(self, batch: Batch, outcome: Outcome, at_once: int = 0, *, key_accepted: bool = False) -> Decision:
+    def _decide(
+        self, batch: Batch, outcome: Outcome, at_once: int = 0, timeouts: int = 0, *, key_accepted: bool = False
+    ) -> Decision:
         now = self._around.clock()
-        if outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE) and batch.failing_since is None:
-            batch.failing_since = now
-        situation = RetryState(
+        lone_failures = 0
+        if outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE):
+            if batch.failing_since is None:
+                batch.failing_since = now
+            batch.lasting = batch.lasting or self._backoff.at_max
+            if batch.lasting and batch.count == 1:
+                lone_failures = self._count_lone_failure(batch, now)
+        state = RetryState(
             count=batch.count,
             failing_for=0.0 if batch.failing_since is None else now - batch.failing_since,
             searching=batch.searching,
             key_accepted=key_accepted,
             repeated_at_once=at_once,
             connections=len(self._around.accumulator.partitions),
+            timeouts=timeouts,
+            lasting=batch.lasting,
+            lone_failures=lone_failures,
         )
-        return decide(outcome, situation, self._around.retry)
+        return decide(outcome, state, self._around.retry)
+
+    def _count_lone_failure(self, batch: Batch, now: float) -> int:
+        """Count the failure of a single message; see `RetryState.lone_failures`."""
+        failures = batch.lone_failures
+        full_wait = 0.999 * max(self._around.retry.wait_max, LEAST_FULL_WAIT)  # a timer may fire a little early
+        began = now if batch.failing_since is None else batch.failing_since
+        if now - max(self._counted_at, began) < full_wait:
+            return 0
+        self._counted_at = now
+        since = failures[-1] if failures else -inf
+        if not self._around.accumulator.others_wait(batch):
+            since = began
+        batch.lone_failures = (*failures, now) if self._delivered_since(since, batch) else (now,)
+        return len(batch.lone_failures)
+
+    def _delivered_since(self, moment: float, batch: Batch) -> bool:
+        """Return whether any sender has delivered after this moment what *batch* is judged by."""
+        at = self._around.traffic.delivered_at
+        return any(at.get(endpoint, -inf) > moment for endpoint in (Endpoint.BATCH, batch.endpoint))
 
     async def _do(self, decision: Decision, batch: Batch, outcome: Outcome, seconds: float) -> None:
         around = self._around
@@ -282,11 +282,13 @@ class Sender:
             around.log("unparked", logging.WARNING, "the server no longer refuses: sending is not parked any more")
         match decision:
             case Deliver():
-                self._backoff = Backoff(self._around.retry)
+                self._backoff = Backoff(around.retry)
+                self._size_limit = max(self._size_limit, batch.size) * SIZE_GROWTH
+                around.traffic.delivered_at[batch.endpoint] = around.clock()
                 self._settle(batch)
                 around.hooks.delivered(batch, status=outcome.status, seconds=seconds)
-            case Split():
-                self._split(batch, searching=outcome.verdict is Verdict.REJECTED)
+            case Split() | Defer():
+                await self._rearrange(decision, batch, outcome)
             case GiveUp(reason, pause):
                 if pause is not None:
                     self._pause_all(batch, pause, outcome)
@@ -295,39 +297,75 @@ class Sender:
             case Pause():
                 self._pause_all(batch, decision, outcome)
             case Wait():
-                self._log_failure(batch, outcome, "trying again")
-                await self._sleep(self._backoff.seconds(decision))
+                await self._back_off(batch, decision, outcome)
             case Park(probe_after):
-                batch.failing_since = None  # a person mends this one; what follows is another trouble
+                # Reset: the next failure is unrelated.
+                batch.failing_since, batch.lasting, batch.lone_failures = None, False, ()
                 await self._park(outcome, probe_after)
-            case _:  # RetryNow: the loop goes on. AskPing was answered in _judge.
+            case _:  # RetryNow: the loop repeats it. AskPing was answered in _judge.
                 pass
+
+    async def _rearrange(self, decision: Split | Defer, batch: Batch, outcome: Outcome) -> None:
+        """Queue the halves in place of a batch, or another message before it."""
+        if decision.after is not None:
+            if not await self._back_off(batch, decision.after, outcome):
+                return
+            batch.lasting = True
+        if isinstance(decision, Split):
+            if _timed_out(outcome):
+                self._size_limit = min(self._size_limit, batch.size / 2)
+            self._split(batch, searching=outcome.verdict is Verdict.REJECTED)
+        elif not self._delivered_since(batch.lone_failures[-1], batch) and self._around.accumulator.defer(batch):
+            self._batch = None
 
     def _settle(self, batch: Batch, reason: LossReason | None = None) -> None:
         self._batch = None
-        self._around.accumulator.settle(batch, reason)
         if reason is LossReason.REJECTED:
-            batch.found_guilty()
+            self._backoff = Backoff(self._around.retry)  # reset: the server accepts other messages
+        self._around.accumulator.settle(batch, reason)
         self._around.on_progress()
 
-    def _split(self, batch: Batch, *, searching: bool) -> None:
+    def _split(self, batch: Batch, *, searching: bool = False) -> None:
         self._batch = None
         self._around.accumulator.split(batch, searching=searching)
 
     def _pause_all(self, batch: Batch, pause: Pause, outcome: Outcome) -> None:
         self._log_failure(batch, outcome, "pausing")
-        self._around.throttle.pause(self._backoff.seconds(pause))
+        seconds = self._backoff.seconds(pause)
+        self._debug("pause of all partitions for %.3f s", seconds)
+        self._around.throttle.pause(seconds, required=pause.at_least)
         self._around.on_progress()
 
     async def _throttle_open(self) -> None:
-        while (left := self._around.throttle.left) > 0:  # noqa: ASYNC110 (a pause may be prolonged, never ended)
-            await asyncio.sleep(left)
+        throttle = self._around.throttle
+        await self._wait_until(lambda: self._no_later(throttle.until, throttle.required_until))
 
-    async def _sleep(self, seconds: float) -> None:
-        self._hurry.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
+    async def _back_off(self, batch: Batch, wait: Wait, outcome: Outcome) -> bool:
+        """Wait; return whether the batch is still in flight afterwards."""
+        self._log_failure(batch, outcome, "trying again")
+        seconds = self._backoff.seconds(wait)
+        self._debug("wait of %.3f s", seconds)
+        due = self._around.clock() + seconds
+        await self._wait_until(lambda: self._no_later(due))
+        return self._batch is batch
+
+    def _no_later(self, due: float, at_least: float = -inf) -> float:
+        """Return when a wait until *due* ends if it is expedited; not before *at_least*."""
+        soonest = max(self._last_attempt + self._around.retry.wait_initial, at_least)
+        return min(due, soonest) if max(soonest, self._around.clock()) < self._expedited_until else due
+
+    async def _wait_until(self, due: Callable[[], float]) -> None:
+        """Wait until a moment that may be changed by `expedite` and by the pauses of other senders."""
+        while (end := due()) > self._around.clock():
+            self._expedited.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(end):
+                    await self._expedited.wait()
+
+    def _debug(self, text: str, *args: object) -> None:
+        if debug_log.isEnabledFor(logging.DEBUG):
+            with suppress(Exception):  # a handler or filter of the application that raises must not end the sender
+                debug_log.debug(f"partition %d: {text}", self.partition.index, *args)
 
     async def _park(self, outcome: Outcome, probe_after: float) -> None:
         around = self._around
@@ -339,7 +377,7 @@ class Sender:
                 "sending is parked, messages are kept: %s. Trying again every %g s",
                 outcome.error,
                 probe_after,
-                loud=True,  # most web servers configure no logging but their own, and a wrong key must not be a riddle
+                loud=True,  # a wrong key must be visible without logging configured, as under most web servers
             )
             around.on_progress()
         await asyncio.sleep(probe_after)
@@ -355,28 +393,5 @@ class Sender:
         around.log(kind, logging.WARNING, "%s; %s", outcome.error, verb, loud=loud)
 
 
-async def send_guarded(transport: Transport, batch: Batch, log: RateLimitedLogger) -> Outcome:
-    """Send by a carrier that may be the user's: whatever it raises, or returns, is a broken connection."""
-    try:
-        outcome: Any = await transport.send(batch)
-    except asyncio.CancelledError:
-        _obey_cancellation()
-        # Nobody cancels this task: it is something of the carrier's own that was cancelled.
-        log("transport", logging.ERROR, "the transport raised CancelledError")
-        return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
-    except BaseException as exc:
-        if isinstance(exc, GeneratorExit) or not raised_by_callback(exc):  # it is this coroutine that is closed
-            raise
-        log("transport", logging.ERROR, "the transport raised %s", describe_exception(exc))
-        return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
-    if not isinstance(outcome, Outcome):
-        log("transport", logging.ERROR, "the transport returned %s, not an Outcome", type(outcome).__name__)
-        return Outcome.failed(ConnectionFailed(f"the transport returned {type(outcome).__name__}"))
-    return outcome
-
-
-def _obey_cancellation() -> None:
-    """Raise the cancellation that a transport held back to report that the server had answered."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+def _timed_out(outcome: Outcome) -> bool:
+    return outcome.status is None and isinstance(outcome.error, RequestTimeout)

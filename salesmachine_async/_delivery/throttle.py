@@ -16,17 +16,21 @@ class Throttle:
 
     Attributes:
         until: When the latest pause ends, on that clock.
+        required_until: Until when the server has asked for a pause; the rest is a backoff, which may be cut short.
     """
 
-    __slots__ = ("_clock", "until")
+    __slots__ = ("_clock", "required_until", "until")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.until = float("-inf")
+        self.until = self.required_until = float("-inf")
 
-    def pause(self, seconds: float) -> None:
-        """Hold the senders back for so many seconds from now; a longer pause under way stays."""
-        self.until = max(self.until, self._clock() + seconds)
+    def pause(self, seconds: float, *, required: float) -> None:
+        """Hold the senders back from now on, as the server has asked for *required* seconds; a longer pause stays."""
+        now = self._clock()
+        self.until = max(self.until, now + seconds)
+        if required > 0:
+            self.required_until = max(self.required_until, now + required)
 
     @property
     def left(self) -> float:

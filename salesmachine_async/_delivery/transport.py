@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import aiohttp
 
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome, Verdict, outcome
+from salesmachine_async._delivery.hooks import raised_by_callback
 from salesmachine_async._http.config import check_credentials, from_environment, network
 from salesmachine_async._http.redaction import Redactor
 from salesmachine_async._http.session import (
@@ -24,10 +26,12 @@ from salesmachine_async._http.session import (
     open_session,
     read_some,
 )
+from salesmachine_async._log import RateLimitedLogger, describe_exception
+from salesmachine_async.errors import ConnectionFailed
 from salesmachine_async.policy import Timeouts
 from salesmachine_async.report import Endpoint
 
-__all__ = ["HttpTransport", "Transport"]
+__all__ = ["HttpTransport", "Transport", "obey_cancellation", "send_guarded"]
 
 # aiohttp warns (ResourceWarning) of larger bodies given as bytes, so they are sent in slices.
 SLICE_BYTES: Final = 2**20
@@ -199,3 +203,30 @@ class HttpTransport:
 async def _slices(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), SLICE_BYTES):
         yield body[start : start + SLICE_BYTES]
+
+
+async def send_guarded(transport: Transport, batch: Batch, log: RateLimitedLogger) -> Outcome:
+    """Send by a carrier that may be the user's; anything it raises or returns but an `Outcome` is a failure."""
+    try:
+        outcome: Any = await transport.send(batch)
+    except asyncio.CancelledError:
+        obey_cancellation()
+        # This task was not cancelled, so it was a task of the carrier's own.
+        log("transport", logging.ERROR, "the transport raised CancelledError")
+        return Outcome.failed(ConnectionFailed("the transport raised CancelledError"))
+    except BaseException as exc:
+        if isinstance(exc, GeneratorExit) or not raised_by_callback(exc):  # GeneratorExit: this coroutine is closed
+            raise
+        log("transport", logging.ERROR, "the transport raised %s", describe_exception(exc))
+        return Outcome.failed(ConnectionFailed(f"the transport raised {type(exc).__name__}"))
+    if not isinstance(outcome, Outcome):
+        log("transport", logging.ERROR, "the transport returned %s, not an Outcome", type(outcome).__name__)
+        return Outcome.failed(ConnectionFailed(f"the transport returned {type(outcome).__name__}"))
+    return outcome
+
+
+def obey_cancellation() -> None:
+    """Raise the cancellation that a transport held back to report that the server had answered."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

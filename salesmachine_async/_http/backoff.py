@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from backoff import expo, full_jitter
 
 from salesmachine_async._core.retry import Pause, Wait
 from salesmachine_async.policy import Retry
 
 __all__ = ["Backoff"]
+
+# As many waits as the default policy needs to grow to its highest: shorter waits would take a hiccup for an outage.
+LEAST_WAITS: Final = 7
 
 
 class Backoff:
@@ -16,19 +21,29 @@ class Backoff:
 
     Args:
         retry: The policy: the first ceiling and the highest.
+
+    Attributes:
+        at_max: Whether the waits have reached the highest ceiling, `LEAST_WAITS` of them.
     """
 
-    __slots__ = ("_ceilings", "_initial")
+    __slots__ = ("_ceilings", "_count", "_retry", "at_max")
 
     def __init__(self, retry: Retry) -> None:
-        self._initial = retry.wait_initial
+        self._retry = retry
         self._ceilings = expo(base=2, factor=retry.wait_initial, max_value=retry.wait_max)
         next(self._ceilings)  # backoff's generators yield once before the first number
+        self.at_max = False
+        self._count = 0
 
     def seconds(self, decision: Wait | Pause) -> float:
         """Return the wait that *decision* asks for; the next one may be longer."""
-        jitter = full_jitter(next(self._ceilings))
+        ceiling = next(self._ceilings)
+        self._count += 1
+        self.at_max = self._count >= LEAST_WAITS and ceiling >= self._retry.wait_max
+        jitter = full_jitter(ceiling)
         if isinstance(decision, Pause):
-            # Behind a Retry-After comes some jitter too, or all agents of a fleet would return in the same instant.
-            jitter = max(jitter, decision.at_least + min(jitter, self._initial))
+            # Jitter is added to a Retry-After, or all agents of a fleet would return in the same instant.
+            jitter = max(jitter, decision.at_least + min(jitter, self._retry.wait_initial))
+        else:
+            jitter = max(jitter, decision.at_least)
         return jitter if decision.at_most is None else min(jitter, decision.at_most)

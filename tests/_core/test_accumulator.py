@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import Final
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.core import (
     add_all,
     add_line,
     everything,
+    interrupted,
     law_holds,
     line,
     numbers,
@@ -403,3 +405,132 @@ def test_fill_is_the_nearer_bound(overflow: Overflow) -> None:
     add(it, 4, size=500)
     it.seal(it.partitions[0])
     assert it.fill() == pytest.approx((4 * SIZE + 500) / 1000)
+
+
+# Deferral.
+
+
+def uid_line(number: int, uid: str) -> bytes:
+    """Return an encoded event of a contact."""
+    return f'{{"contact_uid":"{uid}","n":{number}}}'.encode()
+
+
+def failing(uids: str, batch: int = 1) -> tuple[Accumulator, Batch]:
+    """Queue one message a letter, and take the first, which has failed alone."""
+    it = accumulator(batch=batch)
+    for number, uid in enumerate(uids):
+        add_line(it, uid_line(number, uid))
+    it.seal(it.partitions[0])
+    first = take(it)
+    first.lone_failures = (1.0,)
+    return it, first
+
+
+@pytest.mark.parametrize(
+    ("uids", "order"),
+    [("ab", [1, 0]), ("aab", [2, 0, 1]), ("abbcc", [1, 0, 2, 3, 4]), ("aaba", [2, 0, 1, 3])],
+)
+def test_a_deferred_message_lets_one_of_another_contact_pass(uids: str, order: list[int]) -> None:
+    """It returns to its place; what overtakes it has no contact in common with what it overtakes."""
+    it, first = failing(uids)
+    assert it.defer(first)
+    assert law_holds(it.counts())
+    assert numbers(*iter(lambda: settled(it), None)) == order
+
+
+def settled(it: Accumulator) -> Batch | None:
+    """Take the next batch and settle it."""
+    (partition,) = it.partitions
+    if (batch := it.take(partition)) is not None:
+        it.settle(batch)
+    return batch
+
+
+def test_a_message_is_cut_out_of_a_batch_that_waits() -> None:
+    """The messages around it stay in their places, also if they are in a batch that was open."""
+    it, first = failing("a", batch=5)
+    for number, uid in enumerate("aabc", 1):
+        add_line(it, uid_line(number, uid))
+    assert it.others_wait(first)
+    assert it.defer(first)
+    (partition,) = it.partitions
+    assert [numbers(batch) for batch in partition.sealed] == [[3], [0], [1, 2], [4]]
+
+
+@pytest.mark.parametrize("uids", ["a", "aa", "aaaa"])
+def test_a_message_stays_in_flight_if_all_that_waits_belongs_to_its_contact(uids: str) -> None:
+    """None may overtake it."""
+    it, first = failing(uids)
+    assert not it.others_wait(first)
+    assert not it.defer(first)
+    assert it.partitions[0].in_flight is first
+
+
+def test_those_that_failed_alone_take_turns() -> None:
+    """One that has not failed is preferred; then comes the one that waits for the longest time."""
+    it, first = failing("abc")
+    assert it.defer(first)
+    second = take(it)
+    second.lone_failures = (2.0,)
+    assert it.defer(second)
+    third = take(it)
+    assert numbers(first, second, third) == [0, 1, 2]
+    third.lone_failures = (3.0,)
+    assert not it.others_wait(third)
+    assert it.defer(third)
+    assert take(it) is first
+
+
+def test_a_flush_waits_for_a_deferred_message() -> None:
+    """Though the one in flight before it was sealed behind the barrier."""
+    it, first = failing("a")
+    barrier = it.barrier()
+    (partition,) = it.partitions
+    add_line(it, uid_line(1, "b"))
+    assert it.defer(first)
+    assert not it.passed(barrier, partition)
+    other = take(it)
+    assert other is not first
+    assert not it.passed(barrier, partition)
+    it.settle(other)
+    assert not it.passed(barrier, partition)
+    it.settle(take(it))
+    assert it.passed(barrier, partition)
+
+
+# An exception that is raised while a generator is closed goes to the hook for unraisable ones.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_deferral_that_is_interrupted_has_happened_or_has_not() -> None:
+    """A handler that raises at any point leaves each message in one place."""
+    for point in count(1):
+        it, first = failing("aabc")
+
+        def fail() -> None:
+            raise KeyboardInterrupt
+
+        try:
+            over = not interrupted(lambda it=it, first=first: it.defer(first), fail, point)  # type: ignore[misc]
+        except KeyboardInterrupt:
+            over = False
+        assert law_holds(it.counts())
+        (partition,) = it.partitions
+        if partition.in_flight is not None:
+            it.put_back(first)
+        assert sorted(numbers(*everything(it))) == [0, 1, 2, 3]
+        if over:
+            break
+
+
+def test_a_batch_that_is_settled_or_displaced_holds_no_other() -> None:
+    """A hook may keep it, and would keep the other halves."""
+    it = accumulator(queue=4, overflow=Overflow.DROP_OLDEST)
+    add_all(it, 0, 1, 2, 3)
+    it.seal(it.partitions[0])
+    it.split(take(it), searching=True)
+    older = take(it)
+    it.settle(older)
+    it.split(take(it), searching=True)
+    add_all(it, 4, 5, 6)
+    assert it.displace()
+    assert older.partner is None
+    assert all(batch.partner is None for _, batch in it.displaced)

@@ -95,8 +95,9 @@ def test_halves_hold_the_same_messages_in_order(messages: list[Any], searching: 
 def test_halves_inherit_where_they_belong_and_what_they_went_through() -> None:
     """Partition, number, attempts and the start of the failure are those of the whole."""
     whole = batch([{}, {}, {}], partition=1, number=3)
-    whole.attempts, whole.failing_since = 4, 5.0
+    whole.attempts, whole.failing_since, whole.lasting = 4, 5.0, True
     for half in whole.halves():
+        assert half.lasting
         assert (half.partition, half.number, half.attempts, half.failing_since) == (1, 3, 4, 5.0)
         assert half.endpoint is Endpoint.BATCH
         assert not half.searching

@@ -15,6 +15,7 @@ from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._core.retry import (
     AskPing,
     Decision,
+    Defer,
     Deliver,
     GiveUp,
     Park,
@@ -72,6 +73,32 @@ def out_of_budget(pause: Pause | None = None) -> GiveUp:
 def test_decision_without_a_budget(verdict: Verdict, where: RetryState, decision: Decision) -> None:
     """Each verdict has its decision; without a budget nothing is given up for the time it takes."""
     assert decide(Outcome(verdict=verdict), where, FOR_EVER) == decision
+
+
+FULL = Wait(None, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("where", "decision"),
+    [
+        (situation(timeouts=1), Wait()),
+        (situation(timeouts=2), Split(Wait())),
+        (situation(lasting=True), Split(Wait())),
+        (situation(count=1, timeouts=9), Wait()),
+        # Alone: a full wait between two failures that count, and others in between.
+        (situation(count=1, lasting=True), FULL),
+        (situation(count=1, lasting=True, lone_failures=1), Defer(FULL)),
+        (situation(count=1, lasting=True, lone_failures=2), Defer(FULL)),
+        (situation(count=1, lasting=True, lone_failures=3), GiveUp(LossReason.REJECTED)),
+    ],
+)
+def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision: Decision) -> None:
+    """Halved, deferred or lost; a 503 that names no time likewise, but never a 429 and never a Retry-After."""
+    assert decide(Outcome(verdict=Verdict.RETRY, status=500), where, FOR_EVER) == decision
+    if where.lasting:
+        assert decide(Outcome(verdict=Verdict.PAUSE, status=503), where, FOR_EVER) == decision
+    assert decide(Outcome(verdict=Verdict.PAUSE, status=429), where, FOR_EVER) == Pause(0.0)
+    assert decide(Outcome(verdict=Verdict.PAUSE, status=503, retry_after=2.0), where, FOR_EVER) == Pause(2.0)
 
 
 @pytest.mark.parametrize(

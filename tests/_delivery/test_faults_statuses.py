@@ -606,3 +606,56 @@ async def test_answers_before_anybody_listens() -> None:
         async with server:
             assert (await agent.flush()).ok
     check_received(server, ids)
+
+
+# Failures that last.
+
+
+async def test_a_message_that_makes_the_server_fail_is_lost_alone() -> None:
+    """A server answers 500 to each body with the marker; the other messages arrive, in the order of their contact."""
+    losses: list[Loss] = []
+    server = RawServer(then=answers(lambda seen: http(500 if b"MARKER" in seen.body else 200)))
+    async with server:
+        agent = Agent(
+            "token", base_url=server.url, retry=Retry(wait_initial=0.001, wait_max=0.01), on_lost=losses.append
+        )
+        async with agent:
+            for number in range(60):
+                agent.track(f"u{number % 3}", "MARKER" if number == 0 else "e", message_id=str(number))
+            report = await agent.flush()
+    assert (report.delivered, report.lost) == (59, {LossReason.REJECTED: 1})
+    assert [message["event_uid"] for loss in losses for message in loss.messages] == ["MARKER"]
+    for contact in range(3):
+        of_it = [int(number) for number in server.committed if int(number) % 3 == contact]
+        assert of_it == sorted(of_it)
+    assert len(server.committed) == 59
+
+
+async def test_a_server_that_never_answers_large_bodies_gets_small_ones() -> None:
+    """As behind an uplink that is too slow: everything arrives, in order, and few requests are made in vain."""
+    in_vain = 0
+
+    async def only_small(exchange: Exchange) -> bool:
+        nonlocal in_vain
+        seen = await exchange.request()
+        if len(seen.body) > 5000:
+            in_vain += 1
+            await exchange.forever()
+        exchange.server.committed += seen.ids
+        await exchange.send(http(200))
+        return True
+
+    async with RawServer(then=only_small) as server:
+        agent = Agent(
+            "token",
+            base_url=server.url,
+            retry=Retry(wait_initial=0.001, wait_max=0.01),
+            timeouts=Timeouts(request=0.3),
+        )
+        async with agent:
+            for number in range(300):
+                agent.track("u", "e", {"x": "y" * 100}, message_id=str(number))
+            report = await agent.flush()
+    assert (report.delivered, report.lost) == (300, {})
+    assert list(dict.fromkeys(server.committed)) == [str(number) for number in range(300)]
+    assert 2 <= in_vain <= 12

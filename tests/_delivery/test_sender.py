@@ -18,11 +18,12 @@ from salesmachine_async import (
     Loss,
     LossReason,
     Outcome,
+    RequestTimeout,
     Retry,
 )
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.loop_thread import LoopThread
-from salesmachine_async._delivery.sender import send_guarded
+from salesmachine_async._delivery.transport import send_guarded
 from salesmachine_async._http import backoff
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from tests.support.carriers import BROKEN, OK, STALE, Carrier, Hanging, answer
@@ -281,7 +282,7 @@ def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_lanes() ->
     assert delays(carrier) == [0, 0, 0, 5]
 
 
-# Hurry.
+# Waits that are expedited.
 
 
 def test_a_hurried_attempt_keeps_its_distance_from_the_last() -> None:
@@ -331,3 +332,132 @@ def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.Log
     assert [[message["event_uid"] for message in messages] for _, _, messages in carrier.attempts] == [["1"], ["2"]]
     line = "a delivery task was cancelled from outside; it is restarted, and nothing is lost"
     assert said(caplog) == [(logging.ERROR, line)]
+
+
+# Uplinks too slow for full batches.
+
+
+def test_batches_that_time_out_are_sent_in_parts() -> None:
+    """Halved after the second time-out; later batches go out in parts that pass, and grow again with the link."""
+    slow = True
+    carrier = Carrier(decide=lambda batch: TIMED_OUT if slow and batch.count > 25 else None)
+
+    async def main() -> None:
+        nonlocal slow
+        async with Agent(transport=carrier, retry=Retry(wait_initial=1, wait_max=10)) as agent:
+            for number in range(3000):
+                agent.track("u", str(number))
+            report = await agent.flush()
+            assert (report.delivered, report.lost) == (3000, {})
+            in_vain = sum(len(messages) > 25 for _, _, messages in carrier.attempts)
+            assert [len(messages) for _, _, messages in carrier.attempts[:3]] == [100, 100, 50]
+            assert in_vain < 20
+            slow = False
+            before = len(carrier.attempts)
+            for number in range(3000, 10_000):
+                agent.track("u", str(number))
+            assert (await agent.flush()).ok
+            assert len(carrier.attempts) - before < 200
+            assert len(carrier.attempts[-1][2]) == 100
+        assert carrier.events() == [str(number) for number in range(10_000)]
+
+    run(main())
+
+
+TIMED_OUT = Outcome.failed(RequestTimeout("no answer in time"))
+
+
+@pytest.mark.parametrize("failure", [BROKEN, answer(500), answer(503), answer(429)])
+def test_a_flush_with_a_deadline_cuts_every_backoff_in_its_time(failure: Outcome) -> None:
+    """Each attempt comes a first backoff after the last one; after the deadline the waits are long again."""
+    carrier = Carrier([failure] * 60)
+
+    async def main() -> None:
+        async with Agent(transport=carrier, retry=Retry(wait_initial=1, wait_max=1000)) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(50)
+            before = len(carrier.attempts)
+            await agent.flush(timeout=10.5)
+            assert delays(carrier)[before:] == [1] * 10
+            before = len(carrier.attempts)
+            await asyncio.sleep(60)
+            assert len(carrier.attempts) - before <= 1
+            await agent.aclose(timeout=0)
+
+    run(main())
+
+
+def test_a_flush_with_a_deadline_obeys_the_pause_that_the_server_asked_for() -> None:
+    """A Retry-After is no backoff."""
+    carrier = Carrier([answer(429, Retry_After="30")])
+
+    async def main() -> None:
+        async with Agent(transport=carrier, retry=Retry(wait_initial=1)) as agent:
+            agent.track("u", "e")
+            report = await agent.flush(timeout=20)
+            assert (report.pending, len(carrier.attempts)) == (1, 1)
+            assert (await agent.flush(timeout=20)).ok
+
+    run(main())
+
+
+def test_a_close_tries_again_until_its_deadline() -> None:
+    """A server that comes back while an agent closes gets the messages."""
+    carrier = Carrier([BROKEN] * 12)
+
+    async def main() -> None:
+        async with Agent(transport=carrier, retry=Retry(wait_initial=1, wait_max=1000)) as agent:
+            agent.track("u", "e")
+            await asyncio.sleep(100)
+            assert (await agent.aclose(timeout=10)).delivered == 1
+
+    run(main())
+
+
+# What is kept.
+
+
+def test_a_settled_batch_holds_no_other() -> None:
+    """A hook that keeps a loss or a delivery does not keep the other halves of its batch."""
+    kept: list[Any] = []
+    carrier = Carrier(decide=lambda batch: answer(400) if '"7"' in str(batch.lines()) else None)
+    deliver(carrier, *map(str, range(20)), on_lost=kept.append, on_delivered=kept.append)
+    assert len(kept) > 2
+    assert all(batch.partner is None for each in kept for batch in each.batches)
+
+
+# Debugging.
+
+
+def test_each_step_is_shown_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """Request, answer, decision and wait, a line each, without a payload; nothing at INFO."""
+    with caplog.at_level(logging.DEBUG, logger="salesmachine_async.delivery"):
+        deliver(Carrier([answer(500)]), "SECRET", token="TOKEN", secret="HIDDEN", retry=Retry(wait_initial=2))
+    lines = [record.getMessage() for record in caplog.records if record.name == "salesmachine_async.delivery"]
+    assert [re.sub(r"\d+ bytes", "N bytes", line) for line in lines] == [
+        "partition 0: <Batch /v1/batch | 1 messages, N bytes> is taken",
+        "partition 0: attempt 1 of <Batch /v1/batch | 1 messages, N bytes>",
+        "partition 0: retry after 0.000 s: status 500, the server answered 500",
+        "partition 0: Wait(at_most=None, at_least=0.0)",
+        "partition 0: wait of 2.000 s",
+        "partition 0: attempt 2 of <Batch /v1/batch | 1 messages, N bytes>",
+        "partition 0: delivered after 0.000 s: status 201, None",
+        "partition 0: Deliver()",
+    ]
+    assert not any(word in caplog.text for word in ("SECRET", "TOKEN", "HIDDEN"))
+
+
+def test_a_debug_handler_that_raises_does_not_stop_the_delivery() -> None:
+    """Nor does a filter."""
+
+    def fail(_: object) -> bool:
+        raise ValueError
+
+    logger = logging.getLogger("salesmachine_async.delivery")
+    logger.addFilter(fail)
+    logger.setLevel(logging.DEBUG)
+    try:
+        assert deliver(Carrier([answer(500)]), "e").stats().delivered == 1
+    finally:
+        logger.removeFilter(fail)
+        logger.setLevel(logging.NOTSET)

@@ -1,0 +1,65 @@
+"""What the senders of one agent share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._delivery.hooks import Hooks
+from salesmachine_async._delivery.throttle import Throttle
+from salesmachine_async._delivery.transport import Transport
+from salesmachine_async._log import RateLimitedLogger
+from salesmachine_async.errors import DeliveryError
+from salesmachine_async.policy import Retry
+from salesmachine_async.report import Endpoint
+
+__all__ = ["SenderContext", "Traffic"]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """
+    What went over the wire; the names are those of `Stats`.
+
+    Attributes:
+        delivered_at: When each endpoint last accepted messages, on the event loop's clock.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    bytes_sent: int = 0
+    last_error: DeliveryError | None = None
+    delivered_at: dict[Endpoint, float] = field(default_factory=dict[Endpoint, float])
+
+
+@dataclass(frozen=True, slots=True)
+class SenderContext:
+    """
+    What all senders of an agent share.
+
+    Attributes:
+        accumulator: Where the messages wait.
+        transport: What carries them.
+        throttle: The pause shared by all senders.
+        retry: The policy.
+        hooks: Called with outcomes.
+        traffic: Counts of what went over the wire.
+        log: For failures.
+        clock: The event loop's time in seconds.
+        linger: Seconds that an open batch waits for more messages.
+        on_progress: Called when a batch is settled or what a sender waits for changes.
+        on_displaced: Called when messages were displaced.
+    """
+
+    accumulator: Accumulator
+    transport: Transport
+    throttle: Throttle
+    retry: Retry
+    hooks: Hooks
+    traffic: Traffic
+    log: RateLimitedLogger
+    clock: Callable[[], float]
+    linger: float
+    on_progress: Callable[[], None]
+    on_displaced: Callable[[], None]
