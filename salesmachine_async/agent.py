@@ -520,11 +520,11 @@ class Agent:
 
     def _after_fork_in_child(self) -> None:
         """Begin anew: what is queued belongs to the parent, which delivers it."""
+        closed = self._flusher.stage in (State.CLOSING, State.CLOSED)
         self._flusher.leave_to_parent()
         _process.keep((self._accumulator, self._flusher))
         if isinstance(self._transport, HttpTransport):
             self._transport.after_fork_in_child()
-        closed = self._flusher.stage in (State.CLOSING, State.CLOSED)
         self._build()
         if closed:
             self._accumulator.close()

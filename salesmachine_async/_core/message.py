@@ -254,9 +254,11 @@ class Encoder:
 
     def _now(self) -> str:
         """Return the text of this moment; the last known one when no clock can be read."""
+        if (clock := self._clock.time) is self._spare_clock:
+            return self._stamp_at(clock())
         # A clock that a test has put in the place of the real one may raise anything.
         with suppress(Exception):
-            return self._stamp_at(self._clock.time())
+            return self._stamp_at(clock())
         with suppress(Exception):
             return self._stamp_at(self._spare_clock())
         return self._stamp[2]
@@ -283,6 +285,8 @@ class Encoder:
     def _params(self, params: Any) -> dict[Any, Any]:
         if params is None:
             return {}
+        if type(params) is dict:
+            return params.copy()  # pyright: ignore[reportUnknownVariableType]
         try:
             if issubclass(type(params), dict):
                 return stored(params)

@@ -20,10 +20,7 @@ def check_uids(uids: dict[str, object], on_problem: Callable[[str, str], None]) 
     """Return identifying arguments as text; None when one is unusable and *on_problem* has not raised."""
     texts: dict[str, str] = {}
     for name, value in uids.items():
-        try:
-            text, problem = _uid(value)
-        except Exception as exc:  # noqa: BLE001 (the conversion may run the user's own code)
-            text, problem = "", f"could not be converted ({type(exc).__name__})"
+        text, problem = _uid(value)
         if problem is not None:
             on_problem(name, problem)
             return None
@@ -33,7 +30,12 @@ def check_uids(uids: dict[str, object], on_problem: Callable[[str, str], None]) 
 
 def _uid(value: Any) -> tuple[str, str | None]:
     """Return a uid's text, and its problem or None."""
-    plain = _plain(value)
+    plain = value
+    if type(value) is not str:  # a str runs no code, so that what a signal handler raises is not taken for its fault
+        try:
+            plain = _plain(value)
+        except Exception as exc:  # noqa: BLE001 (the conversion may run the user's own code)
+            return "", f"could not be converted ({type(exc).__name__})"
     if type(plain) is int:
         try:
             return str(plain), None
