@@ -180,18 +180,21 @@ class Accumulator:
 
     def collect(self, partition: Partition) -> bool:
         """
-        Move pending lines to the open batch, and seal it each time that it is full.
+        Move the lines that are pending now to the open batch, and seal it each time that it is full.
+
+        Lines that calls append in the meantime wait for the next look, or a flood of calls would never let this one end.
 
         Returns:
             Whether another batch is open than before.
         """
         another = not partition.lines
         partition.notice = Notice()  # before the look: from here on every call notifies the loop
-        self._collect_some(partition)  # also where nothing is pending: an interrupted look may have left a full batch
+        left = len(partition.pending)
+        left -= self._collect_some(partition, left)  # also none: an interrupted look may have left a full batch
         while self._is_full(partition.lines):
             self._seal_some(partition)
             another = True
-            self._collect_some(partition)
+            left -= self._collect_some(partition, left)
         return another and bool(partition.lines)
 
     def quieten(self, partition: Partition) -> None:
@@ -423,11 +426,11 @@ class Accumulator:
 
     # The open batch.
 
-    def _collect_some(self, partition: Partition) -> None:
-        """Move pending lines, as many as the open batch may still hold."""
+    def _collect_some(self, partition: Partition, most: int) -> int:
+        """Move at most *most* pending lines, and no more than the open batch may still hold; returns how many."""
         lines = partition.lines
         known = len(lines)
-        missing = min(len(partition.pending), self._batch_messages - known)
+        missing = min(most, self._batch_messages - known)
         with suppress(IndexError):  # a call that found the agent closed has taken its line back in the meantime
             lines += starmap(partition.pending.popleft, repeat((), missing))  # in one step of C
         if partition.large_bytes:
@@ -435,6 +438,7 @@ class Accumulator:
             # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.
             partition.large_bytes = partition.large_bytes - moved if partition.pending else 0
         partition.lines_bytes = _bytes_of(lines)
+        return missing
 
     def _is_full(self, lines: list[bytes]) -> bool:
         """Return whether the open batch, or its beginning, must be sealed."""
