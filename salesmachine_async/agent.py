@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -339,6 +340,7 @@ class Agent:
         """
         if self._enabled:
             self._check_open()
+            await asyncio.sleep(0)  # see `Flusher`
             self._flusher.start()
 
     async def flush(self, timeout: float | None = None) -> Report:
@@ -495,11 +497,7 @@ class Agent:
                 return False
             line = self._encoder.encode(message)
         uid = partition_key(message)
-        if alias:
-            partition = self._only or self._accumulator.partition_for(uid)
-            accepted = self._add(partition, AliasLine(line))
-        else:
-            accepted = self._accept(uid, line)
+        accepted = self._accept(uid, AliasLine(line) if alias else line)
         if self._debug and accepted:
             logger.debug("accepted %s", line.decode())
         return accepted

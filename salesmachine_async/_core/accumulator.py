@@ -39,6 +39,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice, repeat, starmap
 from threading import get_ident
@@ -102,14 +103,13 @@ class Accumulator:
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self.reporting_thread = 0
         self._closed = False
-        self._guarded = False
-        # How many bytes long lines may still take before the bounds have to be looked at.
-        self._spare_bytes = 0
         self._sealed_batches = 0
         self._tallies: dict[Barrier, Tally] = {}
         # By the reason's text, because a lookup by an Enum member calls Python code.
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
-        self._watch_bounds()
+        # How many bytes long lines may still take before the bounds have to be looked at.
+        self._spare_bytes = 0
+        self._spare_bytes = max(0, self._watch_bounds())
 
     def partition_for(self, uid: str) -> Partition:
         """Return the queue that keeps the order of this contact or account."""
@@ -131,8 +131,8 @@ class Accumulator:
             QueueFull: The queue is full, under `Overflow.RAISE`.
         """
         size = len(line)
-        if size <= self._spare_bytes and size + FRAMING_BYTES <= self._batch_bytes:
-            self._spare_bytes -= size
+        self._spare_bytes -= size
+        if self._spare_bytes >= 0 and size + FRAMING_BYTES <= self._batch_bytes:
             fits = True
         else:
             fits = self._fits(size)
@@ -166,10 +166,12 @@ class Accumulator:
             return _withdraw(partition, line)
         if not notice.sent:
             self.wake(partition)
+        # The number is of the time before the look at the bounds, or other threads could add more lines than are left.
+        at = len(partition.pending) + self._step
+        self._watch_bounds()
         # If the loop has looked since, it has replaced the notice, and these have no effect.
         notice.sent = True
-        notice.at = len(partition.pending) + self._step
-        self._watch_bounds()
+        notice.at = at
         return True
 
     def drop(self, reason: DropReason) -> None:
@@ -181,27 +183,34 @@ class Accumulator:
 
     def collect(self, partition: Partition) -> bool:
         """
-        Move pending lines to the open batch, and seal it each time that it is full.
+        Move the lines that are pending now to the open batch, and seal it each time that it is full.
+
+        Lines that are appended during it wait for the next look, or a flood of calls would never let this one end.
 
         Returns:
             Whether another batch is open than before.
         """
         another = not partition.lines
         partition.notice = Notice()  # before the look: from here on every call notifies the loop
-        while partition.pending:
-            self._collect_some(partition)
-            while self._is_full(partition.lines):
-                self._seal_some(partition)
-                another = True
+        left = len(partition.pending)
+        left -= self._collect_some(partition, left)  # also none: an interrupted look may have left a full batch
+        while self._is_full(partition.lines):
+            self._seal_some(partition)
+            another = True
+            left -= self._collect_some(partition, left)
         return another and bool(partition.lines)
 
     def quieten(self, partition: Partition) -> None:
         """Let calls append without notifying the loop, which is certain to look again: its linger timer runs."""
-        notice = partition.notice
-        if not self._closed:
-            notice.at = min(self._step, self._batch_messages - len(partition.lines))
-            self._watch_bounds()
+        if partition.append is _decline:
             self._stop_guarding()
+        notice, spare = partition.notice, self._spare_bytes  # before the look at `_closed`, and at the bounds
+        if not self._closed:
+            at = min(self._step, self._batch_messages - len(partition.lines))
+            left = self._watch_bounds()
+            if left > 0:
+                self._spare_bytes += left - spare  # a difference, because calls have subtracted from it since
+            notice.at = at
 
     def seal(self, partition: Partition) -> None:
         """Seal everything that was accepted before."""
@@ -421,51 +430,52 @@ class Accumulator:
             and sum(batch.size for batch in flying) + size <= self._limits.max_bytes
         )
 
-    def _watch_bounds(self) -> None:
+    def _watch_bounds(self) -> int:
         """
-        Note how far the bounds are.
+        Have every call count if a bound is near: if the partitions cannot add a batch of short lines each, unseen.
 
-        Each partition may add a batch of short lines unseen. What is left of the bytes is for long lines, which calls
-        of several threads at the same moment may exceed by one each.
+        Returns:
+            Number of bytes that are left for long lines; not above 0 if a bound is near.
         """
         messages, size = self._room()
         lines = len(self.partitions) * self._step
-        if messages < lines or size < lines * self.long or self._closed:
+        left = size - lines * self.long
+        if messages < lines or left < 0 or self._closed:
             self._guard()
-        elif not self._guarded:
-            self._spare_bytes = size - lines * self.long
+            return 0
+        return left
 
     def _guard(self) -> None:
         """Have every call count, in all partitions."""
-        self._guarded = True
         self._spare_bytes = 0
         for partition in self.partitions:
             partition.append = _decline
 
     def _stop_guarding(self) -> None:
-        """Let calls append unseen again, where there is so much room that other threads cannot use it up first."""
-        if self._guarded:
-            messages, size = self._room()
-            lines = 2 * len(self.partitions) * self._step
-            if messages >= lines and size >= lines * self.long:
-                for partition in self.partitions:
-                    partition.append = partition.pending.append
-                self._guarded = False
-                self._watch_bounds()  # once more, because a signal handler may have closed the agent in the middle
+        """Let calls append unseen again, if there is room for two batches of short lines in each partition."""
+        messages, size = self._room()
+        lines = 2 * len(self.partitions) * self._step
+        if messages >= lines and size >= lines * self.long:
+            for partition in self.partitions:
+                # First, so that each call looks at the bounds: other threads may have used up the room by now.
+                partition.notice = Notice()
+                partition.append = partition.pending.append
 
     # The open batch.
 
-    def _collect_some(self, partition: Partition) -> None:
-        """Move pending lines, as many as the open batch may still hold."""
+    def _collect_some(self, partition: Partition, most: int) -> int:
+        """Move at most *most* pending lines, and no more than the open batch may still hold; returns how many."""
         lines = partition.lines
         known = len(lines)
-        missing = min(len(partition.pending), self._batch_messages - known)
-        lines += starmap(partition.pending.popleft, repeat((), missing))  # in one step of C
+        missing = min(most, self._batch_messages - known)
+        with suppress(IndexError):  # a call that found the agent closed has taken its line back in the meantime
+            lines += starmap(partition.pending.popleft, repeat((), missing))  # in one step of C
         if partition.large_bytes:
             moved = sum(size for size in map(len, lines[known:]) if size > self.long)
             # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.
             partition.large_bytes = partition.large_bytes - moved if partition.pending else 0
         partition.lines_bytes = _bytes_of(lines)
+        return missing
 
     def _is_full(self, lines: list[bytes]) -> bool:
         """Return whether the open batch, or its beginning, must be sealed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from contextvars import Context
@@ -48,6 +49,9 @@ class Flusher:
     Runs the senders of one agent. It does not know the agent, so that a forgotten agent can be collected.
 
     Its coroutines belong to the event loop that `start` was called in; `wake` may be called from any thread.
+
+    Each coroutine begins with one turn of the loop. With an eager task factory a signal handler may begin it in the
+    middle of another step of the loop's thread, and these steps must not run within each other.
 
     Args:
         accumulator: Where the messages wait.
@@ -112,17 +116,28 @@ class Flusher:
             WrongLoop: It is bound to another loop, which is running.
         """
         loop = asyncio.get_running_loop()
-        if self.stage is State.CLOSED or (self._loop is loop and self._tasks):
+        if self.stage is State.CLOSED:
             return
-        self._check_loop(loop)
+        if self._loop is not loop:
+            self._check_loop(loop)
+            self._bind(loop)
         for sender in self._senders:
-            sender.stop()  # of a loop that has ended
+            task = self._tasks.get(sender)
+            if task is None or task.done():  # at the start, or after an interruption
+                self._spawn(sender)
+                sender.end_linger()  # what was tracked before the start has waited long enough
+        if self.stage is State.NEW:
+            self.stage = State.OPEN
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the senders of *loop*; those of a loop that has ended are stopped."""
+        for sender in self._senders:
+            sender.stop()
         self._tasks.clear()
         for barrier in self._flushes.values():
             self._accumulator.release(barrier)
         self._flushes.clear()
         self._drained = None
-        self._loop = loop
         self._throttle = Throttle(loop.time)
         context = SenderContext(
             accumulator=self._accumulator,
@@ -139,17 +154,11 @@ class Flusher:
         )
         self._senders = tuple(Sender(partition, context) for partition in self._accumulator.partitions)
         self._accumulator.wake = _waker(loop, self._senders)
-        for sender in self._senders:
-            self._spawn(sender)
-            sender.end_linger()  # what was tracked before the start has waited long enough
-        if self.stage is State.NEW:
-            self.stage = State.OPEN
+        self._loop = loop  # last: an interrupted call has not bound it
 
     async def flush(self, timeout: float | None) -> Report:
         """Wait until everything accepted so far has its outcome, or is parked, or *timeout* seconds have passed."""
-        # One turn of the loop first: with an eager task factory, a signal handler may have come here in the middle of
-        # another step of the loop's thread.
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # see the class
         if self._accumulator.fill() > 0:
             self.start()
         with self._following() as (barrier, progress):
@@ -166,12 +175,15 @@ class Flusher:
         """Wait, above the high-water mark, for the low one."""
         if self._accumulator.fill() < HIGH_WATER or self.stage is State.CLOSED:
             return
+        await asyncio.sleep(0)  # see the class
         self.start()
         for sender in self._senders:
             sender.end_linger()
         if self._drained is None:
             self._drained = asyncio.Event()
-        await self._drained.wait()
+        drained = self._drained
+        self._progress()  # with an eager task factory, all may have been delivered by now
+        await drained.wait()
 
     async def aclose(self, timeout: float) -> Report:
         """
@@ -180,21 +192,25 @@ class Flusher:
         When it is cancelled, it still ends like that, and then raises the cancellation.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not loop:
-            self.start()  # takes over from a loop that has ended
+        if self.stage is not State.CLOSED:
+            self._check_loop(loop)
         self._accumulator.close()
         if self.stage is not State.CLOSED:
             self.stage = State.CLOSING
         deadline = loop.time() + timeout
         closing = self._closing
-        if closing is None or closing.cancelled() or (closing.get_loop() is not loop and not closing.done()):
+        if closing is None or _has_failed(closing) or (closing.get_loop() is not loop and not closing.done()):
             closing = self._begin_close(loop, deadline)
         elif deadline < self._deadline:
             self._deadline = deadline
-            if self._draining is not None and not self._draining.expired():
-                self._draining.reschedule(deadline)
-            self._progress()
+            loop.call_soon(self._bring_forward)
         return await self._closed(closing)
+
+    def _bring_forward(self) -> None:
+        """Let the end wait no longer than until the deadline, which is an earlier one now."""
+        if self._draining is not None and not self._draining.expired():
+            self._draining.reschedule(self._deadline)
+        self._progress()
 
     async def _closed(self, closing: asyncio.Task[Report]) -> Report:
         """Wait for the end, whatever is cancelled; the cancellation of the caller is raised afterwards."""
@@ -279,7 +295,7 @@ class Flusher:
     def _sender_ended(self, sender: Sender, task: asyncio.Task[None]) -> None:
         """Restart a sender whose task failed, or was cancelled from outside."""
         exc = None if task.cancelled() else task.exception()
-        if self.stage not in (State.OPEN, State.CLOSING) or self._tasks.get(sender) is not task:
+        if self.stage not in (State.OPEN, State.CLOSING) or sender not in self._tasks:
             return
         why = "was cancelled from outside" if exc is None else f"failed: {describe_exception(exc)}"
         self._log("sender", logging.ERROR, "a delivery task %s; it is restarted, and nothing is lost", why)
@@ -289,15 +305,16 @@ class Flusher:
         if self.stage in (State.OPEN, State.CLOSING) and self._tasks.get(sender) is task:
             self._spawn(sender)
             sender.look()
+            self._progress()  # it may have ended between an outcome and the report of it
 
     @contextmanager
     def _following(self) -> Generator[tuple[Barrier, asyncio.Event]]:
         """Draw a barrier; yield it, and what is set when there is no more to wait for."""
+        for partition in self._accumulator.partitions:
+            self._accumulator.wake(partition)  # first, so that what is sealed is sent, even if this is interrupted
         barrier, progress = self._accumulator.barrier(), asyncio.Event()
         self._flushes[progress] = barrier
         try:
-            for sender in self._senders:
-                sender.look()
             yield barrier, progress
         finally:
             self._flushes.pop(progress, None)
@@ -311,7 +328,7 @@ class Flusher:
 
     def _progress(self) -> None:
         """Wake those whose waiting is over."""
-        for progress, barrier in self._flushes.items():
+        for progress, barrier in tuple(self._flushes.items()):
             if self._is_over(barrier):
                 progress.set()
         if self._drained is not None and self._accumulator.fill() <= LOW_WATER:
@@ -334,20 +351,24 @@ class Flusher:
 
     def _report_displaced(self) -> None:
         """Call the hook with what was displaced or abandoned."""
-        displaced = self._accumulator.displaced
-        by_reason: dict[LossReason, list[Batch]] = {}
-        while displaced:
-            reason, batch = displaced.popleft()
-            by_reason.setdefault(reason, []).append(batch)
-        self._accumulator.reporting_thread = get_ident()
-        try:
-            for reason, batches in by_reason.items():
-                self._hooks.lost(reason, self.traffic.last_error if reason is LossReason.CLOSED else None, batches)
-        finally:
-            self._accumulator.reporting_thread = 0
+        for reason in (LossReason.QUEUE_FULL, LossReason.CLOSED):
+            self._report_lost(reason)
         for sender in self._senders:
             sender.wake()  # to make room, the open batch of any partition may have been sealed
         self._progress()
+
+    def _report_lost(self, reason: LossReason) -> None:
+        """Call the hook with what was displaced or abandoned for *reason*."""
+        displaced = self._accumulator.displaced
+        batches = [batch for each, batch in displaced if each is reason]
+        self._accumulator.reporting_thread = get_ident()
+        try:
+            error = self.traffic.last_error if reason is LossReason.CLOSED else None
+            self._hooks.lost(reason, error, batches)
+            # Last: rather twice than never, should a signal handler raise in the middle.
+            self._accumulator.displaced = deque(entry for entry in displaced if entry[0] is not reason)
+        finally:
+            self._accumulator.reporting_thread = 0
 
     # The end.
 
@@ -360,15 +381,16 @@ class Flusher:
     async def _close(self) -> Report:
         """Drain until the deadline, then end all. Cancelling it only brings the end nearer."""
         with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # for the same reason as in `flush`
-        if self._accumulator.fill() > 0:
-            self.start()
+            await asyncio.sleep(0)  # see the class
+        if self._accumulator.fill() > 0 or self._loop is not None:
+            self.start()  # also to take over from a loop that has ended
         with self._following() as (barrier, progress):
             for sender in self._senders:
                 sender.expedite(self._deadline, at_once=True)
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout_at(self._deadline) as self._draining:
-                    await self._passed(barrier, progress)
+                    if self.stage is not State.CLOSED:  # else an end before this one was interrupted
+                        await self._passed(barrier, progress)
             self._draining = None
             self.stage = State.CLOSED  # before the next wait: a flush during it must not start senders again
             await self._end_senders()
@@ -403,19 +425,25 @@ class Flusher:
             self._log("transport", logging.ERROR, "the transport raised %s while closing", describe_exception(failure))
 
 
+def _has_failed(closing: asyncio.Task[Report]) -> bool:
+    """Return whether the end was cancelled before its first step, or interrupted by a signal handler that raised."""
+    return closing.cancelled() or (closing.done() and closing.exception() is not None)
+
+
 def _waker(loop: asyncio.AbstractEventLoop, senders: tuple[Sender, ...]) -> Callable[[Partition], None]:
     """Return a function for any thread that has *loop*, which runs in this one, look at a partition."""
     thread = get_ident()
 
     def wake(partition: Partition) -> None:
-        look = senders[partition.index].look
+        sender = senders[partition.index]
+        looks = sender.looks
         try:
             # Within a task of the loop, `call_soon` does. Without one this may be a signal handler in the middle of
             # the loop's sleep, which only a byte on the loop's own socket ends.
-            if get_ident() == thread and asyncio.current_task(loop) is not None:
-                loop.call_soon(look, context=Context())
-            else:
-                loop.call_soon_threadsafe(look, context=Context())
+            in_task = get_ident() == thread and asyncio.current_task(loop) is not None
+            schedule = loop.call_soon if in_task else loop.call_soon_threadsafe
+            schedule(sender.look, context=Context())
+            schedule(sender.look_if_missed, looks, context=Context())
         except RuntimeError:
             if not loop.is_closed():  # else what waits is for another loop
                 raise

@@ -40,6 +40,9 @@ LEAST_FULL_WAIT: Final = 1.0
 # for one in about 45.
 SIZE_GROWTH: Final = 1 + 1 / 64
 
+# Seconds by which an event loop may call back early.
+TICK: Final = 0.001
+
 debug_log: Final = logging.getLogger("salesmachine_async.delivery")
 
 __all__ = ["Sender"]
@@ -54,22 +57,27 @@ class Sender:
         parked: Whether it keeps everything and only probes, because the server refuses for a reason that lies in no
             message.
         sending: Whether a request is under way.
+        looks: Number of looks that have begun.
     """
 
     def __init__(self, partition: Partition, around: SenderContext) -> None:
         self.partition = partition
         self.parked = False
         self.sending = False
+        self.looks = 0
         # Set by callbacks of the loop alone: a signal handler may run in the middle of its `wait`.
         self._ready = asyncio.Event()
-        # Runs while a batch is open, perhaps for longer; None else.
+        # Runs while a batch is open and not due, perhaps for longer.
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._linger_spare: asyncio.TimerHandle | None = None
         self._linger_due = 0.0
         self._linger_over = False
         self._around = around
         # In flight; None once it has its outcome, or went back.
         self._batch: Batch | None = None
         self._stopped = False
+        # Identifies the task that may take batches. An interrupted start may have left another task.
+        self._run = object()
         self._backoff = Backoff(around.retry)
         # Bytes up to which a batch is sent whole: half of one that timed out; it grows with each delivery.
         self._size_limit = inf
@@ -81,8 +89,10 @@ class Sender:
 
     async def run(self) -> None:
         """Deliver until cancelled. What is in flight then returns to the front of the queue."""
+        self.recover()  # what a task before this one may have left, interrupted at its end
+        run = self._run = object()
         try:
-            while not self._stopped:
+            while self._run is run and not self._stopped:
                 self._ready.clear()  # before the look, so that what becomes ready after it is not missed
                 self._batch = self._around.accumulator.take(self.partition)
                 if self._batch is None:
@@ -90,7 +100,8 @@ class Sender:
                 else:
                     await self._deliver(self._batch)
         finally:
-            self.recover()
+            if self._run is run:
+                self.recover()
 
     def look(self) -> None:
         """Collect what calls have appended, and see what is to be done. Runs as a callback of the event loop."""
@@ -103,8 +114,15 @@ class Sender:
             asyncio.get_running_loop().call_soon(self.look)
             raise
 
+    def look_if_missed(self, looks: int) -> None:
+        """Look, unless a look has begun since there were so many: a signal handler raised before `look` began."""
+        if self.looks == looks:
+            self.look()
+
     def wake(self) -> None:
-        """Let the task run if there is something to take."""
+        """Let the task run if there is something to take; else it is, once the linger is over."""
+        if self.partition.lines and not self.partition.due and not self._linger_runs():
+            self._start_linger_timer()
         if self.partition.sealed or self.partition.due:
             self._ready.set()
 
@@ -125,8 +143,9 @@ class Sender:
         """Recover, cancel the timer and take no other batch, should the task live on."""
         self.recover()
         self._stopped = True
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
+        for timer in (self._linger_timer, self._linger_spare):
+            if timer is not None:
+                timer.cancel()
         with suppress(RuntimeError):  # its loop is closed
             self._ready.set()
 
@@ -150,29 +169,35 @@ class Sender:
 
     def _look(self) -> None:
         around, partition = self._around, self.partition
+        self.looks += 1
         if around.accumulator.collect(partition):
             self._linger_due = around.clock() + around.linger
         if self._linger_over:
             partition.due = bool(partition.lines)
             self._linger_over = False
-        if partition.lines:
-            if self._linger_timer is None:
-                self._start_linger_timer()
-            around.accumulator.quieten(partition)
         self.wake()
-        if around.accumulator.displace():
+        if partition.lines:
+            around.accumulator.quieten(partition)
+        around.accumulator.displace()
+        if around.accumulator.displaced:  # by this look or by one that was interrupted
             around.on_displaced()
 
+    def _linger_runs(self) -> bool:
+        # The event loop may call back a little early, and the timer has then run out.
+        return self._linger_timer is not None and self._linger_timer.when() > self._around.clock() + TICK
+
     def _start_linger_timer(self) -> None:
-        self._linger_timer = asyncio.get_running_loop().call_at(self._linger_due, self._linger_timed_out)
+        loop = asyncio.get_running_loop()
+        self._linger_timer = loop.call_at(self._linger_due, self._linger_timed_out)
+        # Twice, because a signal handler may raise before the first statement of the callback.
+        self._linger_spare = loop.call_at(self._linger_due, self._linger_timed_out)
 
     def _linger_timed_out(self) -> None:
-        self._linger_timer = None
-        if not self.partition.lines:
+        if self._stopped or not self.partition.lines or self.partition.due or self._linger_runs():
             return
         if self._linger_due > self._around.clock():
             self._start_linger_timer()  # the batch for which it was started became full before its time
-        elif not self.partition.due:
+        else:
             self.end_linger()
 
     async def _deliver(self, batch: Batch) -> None:
