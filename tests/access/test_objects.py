@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async.access import Account, Activity, Contact, Note, Ref, Stage, Task, User
-from salesmachine_async.access.objects import Record
+from salesmachine_async.access.objects import ApiObject
 
 CONTACT = {
     "object": "contact",
@@ -123,4 +123,4 @@ def test_without_an_id_there_is_no_object(raw: Any) -> None:
 def test_a_record_is_of_some_kind() -> None:
     """The base reads nothing itself."""
     with pytest.raises(NotImplementedError):
-        Record.read({"id": "1"})
+        ApiObject.read({"id": "1"})
