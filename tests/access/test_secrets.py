@@ -116,7 +116,7 @@ async def test_cycle_of_pages_ends(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(one, two, one) as server, client_of(server) as api:
         assert [each.id async for each in api.contacts.list()] == ["1", "2", "1"]
         assert len(server.seen) == 3
-    assert "circle" in caplog.text
+    assert "cycle" in caplog.text
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer", "query"])
