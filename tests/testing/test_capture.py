@@ -34,7 +34,7 @@ def url(listener: socket.socket) -> str:
 
 
 async def test_old_and_new_agents_are_captured_and_reach_no_socket(url: str) -> None:
-    """Agents started before and within the capture are recorded, with all calls; flush, ping and close report success."""
+    """Existing and new agents are recorded, with all calls; flush, ping and close report success."""
     carrier = Carrier()
     async with Agent("t", base_url=url) as old, Agent(transport=carrier) as carried:
         with capture() as recorder:

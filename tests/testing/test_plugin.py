@@ -97,7 +97,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
-    """The fixtures work in plain tests, under anyio and under pytest-asyncio; a failure is short and shows the nearest miss."""
+    """The fixtures work in plain tests, under anyio and under pytest-asyncio; a failure shows the nearest miss."""
     (tmp_path / "test_app.py").write_text(TESTS)
     plugins = ["salesmachine_async.testing.plugin", "pytest_asyncio.plugin", "anyio.pytest_plugin"]
     options = ["-q", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]

@@ -60,7 +60,7 @@ def test_before_send_changes_and_drops() -> None:
 
 
 async def test_lifecycle_methods_do_nothing() -> None:
-    """Start, flush and close do nothing, in any loop; the recorder stays usable, and its counts are those of an agent."""
+    """Start, flush and close do nothing, in any loop; the recorder stays usable, and its counts are an agent's."""
     recorder = Recorder()
     async with recorder:
         recorder.track("u", "e")
