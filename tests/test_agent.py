@@ -289,7 +289,7 @@ async def test_a_message_larger_than_a_batch_raises() -> None:
 # The queue.
 
 
-async def test_drop_newest_refuses_the_call() -> None:
+async def test_drop_newest_drops_the_call() -> None:
     """The default: a full queue refuses the new message and keeps the old ones."""
     carrier = Carrier()
     agent = Agent(transport=carrier, queue=QueueLimits(max_messages=3))

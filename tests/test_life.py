@@ -529,7 +529,7 @@ def lane_tasks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-sender")]
 
 
-def test_a_killed_lane_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cancelled_sender_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
     """A sender's task that somebody cancels is replaced; its batch is sent again with the same ids."""
     carrier = Carrier(takes=5)
 

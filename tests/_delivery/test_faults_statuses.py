@@ -144,7 +144,7 @@ class Pausing:
 @pytest.mark.parametrize(
     ("status", "header"), [(429, "0.2"), (503, "0.2"), (429, "seconds"), (503, "date"), (429, "date of the server")]
 )
-async def test_pause_is_as_long_as_asked(status: int, header: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_pause_obeys_retry_after(status: int, header: str, caplog: pytest.LogCaptureFixture) -> None:
     """No request is made before Retry-After is over, given in seconds or as a date; then all arrives."""
     asked = {"0.2": 0.2, "seconds": 1.0, "date": 0.0, "date of the server": 1.0}[header]
     now = datetime.now(UTC)
@@ -358,7 +358,7 @@ PARKING = [300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 406, 407,
 
 
 @pytest.mark.parametrize("status", PARKING)
-async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_parked_sender_keeps_everything_and_recovers(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """One ERROR line; flush does not wait; a probe now and then; when it is mended, everything arrives, in order."""
     async with RawServer(then=says(status, b"", Location="/elsewhere")) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -382,7 +382,7 @@ async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytes
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
-async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_close_does_not_wait_for_a_parked_sender(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """What is parked is given up at once, as CLOSED, and told with its messages and the reason."""
     told: list[Loss] = []
     async with RawServer(then=says(status)) as server:
@@ -400,7 +400,7 @@ async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest
     assert len(lines(caplog, logging.ERROR)) == 2  # parked, and lost
 
 
-async def test_parked_lane_does_not_stop_the_others() -> None:
+async def test_parked_sender_does_not_stop_the_others() -> None:
     """Parking is a sender's own: flush waits for the others, and reports what is parked as pending."""
     bad, good = uids(2)
     turn = answers(lambda seen: http(403 if seen.messages[0]["contact_uid"] == bad else 200))

@@ -257,7 +257,7 @@ def deliver_parked(carrier: Carrier, **options: Any) -> Any:
     return run(main())
 
 
-def test_closing_does_not_wait_for_a_parked_lane() -> None:
+def test_closing_does_not_wait_for_a_parked_sender() -> None:
     """What a parked sender holds is lost as CLOSED at once."""
     losses: list[Loss] = []
 
@@ -277,7 +277,7 @@ def test_closing_does_not_wait_for_a_parked_lane() -> None:
     assert [[message["event_uid"] for message in loss.messages] for loss in losses] == [["1", "2"]]
 
 
-def test_one_parked_lane_does_not_hold_up_another() -> None:
+def test_one_parked_sender_does_not_delay_another() -> None:
     """flush waits for the senders that move."""
 
     def decide(batch: Batch) -> Outcome | None:
