@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
-from salesmachine_async.access.objects import ApiObject
+from salesmachine_async.access.objects import Record
 from salesmachine_async.errors import InvalidMessage
 
 __all__ = ["Listing", "Page", "query_of"]
 
-T = TypeVar("T", bound=ApiObject)
+T = TypeVar("T", bound=Record)
 
 # The logger of the library, documented in `salesmachine_async._log`.
 logger: Final = logging.getLogger("salesmachine_async")

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from salesmachine_async.access.values import as_bool, as_datetime, as_list, as_mapping, as_text
 
-__all__ = ["Account", "Activity", "ApiObject", "Contact", "Note", "Ref", "Stage", "Task", "User"]
+__all__ = ["Account", "Activity", "Contact", "Note", "Record", "Ref", "Stage", "Task", "User"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ApiObject:
+class Record:
     """
     An object of the API; the base of all kinds.
 
@@ -102,7 +102,7 @@ class ApiObject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contact(ApiObject):
+class Contact(Record):
     """
     A contact.
 
@@ -128,7 +128,7 @@ class Contact(ApiObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Account(ApiObject):
+class Account(Record):
     """
     An account.
 
@@ -154,7 +154,7 @@ class Account(ApiObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Note(ApiObject):
+class Note(Record):
     """
     A note.
 
@@ -184,7 +184,7 @@ class Note(ApiObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Activity(ApiObject):
+class Activity(Record):
     """
     A completed activity: a call, a meeting or an email.
 
@@ -218,7 +218,7 @@ class Activity(ApiObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task(ApiObject):
+class Task(Record):
     """
     A task.
 
@@ -256,7 +256,7 @@ class Task(ApiObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class User(ApiObject):
+class User(Record):
     """
     A user of the service.
 

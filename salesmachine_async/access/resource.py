@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 from salesmachine_async.access.http_request import Answer
 from salesmachine_async.access.listing import Listing, Page, query_of
-from salesmachine_async.access.objects import ApiObject
+from salesmachine_async.access.objects import Record
 from salesmachine_async.access.service import Service
 from salesmachine_async.access.values import as_list, as_mapping
 from salesmachine_async.errors import ConnectionFailed, InvalidMessage
 
 __all__ = ["Listed", "Resource", "Tracked"]
 
-T = TypeVar("T", bound=ApiObject)
+T = TypeVar("T", bound=Record)
 
 Status = Literal["trial", "paying", "churned", "not_converted"]
 Order = Literal["asc", "desc"]

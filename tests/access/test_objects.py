@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async.access import Account, Activity, Contact, Note, Ref, Stage, Task, User
-from salesmachine_async.access.objects import ApiObject
+from salesmachine_async.access.objects import Record
 
 CONTACT = {
     "object": "contact",
@@ -123,4 +123,4 @@ def test_without_an_id_there_is_no_object(raw: Any) -> None:
 def test_the_base_class_cannot_be_read() -> None:
     """The base class cannot be read."""
     with pytest.raises(NotImplementedError):
-        ApiObject.read({"id": "1"})
+        Record.read({"id": "1"})
