@@ -140,7 +140,7 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
         raise ConfigError("the base URL has no usable port")
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ConfigError(
-            f"http:// would send the API token readable to {host}: use https://, "
+            f"http:// would send the API token in clear text to {host}: use https://, "
             f"or set {ALLOW_HTTP_VARIABLE}=1, or pass transport=HttpTransport(..., allow_http=True)"
         )
     return url

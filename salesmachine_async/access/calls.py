@@ -261,9 +261,9 @@ def _explained(error: DeliveryError, request: ApiRequest) -> DeliveryError:
     if request.auth.scheme is None:
         return error
     if isinstance(error, Unauthorized):
-        text = f"the server answered {error.status}: check the token of the Access API (v2), and how it travels (auth=)"
+        text = f"the server answered {error.status}: check the token of the Access API (v2) and its scheme (auth=)"
     elif isinstance(error, Rejected) and error.status == 404:
-        text = "the server answered 404: there is no such thing, or its path is another (see Paths)"
+        text = "the server answered 404: the object does not exist, or its path differs (see Paths)"
     else:
         return error
     return type(error)(text, status=error.status, retry_after=error.retry_after, server_message=error.server_message)

@@ -307,7 +307,7 @@ def test_usable_proxy_may_hold_credentials() -> None:
         ("https://h:0", "the base URL has no usable port"),
         (
             "http://h",
-            "http:// would send the API token readable to h: use https://, "
+            "http:// would send the API token in clear text to h: use https://, "
             "or set SALESMACHINE_ALLOW_HTTP=1, or pass transport=HttpTransport(..., allow_http=True)",
         ),
     ],

@@ -76,7 +76,7 @@ async def test_get_a_contact(api: AccessClient) -> None:
 async def test_get_needs_the_id_and_not_the_uid(api: AccessClient) -> None:
     """An unknown id raises Rejected with status 404 and the reason."""
     await api.contacts.create_or_update("1")
-    with pytest.raises(Rejected, match="no such thing") as caught:
+    with pytest.raises(Rejected, match="does not exist") as caught:
         await api.contacts.get("1")
     assert caught.value.status == 404
     assert "not the contact_uid" in (caught.value.server_message or "")
