@@ -37,7 +37,7 @@ from tests.support.servers import RawServer, proxy, says, server_context
 HIDDEN = "hush4711"
 
 
-def told(error: pytest.ExceptionInfo[BaseException]) -> str:
+def traceback_of(error: pytest.ExceptionInfo[BaseException]) -> str:
     """Return the text of a traceback of an error, with its cause and context."""
     texts = []
     exc: BaseException | None = error.value
@@ -102,7 +102,7 @@ def test_unusable_base_url_is_refused_unechoed(url: str, complaint: str) -> None
     """The error names the problem and does not repeat the URL, which may hold a password."""
     with pytest.raises(ConfigError, match=complaint) as error:
         HttpTransport("token", base_url=url)
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
     assert isinstance(error.value, ValueError)
 
 
@@ -191,14 +191,14 @@ def test_unusable_credentials_are_refused_unechoed(name: str, bad: str) -> None:
     credentials = {"token": "t", "secret": "s", name: HIDDEN + bad}
     with pytest.raises(ConfigError, match=f"the API {name} may only hold visible ASCII") as error:
         HttpTransport(credentials["token"], credentials["secret"])
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 def test_colon_belongs_to_the_secret_only() -> None:
     """A token must not hold a colon, because HTTP Basic ends the user at the first one."""
     with pytest.raises(ConfigError, match="colon") as error:
         check_credentials(f"{HIDDEN}:x", "secret")
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
     check_credentials("token", "a:b:c")
 
 
@@ -272,7 +272,7 @@ def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError) as error:
         HttpTransport()
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_unusable_proxy_of_the_environment(
     monkeypatch.setenv(PROXY_VARIABLE, value)
     with pytest.raises(ConfigError, match=f"^{PROXY_VARIABLE} must be") as error:
         client()
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 @pytest.fixture
@@ -574,7 +574,7 @@ def test_no_local_variable_holds_a_credential(make: Callable[[], object]) -> Non
     with pytest.raises(ConfigError) as error:
         make()
     assert HIDDEN not in recorded(error.value.__traceback__)
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 async def test_no_local_variable_of_a_call_holds_a_credential() -> None:
