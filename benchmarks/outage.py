@@ -27,8 +27,8 @@ QUESTION: Final = "what does an outage cost in memory and lag, and how fast is i
 METHOD: Final = (
     "20,000 calls a second go on while the sink answers 503, until the queue is full and beyond; then the sink heals, "
     "and everything accepted and not displaced must arrive. In the outage the queue and the resident memory are "
-    "sampled and the event loop is watched (`loop_lag` says how). Recovery: from the healing to the first delivery, and until "
-    "the queue is empty. Peers: 200 calls a second over the same outage; what of it arrives."
+    "sampled and the event loop is watched (`loop_lag` says how). Recovery: from the healing to the first delivery, "
+    "and until the queue is empty. Peers: 200 calls a second over the same outage; what of it arrives."
 )
 RATE: Final = 20_000.0
 PEER_RATE: Final = 200.0

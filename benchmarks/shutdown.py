@@ -28,8 +28,8 @@ METHOD: Final = (
     "Messages are tracked without the loop turning, then the agent is closed with its deadline. Well: the sink "
     "answers at once. Slow: each answer takes 0.1 s, so that it cannot all be delivered in time. Silent: the server "
     "accepts the connection and never answers. Absent: the port refuses connections. Every message must be "
-    "delivered or reported as lost, and what is reported as delivered must be in the sink. Peers: 1,000 messages and a silent server, "
-    "flushed and closed as their documents say; ended after so many seconds."
+    "delivered or reported as lost, and what is reported as delivered must be in the sink. Peers: 1,000 messages "
+    "and a silent server, flushed and closed as their documents say; ended after so many seconds."
 )
 # The sink's behaviour for each kind of host; the absent one has no server.
 HOSTS: Final[dict[str, dict[str, Any]]] = {

@@ -303,8 +303,8 @@ def _ask_peers(options: Options, result: Result) -> None:
     )
     result.notes.append(
         f"Peers: {messages:,} calls a round in blocks and {2 * PEER_BLOCK:,} one by one, {rounds} rounds. Their "
-        "threads stand still during that time: PostHog's with threads, Segment and Rudder then even skip their queue, which "
-        "favours them."
+        "threads stand still during that time: PostHog's with threads, Segment and Rudder then even skip their queue, "
+        "which favours them."
     )
     for name, times in (("salesmachine-python", 6.0), ("AsyncPosthog", 30.0)):
         if name in costs:
