@@ -3,7 +3,7 @@ Ask all questions.
 
     python -m benchmarks [--quick] [--json] [--only track_cost,drain_rate] [--also FILE ...]
 
-Writes `RESULTS.md` and the plots beside this file, unless asked for JSON, or for some questions only.
+Writes `RESULTS.md` and the plots beside this file, unless --json or names of benchmarks are given.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} …", end="", file=sys.stderr, flush=True)
         try:
             results.append(importlib.import_module(f"benchmarks.{name}").ask(options(parsed)))
-        except Exception as exc:  # noqa: BLE001 (the other questions are asked nevertheless)
+        except Exception as exc:  # noqa: BLE001 (the other benchmarks run nevertheless)
             failures.append(f"{name}: {type(exc).__name__}: {exc}")
         print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
     _print(results, as_json=parsed.json)

@@ -20,7 +20,7 @@ from benchmarks._machine import version
 # A queue that never refuses: what is measured is speed, not the bound.
 ROOMY: Final = 2_000_000
 # Where no server is.
-NOBODY: Final = "http://127.0.0.1:9"
+NO_SERVER: Final = "http://127.0.0.1:9"
 
 
 class Contestant(ABC):
@@ -75,7 +75,7 @@ class SalesmachineAsync(Contestant):
         self.agent = package.Agent(
             "token",
             "secret",
-            base_url=url or NOBODY,
+            base_url=url or NO_SERVER,
             concurrency=concurrency,
             batching=package.Batching(max_messages=batch),
             queue=package.QueueLimits(**limits),
@@ -121,7 +121,7 @@ class AsyncPosthog(Contestant):
         posthog = importlib.import_module("posthog")
         # It sends when the event loop turns: without a server that must not happen between the calls and the close.
         client = self._client = posthog.AsyncPosthog(
-            "phc_key", host=url or NOBODY, flush_at=batch, max_queue_size=ROOMY
+            "phc_key", host=url or NO_SERVER, flush_at=batch, max_queue_size=ROOMY
         )
         self._idle = url is None
         self.track = lambda uid, event, params: client.capture(event, distinct_id=uid, properties=params)
@@ -144,7 +144,7 @@ class Posthog(Contestant):
         posthog = importlib.import_module("posthog")
         client = self._client = posthog.Posthog(
             "phc_key",
-            host=url or NOBODY,
+            host=url or NO_SERVER,
             flush_at=batch,
             max_queue_size=ROOMY,
             send=bool(url),
@@ -169,7 +169,9 @@ class Segment(Contestant):
 
     def open(self, url: str | None, batch: int = 100) -> None:
         module = importlib.import_module("segment.analytics.client")
-        self._client = module.Client("key", host=url or NOBODY, upload_size=batch, max_queue_size=ROOMY, send=bool(url))
+        self._client = module.Client(
+            "key", host=url or NO_SERVER, upload_size=batch, max_queue_size=ROOMY, send=bool(url)
+        )
         self.track = self._client.track
 
     async def flush(self) -> None:
@@ -189,7 +191,7 @@ class Rudder(Segment):
     def open(self, url: str | None, batch: int = 100) -> None:
         module = importlib.import_module("rudderstack.analytics.client")
         self._client = module.Client(
-            "key", host=url or NOBODY, upload_size=batch, max_queue_size=ROOMY, send=bool(url), gzip=False
+            "key", host=url or NO_SERVER, upload_size=batch, max_queue_size=ROOMY, send=bool(url), gzip=False
         )
         self.track = self._client.track
 
@@ -271,7 +273,7 @@ class Snowplow(Contestant):
         event_of = importlib.import_module("snowplow_tracker.events").SelfDescribing
         logging.disable(logging.INFO)  # its import turns on logging at INFO for the whole process
         emitter = self._emitter = emitters.AsyncEmitter(
-            endpoint=url or NOBODY,
+            endpoint=url or NO_SERVER,
             batch_size=batch if url else ROOMY,
             buffer_capacity=ROOMY,
             session=importlib.import_module("requests").Session(),
@@ -339,15 +341,15 @@ NEAREST: Final = ("salesmachine-python", "AsyncPosthog")
 
 def installed(names: tuple[str, ...] = PEERS, *, quick: bool = False) -> tuple[list[str], list[str]]:
     """Return which of them are installed, and one sentence about each that is not; *quick*: of the nearest only."""
-    asked = [name for name in names if not quick or name in NEAREST]
-    there = [name for name in asked if version(CONTESTANTS[name].distribution)]
+    chosen = [name for name in names if not quick or name in NEAREST]
+    there = [name for name in chosen if version(CONTESTANTS[name].distribution)]
     skipped = [
         f"{name} skipped: {CONTESTANTS[name].distribution} is not installed (pip install --group bench)"
-        for name in asked
+        for name in chosen
         if name not in there
     ]
-    if len(asked) < len(names):
-        skipped.append(f"Quick: of the peers only {' and '.join(asked)}.")
+    if len(chosen) < len(names):
+        skipped.append(f"Quick: of the peers only {' and '.join(chosen)}.")
     return there, skipped
 
 

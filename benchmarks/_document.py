@@ -33,7 +33,7 @@ def write(results: list[Result], others: list[dict[str, Any]], *, quick: bool) -
         "within one run do not.",
         "**Quick run**: fewer rounds, shorter runs; less certain." if quick else "",
         markdown(Table("", ["measured on", ""], [*environment().items()]).cells()),
-        "## The bars\n\n" + "\n".join(f"* `{result.name}`: {bar.told()}" for result in results for bar in result.bars),
+        "## The bars\n\n" + "\n".join(f"* `{result.name}`: {bar.text()}" for result in results for bar in result.bars),
         on_other_pythons(results, others),
         *(result.as_markdown(plots.get(result.name, ())).strip() for result in results),
     ]
@@ -49,11 +49,11 @@ def on_other_pythons(results: list[Result], others: list[dict[str, Any]]) -> str
     }
     for other in others:
         columns[other["environment"]["CPython"]] = {
-            (told["name"], bar["what"]): Bar(
+            (figures["name"], bar["what"]): Bar(
                 bar["what"], bar["value"], bar["limit"], at_most=bar["at_most"], unit=bar["unit"]
             )
-            for told in other["results"]
-            for bar in told["bars"]
+            for figures in other["results"]
+            for bar in figures["bars"]
         }
     rows: list[list[str]] = []
     for name, what in dict.fromkeys(key for column in columns.values() for key in column):

@@ -37,7 +37,7 @@ class LagMeter:
     Tells how long an event that becomes due at any moment waits until the loop gets to it.
 
     The loop is kept turning without a sleep, so that the resolution of the system's timers is not measured: a wait is
-    the time that somebody's callback held the loop. It is told twice: on the wall clock, which goes on while the
+    the time for which a callback held the loop. It is measured twice: on the wall clock, which goes on while the
     system gives the processor to others or another thread has the interpreter; and on the clock of the CPU time of
     the loop's own thread, which does not.
     """

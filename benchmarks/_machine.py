@@ -20,14 +20,14 @@ def version(distribution: str) -> str | None:
 
 def environment() -> dict[str, str]:
     """Return interpreter, system, processor and the versions of what the agent runs on."""
-    told = {
+    measured = {
         platform.python_implementation(): platform.python_version(),
         platform.system(): platform.release().split("-")[0],
         "cores": str(os.cpu_count()),
         "processor": _processor(),
         "salesmachine-async": version("salesmachine-async") or "from source",
     }
-    return told | {name: found for name in RUNTIME if (found := version(name))}
+    return measured | {name: found for name in RUNTIME if (found := version(name))}
 
 
 def _processor() -> str:

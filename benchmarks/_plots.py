@@ -71,7 +71,9 @@ def _drain_rate(result: Result) -> Picture:
 
 
 def _queued_memory(result: Result) -> Picture | None:
-    held = {name: told["resident"] for name, told in result.data.get("peers", {}).items() if "resident" in told}
+    held = {
+        name: measured["resident"] for name, measured in result.data.get("peers", {}).items() if "resident" in measured
+    }
     if not held:
         return None
     return "Memory of one queued message", "bytes, less is better", dict(sorted(held.items(), key=lambda bar: bar[1]))

@@ -31,7 +31,7 @@ class Bar:
         """Whether the promise is kept."""
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
-    def told(self) -> str:
+    def text(self) -> str:
         """Return it as one line."""
         relation = "at most" if self.at_most else "at least"
         verdict = "met" if self.met else "MISSED"
@@ -103,7 +103,7 @@ class Result:
         """Return it for a terminal."""
         parts = [f"{self.name}: {self.question}", self.method]
         parts += [f"{table.title}\n{_aligned(table.cells())}" for table in self.tables]
-        parts += ["\n".join(bar.told() for bar in self.bars)] if self.bars else []
+        parts += ["\n".join(bar.text() for bar in self.bars)] if self.bars else []
         parts += ["\n".join(f"note: {note}" for note in self.notes)] if self.notes else []
         return "\n\n".join(parts) + "\n"
 
@@ -111,7 +111,7 @@ class Result:
         """Return it as a section of a document."""
         parts = [f"## `{self.name}.py`: {self.question}", self.method]
         parts += [f"**{table.title}**\n\n{markdown(table.cells())}" for table in self.tables]
-        parts += ["\n".join(f"* {bar.told()}" for bar in self.bars)] if self.bars else []
+        parts += ["\n".join(f"* {bar.text()}" for bar in self.bars)] if self.bars else []
         parts += ["\n".join(f"* Note: {note}" for note in self.notes)] if self.notes else []
         parts += [f"![{self.question}](plots/{plot})" for plot in plots]
         return "\n\n".join(parts) + "\n"

@@ -1,7 +1,7 @@
 """
 The server that all contestants deliver to: in a process of its own, and faster than any of them.
 
-It answers at once, keeps every body as it came and looks into none until it is asked for a tally. Only then are
+It answers at once, keeps every body as it came and reads none before the request for a tally. Only then are
 messages counted, by the number in each one's params (`_messages.numbered`), so that what was lost, and what came
 twice, is known exactly. `capacity` says how fast it is.
 """
@@ -109,9 +109,9 @@ class _Connection(asyncio.Protocol):
 
 def _control(state: _State, path: str) -> Any:
     """Do what a request to ``/_sink/...`` asks for."""
-    asked = urlsplit(path)
-    query = {name: values[0] for name, values in parse_qs(asked.query).items()}
-    match asked.path.removeprefix("/_sink/"):
+    target = urlsplit(path)
+    query = {name: values[0] for name, values in parse_qs(target.query).items()}
+    match target.path.removeprefix("/_sink/"):
         case "behave":
             state.status = int(query.get("status", 200))
             state.delay = float(query.get("delay", 0))

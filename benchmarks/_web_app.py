@@ -1,4 +1,4 @@
-"""A small FastAPI application under uvicorn, which tracks every request with one contestant, or with nobody."""
+"""A small FastAPI application under uvicorn, which tracks every request with one client, or without any."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def serve(who: str, batch: int, sink: str) -> None:
 
 
 async def _opened(who: str, batch: int, sink: str) -> Contestant | BareClient | None:
-    if who == "nobody":
+    if who == "no client":
         return None
     if who == "floor":
         return BareClient(sink, batch)

@@ -2,7 +2,7 @@
 A process of its own for each contestant, which runs functions of the benchmarks on demand.
 
 The parent sends one JSON line ``{"call": "module:function", "args": {...}}`` and reads one JSON line back. So every
-contestant has its own interpreter, imports only what is its own, and can be asked for one round at a time, in turn
+contestant has its own interpreter, imports only what is its own, and runs one round at a time, in turn
 with the others.
 """
 
@@ -150,7 +150,7 @@ def _answer(call: str, args: dict[str, Any]) -> dict[str, Any]:
         return {"value": function(**args)}
     except MessageMissing as exc:
         return {"missing": str(exc)}
-    except Exception:  # noqa: BLE001 (told to the parent)
+    except Exception:  # noqa: BLE001 (reported to the parent)
         return {"error": traceback.format_exc()}
 
 

@@ -166,17 +166,17 @@ def ask(options: Options) -> Result:
         result.notes += missing
         runs += [Run(name) for name in names]
     with Sink() as sink:
-        told = _take_turns(options, runs, sink)
+        measured = _take_turns(options, runs, sink)
         body = b"[" + b",".join([orjson.dumps(message("1", EVENT, numbered(1)))] * 100) + b"]"
         capacity = sink.capacity(body)
-    result.tables += _tables(told)
-    result.bars += _bars(told)
+    result.tables += _tables(measured)
+    result.bars += _bars(measured)
     result.notes.append(
         f"The sink answered {capacity:,.0f} requests of 100 messages a second on one bare socket, "
         f"{capacity * 100:,.0f} messages: that is the most that any client of one connection could reach here."
     )
-    result.notes += _limits(told, _calls_alone(options))
-    result.data["runs"] = [{**asdict(run), **figures} for run, figures in told.items()]
+    result.notes += _limits(measured, _calls_alone(options))
+    result.data["runs"] = [{**asdict(run), **figures} for run, figures in measured.items()]
     result.data["sink_requests_per_second"] = capacity
     return result
 
@@ -189,10 +189,10 @@ def _calls_alone(options: Options) -> dict[str, float]:
     return {who: median(one[who] for one in rounds) for who in ("agent", "floor")}
 
 
-def _limits(told: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[str]:
+def _limits(measured: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[str]:
     """Say how near to the bars anything could come that makes a call of its own for each message."""
     dearer = alone["agent"] - alone["floor"]
-    floors = {batch: told[Run("floor", batch)]["rate"] for batch in (100, 500)}
+    floors = {batch: measured[Run("floor", batch)]["rate"] for batch in (100, 500)}
     shares = {batch: 1e6 / floor / (1e6 / floor + dearer) for batch, floor in floors.items()}
     notes = [
         f"The calls alone, undelivered: {alone['agent']:.2f} µs of CPU a message, the making of params included; the "
@@ -204,10 +204,10 @@ def _limits(told: dict[Run, dict[str, float]], alone: dict[str, float]) -> list[
     ]
     floor = floors[100]
     notes += [
-        f"At 100 a batch the floor itself delivers {floor / told[Run(peer)]['rate']:.0f} times as fast as {peer}, and "
-        f"{shares[100]:.2f} of the floor would be {shares[100] * floor / told[Run(peer)]['rate']:.0f} times as fast."
+        f"At 100 a batch the floor itself delivers {floor / measured[Run(peer)]['rate']:.0f} times as fast as {peer}; "
+        f"{shares[100]:.2f} of the floor is {shares[100] * floor / measured[Run(peer)]['rate']:.0f} times as fast."
         for peer in ("AsyncPosthog", "salesmachine-python")
-        if Run(peer) in told
+        if Run(peer) in measured
     ]
     return notes
 
@@ -254,23 +254,23 @@ def _one_round(options: Options, run: Run, worker: Worker, sink: Sink) -> dict[s
     return {"rate": messages / figures["seconds"], "cpu_us": figures["cpu"] / messages * 1e6, "messages": messages}
 
 
-def _tables(told: dict[Run, dict[str, float]]) -> list[Table]:
+def _tables(measured: dict[Run, dict[str, float]]) -> list[Table]:
     own: list[Sequence[str | float | None]] = [
         [
             f"{run.loop}, {run.concurrency} sender{'s' * (run.concurrency > 1)}, {run.batch} a batch",
-            told[_floor_of(run)]["rate"],
+            measured[_floor_of(run)]["rate"],
             figures["rate"],
-            figures["rate"] / told[_floor_of(run)]["rate"],
-            told[_floor_of(run)]["cpu_us"],
+            figures["rate"] / measured[_floor_of(run)]["rate"],
+            measured[_floor_of(run)]["cpu_us"],
             figures["cpu_us"],
         ]
-        for run, figures in told.items()
+        for run, figures in measured.items()
         if run.who == "salesmachine-async"
     ]
     columns = ["agent", "floor, msg/s", "agent, msg/s", "of the floor", "floor, CPU µs/msg", "agent, CPU µs/msg"]
     tables = [Table("The agent, and the floor", columns, own)]
-    agent = told[Run("salesmachine-async")]["rate"]
-    peers = [(run, figures) for run, figures in told.items() if run.who != "floor" and run == Run(run.who)]
+    agent = measured[Run("salesmachine-async")]["rate"]
+    peers = [(run, figures) for run, figures in measured.items() if run.who != "floor" and run == Run(run.who)]
     if len(peers) > 1:
         tables.append(
             Table(
@@ -295,18 +295,18 @@ def _floor_of(run: Run) -> Run:
     return Run("floor", run.batch, run.concurrency, run.loop)
 
 
-def _bars(told: dict[Run, dict[str, float]]) -> list[Bar]:
+def _bars(measured: dict[Run, dict[str, float]]) -> list[Bar]:
     bars = []
     for batch in (100, 500):
-        share = told[Run("salesmachine-async", batch)]["rate"] / told[Run("floor", batch)]["rate"]
+        share = measured[Run("salesmachine-async", batch)]["rate"] / measured[Run("floor", batch)]["rate"]
         bars.append(Bar(f"share of the floor, {batch} a batch, one sender", share, 0.75, at_most=False))
     for peer, batch, times in (
         ("AsyncPosthog", 100, 80.0),
         ("salesmachine-python", 100, 4.0),
         ("salesmachine-python", 500, 8.0),
     ):
-        if Run(peer) in told:
-            ratio = told[Run("salesmachine-async", batch)]["rate"] / told[Run(peer)]["rate"]
+        if Run(peer) in measured:
+            ratio = measured[Run("salesmachine-async", batch)]["rate"] / measured[Run(peer)]["rate"]
             bars.append(Bar(f"times {peer}, {batch} a batch, one sender", ratio, times, at_most=False, unit=" x"))
     return bars
 

@@ -94,8 +94,8 @@ def ask(options: Options) -> Result:
     result = Result("growth", QUESTION, METHOD)
     long = options.count(1_000_000, 300_000)
     with Worker("salesmachine-async", env=KEEP_HEAP) as worker:
-        told = worker.call("growth:measure", long=long, blocks=options.pick(200, 40))
-    rows = list(_rows(told))
+        measured = worker.call("growth:measure", long=long, blocks=options.pick(200, 40))
+    rows = list(_rows(measured))
     columns = ["what", "1 k, ns", f"{long:,}, ns", "ratio"]
     result.tables.append(Table("One message, at two lengths of the queue", columns, [*rows]))
     for what, _, _, ratio in rows:
@@ -104,9 +104,9 @@ def ask(options: Options) -> Result:
     return result
 
 
-def _rows(told: dict[str, list[list[float]]]) -> Iterator[tuple[str, float, float, float]]:
+def _rows(measured: dict[str, list[list[float]]]) -> Iterator[tuple[str, float, float, float]]:
     for key, what in (("calls", "a call"), ("deliveries", "a delivery, network aside")):
-        short, long = told[key]
+        short, long = measured[key]
         yield what, median(short), median(long), median(far / near for near, far in zip(short, long, strict=True))
 
 

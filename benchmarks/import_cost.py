@@ -54,20 +54,20 @@ def _seconds(code: str) -> float:
 
 
 def _plugin_milliseconds() -> float:
-    told = subprocess.run([sys.executable, "-c", PLUGIN], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return float(told)
+    measured = subprocess.run([sys.executable, "-c", PLUGIN], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(measured)
 
 
 def _modules(code: str) -> list[str]:
     """Return the modules that *code* imports, beyond those of an interpreter that only starts."""
-    told = subprocess.run(
+    measured = subprocess.run(
         [sys.executable, "-c", f"import sys; had = set(sys.modules); {code}; print(sorted(set(sys.modules) - had))"],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ).stdout
-    modules: list[str] = json.loads(told.strip().splitlines()[-1].replace("'", '"'))
+    modules: list[str] = json.loads(measured.strip().splitlines()[-1].replace("'", '"'))
     return modules
 
 
@@ -89,7 +89,7 @@ def ask(options: Options) -> Result:
         for name, code in codes.items():
             times[name].append(_seconds(code))
     empty = median(times.pop("nothing"))
-    milliseconds = {name: (median(told) - empty) * 1000 for name, told in times.items()}
+    milliseconds = {name: (median(measured) - empty) * 1000 for name, measured in times.items()}
     result.tables.append(
         Table(
             "Imports",
@@ -115,7 +115,9 @@ def ask(options: Options) -> Result:
         + (f"; unwanted: {', '.join(unwanted)}" if unwanted else "")
         + "."
     )
-    result.data.update({"milliseconds": milliseconds, "modules": {name: len(told) for name, told in modules.items()}})
+    result.data.update(
+        {"milliseconds": milliseconds, "modules": {name: len(measured) for name, measured in modules.items()}}
+    )
     return result
 
 

@@ -62,7 +62,7 @@ def write_file(folder: Path, form: str, rows: int) -> Path:
             out = csv.writer(file)
             out.writerow(["contact_uid", "name", "email", "phone", "plan", "seq", "created_at"])
             for number in range(rows):
-                name, email = f"Somebody, the {number}th", f"somebody{number}@example.com"
+                name, email = f"Person, number {number}", f"person{number}@example.com"
                 out.writerow([number, name, email, f"06{number:08}", "pro", number, CREATED_AT])
         else:
             for number in range(rows):
@@ -75,15 +75,15 @@ def one_import(path: Path, options: Sequence[str], url: str) -> dict[str, float]
     """Run the command to its end; returns rows a second, CPU seconds and peak bytes of its process."""
     command = [sys.executable, "-m", "salesmachine_async", "import", str(path), "--json", "--batch", str(BATCH)]
     environment = {**os.environ, "SALESMACHINE_API_URL": url, "SALESMACHINE_API_TOKEN": "token"}
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as measured:
         null = os.open(os.devnull, os.O_RDWR)
-        streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, told.fileno(), 1)]
+        streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, measured.fileno(), 1)]
         streams.append((os.POSIX_SPAWN_DUP2, null, 2))
         pid = os.posix_spawn(sys.executable, [*command, *options], environment, file_actions=streams)
         os.close(null)
         _, status, usage = os.wait4(pid, 0)
-        told.seek(0)
-        text = told.read()
+        measured.seek(0)
+        text = measured.read()
     if status:
         raise WorkerFailed(f"salesmachine import ended with {os.waitstatus_to_exitcode(status)}\n{text.decode()}")
     answer: dict[str, Any] = json.loads(text)
@@ -142,15 +142,15 @@ def ask(options: Options) -> Result:
             (size, _import(f"{size:,} rows", write_file(Path(folder), "ndjson", size), (), size, sink))
             for size in dict.fromkeys((min(SMALL, large), large))
         ]
-    told = {label: {key: median(one[key] for one in some) for key in some[0]} for label, some in heard.items()}
-    result.tables += _tables(rows, told, sizes)
-    share = told["NDJSON, 1 sender"]["rate"] / told["floor"]["rate"]
+    measured = {label: {key: median(one[key] for one in some) for key in some[0]} for label, some in heard.items()}
+    result.tables += _tables(rows, measured, sizes)
+    share = measured["NDJSON, 1 sender"]["rate"] / measured["floor"]["rate"]
     more = sizes[-1][1]["peak_mb"] - sizes[0][1]["peak_mb"]
     result.bars += [
         Bar("share of the floor, NDJSON, 1 sender", share, 0.15, at_most=False),
         Bar(f"MB more at {large:,} rows than at {SMALL:,}", more, 32),
     ]
-    result.data.update({"rows": rows, "told": told, "sizes": {str(size): figures for size, figures in sizes}})
+    result.data.update({"rows": rows, "measured": measured, "sizes": {str(size): figures for size, figures in sizes}})
     return result
 
 
@@ -168,13 +168,13 @@ def _check(label: str, rows: int, sink: Sink) -> None:
     require(label, "rows in the sink", rows, tally["messages"])
 
 
-def _tables(rows: int, told: dict[str, dict[str, float]], sizes: list[tuple[int, dict[str, float]]]) -> list[Table]:
-    floor_rate = told["floor"]["rate"]
+def _tables(rows: int, measured: dict[str, dict[str, float]], sizes: list[tuple[int, dict[str, float]]]) -> list[Table]:
+    floor_rate = measured["floor"]["rate"]
     return [
         Table(
             f"Rates, files of {rows:,} rows",
             ["who", "rows/s", "of the floor", "CPU µs/row"],
-            [[label, one["rate"], one["rate"] / floor_rate, one["cpu_us"]] for label, one in told.items()],
+            [[label, one["rate"], one["rate"] / floor_rate, one["cpu_us"]] for label, one in measured.items()],
         ),
         Table(
             "Memory, NDJSON, 1 sender",

@@ -3,7 +3,7 @@ How long is the application's event loop held?
 
     python -m benchmarks.loop_lag [--quick] [--json]
 
-Steady load, a burst, an outage and a close, with a meter on the loop; the same calls with nobody behind them are the
+Steady load, a burst, an outage and a close, with a meter on the loop; the same calls without a client are the
 floor, because the processor is not ours alone.
 """
 
@@ -31,11 +31,11 @@ METHOD: Final = (
     "it, in milliseconds. Wall: by the wall clock. Busy: by the CPU time of the loop's thread, which leaves out "
     "what the system gives to other processes, and threads. Steady: calls at a fixed rate in slices of a "
     "millisecond. Burst: all at once, 200 at a time, the loop turning between. Outage: steady, while the server "
-    "answers 503; then it heals and everything must arrive. Close: aclose() of a full queue. Nobody: the same calls "
+    "answers 503; then it heals and everything must arrive. Close: aclose() of a full queue. No client: the same calls "
     "of a function that does nothing. Each in a process of its own, in turn; medians over the rounds."
 )
 AGENT: Final = "salesmachine-async"
-NOBODY: Final = "nobody"
+UNTRACKED: Final = "no client"
 SLICE: Final = 200
 
 
@@ -46,7 +46,7 @@ def scenario(who: str, kind: str, rate: float, seconds: float, messages: int, po
 
 async def _scenario(who: str, kind: str, rate: float, seconds: float, messages: int, port: int) -> dict[str, Any]:
     contestant = await _opened(who, port)
-    track = _nobody if contestant is None else contestant.track
+    track = _track_nothing if contestant is None else contestant.track
     accepted = made = 0
 
     def call(number: int) -> None:
@@ -74,12 +74,12 @@ async def _scenario(who: str, kind: str, rate: float, seconds: float, messages: 
     return {"waits": waits, "accepted": accepted, "rate": made / seconds}
 
 
-def _nobody(_uid: str, _event: str, _params: dict[str, Any]) -> bool:
+def _track_nothing(_uid: str, _event: str, _params: dict[str, Any]) -> bool:
     return True
 
 
 async def _opened(who: str, port: int) -> Contestant | None:
-    if who == NOBODY:
+    if who == UNTRACKED:
         return None
     contestant = CONTESTANTS[who]()
     if isinstance(contestant, SalesmachineAsync):
@@ -93,7 +93,7 @@ async def _opened(who: str, port: int) -> Contestant | None:
 
 @asynccontextmanager
 async def _weather(kind: str, port: int) -> AsyncIterator[None]:
-    """Have the sink refuse everything meanwhile, if it is an outage."""
+    """Have the sink reject every request during an outage."""
     if kind == "outage":
         await asyncio.to_thread(ask_sink, port, "behave?status=503")
     yield
@@ -115,23 +115,23 @@ def ask(options: Options) -> Result:
     # Not more than the default queue holds.
     messages = min(options.count(100_000, 20_000), 100_000)
     runs: list[tuple[str, str, float]] = [
-        (who, kind, 50_000.0) for kind in ("steady", "burst", "outage", "close") for who in (NOBODY, AGENT)
+        (who, kind, 50_000.0) for kind in ("steady", "burst", "outage", "close") for who in (UNTRACKED, AGENT)
     ]
     if options.peers:
         peers = ("AsyncPosthog", "salesmachine-python", "segment", "posthog (threads)")
         names, missing = installed(peers, quick=options.quick)
         result.notes += missing
-        runs += [(who, "steady", 2000.0) for who in (NOBODY, AGENT, *names)]
+        runs += [(who, "steady", 2000.0) for who in (UNTRACKED, AGENT, *names)]
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
         workers = {who: stack.enter_context(Worker(who)) for who in {who for who, _, _ in runs}}
-        told: dict[tuple[str, str, float], list[dict[str, Any]]] = {run: [] for run in runs}
+        measured: dict[tuple[str, str, float], list[dict[str, Any]]] = {run: [] for run in runs}
         for _ in range(options.pick(3, 1)):
             for run in runs:
-                told[run].append(_one_run(run, workers[run[0]], sink, seconds, messages))
-    result.tables += _tables(told)
-    steady = [one["waits"]["busy"] for one in told[AGENT, "steady", 50_000.0]]
-    reached = median(one["rate"] for one in told[AGENT, "steady", 50_000.0])
+                measured[run].append(_one_run(run, workers[run[0]], sink, seconds, messages))
+    result.tables += _tables(measured)
+    steady = [one["waits"]["busy"] for one in measured[AGENT, "steady", 50_000.0]]
+    reached = median(one["rate"] for one in measured[AGENT, "steady", 50_000.0])
     result.bars += [
         Bar("p99 while steady at 50 k/s, busy", median(waits["p99"] for waits in steady), 1.0, unit=" ms"),
         Bar("max while steady at 50 k/s, busy", median(waits["max"] for waits in steady), 10.0, unit=" ms"),
@@ -139,9 +139,11 @@ def ask(options: Options) -> Result:
     result.notes.append(
         f"Steady at 50,000 calls a second came to {reached:,.0f}. "
         f"{seconds:g} s each, bursts and closes of {messages:,} messages (the default queue holds 100,000). The system "
-        "takes the processor away now and then: what nobody's line shows is not the client's."
+        "takes the processor away now and then: a wait in the line without a client is not caused by a client."
     )
-    result.data["waits_ms"] = {" | ".join(map(str, run)): [one["waits"] for one in ones] for run, ones in told.items()}
+    result.data["waits_ms"] = {
+        " | ".join(map(str, run)): [one["waits"] for one in ones] for run, ones in measured.items()
+    }
     result.data["steady_rate"] = reached
     return result
 
@@ -149,15 +151,15 @@ def ask(options: Options) -> Result:
 def _one_run(run: tuple[str, str, float], worker: Worker, sink: Sink, seconds: float, messages: int) -> dict[str, Any]:
     who, kind, rate = run
     sink.reset()
-    told: dict[str, Any] = worker.call(
+    measured: dict[str, Any] = worker.call(
         "loop_lag:scenario", who=who, kind=kind, rate=rate, seconds=seconds, messages=messages, port=sink.port
     )
-    if who != NOBODY:
-        require(f"{who} | {kind}", "different messages in the sink", told["accepted"], sink.tally()["unique"])
-    return told
+    if who != UNTRACKED:
+        require(f"{who} | {kind}", "different messages in the sink", measured["accepted"], sink.tally()["unique"])
+    return measured
 
 
-def _tables(told: dict[tuple[str, str, float], list[dict[str, Any]]]) -> list[Table]:
+def _tables(measured: dict[tuple[str, str, float], list[dict[str, Any]]]) -> list[Table]:
     tables = []
     columns = ["what", "client", *(f"{clock} {key}, ms" for clock in ("busy", "wall") for key in ("p50", "p99", "max"))]
     for rate, title in (
@@ -167,14 +169,14 @@ def _tables(told: dict[tuple[str, str, float], list[dict[str, Any]]]) -> list[Ta
         rows: list[Sequence[str | float | None]] = [
             [
                 kind,
-                who if who == NOBODY else described(who),
+                who if who == UNTRACKED else described(who),
                 *(
                     median(one["waits"][clock][key] for one in rounds)
                     for clock in ("busy", "wall")
                     for key in ("p50", "p99", "max")
                 ),
             ]
-            for (who, kind, its_rate), rounds in told.items()
+            for (who, kind, its_rate), rounds in measured.items()
             if its_rate == rate
         ]
         if rows:

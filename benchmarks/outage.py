@@ -26,9 +26,9 @@ from benchmarks._worker import Worker, WorkerFailed
 QUESTION: Final = "what does an outage cost in memory and lag, and how fast is it over?"
 METHOD: Final = (
     "20,000 calls a second go on while the sink answers 503, until the queue is full and beyond; then the sink heals, "
-    "and everything accepted and not displaced must arrive. Meanwhile the queue and the resident memory are sampled "
-    "and the event loop is watched (`loop_lag` says how). Recovery: from the healing to the first delivery, and until "
-    "the queue is empty. Peers: 200 calls a second over the same outage; what of it arrives."
+    "and everything accepted and not displaced must arrive. In the outage the queue and the resident memory are "
+    "sampled and the event loop is watched (`loop_lag` says how). Recovery: from the healing to the first delivery, "
+    "and until the queue is empty. Peers: 200 calls a second over the same outage; what of it arrives."
 )
 RATE: Final = 20_000.0
 PEER_RATE: Final = 200.0
@@ -134,7 +134,7 @@ def ask(options: Options) -> Result:
 
 def _agent(result: Result, worker: Worker, sink: Sink, seconds: float, overflow: str, bound: int, cap: float) -> None:
     sink.reset()
-    told = worker.call(
+    measured = worker.call(
         "outage:agent_outage",
         port=sink.port,
         seconds=seconds,
@@ -144,13 +144,15 @@ def _agent(result: Result, worker: Worker, sink: Sink, seconds: float, overflow:
         timeout=seconds * 2 + 60,
     )
     tally = sink.tally()
-    require(overflow, "different messages in the sink", told["delivered"], tally["unique"])
-    told["first"] = min(when for when in tally["times"] if when > told["healed"]) - told["healed"]
-    told["attempts"] = tally["refused"]
-    result.data[overflow] = told
+    require(overflow, "different messages in the sink", measured["delivered"], tally["unique"])
+    measured["first"] = min(when for when in tally["times"] if when > measured["healed"]) - measured["healed"]
+    measured["attempts"] = tally["refused"]
+    result.data[overflow] = measured
     result.bars += [
-        Bar(f"{overflow}: most messages held, over the bound", told["most_messages"] / bound, 1.0, unit=" x"),
-        Bar(f"{overflow}: first delivery after healing, over the backoff cap", told["first"] / cap, 1.05, unit=" x"),
+        Bar(f"{overflow}: most messages held, over the bound", measured["most_messages"] / bound, 1.0, unit=" x"),
+        Bar(
+            f"{overflow}: first delivery after healing, over the backoff cap", measured["first"] / cap, 1.05, unit=" x"
+        ),
     ]
 
 
@@ -173,20 +175,20 @@ def _agent_table(result: Result) -> Table:
     rows: list[list[str | float | None]] = [
         [
             overflow,
-            told["made"],
-            told["refused"],
-            told["displaced"],
-            told["delivered"],
-            told["most_messages"],
-            told["most_bytes"] / 1e6,
-            told["grown"] / 1e6,
-            told["attempts"],
-            told["waits"]["busy"]["p99"],
-            told["waits"]["busy"]["max"],
-            told["first"],
-            told["emptied"],
+            measured["made"],
+            measured["refused"],
+            measured["displaced"],
+            measured["delivered"],
+            measured["most_messages"],
+            measured["most_bytes"] / 1e6,
+            measured["grown"] / 1e6,
+            measured["attempts"],
+            measured["waits"]["busy"]["p99"],
+            measured["waits"]["busy"]["max"],
+            measured["first"],
+            measured["emptied"],
         ]
-        for overflow, told in result.data.items()
+        for overflow, measured in result.data.items()
     ]
     return Table("The agent at 20,000 calls a second", columns, [*rows])
 

@@ -31,11 +31,11 @@ METHOD: Final = (
     "Every figure from a new process: a client that does not deliver is given messages with different params, which "
     "are dropped by the caller at once. Allocated: what Python's allocators hold more than before (tracemalloc). "
     "Resident: what the process holds more than before, as the system sees it. Both as bytes per message and over the "
-    "bytes on the wire. The floor keeps the same messages in one bytearray. Resident memory is told from 20,000 "
+    "bytes on the wire. The floor keeps the same messages in one bytearray. Resident memory is measured from 20,000 "
     "messages up: below, it shows the system's pages only."
 )
 ENOUGH_FOR_RESIDENT: Final = 20_000
-# Told not to deliver, these drop the message; Mixpanel's buffer holds at most fifty, as it comes.
+# Without delivery, these drop the message; Mixpanel's buffer holds at most fifty, as it comes.
 NOT_KEEPING: Final = ("posthog (threads)", "segment", "rudder", "mixpanel")
 
 
@@ -97,13 +97,13 @@ def _measure(name: str, messages: int) -> dict[str, float]:
     """Ask a new process for each figure: memory that is freed and taken again would blur the second."""
     with Worker(name) as worker:
         traced = worker.call("queued_memory:held", name=name, messages=messages, traced=True, timeout=300.0)
-    told = {"messages": messages, "wire": traced["wire"] / messages, "allocated": traced["held"] / messages}
+    measured = {"messages": messages, "wire": traced["wire"] / messages, "allocated": traced["held"] / messages}
     if messages >= ENOUGH_FOR_RESIDENT:
         with Worker(name) as worker:
             resident = worker.call("queued_memory:held", name=name, messages=messages, traced=False, timeout=300.0)
         if resident["held"] > 0:
-            told["resident"] = resident["held"] / messages
-    return told
+            measured["resident"] = resident["held"] / messages
+    return measured
 
 
 def ask(options: Options) -> Result:
@@ -117,12 +117,12 @@ def ask(options: Options) -> Result:
         Table(
             "Bytes per queued message",
             ["client", "messages", "wire", "allocated", "over wire", "resident", "over wire"],
-            [_row(name, told) for name, tolds in series.items() for told in tolds],
+            [_row(name, measured) for name, points in series.items() for measured in points],
         )
     )
     agent = series["salesmachine-async"]
-    over = [told["allocated"] / told["wire"] for told in agent]
-    over_resident = [told["resident"] / told["wire"] for told in agent if "resident" in told]
+    over = [measured["allocated"] / measured["wire"] for measured in agent]
+    over_resident = [measured["resident"] / measured["wire"] for measured in agent if "resident" in measured]
     result.bars.append(Bar("worst allocated memory over wire bytes", max(over), 1.15, unit=" x"))
     if over_resident:
         result.bars.append(Bar("worst resident memory over wire bytes", max(over_resident), 1.15, unit=" x"))
@@ -136,14 +136,14 @@ def ask(options: Options) -> Result:
     return result
 
 
-def _row(name: str, told: dict[str, float]) -> list[str | float | None]:
-    wire, resident = told["wire"], told.get("resident")
+def _row(name: str, measured: dict[str, float]) -> list[str | float | None]:
+    wire, resident = measured["wire"], measured.get("resident")
     return [
         name,
-        int(told["messages"]),
+        int(measured["messages"]),
         wire,
-        told["allocated"],
-        told["allocated"] / wire,
+        measured["allocated"],
+        measured["allocated"] / wire,
         resident,
         resident / wire if resident else None,
     ]
@@ -156,10 +156,10 @@ def _ask_peers(options: Options, result: Result) -> None:
     names, missing = installed(tuple(name for name in KEEPERS if name not in NOT_KEEPING), quick=options.quick)
     result.notes += missing
     messages = max(ENOUGH_FOR_RESIDENT, options.count(50_000, 20_000))
-    told = {name: _measure(name, messages) for name in ("salesmachine-async", *names)}
-    told.get("confluent-kafka", {}).pop("allocated", None)  # not by Python's allocators
-    rows = sorted(told.items(), key=lambda item: item[1]["resident"])
-    agent = told["salesmachine-async"]["resident"]
+    measured = {name: _measure(name, messages) for name in ("salesmachine-async", *names)}
+    measured.get("confluent-kafka", {}).pop("allocated", None)  # not by Python's allocators
+    rows = sorted(measured.items(), key=lambda item: item[1]["resident"])
+    agent = measured["salesmachine-async"]["resident"]
     result.tables.append(
         Table(
             f"Beside peers: bytes per message with {messages:,} queued",
@@ -174,7 +174,7 @@ def _ask_peers(options: Options, result: Result) -> None:
         "confluent-kafka keeps its messages outside of Python's allocators: only its resident memory counts. "
         f"Not compared, because they keep nothing, or next to nothing, unless they deliver: {', '.join(NOT_KEEPING)}."
     )
-    result.data["peers"] = told
+    result.data["peers"] = measured
 
 
 if __name__ == "__main__":

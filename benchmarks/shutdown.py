@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks._cli import Options, main
-from benchmarks._contestants import CONTESTANTS, NOBODY, closed, described, installed
+from benchmarks._contestants import CONTESTANTS, NO_SERVER, closed, described, installed
 from benchmarks._measure import require
 from benchmarks._messages import EVENT, numbered
 from benchmarks._result import Bar, Result, Table
@@ -27,9 +27,9 @@ QUESTION: Final = "how long does closing take with 100 k queued?"
 METHOD: Final = (
     "Messages are tracked without the loop turning, then the agent is closed with its deadline. Well: the sink "
     "answers at once. Slow: each answer takes 0.1 s, so that it cannot all be delivered in time. Silent: the server "
-    "accepts the connection and never answers. Absent: nobody listens. Every message must be delivered or reported "
-    "as lost, and what is reported as delivered must be in the sink. Peers: 1,000 messages and a silent server, "
-    "flushed and closed as their documents say; ended after so many seconds."
+    "accepts the connection and never answers. Absent: the port refuses connections. Every message must be "
+    "delivered or reported as lost, and what is reported as delivered must be in the sink. Peers: 1,000 messages "
+    "and a silent server, flushed and closed as their documents say; ended after so many seconds."
 )
 # The sink's behaviour for each kind of host; the absent one has no server.
 HOSTS: Final[dict[str, dict[str, Any]]] = {
@@ -92,22 +92,22 @@ def ask(options: Options) -> Result:
 
 
 def _ask_agent(rounds: int, messages: int, deadline: float, sink: Sink, worker: Worker, result: Result) -> None:
-    told: dict[str, list[dict[str, float]]] = {host: [] for host in HOSTS}
+    measured: dict[str, list[dict[str, float]]] = {host: [] for host in HOSTS}
     for _ in range(rounds):
         for host, behaviour in HOSTS.items():
             sink.reset()
             sink.behave(**behaviour)
-            url = NOBODY if host == "absent" else sink.url
+            url = NO_SERVER if host == "absent" else sink.url
             closing = worker.call("shutdown:close_agent", messages=messages, url=url, deadline=deadline)
             sink.behave()
             arrived = sink.tally()["unique"]
             if host == "well":
                 require(host, "different messages in the sink", messages, arrived)
-            # The request that the deadline ended may have arrived as well: nobody can know.
+            # The request that the deadline ended may have arrived as well, which cannot be known.
             require(
                 host, "messages delivered and in the sink", closing["delivered"], min(closing["delivered"], arrived)
             )
-            told[host].append(closing)
+            measured[host].append(closing)
     result.tables.append(
         Table(
             f"aclose() of {messages:,} queued messages, deadline {deadline:g} s",
@@ -120,16 +120,16 @@ def _ask_agent(rounds: int, messages: int, deadline: float, sink: Sink, worker: 
                     median(one["delivered"] for one in closings),
                     median(one["lost"] for one in closings),
                 ]
-                for host, closings in told.items()
+                for host, closings in measured.items()
             ],
         )
     )
     for host in ("slow", "silent", "absent"):
-        worst = max(one["seconds"] for one in told[host])
+        worst = max(one["seconds"] for one in measured[host])
         result.bars.append(
             Bar(f"{host} host: seconds beyond the deadline", max(0.0, worst - deadline), GRACE, unit=" s")
         )
-    result.data["seconds"] = {host: [one["seconds"] for one in closings] for host, closings in told.items()}
+    result.data["seconds"] = {host: [one["seconds"] for one in closings] for host, closings in measured.items()}
 
 
 def _ask_peers(sink: Sink, deadline: float, result: Result) -> None:

@@ -143,7 +143,7 @@ def _rounds(case: Case, calls: tuple[Callable[..., object], ...], messages: int)
 
 
 async def _delivering(calls: tuple[Callable[..., object], ...], messages: int) -> dict[str, Any]:
-    """Time blocks of calls between which the event loop turns, so that the agent sends meanwhile."""
+    """Time blocks of calls between which the event loop turns, so that the agent sends between them."""
     blocks: list[list[float]] = [[], []]
     for first in range(0, messages, TURN):
         numbers = range(first, min(first + TURN, messages))
@@ -260,8 +260,8 @@ def _summary(rounds: list[dict[str, Any]], timer: float) -> dict[str, Any]:
     }
     for which, name in enumerate(("floor", "agent")):
         for key in ("p50", "p99", "max"):
-            told = [heard["singles"][which][key] for heard in rounds if heard["singles"][which]]
-            summary[f"{name}_{key}"] = median(told) - timer if told else None
+            measured = [heard["singles"][which][key] for heard in rounds if heard["singles"][which]]
+            summary[f"{name}_{key}"] = median(measured) - timer if measured else None
     return summary
 
 
@@ -303,8 +303,8 @@ def _ask_peers(options: Options, result: Result) -> None:
     )
     result.notes.append(
         f"Peers: {messages:,} calls a round in blocks and {2 * PEER_BLOCK:,} one by one, {rounds} rounds. Their "
-        "threads stand still meanwhile: PostHog's with threads, Segment and Rudder then even skip their queue, which "
-        "favours them."
+        "threads stand still during that time: PostHog's with threads, Segment and Rudder then even skip their queue, "
+        "which favours them."
     )
     for name, times in (("salesmachine-python", 6.0), ("AsyncPosthog", 30.0)):
         if name in costs:

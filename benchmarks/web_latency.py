@@ -45,7 +45,7 @@ METHOD: Final = (
     "thousand, with a bare aiohttp session; between the requests of an application all of this is dearer than in a "
     "loop, for everyone, because the processor's caches are cold."
 )
-NOBODY: Final = "nobody"
+UNTRACKED: Final = "no client"
 FLOOR: Final = "floor"
 AGENT: Final = "salesmachine-async"
 DEFAULT_BATCH: Final = 100
@@ -62,7 +62,7 @@ class Way:
     One way to track.
 
     Attributes:
-        who: `NOBODY`, `FLOOR`, or a contestant.
+        who: `UNTRACKED`, `FLOOR`, or a contestant.
         batch: Messages in a request.
     """
 
@@ -71,7 +71,7 @@ class Way:
 
     def __str__(self) -> str:
         """Return its name in tables."""
-        name = {NOBODY: "no tracking", FLOOR: "the floor"}.get(self.who) or described(self.who)
+        name = {UNTRACKED: "no tracking", FLOOR: "the floor"}.get(self.who) or described(self.who)
         return name if self.batch == DEFAULT_BATCH else f"{name}, {self.batch:,} a batch"
 
 
@@ -111,7 +111,7 @@ class WebApp:
     def load(self, seconds: float) -> dict[str, float]:
         """Let wrk load it; requests per second, p50 and p99 in milliseconds, CPU microseconds per request."""
         cpu = self._cpu()
-        told = subprocess.run(
+        measured = subprocess.run(
             ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", self.url],
             check=True,
             capture_output=True,
@@ -119,10 +119,10 @@ class WebApp:
             timeout=seconds + 30,
         ).stdout
         cpu = self._cpu() - cpu
-        rate = _RATE.search(told)
-        if rate is None or "Non-2xx" in told or "Socket errors" in told:
-            raise WorkerFailed(f"{self.way}: wrk said: {told}")
-        latency = {share: float(value) * _IN_MS[unit] for share, value, unit in _LATENCY.findall(told)}
+        rate = _RATE.search(measured)
+        if rate is None or "Non-2xx" in measured or "Socket errors" in measured:
+            raise WorkerFailed(f"{self.way}: wrk said: {measured}")
+        latency = {share: float(value) * _IN_MS[unit] for share, value, unit in _LATENCY.findall(measured)}
         per_second = float(rate[1])
         return {
             "rate": per_second,
@@ -159,7 +159,7 @@ def ask(options: Options) -> Result:
         result.notes.append(f"skipped: {lacking}")
         return result
     batches = (DEFAULT_BATCH,) if options.quick else (DEFAULT_BATCH, LARGE_BATCH)
-    ways = [Way(NOBODY), *(Way(who, batch) for batch in batches for who in (FLOOR, AGENT))]
+    ways = [Way(UNTRACKED), *(Way(who, batch) for batch in batches for who in (FLOOR, AGENT))]
     if options.peers:
         names, missing = installed(
             ("AsyncPosthog",) if options.quick else ("AsyncPosthog", "segment", "salesmachine-python"),
@@ -171,13 +171,13 @@ def ask(options: Options) -> Result:
         apps = [stack.enter_context(WebApp(way)) for way in ways]
         for app in apps:
             app.load(options.pick(2, 1))  # to warm up
-        told: dict[Way, list[dict[str, float]]] = {app.way: [] for app in apps}
+        measured: dict[Way, list[dict[str, float]]] = {app.way: [] for app in apps}
         for _ in range(options.pick(9, 2)):
             for app in apps:
-                told[app.way].append(app.load(options.pick(3, 1)))
+                measured[app.way].append(app.load(options.pick(3, 1)))
         for app in apps:
             _account(app, patience=options.pick(300.0, 60.0), result=result)
-    _report(told, batches, result)
+    _report(measured, batches, result)
     return result
 
 
@@ -194,16 +194,16 @@ def _account(app: WebApp, patience: float, result: Result) -> None:
     started = time.perf_counter()
     served = app.finish(patience)
     seconds = time.perf_counter() - started
-    if app.way.who != NOBODY:
+    if app.way.who != UNTRACKED:
         require(str(app.way), "different messages in the sink", served, app.sink.tally()["unique"])
         result.data.setdefault("left", {})[str(app.way)] = seconds
 
 
-def _report(told: dict[Way, list[dict[str, float]]], batches: tuple[int, ...], result: Result) -> None:
-    free = told[Way(NOBODY)]
+def _report(measured: dict[Way, list[dict[str, float]]], batches: tuple[int, ...], result: Result) -> None:
+    free = measured[Way(UNTRACKED)]
     rows: list[list[str | float | None]] = []
     costs: dict[Way, dict[str, float]] = {}
-    for way, loads in told.items():
+    for way, loads in measured.items():
         rate = median(load["rate"] / other["rate"] for load, other in zip(loads, free, strict=True))
         cpu = median(load["cpu_us"] / other["cpu_us"] for load, other in zip(loads, free, strict=True))
         costs[way] = {"throughput": 100 * (1 - rate), "cpu": 100 * (cpu - 1)}
@@ -236,7 +236,7 @@ def _report(told: dict[Way, list[dict[str, float]]], batches: tuple[int, ...], r
         "deliver: how long flushing took after the load had ended; a client that cannot keep up piles messages up, "
         "and its application looks cheaper than it is."
     )
-    result.data["loads"] = {str(way): loads for way, loads in told.items()}
+    result.data["loads"] = {str(way): loads for way, loads in measured.items()}
     result.data["costs"] = {str(way): cost for way, cost in costs.items()}
 
 

@@ -6,8 +6,8 @@ Asynchronous, buffered event tracking for the Salesmachine API.
     async with Agent("TOKEN", "SECRET") as agent:
         agent.track("123456", "user_registration", {"account_uid": "78910"})
 
-The names are loaded when they are first asked for: the pytest plug-in and the command live in this package and must
-not pay for what they do not use.
+Public names are imported on first access, because the pytest plug-in and the command are part of this package and must
+not import modules they do not use.
 """
 
 from importlib import import_module
@@ -156,7 +156,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value  # so that it is asked for only once
+    globals()[name] = value  # the next access does not come here
     return value
 
 

@@ -1,4 +1,4 @@
-"""``python -m salesmachine_async``: the same as the ``salesmachine`` command."""
+"""Entry point of ``python -m salesmachine_async``, which runs the ``salesmachine`` command."""
 
 from salesmachine_async.cli import main
 

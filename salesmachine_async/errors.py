@@ -5,7 +5,7 @@ Every error the library raises or reports, in one tree.
 
     SalesmachineError
     ├── ConfigError (ValueError)          a setting (argument, policy, environment variable) is unusable
-    ├── InvalidMessage (ValueError)       an argument of a tracking call cannot be sent; names its path
+    ├── InvalidMessage (ValueError)       an argument of a tracking call cannot be sent; the error holds its path
     │   └── MessageTooLarge               one message alone exceeds ``Batching.max_bytes``
     ├── QueueFull                         the queue is full, under ``Overflow.RAISE``
     ├── AgentClosed (RuntimeError)        a call after ``aclose()``
@@ -16,10 +16,10 @@ Every error the library raises or reports, in one tree.
         ├── RequestTimeout                no answer in time
         ├── Unauthorized                  the API key was not accepted (401, 403)
         ├── RateLimited                   429
-        ├── Rejected                      the request was refused: any other 3xx or 4xx
+        ├── Rejected                      the server rejected the request: any other 3xx or 4xx
         └── ServerFailure                 5xx, or a status HTTP does not define
 
-None of them ever holds the token, the secret or a tracked value.
+No error ever holds the token, the secret or a tracked value.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 
 
 class SalesmachineError(Exception):
-    """The base of all errors of this library; never raised itself."""
+    """The base class of all errors of this library; never raised itself."""
 
 
 class ConfigError(SalesmachineError, ValueError):
-    """An argument that sets something, or its environment variable, is unusable. Never echoes a token or a secret."""
+    """A setting (an argument or its environment variable) is unusable. The text never holds a token or a secret."""
 
 
 class InvalidMessage(SalesmachineError, ValueError):
@@ -56,8 +56,8 @@ class InvalidMessage(SalesmachineError, ValueError):
     An argument of a tracking call cannot be sent.
 
     Attributes:
-        path: Where the offending value is, from the call's argument down: ``params.plan.started``.
-        problem: What is wrong with it. Names types, never values.
+        path: The place of the value, from the argument of the call down: ``params.plan.started``.
+        problem: The reason. It names types, never values.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -66,12 +66,12 @@ class InvalidMessage(SalesmachineError, ValueError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[InvalidMessage], tuple[str, str]]:
-        """Pickle by both arguments; the default would pass only the joined text."""
+        """Pickle both arguments, because the default passes only the joined text."""
         return type(self), (self.path, self.problem)
 
 
 class MessageTooLarge(InvalidMessage):
-    """One message alone is larger than a batch (``Batching.max_bytes``) or the whole queue may be."""
+    """A message is larger than a batch (``Batching.max_bytes``) or the whole queue may be."""
 
 
 class QueueFull(SalesmachineError):
@@ -79,11 +79,11 @@ class QueueFull(SalesmachineError):
 
 
 class AgentClosed(SalesmachineError, RuntimeError):
-    """The agent was closed: it accepts no more messages."""
+    """The agent is closed and accepts no more messages."""
 
 
 class WrongLoop(SalesmachineError, RuntimeError):
-    """The agent is running in another event loop; close it there first, or make one agent per loop."""
+    """The agent is running in another event loop; close it there first, or create one agent for each loop."""
 
 
 class DeliveryError(SalesmachineError):
@@ -91,8 +91,8 @@ class DeliveryError(SalesmachineError):
     A request failed.
 
     Attributes:
-        status: The HTTP status, or None when no HTTP answer was understood.
-        retry_after: Seconds the server asked to wait, or None.
+        status: The HTTP status, or None without a valid HTTP answer.
+        retry_after: The seconds of the ``Retry-After`` header, or None.
         server_message: The value of ``error`` in the server's answer, at most 500 characters; not part of
             ``str(error)`` because a server may quote the request in it. Token and secret are replaced by ``***``.
     """
@@ -120,7 +120,7 @@ class CertificateRejected(ConnectionFailed):
 
 
 class RequestTimeout(DeliveryError):
-    """No answer within ``Timeouts.connect`` or ``Timeouts.request``, or the server said 408."""
+    """No answer within ``Timeouts.connect`` or ``Timeouts.request``, or an answer with status 408."""
 
 
 class Unauthorized(DeliveryError):
@@ -132,8 +132,8 @@ class RateLimited(DeliveryError):
 
 
 class Rejected(DeliveryError):
-    """The server refused the request (a 3xx or 4xx status)."""
+    """The server rejected the request (a 3xx or 4xx status)."""
 
 
 class ServerFailure(DeliveryError):
-    """The server failed (5xx), or answered with a status that HTTP does not define."""
+    """The server failed (5xx) or answered with a status that HTTP does not define."""

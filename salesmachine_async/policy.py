@@ -1,4 +1,4 @@
-"""What the user decides: how to batch, how much to hold, how to retry, how long to wait."""
+"""The policies of an agent: batching, queue limits, retries, timeouts; and the checks of their values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ class Overflow(Enum):
     """What a call does when the queue is full."""
 
     DROP_NEWEST = "drop_newest"
-    """Refuse the new message: the call returns False."""
+    """Drop the call: it returns False."""
     DROP_OLDEST = "drop_oldest"
-    """Lose the oldest queued messages (``LossReason.QUEUE_FULL``) to make room."""
+    """
+    Accept the call and lose the oldest queued messages (``LossReason.QUEUE_FULL``).
+
+    Until the event loop runs, the queue may exceed its limit by one batch for each partition; calls beyond that are
+    dropped.
+    """
     RAISE = "raise"
     """Raise `QueueFull`."""
 
@@ -32,20 +37,20 @@ class Invalid(Enum):
     """Raise `InvalidMessage` at the call, so that it is found in development."""
     REPORT = "report"
     """
-    Never raise into the application: unsendable values become null, unusable calls are refused, as are calls after the
-    end; all are counted and logged. Only `Overflow.RAISE`, which asks for it, still raises `QueueFull`.
+    Never raise: a value that cannot be sent becomes null, and a call without a usable uid, or after `Agent.aclose`, is
+    dropped; all are counted and logged. Only `Overflow.RAISE` still raises `QueueFull`.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batching:
     """
-    When a batch is sealed and sent; whichever limit is reached first.
+    The limits at which a batch is sealed and sent: the one that is reached first.
 
     Attributes:
-        max_messages: Messages in one request. 100 is what every published Salesmachine client uses.
-        max_bytes: Size of one request's body, and so of one message.
-        linger: Seconds a message may wait for company; 0 sends as soon as the event loop turns.
+        max_messages: Messages in one request. Every published Salesmachine client uses 100.
+        max_bytes: Bytes in the body of one request, and so in one message.
+        linger: Seconds to wait for more messages; 0 sends in the next turn of the event loop.
     """
 
     max_messages: int = 100
@@ -61,12 +66,12 @@ class Batching:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueLimits:
     """
-    How much may wait. Queued and in-flight messages count together, exactly.
+    The bounds of the queue. Queued and in-flight messages count together.
 
     Attributes:
-        max_messages: Messages held at most.
-        max_bytes: Bytes held at most, as encoded for the wire.
-        overflow: What a call does when either limit is reached.
+        max_messages: The most messages in the queue.
+        max_bytes: The most bytes in the queue, as encoded for the wire.
+        overflow: What a call does when a bound is reached.
     """
 
     max_messages: int = 100_000
@@ -83,14 +88,14 @@ class QueueLimits:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
     """
-    How failed requests are repeated: exponential backoff with full jitter.
+    The retries of failed requests: exponential backoff with full jitter.
 
     Attributes:
         wait_initial: Ceiling of the first wait in seconds; it doubles with every further failure.
-        wait_max: Largest ceiling in seconds; also how often a parked sender is probed.
-        timeout: Seconds from a batch's first failure to giving it up as ``EXPIRED``.
-            None: never, it is retried for as long as the agent lives.
-        max_retry_after: The longest ``Retry-After`` that is obeyed, in seconds; longer ones are cut to it.
+        wait_max: Largest ceiling in seconds, and the interval at which a parked sender probes the server.
+        timeout: Seconds from the first failure of a batch until its messages are lost as ``EXPIRED``; None retries
+            until the agent is closed.
+        max_retry_after: The longest wait for a ``Retry-After`` in seconds; longer ones are cut to it.
     """
 
     wait_initial: float = 0.5
@@ -113,12 +118,12 @@ class Retry:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
     """
-    How long to wait for the network, in seconds.
+    The time limits of network operations, in seconds.
 
     Attributes:
-        connect: To open one connection (DNS, TCP and TLS).
-        request: For a whole request, connecting included.
-        close: For `Agent.aclose` to drain, unless the call says otherwise.
+        connect: Limit for opening a connection (DNS, TCP and TLS).
+        request: Limit for a whole request, including its connection.
+        close: Default limit for `Agent.aclose` to deliver the queue.
     """
 
     connect: float = 5.0
@@ -132,7 +137,7 @@ class Timeouts:
 
 
 def check_whole(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
-    """Raise `ConfigError` unless *value* is an int, and no bool, within the bounds."""
+    """Raise `ConfigError` unless *value* is an int (not a bool) within the bounds."""
     if type(value) is not int or value < at_least:
         raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
     if at_most is not None and value > at_most:
@@ -140,7 +145,7 @@ def check_whole(name: str, value: object, *, at_least: int, at_most: int | None 
 
 
 def check_seconds(name: str, value: object, *, above_zero: bool = False) -> None:
-    """Raise `ConfigError` unless *value* is a finite number of at least (or above) 0, and no bool."""
+    """Raise `ConfigError` unless *value* is a finite number (not a bool) of at least 0, or above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise ConfigError(f"{name} must be a finite number of seconds, not {value!r}")
     if value < 0 or (above_zero and value == 0):

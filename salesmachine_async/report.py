@@ -1,4 +1,4 @@
-"""What the agent reports: its state and counts, the outcome of messages, the arguments of hooks."""
+"""Reports of the agent: its state and counts, the outcomes of messages, the arguments of hooks."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ class Endpoint(Enum):
 
 
 class State(Enum):
-    """Where an agent is in its life, and whether it can send."""
+    """The state of an agent: its lifecycle, and whether it can send."""
 
     NEW = "new"
     """Not started. Calls are queued."""
     OPEN = "open"
-    """Delivering, or ready to."""
+    """Started, and delivering or ready to deliver."""
     PAUSED = "paused"
-    """Waiting as long as a 429 or 503 demands."""
+    """Waiting after a 429 or 503, for all partitions."""
     PARKED = "parked"
-    """Keeping everything and probing, because the server refuses for a reason that lies in no message."""
+    """Keeping all messages and probing the server, because it rejects requests for a reason outside the messages."""
     CLOSING = "closing"
-    """Delivering what is left. Calls are dropped."""
+    """Delivering the queued messages before the end. Calls are dropped."""
     CLOSED = "closed"
-    """At its end. Calls are dropped."""
+    """Closed. Calls are dropped."""
 
 
 class LossReason(Enum):
     """Why an accepted message was not delivered."""
 
     QUEUE_FULL = "queue_full"
-    """It was the oldest in a full queue, under `Overflow.DROP_OLDEST`."""
+    """The message was the oldest in a full queue, under `Overflow.DROP_OLDEST`."""
     TOO_LARGE = "too_large"
-    """The server answered 413 to it alone."""
+    """The server answered 413 to the message alone."""
     REJECTED = "rejected"
-    """The server rejected it alone and accepts the API key, or always fails at it while others pass."""
+    """The server rejected the message alone and accepts the API key, or always fails at it while others pass."""
     EXPIRED = "expired"
-    """Its batch failed for `Retry.timeout` seconds."""
+    """The batch of the message failed for `Retry.timeout` seconds."""
     CLOSED = "closed"
-    """The agent was closed before it could be delivered."""
+    """The agent was closed before the message could be delivered."""
 
 
 class DropReason(Enum):
@@ -74,20 +74,20 @@ class Stats:
     At every instant ``accepted == delivered + sum(lost.values()) + queued + in_flight``.
 
     Attributes:
-        state: Where the agent is in its life, and whether it can send.
-        accepted: Messages taken by a call that returned True, since the agent was made.
+        state: The state of the agent.
+        accepted: Messages of calls that returned True, since the agent was created.
         delivered: Messages the server answered with 2xx.
-        queued: Messages waiting.
-        queued_bytes: Their size as encoded for the wire.
+        queued: Messages in the queue.
+        queued_bytes: Bytes in the queue, as encoded for the wire.
         in_flight: Messages taken out of the queue for a request that has not succeeded yet.
-        lost: Messages given up, by reason; reasons that never happened are absent, and read as 0.
-        dropped: Calls that were not accepted, by reason; reasons that never happened are absent, and read as 0.
-            Without a GIL, calls of several threads at the same moment may be counted as one.
+        lost: Lost messages by reason; a reason that never occurred is absent and reads as 0.
+        dropped: Calls that were not accepted, by reason; a reason that never occurred is absent and reads as 0.
+            Without a GIL, simultaneous calls of several threads may be counted as one.
         invalid_values: Arguments and values that could not be sent, under `Invalid.REPORT`.
-        requests: HTTP requests begun.
-        retries: Those of them that carried messages which had been sent before, alone or in a larger batch.
-        bytes_sent: The sum of their bodies.
-        last_error: The latest failure of a request; None when the latest request succeeded.
+        requests: HTTP requests started.
+        retries: Requests with messages that had been sent before, alone or in a larger batch.
+        bytes_sent: The total size of the bodies of all requests.
+        last_error: The error of the latest request; None if it succeeded.
     """
 
     state: State
@@ -108,11 +108,11 @@ class Stats:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """
-    What became of the messages accepted before a `flush()` or `aclose()` was called, since the agent was made.
+    The outcomes of the messages accepted before a `flush()` or `aclose()`, since the agent was created.
 
     Attributes:
         delivered: Messages the server answered with 2xx.
-        lost: Messages given up, by reason; reasons that never happened are absent, and read as 0.
+        lost: Lost messages by reason; a reason that never occurred is absent and reads as 0.
         pending: Messages without an outcome yet.
     """
 
@@ -127,7 +127,7 @@ class Report:
 
 
 class EncodedMessages(Protocol):
-    """Some messages as they are sent: a `Batch`."""
+    """Messages encoded for the wire: a `Batch`."""
 
     count: int
     partition: int
@@ -142,7 +142,7 @@ class EncodedMessages(Protocol):
 
 
 class _OfBatches:
-    """Counts messages at once, decodes them only on access."""
+    """Messages in batches: counted without decoding, and decoded on access."""
 
     __slots__ = ()
     batches: tuple[EncodedMessages, ...]
@@ -154,18 +154,18 @@ class _OfBatches:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages as they were (to be) sent, oldest first; decoded anew at every access."""
+        """The messages in their form on the wire, oldest first; decoded at every access."""
         return [message for batch in self.batches for message in batch.messages()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss(_OfBatches):
     """
-    Messages given up; the argument of ``on_lost``.
+    Lost messages; the argument of ``on_lost``.
 
     Attributes:
-        reason: Why.
-        error: The failure that decided it; None when no request failed.
+        reason: The reason of the loss.
+        error: The error of the request that caused the loss; None if no request failed.
         batches: The messages, still encoded.
     """
 
@@ -182,8 +182,8 @@ class Delivery(_OfBatches):
     Attributes:
         endpoint: The kind of request: a batch or an alias.
         status: The server's 2xx status.
-        attempts: Number of requests it took; 1 is the first.
-        seconds: How long the last of them took.
+        attempts: Number of requests until success; 1 if the first succeeded.
+        seconds: Duration of the last request.
         batches: The messages, still encoded.
     """
 

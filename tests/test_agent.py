@@ -1,4 +1,4 @@
-"""The calls and what they promise, on a transport without a network."""
+"""The calls of an agent, on a transport without a network."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_each_call_makes_the_documented_message() -> None:
 
 
 async def test_alias_is_a_request_of_its_own_with_the_documented_body() -> None:
-    """An alias goes to its endpoint behind what came before and ahead of what comes after."""
+    """An alias is sent to its endpoint after the messages before it and before the messages after it."""
     carrier = Carrier()
     async with Agent(transport=carrier) as agent:
         agent.track("123456", "before")
@@ -126,7 +126,7 @@ async def test_alias_is_a_request_of_its_own_with_the_documented_body() -> None:
 
 
 async def test_alias_carries_a_message_id_only_when_given_one() -> None:
-    """The documented body has two keys; who names a message finds the name on the wire."""
+    """The documented body of an alias has two keys; a message id of the caller is added."""
     assert await sent(lambda agent: agent.alias("a", "b", message_id="m")) == [
         {"contact_uid": "a", "alias": "b", "messageId": "m"}
     ]
@@ -169,7 +169,7 @@ async def test_created_at_is_converted_to_utc() -> None:
 
 
 async def test_later_changes_of_the_arguments_are_not_sent() -> None:
-    """The message is what the arguments were at the call; they themselves are left alone."""
+    """A message has the values at the time of the call; the arguments are not changed."""
     params: dict[str, Any] = {"plan": {"name": "free"}}
 
     def track(agent: Agent) -> None:
@@ -193,7 +193,7 @@ async def test_calls_before_start_are_sent_after_it() -> None:
 
 
 async def test_more_than_a_thousand_messages_have_unique_ids() -> None:
-    """Ids are unique over the blocks they are minted in."""
+    """Ids are unique across the blocks in which they are created."""
     messages = await sent(lambda agent: [agent.track("u", "e") for _ in range(2500)])
     assert len({message["messageId"] for message in messages}) == 2500
 
@@ -226,7 +226,7 @@ async def test_more_than_a_thousand_messages_have_unique_ids() -> None:
     ],
 )
 async def test_bad_arguments_raise_at_the_call_and_name_the_path(call: Callable[[Any], object], path: str) -> None:
-    """What cannot be sent raises InvalidMessage with its path; nothing else is lost."""
+    """A value that cannot be sent raises InvalidMessage with its path; other messages are not affected."""
     carrier = Carrier()
     async with Agent(transport=carrier) as agent:
         agent.track("u", "before")
@@ -235,7 +235,7 @@ async def test_bad_arguments_raise_at_the_call_and_name_the_path(call: Callable[
         agent.track("u", "after")
     assert caught.value.path == path
     assert str(caught.value).startswith(f"{path}: ")
-    # Short, so that the caller's line is seen: where the value was found is not told.
+    # Short, so that the caller's line is seen: the place of the value is not in the text.
     assert len(traceback.format_tb(caught.value.__traceback__)) <= 8
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert carrier.events() == ["before", "after"]
@@ -289,8 +289,8 @@ async def test_a_message_larger_than_a_batch_raises() -> None:
 # The queue.
 
 
-async def test_drop_newest_refuses_the_call() -> None:
-    """The default: a full queue refuses the new message and keeps the old ones."""
+async def test_drop_newest_drops_the_call() -> None:
+    """By default a full queue drops the new message and keeps the old ones."""
     carrier = Carrier()
     agent = Agent(transport=carrier, queue=QueueLimits(max_messages=3))
     assert [agent.track("u", str(number)) for number in range(5)] == [True, True, True, False, False]
@@ -345,7 +345,7 @@ async def test_a_hook_that_tracks_into_a_full_queue_does_not_displace() -> None:
 
 
 async def test_overflow_raise_raises_queue_full() -> None:
-    """Overflow.RAISE raises at the call; the message counts as refused."""
+    """Overflow.RAISE raises at the call; the message counts as dropped."""
     agent = Agent(transport=Carrier(), queue=QueueLimits(max_messages=1, overflow=Overflow.RAISE))
     assert agent.track("u", "e")
     with pytest.raises(QueueFull):
@@ -433,7 +433,7 @@ async def test_lanes_send_side_by_side_and_keep_the_order_of_each_contact() -> N
 
 
 async def test_repr_shows_the_live_state_and_no_secret() -> None:
-    """The repr tells state, queue and flight."""
+    """The repr holds the state, the queue and the messages in flight."""
     carrier = Carrier([answer(401)])
     agent = Agent("TOKENTOKEN", "SECRETSECRET", transport=carrier)
     assert repr(agent) == "<Agent [new | 0 queued, 0 bytes | 0 in flight]>"
@@ -462,7 +462,7 @@ def test_repr_shows_a_pause() -> None:
 
 
 async def test_stats_count_everything() -> None:
-    """The snapshot after some of everything."""
+    """The snapshot holds each count after several kinds of calls."""
     carrier = Carrier([answer(500), answer(500)])
     retry = Retry(wait_initial=0.001, wait_max=0.001)
     async with Agent(transport=carrier, retry=retry, queue=QueueLimits(max_messages=2)) as agent:
@@ -478,7 +478,7 @@ async def test_stats_count_everything() -> None:
 
 
 async def test_stats_tell_the_last_error_until_a_request_succeeds() -> None:
-    """last_error is the failure that is going on."""
+    """last_error is the current failure."""
     async with Agent(transport=Carrier([answer(503, b'{"error":"down"}')] * 99), retry=Retry(wait_initial=30)) as agent:
         agent.track("u", "e")
         await agent.flush(timeout=0.05)
@@ -492,7 +492,7 @@ async def test_stats_tell_the_last_error_until_a_request_succeeds() -> None:
 
 
 async def test_on_delivered_tells_of_each_request() -> None:
-    """The hook learns count, status, attempts and, when asked, the messages."""
+    """on_delivered receives count, status, attempts and, on access, the messages."""
     told: list[Delivery] = []
     carrier = Carrier([BROKEN])
     async with Agent(transport=carrier, on_delivered=told.append, retry=Retry(wait_initial=0.001)) as agent:
@@ -506,7 +506,7 @@ async def test_on_delivered_tells_of_each_request() -> None:
 
 
 async def test_on_lost_tells_why_and_what() -> None:
-    """The hook learns reason, error and, when asked, the messages."""
+    """on_lost receives reason, error and, on access, the messages."""
     told: list[Loss] = []
     refuse = Carrier(decide=lambda batch: answer(422, b'{"error":"no"}') if batch.endpoint is Endpoint.BATCH else None)
     async with Agent(transport=refuse, on_lost=told.append) as agent:
@@ -538,7 +538,7 @@ async def test_hooks_that_raise_do_not_stop_the_delivery(caplog: pytest.LogCaptu
 
 
 async def test_a_hook_may_call_any_public_method() -> None:
-    """Hooks that re-enter everything neither deadlock nor disturb."""
+    """Hooks may call every public method without a deadlock."""
     tasks: list[asyncio.Task[Any]] = []
 
     def reenter(_: object) -> None:
@@ -566,7 +566,7 @@ async def test_a_hook_may_call_any_public_method() -> None:
 
 
 async def test_a_hook_may_close_the_agent() -> None:
-    """Closing from a hook drains the rest and ends."""
+    """An agent closed by a hook delivers the rest and ends."""
     closing: list[asyncio.Task[Any]] = []
     agent = Agent(
         transport=Carrier(),
@@ -631,7 +631,7 @@ async def test_before_send_may_drop_and_rename() -> None:
     ],
 )
 async def test_before_send_fails_closed(hook: Callable[[Any], Any], caplog: pytest.LogCaptureFixture) -> None:
-    """A hook that raises or returns nonsense: the message is refused and not sent; one line is logged."""
+    """If the hook raises or returns an invalid value, the message is dropped with one log line."""
     carrier = Carrier()
     async with Agent(transport=carrier, before_send=hook) as agent:
         assert agent.track("u", "e", {"x": "PAYLOAD"}) is False
@@ -644,7 +644,7 @@ async def test_before_send_fails_closed(hook: Callable[[Any], Any], caplog: pyte
 
 
 async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCaptureFixture) -> None:
-    """Even the library's own error may carry a payload in its text when the hook raises it."""
+    """The text of the library's own error may hold data of the hook, so it is not logged."""
 
     def hook(_: object) -> None:
         raise InvalidMessage("params", "PAYLOAD")
@@ -656,7 +656,7 @@ async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCa
 
 
 async def test_before_send_may_not_track_itself(caplog: pytest.LogCaptureFixture) -> None:
-    """A message tracked by the hook would come to the hook again, without end: it is refused."""
+    """A message tracked by before_send is dropped, because it would call before_send without end."""
     inner: list[bool] = []
 
     def hook(message: dict[str, Any]) -> dict[str, Any]:
@@ -673,7 +673,7 @@ async def test_before_send_may_not_track_itself(caplog: pytest.LogCaptureFixture
 
 
 async def test_a_hook_that_raises_a_cancellation_harms_nothing() -> None:
-    """A CancelledError of the hook's own is an error like any other."""
+    """A CancelledError raised by a hook is treated as any other error."""
 
     def fail(_: object) -> None:
         raise asyncio.CancelledError
@@ -687,7 +687,7 @@ async def test_a_hook_that_raises_a_cancellation_harms_nothing() -> None:
 
 
 async def test_a_log_handler_that_raises_does_not_stop_the_delivery() -> None:
-    """Whatever the application's logging does, messages go out."""
+    """Messages are delivered whatever the application's logging does."""
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -761,7 +761,7 @@ def test_unusable_policies_are_refused_by_name(policy: Any, options: dict[str, A
 
 
 def test_policies_are_frozen_and_keyword_only() -> None:
-    """Policies can be shared between agents because nobody can change them."""
+    """Policies are frozen, so that agents can share them."""
     with pytest.raises(AttributeError):
         Batching().linger = 3  # type: ignore[misc]
     with pytest.raises(TypeError):
@@ -769,7 +769,7 @@ def test_policies_are_frozen_and_keyword_only() -> None:
 
 
 def test_a_missing_token_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token the constructor says where to put it."""
+    """Without a token the constructor raises an error that says where to set it."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="SALESMACHINE_API_TOKEN"):
         Agent()
@@ -802,7 +802,7 @@ def test_the_environment_configures(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_ping_raises_what_went_wrong(outcome: Any, error: type[Exception]) -> None:
-    """Each failure of a ping has its exception."""
+    """Each failure of a ping raises its own error class."""
     async with Agent(transport=Carrier([outcome])) as agent:
         with pytest.raises(error) as caught:
             await agent.ping()
@@ -813,7 +813,7 @@ async def test_ping_raises_what_went_wrong(outcome: Any, error: type[Exception])
 
 
 async def test_ping_asks_at_once_and_carries_nothing() -> None:
-    """A ping is a request of its own; a stale connection is tried once more."""
+    """A ping is a request of its own; a stale connection is retried once."""
     carrier = Carrier([STALE])
     agent = Agent(transport=carrier)
     await agent.ping()
@@ -824,7 +824,7 @@ async def test_ping_asks_at_once_and_carries_nothing() -> None:
 
 
 async def test_ping_by_a_carrier_that_raises_is_a_failed_connection() -> None:
-    """Whatever a transport raises, ping raises an error of the library."""
+    """Any exception of a transport becomes an error of the library."""
     async with Agent(transport=Carrier([ValueError("SECRET")])) as agent:
         with pytest.raises(ConnectionFailed, match="ValueError") as caught:
             await agent.ping()
@@ -837,13 +837,13 @@ async def test_ping_by_a_carrier_that_raises_is_a_failed_connection() -> None:
 def test_every_public_name_is_there() -> None:
     """`__all__` is sorted and holds all errors, policies and records."""
     names = salesmachine_async.__all__
-    assert names == sorted(set(names), key=lambda name: (not name[0].isupper(), name))
+    assert names == sorted(set(names))
     assert [name for name in names if not hasattr(salesmachine_async, name)] == []
     assert {*errors.__all__, *policy.__all__, *report.__all__} <= set(names)
 
 
 def test_errors_can_be_pickled() -> None:
-    """Errors cross process borders (multiprocessing, Celery) with what they tell."""
+    """Errors can be pickled, for multiprocessing and Celery, and keep their attributes."""
     invalid = pickle.loads(pickle.dumps(InvalidMessage("params.x", "is wrong")))
     assert (invalid.path, invalid.problem, str(invalid)) == ("params.x", "is wrong", "params.x: is wrong")
     error = pickle.loads(pickle.dumps(Unauthorized("no", status=401, retry_after=1.0, server_message="x")))

@@ -1,4 +1,4 @@
-"""Which room may know which: imports point one way."""
+"""Imports between the parts of the package point one way."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import pytest
 import salesmachine_async
 
 PACKAGE = Path(salesmachine_async.__file__).parent
-# What everybody may know: words without works.
+# Modules that every part may import, because they import only each other.
 WORDS = {"_log", "_version", "errors", "policy", "report"}
 AGENT = {*WORDS, "_core", "_http", "_delivery", "_process", "agent", "tracker"}
-# `_core` and `sandbox` have stricter tests of their own, beside the others of these rooms.
-MAY_KNOW = {
+# Each part and the parts it may import. `_core` and `sandbox` have stricter tests of their own.
+MAY_IMPORT = {
+    "_log": set[str](),
+    "_version": set[str](),
+    "errors": set[str](),
+    "policy": {"errors"},
+    "report": {"errors"},
     "_core": {"errors", "policy", "report"},
     "_http": {*WORDS, "_core"},
     "_delivery": {*WORDS, "_core", "_http"},
@@ -33,13 +38,13 @@ MAY_KNOW = {
 }
 
 
-def rooms(source: str) -> Iterator[str]:
-    """Tell which rooms a module imports, also within functions and for its types."""
+def parts(source: str) -> Iterator[str]:
+    """Yield the parts of the package that a module imports, also in functions and for its types."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # A public name stands for the agent: `from salesmachine_async import Batching`.
+            # A public name counts as the agent: `from salesmachine_async import Batching`.
             below = [alias.name if (PACKAGE / alias.name).is_dir() else "agent" for alias in node.names]
             names = (
                 [f"{node.module}.{name}" for name in below]
@@ -54,24 +59,24 @@ def rooms(source: str) -> Iterator[str]:
                 yield rest.partition(".")[0]
 
 
-@pytest.mark.parametrize("room", MAY_KNOW)
-def test_imports_point_one_way(room: str) -> None:
-    """No room knows one that is built on it."""
-    files = sorted((PACKAGE / room).rglob("*.py")) or [PACKAGE / f"{room}.py"]
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_point_one_way(part: str) -> None:
+    """No part imports one that is built on it."""
+    files = sorted((PACKAGE / part).rglob("*.py")) or [PACKAGE / f"{part}.py"]
     for path in files:
-        assert set(rooms(path.read_text())) - {room} <= MAY_KNOW[room], path
+        assert set(parts(path.read_text())) - {part} <= MAY_IMPORT[part], path
 
 
-def test_no_room_is_forgotten() -> None:
-    """A new one needs a place in the table."""
+def test_every_part_has_a_row() -> None:
+    """A new module or folder needs a row in the table."""
     found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found - set(MAY_KNOW) - WORDS == {"__init__", "__main__"}
+    assert found - set(MAY_IMPORT) == {"__init__", "__main__"}
 
 
 def test_every_form_of_import_is_seen() -> None:
-    """Or the check would be worthless."""
+    """The check finds every form of an import statement."""
     source = (
         "import salesmachine_async.access.client\nfrom salesmachine_async import cli, Agent\n"
         "from salesmachine_async.sandbox import Fault\ndef f():\n    from salesmachine_async._core.batch import Batch\n"
     )
-    assert set(rooms(source)) == {"access", "cli", "agent", "sandbox", "_core"}
+    assert set(parts(source)) == {"access", "cli", "agent", "sandbox", "_core"}

@@ -112,7 +112,7 @@ async def test_calls_are_refused_while_closing() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_hanging_host_does_not_hold_up_the_end(concurrency: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Closed by the deadline; what was not delivered is lost as CLOSED, told and logged."""
+    """A close ends at its deadline; the rest is lost as CLOSED, passed to on_lost and logged."""
     losses: list[Loss] = []
 
     async def main() -> None:
@@ -216,7 +216,7 @@ def test_a_pause_that_begins_while_closing_ends_it() -> None:
 
 
 def test_a_deadline_of_zero_gives_up_at_once() -> None:
-    """aclose(0), and a negative rest of somebody's deadline, drop everything and say so."""
+    """aclose(0), or a negative timeout, loses the whole queue and logs it."""
 
     async def main() -> None:
         for timeout in (0, -5.0):
@@ -263,7 +263,7 @@ def test_giving_up_a_full_queue_takes_no_time_per_message() -> None:
 
 
 def test_a_second_close_with_less_time_brings_the_end_forward() -> None:
-    """Whoever closes returns by his own deadline."""
+    """Each caller of aclose returns by its own deadline."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -314,7 +314,7 @@ async def test_a_flush_while_the_lanes_end_does_not_start_them_again() -> None:
 
 
 async def test_a_close_killed_before_its_first_step_begins_again() -> None:
-    """A closing task that somebody kills before it ran is replaced: the caller still gets his drain."""
+    """A closing task that is cancelled before it runs is replaced, and the caller still gets the drain."""
     agent = Agent(transport=Carrier())
     agent.track("u", "e")
     closer = asyncio.ensure_future(agent.aclose())
@@ -529,8 +529,8 @@ def lane_tasks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("salesmachine-sender")]
 
 
-def test_a_killed_lane_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A sender's task that somebody cancels is replaced; its batch is sent again with the same ids."""
+def test_a_cancelled_sender_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A sender's task that is cancelled is replaced; its batch is sent again with the same ids."""
     carrier = Carrier(takes=5)
 
     async def main() -> None:
@@ -584,7 +584,7 @@ def test_a_lane_killed_while_closing_does_not_stop_the_drain() -> None:
 
 
 def test_everything_killed_while_closing_still_accounts_for_all() -> None:
-    """When the loop's end cancels even the closing task, what is left is lost as CLOSED, and told."""
+    """If the end of the loop cancels even the closing task, the rest is lost as CLOSED and passed to on_lost."""
     losses: list[Loss] = []
     agent = Agent(transport=Hanging(), on_lost=losses.append)
 
@@ -715,7 +715,7 @@ async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureF
 
 
 def test_an_agent_dropped_after_its_loop_warns() -> None:
-    """asyncio.run ended, nobody closed: the warning comes all the same."""
+    """If asyncio.run has ended without a close, the warning appears as usual."""
 
     async def main() -> Agent:
         agent = Agent(transport=Carrier())

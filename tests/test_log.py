@@ -126,7 +126,7 @@ def test_a_handler_that_raises_or_logs_does_no_harm(logger: logging.Logger, act:
 def test_where_no_logging_is_configured_a_loud_line_is_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], level: int
 ) -> None:
-    """With the name of the package, so that it can be told from the program's own."""
+    """A line on stderr begins with the package's name, which sets it apart from lines of the program."""
     monkeypatch.setattr(_log, "_is_heard", lambda level: False)
     log_or_stderr(level, "lost %d", 7)
     RateLimitedLogger()("a", level, "parked", loud=True)

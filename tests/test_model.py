@@ -192,7 +192,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def next_loop(self) -> None:
-        """The loop ends with nobody closing the agent, as asyncio.run does; another begins."""
+        """The loop ends without a close, as in asyncio.run; another loop begins."""
         self.end_loop()
         self.loop = VirtualLoop()
 

@@ -425,7 +425,7 @@ def test_a_start_that_is_interrupted_is_done_by_the_next_call(monkeypatch: pytes
 
 
 def test_closing_in_many_threads_at_once_while_others_wait() -> None:
-    """All get the same report; nobody is left waiting for a loop that has ended."""
+    """All callers get the same report; none waits for a loop that has ended."""
     for _ in range(30):
         agent = ThreadedAgent(transport=Carrier())
         for _ in range(10):
@@ -785,7 +785,7 @@ def test_an_exit_delivers_what_is_left(workspace: Workspace, end: str) -> None:
 
 @pytest.mark.slow
 def test_an_exit_at_a_dead_host_ends_in_time_and_says_how_much_was_left() -> None:
-    """On stderr, although nobody has configured logging."""
+    """The lines appear on stderr although no logging is configured."""
     began = time.monotonic()
     _, err = run(
         DEAD,

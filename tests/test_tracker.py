@@ -95,7 +95,7 @@ def test_what_is_no_mapping_is_refused_by_the_agent(recorder: Recorder, params: 
 
 
 def test_what_is_bound_is_a_copy(recorder: Recorder) -> None:
-    """Nobody can change it from outside."""
+    """The attributes cannot be changed from outside."""
     params = {"plan": "pro"}
     tracker = Tracker(recorder, "u", None, params)
     params["plan"] = "free"

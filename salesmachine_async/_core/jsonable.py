@@ -1,12 +1,13 @@
 """
-Values become plain: exact str, int, float, bool, None, dict and list, which nothing but the encoder holds.
+Conversion of values to plain ones: exact str, int, float, bool, None, dict and list, in copies owned by the encoder.
 
-`own_dict` is the fast walk, for values that all have a JSON form; it raises at the first that has none. `Cleaner` is
-the thorough one, for what orjson refuses as well: keys that are not text, integers beyond 64 bits, lone surrogates,
-depth and cycles. It names each problem by its path. Both give the same result for the same value.
+`own_dict` is the fast conversion, for values that all have a JSON form; it raises at the first value without one.
+`Cleaner` is the slow one, which also handles everything that orjson rejects: keys that are not strings, integers beyond
+64 bits, lone surrogates, depth and cycles. It reports each problem with its path. Both have the same result for the
+same value.
 
-orjson sees nothing else. A Fragment, which it would copy out unchecked, is a value without a JSON form like any other;
-and no Python code runs during its work, in whose middle another thread could change what it reads.
+orjson receives only plain values. A Fragment, which it would copy unchecked, has no JSON form; and no Python code runs
+while orjson encodes, so that no other thread can change a container during that time.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from salesmachine_async.errors import InvalidMessage
 
 __all__ = ["MAX_DEPTH", "Cleaner", "key_in_path", "key_text", "own_dict", "raise_invalid", "stored"]
 
-# Below orjson's own limit of 254 levels, less the levels of the message around the params.
+# Below orjson's limit of 254 levels, minus the levels of the message around the params.
 MAX_DEPTH: Final = 200
-# A key is quoted in an error only this far: it may hold anything.
+# The longest part of a key that an error quotes, because a key may hold any data.
 MAX_KEY_IN_PATH: Final = 40
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
-# What is written as it is; `type(value) in` is exact, so subclasses take the longer way.
+# Types encoded unchanged. `type(value) in` is exact: a subclass takes the slow way.
 _ATOMS: Final = frozenset({bool, float, NoneType})
-# Simplifying a key ends here: an Enum of an Enum of a numpy integer is three steps.
+# The most conversions of a key; an Enum of an Enum of a numpy integer needs three.
 MAX_STEPS: Final = 8
 _NO_KEYS: Final = frozenset({dict, list, tuple, float, NoneType})
 
@@ -50,9 +51,9 @@ def own_dict(source: dict[Any, Any], depth: int) -> dict[Any, Any]:
 
     Raises:
         Unencodable: A value has no JSON form, or is nested too deeply.
-        Exception: Code of the user's, run to convert a value, raised it.
+        Exception: The user's own code raised it during a conversion.
     """
-    # The copy comes first: whatever another thread does to the source, the copy is what is checked, and what is sent.
+    # The copy is made first, so that another thread cannot change what is checked and sent.
     own = source.copy()
     for key, value in own.items():
         if type(value) not in LEAVES:
@@ -73,7 +74,7 @@ def _own(value: Any, depth: int) -> Any:
 
 
 def stored(params: dict[Any, Any]) -> dict[Any, Any]:
-    """Copy the content of a dict past the methods of its class, which may answer otherwise, or raise."""
+    """Copy a dict's stored items; a subclass may override `items` and `copy`."""
     if type(params) is dict:
         return params.copy()
     items: Any = dict.items(params)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -82,22 +83,22 @@ def stored(params: dict[Any, Any]) -> dict[Any, Any]:
 
 class Cleaner:
     """
-    Walks a value and returns a copy that orjson accepts.
+    Converts a value to a copy that orjson accepts.
 
     Args:
-        on_problem: Called with path and problem of each value without a JSON form. It may raise; when it
-            returns, the value becomes null.
+        on_problem: Called with the path and the problem of each value without a JSON form. If it returns instead of
+            raising, the value becomes null.
     """
 
     __slots__ = ("_ancestors", "_on_problem")
 
     def __init__(self, on_problem: Callable[[str, str], None]) -> None:
         self._on_problem = on_problem
-        # Containers being walked, by identity: meeting one again means it contains itself.
+        # The ids of the containers around the current value: finding one again means that it contains itself.
         self._ancestors: set[int] = set()
 
     def clean(self, value: Any, path: str, depth: int = 0) -> Any:
-        """Return the plain copy of *value*; *path* is where it stands."""
+        """Return the plain copy of *value*, whose place is *path*."""
         cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if cls in _ATOMS:
             return value
@@ -112,7 +113,7 @@ class Cleaner:
         self._ancestors.add(id(value))
         try:
             return self._container(value, cls, path, depth)
-        except RecursionError:  # little stack was left at the call
+        except RecursionError:  # the caller had used most of the stack
             return self._problem(path, "is nested deeper than the stack allows")
         finally:
             self._ancestors.discard(id(value))
@@ -123,12 +124,12 @@ class Cleaner:
         if cls is list or cls is tuple:
             return [self.clean(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(tuple(value))]
         plain = self._guarded(simplify, value, path)
-        # An odd value stands one level deeper, so that one which keeps turning into another ends.
+        # Each conversion counts as a level, so that values converted to one another without end reach the limit.
         return self.clean(plain, path, depth + 1)
 
     def _mapping(self, mapping: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        # A copy of the items first: another thread may change the mapping.
+        # The items are copied first, because another thread may change the mapping.
         for key, item in tuple(mapping.items()):
             place = path + key_in_path(key)
             name = self._guarded(key_text, key, place)
@@ -141,13 +142,13 @@ class Cleaner:
         return result
 
     def _guarded(self, convert: Callable[[Any], Any], value: Any, path: str) -> Any:
-        """Convert by code that may be the user's own, and so may raise anything."""
+        """Convert a value by code that may be the user's own and may raise any exception."""
         try:
             return convert(value)
         except Unencodable as exc:
             return self._problem(path, str(exc))
         except Exception as exc:  # noqa: BLE001
-            # Only the type is named: the text of a foreign exception may quote the value.
+            # Only the type is named, because the text of an exception may quote the value.
             return self._problem(path, f"{name_of(value)} could not be converted ({type(exc).__name__})")
 
     def _problem(self, path: str, problem: str) -> None:
@@ -155,16 +156,16 @@ class Cleaner:
 
 
 def raise_invalid(path: str, problem: str) -> None:
-    """Raise the problem as `InvalidMessage`: the strict ``on_problem``."""
+    """Raise `InvalidMessage`; this is the strict ``on_problem``."""
     raise InvalidMessage(path, problem)
 
 
 def key_text(key: Any) -> str:
     """
-    Return the JSON key for a mapping's *key*: the text of the value that it would be, if that is no container.
+    Return the JSON key for the *key* of a mapping: the text of its JSON value, which must not be a container.
 
     Raises:
-        Unencodable: The key has no obvious text.
+        Unencodable: The key has no JSON form.
     """
     plain = key
     for _ in range(MAX_STEPS):
@@ -185,10 +186,10 @@ def key_text(key: Any) -> str:
 
 
 def key_in_path(key: object) -> str:
-    """Return how *key* is shown in a path: ``.name``, or quoted, escaped and cut short when it is no plain word."""
+    """Return *key* in the form of a path: ``.name``; quoted, escaped and shortened if it is not a plain word."""
     if not issubclass(type(key), str):
         return f"[<{name_of(key)}>]"
-    text = str.__str__(cast("str", key))  # a subclass may lie
+    text = str.__str__(cast("str", key))  # a subclass may override it
     if _PLAIN_KEY.match(text) and len(text) <= MAX_KEY_IN_PATH:
         return "." + text
     return f"[{text[:MAX_KEY_IN_PATH]!a}{'…' if len(text) > MAX_KEY_IN_PATH else ''}]"

@@ -1,9 +1,9 @@
 """
-Encoding: the arguments of a call become one line of bytes.
+Encoding of the arguments of a call as one line of bytes.
 
-A line is the message's JSON object, without a newline at its end. orjson writes neither white space nor a raw
-newline inside an object, so lines can be joined by newlines, counted and cut apart without parsing them again;
-`Batch` turns them into the JSON array of the wire.
+A line is the JSON object of a message without a newline at its end. orjson writes neither white space nor a raw newline
+inside an object, so lines can be joined by newlines, counted and separated without parsing; `Batch` joins them to the
+JSON array of a request.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from salesmachine_async.errors import InvalidMessage
 
 __all__ = ["Clock", "Encoder", "encode", "partition_key", "revise"]
 
-# Dataclasses and times are left to the table of types: one rule for all models; orjson 3.13.0 writes
-# time(0, 0, 0, 10000) as 00:00:00.10000, and a tzinfo that raises crashes the process. The newline is there to be
-# stripped: orjson never trims its buffer, so that 136 bytes of message would hold 4 KiB; stripping copies the bytes.
+# The table of types converts dataclasses and times, because one rule holds for all models, orjson 3.13.0 writes
+# time(0, 0, 0, 10000) as 00:00:00.10000, and a tzinfo that raises crashes the process. The newline is appended so that
+# stripping it copies the bytes: orjson never trims its buffer, and 136 bytes of message would occupy 4 KiB.
 OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
 
 # The arguments that identify the subject of a message.
 UIDS: Final = ("contact_uid", "account_uid", "event_uid", "alias")
 
-# An id is a prefix, a number of nine digits for every thousand of ids, and one of these: together a UUID's shape.
-# Joining two ready texts costs less than half of formatting a number.
+# An id has the form of a UUID: a prefix, nine digits for every thousand ids, and one of these. Joining two existing
+# strings takes less than half the time of formatting a number.
 _THOUSAND: Final = tuple(f"{number:03}" for number in range(1000))
 _FIRST_THOUSAND: Final = 10**8
 
 _dumps: Final = orjson.dumps
 _Datetime: Final = real(datetime)
 
-# orjson copies the content of a Fragment out unread, at any depth: a broken one would corrupt its whole batch. Since
-# 3.13 a living Fragment holds a reference to its type, so that the type's number of references shows in 10 ns that
-# there is none; looking at each value of each call takes as long as all the rest of its encoding.
+# orjson copies the content of a Fragment unread, at any depth, so a broken one would corrupt its whole batch. Since
+# 3.13 a Fragment holds a reference to its type, so the reference count of the type shows in 10 ns that none exists;
+# checking each value of each call would take as long as the rest of its encoding.
 _FRAGMENT: Final = orjson.Fragment
 _refs: Final = sys.getrefcount
 
 
 def _refs_when_unused() -> int:
-    """Return the references to the type while no Fragment lives; -1 where Fragments do not count there."""
+    """Return the reference count of the type while no Fragment exists; -1 if Fragments do not hold a reference."""
     before = _refs(_FRAGMENT)
     fragment = _FRAGMENT(b"")
     return before if _refs(_FRAGMENT) > before and fragment else -1
@@ -59,9 +59,9 @@ _unused = _refs_when_unused()
 
 
 def _dumps_odd(message: dict[str, Any]) -> bytes | None:
-    """Encode a message value by value, which refuses a Fragment; None where `compose` has to name the culprit."""
+    """Encode a message value by value, which finds a Fragment; None if `compose` has to report a problem."""
     global _unused  # noqa: PLW0603
-    # Fewer than at the import: a Fragment that lived then has died.
+    # A lower count than at the import means that a Fragment of that time no longer exists.
     _unused = min(_unused, _refs(_FRAGMENT))
     try:
         message["params"] = own_dict(message["params"], 0)
@@ -71,7 +71,7 @@ def _dumps_odd(message: dict[str, Any]) -> bytes | None:
 
 
 class Clock(Protocol):
-    """The module `time`, or what has its function of that name."""
+    """The module `time`, or an object with a function of the same name."""
 
     def time(self) -> float:
         """Return the wall clock in seconds since the epoch."""
@@ -80,17 +80,16 @@ class Clock(Protocol):
 
 class Encoder:
     """
-    Encodes calls; mints message ids and timestamps. Several threads may use it at once.
+    Encodes calls, and creates message ids and timestamps. It may be used by several threads at once.
 
     Args:
-        new_prefix: Returns 24 random characters, as a UUID begins: they make the ids of this agent in this process
-            unique.
-        clock: Looked up and read once per message, so that a clock replaced later is the one that counts.
-        spare_clock: The real clock, read when another one in its place raises or returns no usable time.
-        process_id: Returns the id of the process; read once per millisecond at most.
-        on_problem: Called with path and problem of each argument that cannot be sent. The strict one, the
-            default, raises. When it returns, the value becomes null, or the whole message None if it is
-            unusable without that argument.
+        new_prefix: Returns 24 random characters in the form of the beginning of a UUID, which make the ids of this
+            agent in this process unique.
+        clock: Its function is looked up for each message, so that a replaced clock takes effect.
+        spare_clock: The real clock, read if a replaced one raises or returns no usable time.
+        process_id: Returns the id of the process; called at most once per millisecond.
+        on_problem: Called with the path and the problem of each argument that cannot be sent. The default raises. If
+            it returns, the value becomes null, or the whole message None if it is unusable without that argument.
     """
 
     __slots__ = (
@@ -119,16 +118,16 @@ class Encoder:
         self._spare_clock = spare_clock
         self._process_id = process_id
         self._on_problem = on_problem
-        # The text of a millisecond, from when (inclusive) until when (exclusive) it holds; replaced as one tuple,
-        # so that no thread sees the text of one millisecond with the bounds of another.
+        # Start (inclusive), end (exclusive) and text of a millisecond; replaced as one tuple, so that no thread sees
+        # the text of one millisecond with the bounds of another.
         self._stamp = (0.0, 0.0, "1970-01-01T00:00:00.000Z")
         self._second: tuple[int | None, str] = (None, "")
         self.renew()
 
     def renew(self) -> None:
-        """Begin ids with a new prefix: those of a forked process must differ from its parent's."""
+        """Start a new prefix of ids, because those of a forked process must differ from its parent's."""
         self._pid = self._process_id()
-        # next() of a count is one atomic step, and so is popleft() of a deque: two threads never get the same id.
+        # next() of a count and popleft() of a deque are atomic, so two threads never get the same id.
         self._thousands = (self._new_prefix(), count(_FIRST_THOUSAND).__next__)
         self._ids = self._thousand_ids()
 
@@ -147,7 +146,7 @@ class Encoder:
             or (type(params) is not dict and params is not None)
         ):
             return None
-        # Another clock in the place of the real one may raise anything: it is read under guard, in the slow way.
+        # A replaced clock may raise any exception, so the slow way reads it under guard.
         if (clock := self._clock.time) is not self._spare_clock:
             return None
         now = clock()
@@ -214,14 +213,14 @@ class Encoder:
         self, method: str, uids: dict[str, object], params: object, created_at: object, message_id: object
     ) -> dict[str, Any] | None:
         """
-        Check and convert the arguments of a contact, account or event, one by one.
+        Check and convert the arguments of a contact, account or event one by one.
 
         Args:
             method: ``contact``, ``account`` or ``event``.
             uids: The identifying arguments by name.
             params: A mapping or None.
             created_at: A datetime, or None for now.
-            message_id: A non-empty str, or None to mint one.
+            message_id: A non-empty str, or None to create one.
 
         Returns:
             The message, for `encode`; None when an identifying argument is unusable.
@@ -241,7 +240,7 @@ class Encoder:
         """
         Check and convert the arguments of an alias.
 
-        The documented body has two keys and no more; a ``messageId`` is added only for a caller who gave one.
+        The documented body has two keys; a ``messageId`` is added only if the caller passes one.
         """
         texts = check_uids({"contact_uid": contact_uid, "alias": alias}, self._on_problem)
         if texts is not None and message_id is not None:
@@ -249,7 +248,7 @@ class Encoder:
         return texts
 
     def encode(self, message: dict[str, Any]) -> bytes:
-        """Encode a composed message: as fast as its params allow."""
+        """Encode a composed message."""
         return encode(message, self._on_problem)
 
     def _now(self) -> str:
@@ -278,7 +277,7 @@ class Encoder:
         return text
 
     def _renew_after_fork(self) -> None:
-        """Notice a fork by C code, which runs none of Python's hooks: once per millisecond, and on the long way."""
+        """Start a new prefix after a fork by C code, which runs none of Python's fork hooks."""
         if self._process_id() != self._pid:
             self.renew()
 
@@ -323,8 +322,8 @@ class Encoder:
             try:
                 return head + next_number()
             except IndexError:
-                # Two threads may both come here: then some numbers of a thousand stay unused. Others may also use
-                # all of them before this one takes its own.
+                # Two threads may both come here, which leaves some numbers unused. Other threads may also use all new
+                # numbers before this one gets one, hence the loop.
                 self._ids = self._thousand_ids()
 
     def _thousand_ids(self) -> tuple[str, Callable[[], str]]:
@@ -333,17 +332,17 @@ class Encoder:
 
 
 def encode(message: dict[str, Any], on_problem: Callable[[str, str], None]) -> bytes:
-    """Encode a composed message, or the same changed by a hook, as one line."""
+    """Encode a composed message, or one changed by a hook, as one line."""
     try:
         return _dumps(own_dict(message, -1), None, OPTIONS).rstrip()
-    except Exception:  # noqa: BLE001 (the walk below meets the same again, and names it)
+    except Exception:  # noqa: BLE001 (the Cleaner below reports the same problem with its path)
         clean = Cleaner(on_problem).clean
     return _dumps({name: clean(value, name) for name, value in message.items()}, None, OPTIONS).rstrip()
 
 
 def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
     """
-    Return *message* with the uids and params of *changed*, the result of a hook. All else stays as it was.
+    Return *message* with the uids and params of *changed*, the result of a hook; other keys keep their values.
 
     Raises:
         InvalidMessage: *changed* is not a message.
@@ -364,7 +363,7 @@ def revise(message: dict[str, Any], changed: object) -> dict[str, Any]:
 
 
 def _read(path: str, mapping: Any) -> dict[Any, Any]:
-    """Copy a dict of the user's own kind."""
+    """Copy a dict whose class may be the user's own."""
     try:
         return stored(mapping)
     except Exception as exc:  # noqa: BLE001 (its keys are the user's own code)
@@ -372,11 +371,11 @@ def _read(path: str, mapping: Any) -> dict[Any, Any]:
 
 
 def partition_key(message: dict[str, Any]) -> str:
-    """Return the uid whose messages stay in order: the contact's, or in an account message the account's."""
+    """Return the uid that selects the partition: the contact's, or the account's in an account message."""
     uid: str = message["contact_uid"] if "contact_uid" in message else message["account_uid"]
     return uid
 
 
 def _iso(moment: datetime) -> str:
-    """Return ISO 8601 in UTC with milliseconds and Z, the form that Salesmachine's own Ruby client sent."""
+    """Return ISO 8601 in UTC with milliseconds and Z, the form of Salesmachine's own Ruby client."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,8 +1,8 @@
 """
-The table of types: each has one JSON form, wherever a value stands.
+Conversions of types without a JSON form: each type has one form, wherever the value stands.
 
-`docs/values.md` lists what the tests check of it. No library is imported for its types: they are recognised by their
-names or by what they offer.
+`docs/values.md` lists all types; the tests check each entry. Types of other libraries are recognised by their names or
+their attributes, so that no library is imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Types that JSON has itself. `type(value) in` is exact: a subclass goes through the table.
+# Types with a JSON form. `type(value) in` is exact: a subclass is converted by the table.
 LEAVES: Final = frozenset({str, int, float, bool, NoneType})
 
 _INT64_MIN: Final = -(2**63)
@@ -49,7 +49,7 @@ class Unencodable(TypeError):
 
 
 def real(cls: type[T]) -> type[T]:
-    """Return the class of `datetime` behind *cls*: freezegun puts a child in its place, for modules imported then."""
+    """Return the class of the module `datetime` behind *cls*, which may be freezegun's subclass at the import."""
     return next((cast("type[T]", base) for base in cls.__mro__ if base.__module__ == "datetime"), cls)
 
 
@@ -59,18 +59,18 @@ _Date: Final = real(date)
 
 def simplify(value: Any) -> Any:
     """
-    Return the next plainer form of a value that JSON does not have.
+    Convert a value without a JSON form by one step.
 
-    The result may have to be simplified itself, or hold values that must be.
+    The result may need another conversion, or contain values that need one.
 
     Raises:
-        Unencodable: The value has no JSON form. Its ``repr`` is never used: it could leak or fail.
+        Unencodable: The value has no JSON form. Its ``repr`` is never used, because it could leak data or fail.
     """
-    # By the type everywhere: proxies and mocks answer `isinstance` for another.
+    # `isinstance` is avoided, because proxies and mocks claim the class of another object.
     cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if _full_name(cls) in _ABSENT:
         return None
-    if issubclass(cls, Enum):  # before the table: a str or int mixed in would hide it
+    if issubclass(cls, Enum):  # before the table, which would find a str or int mixed in
         return value.value
     for base in cls.__mro__:
         convert = _BY_TYPE.get(base)
@@ -85,9 +85,9 @@ def without_surrogates(text: str) -> str:
     """
     Return *text* as an exact `str` of valid Unicode: a surrogate pair is joined, a lone one is U+FFFD.
 
-    The round trip through UTF-16 is what joins the halves of a pair.
+    The round trip through UTF-16 joins the halves of a pair.
     """
-    text = str.__str__(text)  # a subclass may lie
+    text = str.__str__(text)  # a subclass may override it
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -101,7 +101,7 @@ def is_json_int(value: int) -> bool:
 
 
 def is_nothing(cls: type[Any]) -> bool:
-    """Return whether a class is that of ``attrs.NOTHING``: an Enum, whose value orjson writes like any other's."""
+    """Return whether a class is that of ``attrs.NOTHING``, an Enum whose value orjson would write."""
     return _full_name(cls) == ("attr", "_Nothing")
 
 
@@ -111,17 +111,17 @@ def is_lazy_text(cls: type[Any]) -> bool:
 
 
 def name_of(value: object) -> str:
-    """Return the name of a value's type, for an error."""
+    """Return the name of a value's type, for the text of an error."""
     return _name(type(value))
 
 
 def _name(cls: type[Any]) -> str:
-    # Past the class's own class, which may raise.
+    # A metaclass may override the attribute, and raise.
     return str(type.__getattribute__(cls, "__qualname__"))
 
 
 def _full_name(cls: type[Any]) -> tuple[str, str]:
-    """Return a class's top-level package and name: libraries move their classes between modules."""
+    """Return the top-level package and the name of a class, because libraries move classes between modules."""
     return str(cls.__module__).partition(".")[0], cls.__qualname__
 
 
@@ -134,7 +134,7 @@ def _text_of_bytes(value: bytes | bytearray | memoryview) -> str:
 
 
 def _text_of_datetime(value: datetime) -> str | None:
-    # pandas' NaT is a datetime that differs from itself.
+    # pandas' NaT is a datetime that does not equal itself.
     if value != value:  # noqa: PLR0124
         return None
     offset = value.utcoffset()
@@ -163,9 +163,9 @@ def _int_or_text(value: int) -> int | str:
     return plain if is_json_int(plain) else str(plain)
 
 
-# One entry per family; the nearest along the method resolution order wins.
+# One entry for each family; the nearest in the method resolution order is used.
 _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
-    Decimal: _number_or_null,  # exact, as text: a float would round money
+    Decimal: _number_or_null,  # as a string, because a float would round amounts of money
     _Datetime: _text_of_datetime,
     _Date: _Date.isoformat,
     time: time.isoformat,
@@ -182,7 +182,7 @@ _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
     **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network), str),
 }
 _LAZY: Final = frozenset({("django", "Promise")})
-# By package and name: addresses, and pydantic's secrets, whose text is asterisks.
+# Types converted by `str`, by package and name: URLs, and pydantic's secrets, whose string is asterisks.
 _BY_STR: Final = frozenset(
     {
         ("yarl", "URL"),
@@ -195,7 +195,7 @@ _BY_STR: Final = frozenset(
         ("pydantic", "Secret"),
     }
 )
-# Stand-ins for "no value".
+# Types of markers for a missing value.
 _ABSENT: Final = frozenset(
     {
         ("dataclasses", "_MISSING_TYPE"),
@@ -207,7 +207,7 @@ _ABSENT: Final = frozenset(
 
 
 def _by_shape(value: Any, cls: Any) -> Any:
-    """Recognise containers and models by what they offer."""
+    """Convert containers and models, which are recognised by their attributes."""
     if issubclass(cls, Mapping):
         return dict(value)
     if issubclass(cls, Set):
@@ -237,10 +237,10 @@ def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _of_array(value: Any, cls: Any) -> Any:
-    """Return the values of an array, or the value of a scalar of numpy's."""
+    """Return the values of an array, or the value of a numpy scalar."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind in ("M", "m") and hasattr(value, "astype"):
-        # `tolist` makes plain integers of times in nanoseconds, numpy's and pandas' default.
+        # `tolist` converts times in nanoseconds, the default of numpy and pandas, to plain integers.
         if getattr(value, "ndim", 0):
             return list(value)
         scalar = value[()]
@@ -249,5 +249,5 @@ def _of_array(value: Any, cls: Any) -> Any:
         plain = scalar.tolist()
         return scalar.astype("datetime64[us]").tolist() if type(plain) is int else plain
     plain = value.tolist()
-    # A long double is its own plainest form to numpy.
+    # numpy's `tolist` does not convert a long double.
     return float(plain) if kind == "f" and type(plain) is cls else plain

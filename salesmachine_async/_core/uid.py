@@ -1,4 +1,4 @@
-"""Identifying arguments: which values may be a uid, and the text of each."""
+"""Identifying arguments: conversion of values to uids."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _uid(value: Any) -> tuple[str, str | None]:
     if not plain:
         return plain, "must not be empty"
     if plain != without_surrogates(plain):
-        # Replacing the broken character could make one of two people.
+        # Replacing the surrogate could merge two contacts.
         return plain, "must be valid Unicode (it holds a lone surrogate)"
     return plain, None
 
 
 def _plain(value: Any) -> Any:
-    """Return the exact str or int that a value identifies by; anything else when there is none."""
-    # By the type: proxies and mocks answer `isinstance` for another.
+    """Return the identifying exact str or int of a value; any other value means that there is none."""
+    # `isinstance` is avoided, because proxies and mocks claim the class of another object.
     cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(cls, Enum):
         return None if is_nothing(cls) or issubclass(type(value.value), Enum) else _plain(value.value)
@@ -63,5 +63,5 @@ def _plain(value: Any) -> Any:
         return None if cls is bool else int.__int__(value)
     if issubclass(cls, _IDENTIFYING) or is_lazy_text(cls):
         return str(value)
-    # The integers of numpy, as a column of ids holds them.
+    # numpy's integers, which occur in columns of ids.
     return simplify(value) if hasattr(cls, "__index__") and hasattr(cls, "tolist") else None

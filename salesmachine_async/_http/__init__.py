@@ -1,1 +1,1 @@
-"""What every HTTP client of this library shares: configuration, sessions, name resolution, backoff."""
+"""Shared parts of the HTTP clients of this library: configuration, sessions, name resolution, backoff."""

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt."""
+"""Waits between attempts: exponential backoff with full jitter."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LEAST_WAITS: Final = 7
 
 class Backoff:
     """
-    The waits of one series of failures: random, below a ceiling that doubles from one to the next.
+    The waits of one series of failures: random, below a ceiling that doubles with each failure.
 
     Args:
-        retry: The policy: the first ceiling and the highest.
+        retry: The policy, with the first and the highest ceiling.
 
     Attributes:
         at_max: Whether the waits have reached the highest ceiling, `LEAST_WAITS` of them.
@@ -36,7 +36,7 @@ class Backoff:
         self._count = 0
 
     def seconds(self, decision: Wait | Pause) -> float:
-        """Return the wait that *decision* asks for; the next one may be longer."""
+        """Return the wait for *decision* and raise the ceiling."""
         ceiling = next(self._ceilings)
         self._count += 1
         self.at_max = self._count >= LEAST_WAITS and ceiling >= self._retry.wait_max

@@ -29,11 +29,11 @@ _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
     """
-    The way to the API, as aiohttp takes it.
+    The network settings, in the form of aiohttp.
 
     Attributes:
         base: The base URL.
-        proxy: The URL of an HTTP proxy, which may hold credentials; None for none.
+        proxy: The URL of an HTTP proxy, which may hold credentials; or None.
         ssl: An SSL context, or True for the default one. Never False, which would switch verification off.
     """
 
@@ -92,7 +92,7 @@ def check_credentials(token: object, secret: object) -> None:
     Check that token and secret can travel in an Authorization header.
 
     Raises:
-        ConfigError: One of them cannot. The message says what is wrong and does not echo the value.
+        ConfigError: One of them cannot. The text names the problem and never holds the value.
     """
     if token == "":
         raise ConfigError(f"no API token: pass token= or set {TOKEN_VARIABLE}")
@@ -103,7 +103,7 @@ def check_credentials(token: object, secret: object) -> None:
 
 
 def _check_visible(name: str, secret: object) -> None:
-    # Error trackers record local variables, and hide those that are called `token` or `secret`.
+    # Error trackers record local variables, and hide those named `token` or `secret`.
     if not isinstance(secret, str):
         raise ConfigError(f"the API {name} must be a str, not {type(secret).__name__}")
     if not _VISIBLE.fullmatch(secret):
@@ -112,12 +112,12 @@ def _check_visible(name: str, secret: object) -> None:
 
 def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
     """
-    Return the base URL, parsed.
+    Return the parsed base URL.
 
     Raises:
         ConfigError: It is not an absolute http(s) URL with a host and without credentials, query or fragment; or
-            it is ``http://`` to another machine and that is not allowed. The message does not echo it: it may
-            hold a password.
+            it is ``http://`` to another machine and that is not allowed. The text never holds the URL, which may
+            contain a password.
     """
     if not isinstance(base_url, str):
         raise ConfigError(f"the base URL must be a str, not {type(base_url).__name__}")
@@ -140,7 +140,7 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
         raise ConfigError("the base URL has no usable port")
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ConfigError(
-            f"http:// would send the API token readable to {host}: use https://, "
+            f"http:// would send the API token in clear text to {host}: use https://, "
             f"or set {ALLOW_HTTP_VARIABLE}=1, or pass transport=HttpTransport(..., allow_http=True)"
         )
     return url
@@ -148,10 +148,10 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
 
 def check_proxy(proxy: object, *, name: str = "proxy") -> URL:
     """
-    Return the URL of an HTTP proxy, parsed; it may hold credentials.
+    Return the parsed URL of an HTTP proxy, which may hold credentials.
 
     Raises:
-        ConfigError: aiohttp cannot use it. The message names the setting and does not echo the value.
+        ConfigError: aiohttp cannot use it. The text names the setting and never holds the value.
     """
     if not isinstance(proxy, str):
         raise ConfigError(f"{name} must be a str, not {type(proxy).__name__}")
@@ -172,7 +172,7 @@ def _proxy(proxy: str | None) -> URL | None:
 
 
 def _ssl(ca_file: object, ssl_context: object) -> ssl.SSLContext | bool:
-    """Return a context for the arguments; those that are given win over the environment."""
+    """Return an SSL context for the arguments, which take precedence over the environment."""
     if ssl_context is not None:
         if not isinstance(ssl_context, ssl.SSLContext):
             raise ConfigError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
@@ -186,7 +186,7 @@ def _ssl(ca_file: object, ssl_context: object) -> ssl.SSLContext | bool:
 
 
 def _trusting(name: str, path: object) -> ssl.SSLContext:
-    """Return a context that trusts the authorities in a PEM file, and no others."""
+    """Return an SSL context that trusts only the authorities in a PEM file."""
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"{name} must be a path, not {type(path).__name__}")
     try:

@@ -1,14 +1,14 @@
 """
-Everything that overrides or sets a part of aiohttp which its documentation does not name.
+All use of undocumented parts of aiohttp: a connector and a protocol that keep the head of each answer.
 
-Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with its C parser and with the one in Python
-(``AIOHTTP_NO_EXTENSIONS=1``): `tests/_delivery` and `tests/_http` run whole with both ends. What is relied on:
+Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with its C parser and its Python parser
+(``AIOHTTP_NO_EXTENSIONS=1``): all of `tests/_delivery` and `tests/_http` pass with each. This module relies on:
 
 * `ResponseHandler` (the protocol of a connection): `data_received`, `exception`, `set_exception` with an
   `HttpProcessingError`, `should_close`, `force_close`, `transport`, `_payload`, and `_tail` of its `_parser` if that is
-  the one in Python. It is made by ``BaseConnector._factory``.
+  the Python parser. ``BaseConnector._factory`` creates it.
 * `BaseConnector.connect` (documented) returns a `Connection` with the protocol that carries the request.
-* `BaseConnector.__del__` closes what is left open.
+* `BaseConnector.__del__` closes the connections that are left open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from salesmachine_async._core.head import Head, HeadReader
 
 __all__ = ["INHERITED", "Attempt", "Connector", "abandon", "begin_attempt", "leave_to_parent"]
 
-# Connectors of parent processes, kept for as long as this process lives.
+# Connectors of parent processes, kept until this process ends so that they are never closed here.
 INHERITED: Final[list[object]] = []
 
 
@@ -39,28 +39,28 @@ class Attempt:
 
     Attributes:
         reused: Whether its connection had carried a request before.
-        reader: The head of its answer, as far as it has arrived; None before there is a connection.
+        reader: The reader of the answer's head; None before the request has a connection.
     """
 
     reused: bool = False
     reader: HeadReader | None = None
 
     def answered(self) -> Head | None:
-        """Return the head of the answer, whether aiohttp understood it or not; None before a final status line."""
+        """Return the head of the answer, also of one that aiohttp cannot parse; None before a final status line."""
         return None if self.reader is None else self.reader.read()
 
     def headers_of(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
-        """Return the headers of an answer: read leniently, as those of an answer that aiohttp did not understand."""
+        """Return the headers of an answer, read as leniently as those of an answer that aiohttp cannot parse."""
         head = self.answered()
         return response.headers if head is None else head.headers
 
 
-# The attempt of the current task. A trace of aiohttp would cost 20 µs a request, a tenth of it.
+# The attempt of the current task. A trace of aiohttp would cost 20 µs for each request, a tenth of its time.
 _attempt: Final[ContextVar[Attempt]] = ContextVar("salesmachine_attempt")
 
 
 def begin_attempt() -> Attempt:
-    """Return the attempt in which the connector notes the current task's next request."""
+    """Return a new attempt, in which the connector records the next request of the current task."""
     attempt = Attempt()
     _attempt.set(attempt)
     return attempt
@@ -68,10 +68,10 @@ def begin_attempt() -> Attempt:
 
 class AnswerProtocol(ResponseHandler):
     """
-    Hands an answer's head to aiohttp as a whole, and what follows it separately.
+    A protocol that passes the head of an answer to aiohttp in one piece, separately from the bytes that follow.
 
-    aiohttp closes a connection at the first bytes that it does not understand, and loses an answer that has not been
-    read yet. The head is kept, so that its status line decides, however the network cut the answer into pieces.
+    aiohttp closes a connection at the first bytes that it cannot parse, and discards an answer that has not been read
+    yet. The head is kept, so that its status line decides, in whatever pieces the answer arrives.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -79,7 +79,7 @@ class AnswerProtocol(ResponseHandler):
         self.reader: HeadReader | None = None
 
     def begin(self, attempt: Attempt) -> None:
-        """Note in *attempt* the answer that comes next."""
+        """Record the next answer in *attempt*."""
         attempt.reused = self.reader is not None
         attempt.reader = self.reader = HeadReader()
 
@@ -97,24 +97,24 @@ class AnswerProtocol(ResponseHandler):
             if rest and self.exception() is None:
                 self._parse(rest)
         elif reader.failed:
-            # As aiohttp does when its parser fails.
+            # The same steps as in aiohttp when its parser fails.
             self.set_exception(HttpProcessingError())
             if self.transport is not None:
                 self.transport.close()
 
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
-        # The parser in Python keeps bytes behind an answer without an error; such a connection must not be used again.
+        # The Python parser keeps bytes after an answer without an error; such a connection must not be reused.
         if getattr(self._parser, "_tail", b"") and (self._payload is None or self._payload.is_eof()):
             self.force_close()
 
 
 class Connector(aiohttp.TCPConnector):
     """
-    A connector that keeps the head of each answer, and can be left open at its end.
+    A connector that keeps the head of each answer, and that can be collected without being closed.
 
     Attributes:
-        orphaned: Whether its collection must not close it.
+        orphaned: Whether the garbage collection leaves the connections open.
     """
 
     orphaned = False
@@ -124,7 +124,7 @@ class Connector(aiohttp.TCPConnector):
         self._factory = partial(AnswerProtocol, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a connection, but no kept one on which the server has sent something unasked (aiohttp issue 13656)."""
+        """Return a connection; a kept one on which the server has sent unrequested bytes is closed (aiohttp #13656)."""
         while True:
             connection = await super().connect(*args, **kwargs)
             protocol = connection.protocol
@@ -141,7 +141,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 def abandon(session: aiohttp.ClientSession) -> None:
-    """Leave a session unclosed, because its loop is closed; its sockets close when they are collected."""
+    """Discard a session whose loop is closed without closing it; its sockets close when they are collected."""
     if isinstance(session.connector, Connector):
         session.connector.orphaned = True
         session.detach()
@@ -149,10 +149,10 @@ def abandon(session: aiohttp.ClientSession) -> None:
 
 def leave_to_parent(session: aiohttp.ClientSession) -> None:
     """
-    Leave a session to the parent process, after a fork.
+    Discard a session of the parent process after a fork.
 
-    It is neither closed nor collected here: that would unregister its sockets from the selector, which this process
-    shares with the parent, and the parent would wait for its answers in vain.
+    It is neither closed nor collected here, because that would unregister its sockets from the selector that this
+    process shares with the parent, and the parent would never receive its answers.
     """
     INHERITED.append(session.connector)
     abandon(session)

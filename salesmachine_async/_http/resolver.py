@@ -15,11 +15,11 @@ __all__ = ["DaemonResolver"]
 
 _FLAGS: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
-# Seconds between two looks at whether the thread of a lookup is alive.
+# Interval of the check that the thread of a lookup is alive.
 ALIVE_SECONDS: Final = 1.0
 
 _Key = tuple[str, int, int]
-# The result of getaddrinfo, or the error instead: an exception set on a future without a waiter would be logged.
+# The result of getaddrinfo or its error, as a value because asyncio logs an exception of a future without a waiter.
 _Answer = list[Any] | OSError
 
 
@@ -33,9 +33,9 @@ class DaemonResolver(AbstractResolver):
     """
     Resolves with `socket.getaddrinfo`, as the event loop does, but not in its thread pool.
 
-    The pool's threads are waited for when the loop's default executor shuts down (up to 300 s since Python 3.12) and
-    again when the interpreter exits: a hanging lookup would hang both. A name has at most one thread that is alive;
-    further requests for the name wait for the same answer. An answer is not kept.
+    The event loop joins the threads of its pool when its default executor shuts down (up to 300 s since Python 3.12),
+    and the interpreter joins them at its exit, so a hanging lookup would delay both. A name has at most one live
+    thread; further requests for the name wait for the same answer. Answers are not cached.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class DaemonResolver(AbstractResolver):
         Return the addresses of a host.
 
         Raises:
-            OSError: The name is not known, or cannot be looked up now.
+            OSError: The name is unknown, or the lookup failed.
         """
         key = (host, port, int(family))
         answer = await self._answer(self._lookups.get(key) or self._look_up(key))
@@ -77,8 +77,8 @@ class DaemonResolver(AbstractResolver):
         try:
             lookup.thread.start()
         except RuntimeError as exc:
-            # At the limit of threads the request fails and is repeated later. At the interpreter's end no thread can
-            # be started any more, and nothing else is left to do than to wait for the answer.
+            # At the limit of threads the request fails and is retried later. At the exit of the interpreter no thread
+            # can be started, so the lookup has to block.
             _set(answer, OSError(str(exc)) if main_thread().is_alive() else _getaddrinfo(*key))
         else:
             self._lookups[key] = lookup
@@ -86,18 +86,18 @@ class DaemonResolver(AbstractResolver):
         return lookup
 
     async def _answer(self, lookup: _Lookup) -> _Answer:
-        # A request that is cancelled must leave the answer to the others, as `asyncio.wait` does.
+        # `asyncio.wait` leaves the future alone when this request is cancelled, because others may wait for it.
         while not lookup.answer.done():
             await asyncio.wait([lookup.answer], timeout=ALIVE_SECONDS)
             if not lookup.thread.is_alive():
-                # A thread may end without an answer, for example for want of memory.
+                # A thread may end without an answer, for example when memory runs out.
                 await asyncio.sleep(0)
                 _set(lookup.answer, OSError("the lookup ended without an answer"))
         return lookup.answer.result()
 
 
 def _getaddrinfo(host: str, port: int, family: int) -> _Answer:
-    """Return what `socket.getaddrinfo` returns, or whatever it raises as an OSError."""
+    """Return the result of `socket.getaddrinfo`, or an OSError for any exception."""
     try:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG))
     except OSError as exc:
@@ -114,7 +114,7 @@ def _set(future: asyncio.Future[_Answer], answer: _Answer) -> None:
 
 
 def _numeric(address: Any) -> str:
-    """Return the address as text, of a link-local IPv6 address with its zone."""
+    """Return the address as a string; a link-local IPv6 address with its zone."""
     host = str(address[0])
     if len(address) == 4 and address[3] and "%" not in host:
         return f"{host}%{address[3]}"

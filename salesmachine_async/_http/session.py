@@ -1,7 +1,7 @@
 """
 HTTP sessions on aiohttp, for the tracking transport and for the client of the Access API.
 
-Opens a session, reads as much of an answer as is useful, and translates aiohttp's exceptions into outcomes.
+This module opens a session, reads a limited part of an answer, and converts aiohttp's exceptions to outcomes.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ __all__ = [
     "read_some",
 ]
 
-# Idle connections are closed before usual servers do it (aiohttp's own server after 75 s, nginx 75, many load
-# balancers 60), because a request that meets a closing connection has to be repeated.
+# Idle connections are closed before common servers close them (aiohttp's own server after 75 s, nginx 75, many load
+# balancers 60), because a request on a closing connection has to be repeated.
 KEEPALIVE_SECONDS: Final = 10.0
 # More headers than any proxy adds.
 MAX_HEADERS: Final = 1000
-# Enough of an answer's body for any error message; a connection that brings more is closed.
+# Enough for any error message in a body; a connection with more is closed.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 # The status line has decided already, so a slow body costs only the connection.
 BODY_SECONDS: Final = 0.25
@@ -62,7 +62,7 @@ def open_session(
     """
     Open a session in the running event loop.
 
-    `begin_attempt` must be called before each request; its result says what is known of the request afterwards.
+    `begin_attempt` must be called before each request; it returns the record of that request.
     """
     return aiohttp.ClientSession(
         connector=Connector(
@@ -86,7 +86,7 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         raise_for_status=False,
-        # A large head does not have to cost the connection.
+        # A large head must not end the connection.
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
         max_headers=MAX_HEADERS,
@@ -104,7 +104,7 @@ async def read_some(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     with suppress(Exception):
         if response.content.is_eof() and response.content.total_bytes <= MAX_ANSWER_BYTES:
-            # A short answer has arrived whole: doing without a timer saves 8 µs.
+            # A short answer has arrived completely, and reading it without a timer saves 8 µs.
             return response.content.read_nowait()
         async with asyncio.timeout(BODY_SECONDS):
             while chunk := await response.content.readany():
@@ -121,7 +121,7 @@ def failure(exc: Exception, *, reused: bool) -> Outcome:
     """
     Return the outcome of a request that ended without a status line.
 
-    Only names and messages of the system are taken over, because some of aiohttp's errors hold the request's headers.
+    Only names and messages of the system are used, because some of aiohttp's errors hold the request's headers.
 
     Args:
         exc: The exception that aiohttp raised.

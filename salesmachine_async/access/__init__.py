@@ -1,5 +1,5 @@
 """
-The v2 Access API: read and manage what the agent's messages have made. One request, one answer, no buffer.
+Client of the v2 Access API: reads and manages contacts, accounts, notes and more, one request for each call.
 
 ::
 
@@ -9,10 +9,10 @@ The v2 Access API: read and manage what the agent's messages have made. One requ
 """
 
 from salesmachine_async.access.client import AccessClient
+from salesmachine_async.access.http_request import Answer
 from salesmachine_async.access.listing import Listing, Page
 from salesmachine_async.access.objects import Account, Activity, Contact, Note, Ref, Stage, Task, User
 from salesmachine_async.access.paths import Paths
-from salesmachine_async.access.wire import Answer
 
 __all__ = [
     "AccessClient",

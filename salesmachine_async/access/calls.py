@@ -1,4 +1,4 @@
-"""Make a call: once, or again as the retry policy says."""
+"""Requests to the Access API, with retries by the policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from salesmachine_async._http.session import (
     open_session,
     read_some,
 )
-from salesmachine_async.access.wire import Answer, Call, parsed
+from salesmachine_async.access.http_request import Answer, ApiRequest, parsed
 from salesmachine_async.errors import (
     AgentClosed,
     ConnectionFailed,
@@ -36,22 +36,22 @@ from salesmachine_async.errors import (
 )
 from salesmachine_async.policy import Retry, Timeouts
 
-__all__ = ["Caller", "Settings"]
+__all__ = ["Caller", "ClientSettings"]
 
-# A page of a hundred contacts with large fields has some megabytes; what is larger is no answer of the API.
+# A page of a hundred contacts with large fields has a few megabytes; a larger body does not come from the API.
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class ClientSettings:
     """
     The settings of a `Caller`.
 
     Attributes:
-        retry: The policy for repetitions.
-        timeouts: The limits of each attempt.
-        max_connections: The number of calls under way at once; further ones wait for their turn, without a time limit.
-        network: The way to the API.
+        retry: The retry policy.
+        timeouts: The time limits of each attempt.
+        max_connections: The number of concurrent requests; further ones wait without a time limit.
+        network: The base URL, the proxy and the TLS settings.
     """
 
     retry: Retry
@@ -63,58 +63,57 @@ class Settings:
 @dataclass(slots=True)
 class _Try:
     """
-    One attempt at a call.
+    One attempt at a request.
 
     Attributes:
-        outcome: Its outcome.
-        sent: The number of times that aiohttp has sent it.
-        headers: The headers of the answer, if there was one.
-        body: The body of the answer.
+        outcome: The outcome of the attempt.
+        sent: The number of times aiohttp has sent the request.
+        headers: The headers of the answer; empty without one.
+        body: The body of the answer; empty without one.
     """
 
     outcome: Outcome
     sent: int
-    # A server may quote the token in both.
+    # Not in the repr, because a server may quote the token in either.
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     body: bytes = field(default=b"", repr=False)
 
 
 class Caller:
     """
-    Makes calls over one session, which belongs to the event loop of the first call.
+    Makes requests over one session, which belongs to the event loop of the first request.
 
     Args:
-        settings: How.
+        settings: The settings of the client.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
-        # Opened by the first call, so that the constructor needs no loop. It belongs to this process.
+        # Opened by the first request, so that the constructor needs no loop. It belongs to this process.
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: asyncio.Semaphore | None = None
         self._pid = os.getpid()
         self.closed: bool = False
 
-    async def make(self, call: Call, *, gone_is_done: bool = False) -> Answer:
+    async def make(self, request: ApiRequest, *, gone_is_done: bool = False) -> Answer:
         """
-        Make a call and return its answer.
+        Make a request and return its answer.
 
         Args:
-            call: What to ask.
-            gone_is_done: Whether a 404 to a repetition is a success: then the attempt before it has deleted what
-                this one looks for.
+            request: The request.
+            gone_is_done: Whether a 404 to a repetition is a success, because an earlier attempt has deleted the object.
 
         Raises:
-            DeliveryError: There was no good answer; `status` and `server_message` tell more.
-            AgentClosed: The client was closed.
+            DeliveryError: The request failed; see its `status` and `server_message`.
+            AgentClosed: The client is closed.
             WrongLoop: The client is in use in another event loop.
         """
         loop, backoff = asyncio.get_running_loop(), Backoff(self._settings.retry)
         failing_since: float | None = None
         sent = at_once = 0
         while True:
-            tried = await self._attempt(call)
+            tried = await self._attempt(request)
             sent += tried.sent
             if gone_is_done and sent > 1 and tried.outcome.status == 404:
                 return Answer(status=404, headers=tried.headers, data=None)
@@ -131,46 +130,46 @@ class Caller:
             if isinstance(decision, Deliver):
                 data = parsed(tried.outcome.status or 0, tried.body)
                 return Answer(status=tried.outcome.status or 0, headers=tried.headers, data=data)
-            wait = _wait(decision, call, tried.outcome, backoff)
+            wait = _wait(decision, request, tried.outcome, backoff)
             at_once = at_once + 1 if isinstance(decision, RetryNow) else 0
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
-        """Close all connections; further calls raise `AgentClosed`."""
+        """Close all connections; further requests raise `AgentClosed`."""
         self.closed = True
         self._notice_fork()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    async def _attempt(self, call: Call) -> _Try:
+    async def _attempt(self, request: ApiRequest) -> _Try:
         session, turns = self._open()
         attempt, trace = begin_attempt(), SimpleNamespace(sent=0)
         try:
             async with (
                 turns,
                 session.request(
-                    call.method,
-                    call.auth.on(call.url),
-                    data=call.body,
-                    headers={**call.auth.headers, **call.headers},
+                    request.method,
+                    request.auth.on(request.url),
+                    data=request.body,
+                    headers={**request.auth.headers, **request.headers},
                     allow_redirects=False,
                     proxy=self._settings.network.proxy,
                     trace_request_ctx=trace,
                 ) as response,
             ):
                 body = await (_read(response) if 200 <= response.status <= 299 else read_some(response))
-                result = _outcome(call, response.status, attempt.headers_of(response), body)
+                result = _outcome(request, response.status, attempt.headers_of(response), body)
                 return _Try(result, trace.sent, response.headers, body)
         except _TooLarge as exc:
             error = ConnectionFailed("the answer was too large", status=exc.status)
             return _Try(Outcome.failed(error, Verdict.PARKED), trace.sent)
         except Exception as exc:  # noqa: BLE001 (every exception of a connection becomes a DeliveryError)
-            return _Try(_failure(call, attempt, exc), trace.sent)
+            return _Try(_failure(request, attempt, exc), trace.sent)
 
     def _open(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
         if self.closed:
-            raise AgentClosed("the client was closed")
+            raise AgentClosed("the client is closed")
         loop = asyncio.get_running_loop()
         self._notice_fork()
         if self._session is None or self._turns is None:
@@ -183,11 +182,11 @@ class Caller:
                 traces=[_counting()],
             )
         elif self._loop is not loop:
-            raise WrongLoop("the client is in use in another event loop: make one for each loop")
+            raise WrongLoop("the client is in use in another event loop: create one client for each loop")
         return self._session, self._turns
 
     def _notice_fork(self) -> None:
-        """Drop the session of the parent process, which must not be closed here."""
+        """Leave the session of a parent process open, because the parent still uses its connections."""
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             session, self._session = self._session, None
@@ -203,15 +202,15 @@ class _TooLarge(Exception):
         self.status = status
 
 
-def _outcome(call: Call, status: int, headers: Mapping[str, str], body: bytes = b"") -> Outcome:
-    return outcome(status, headers, now=datetime.now(UTC), body=body, redact=call.auth.redact)
+def _outcome(request: ApiRequest, status: int, headers: Mapping[str, str], body: bytes = b"") -> Outcome:
+    return outcome(status, headers, now=datetime.now(UTC), body=body, redact=request.auth.redact)
 
 
-def _failure(call: Call, attempt: Attempt, exc: Exception) -> Outcome:
-    """Return the outcome of an attempt whose answer is incomplete; of a 2xx the body is needed, too."""
+def _failure(request: ApiRequest, attempt: Attempt, exc: Exception) -> Outcome:
+    """Return the outcome of an attempt whose answer is incomplete: a 2xx without its whole body is a failure."""
     head = attempt.answered()
     if head is not None and not 200 <= head.status <= 299:
-        return _outcome(call, head.status, head.headers)
+        return _outcome(request, head.status, head.headers)
     result = failure(exc, reused=attempt.reused)
     assert result.error is not None
     result.error.status = None if head is None else head.status
@@ -219,7 +218,7 @@ def _failure(call: Call, attempt: Attempt, exc: Exception) -> Outcome:
 
 
 def _counting() -> aiohttp.TraceConfig:
-    """Count how often a request is sent, because aiohttp repeats idempotent ones once on a kept connection."""
+    """Return a trace that counts sent requests: aiohttp itself repeats an idempotent one once on a kept connection."""
 
     async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
         context.trace_request_ctx.sent += 1
@@ -239,27 +238,32 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _wait(decision: Decision, call: Call, result: Outcome, backoff: Backoff) -> float:
-    """Return how long to wait before the next attempt; raises if there is none."""
+def _wait(decision: Decision, request: ApiRequest, result: Outcome, backoff: Backoff) -> float:
+    """
+    Return the seconds to wait before the next attempt.
+
+    Raises:
+        DeliveryError: There is no further attempt.
+    """
     error = result.error
     assert error is not None
-    # Whether a call that failed was carried out is not known; only a 429 says that it was not.
-    if call.repeatable or isinstance(error, RateLimited):
+    # A request that failed may have been carried out; only a 429 rules that out.
+    if request.repeatable or isinstance(error, RateLimited):
         if isinstance(decision, RetryNow):
             return 0.0
         if isinstance(decision, Wait | Pause):
             return backoff.seconds(decision)
-    raise _explained(error, call)
+    raise _explained(error, request)
 
 
-def _explained(error: DeliveryError, call: Call) -> DeliveryError:
-    """Return the error with advice that is right for this API."""
-    if call.auth.scheme is None:
+def _explained(error: DeliveryError, request: ApiRequest) -> DeliveryError:
+    """Return the error with the advice for this API."""
+    if request.auth.scheme is None:
         return error
     if isinstance(error, Unauthorized):
-        text = f"the server answered {error.status}: check the token of the Access API (v2), and how it travels (auth=)"
+        text = f"the server answered {error.status}: check the token of the Access API (v2) and its scheme (auth=)"
     elif isinstance(error, Rejected) and error.status == 404:
-        text = "the server answered 404: there is no such thing, or its path is another (see Paths)"
+        text = "the server answered 404: the object does not exist, or its path differs (see Paths)"
     else:
         return error
     return type(error)(text, status=error.status, retry_after=error.retry_after, server_message=error.server_message)

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from salesmachine_async._http.config import check_credentials, from_environment, network
-from salesmachine_async.access.calls import Caller, Settings
+from salesmachine_async.access.calls import Caller, ClientSettings
+from salesmachine_async.access.http_request import Answer, ApiCredentials, Auth, Scheme, path_of
 from salesmachine_async.access.objects import Account, Activity, Contact, Note, Task, User
 from salesmachine_async.access.paths import Paths
 from salesmachine_async.access.resources import Accounts, Activities, Contacts, Events, Notes, Tasks, Users
 from salesmachine_async.access.service import Service
-from salesmachine_async.access.wire import Answer, Auth, Credentials, Scheme, path_of
 from salesmachine_async.errors import ConfigError, InvalidMessage
 from salesmachine_async.policy import Retry, Timeouts, check_whole
 
@@ -25,7 +25,7 @@ ACCESS_TOKEN_VARIABLE: Final = "SALESMACHINE_ACCESS_TOKEN"  # noqa: S105 (the na
 # Source: RFC 9110 §5.6.2 (token).
 HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-# Somebody waits for the answer: half a minute of trying is what they may bear.
+# The caller waits for the answer, so attempts end after half a minute.
 DEFAULT_RETRY: Final = Retry(wait_initial=0.5, wait_max=8.0, timeout=30.0)
 NO_RETRY: Final = Retry(timeout=0.0)
 
@@ -40,28 +40,28 @@ class AccessClient:
             async for contact in api.contacts.list(status="paying"):
                 ...
 
-    Every call is a request and waits for its answer. Calls that do no harm twice are repeated when they fail, as the
-    agent's requests are; so is every call that is answered 429. Any number of calls may be under way at once, in one
-    event loop.
+    Every call sends a request and waits for its answer. Calls that can be repeated without harm are retried when they
+    fail, by the same rules as the agent's requests; every call that is answered 429 is retried. Calls may run
+    concurrently, in one event loop.
 
     Args:
         token: The v2 token; default: ``SALESMACHINE_ACCESS_TOKEN``.
         tracking_token: The v1 token, for `create_or_update`, `events` and `ping`; default: ``SALESMACHINE_API_TOKEN``
             if *token* comes from the environment too, else *token*.
         tracking_secret: The secret of the v1 token, if it has one.
-        base_url: Where both APIs are; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
-        auth: How the v2 token travels, which is not documented: ``basic`` as the user of HTTP Basic, ``bearer``, or
-            ``query`` as the parameter ``api_token``.
-        paths: Where the resources are.
-        retry: When calls are repeated; None: never. By default for 30 seconds.
-        timeouts: How long each attempt may take.
-        max_connections: How many calls are made at once; others wait for their turn.
-        allow_http: Allow ``http://`` to hosts other than this machine, which sends the tokens readable; default:
-            ``SALESMACHINE_ALLOW_HTTP`` (1 or 0), else not.
+        base_url: The base URL of both APIs; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
+        auth: The scheme of the v2 token, which is not documented: ``basic`` (the user of HTTP Basic), ``bearer``, or
+            ``query`` (the parameter ``api_token``).
+        paths: The paths of the resources.
+        retry: The retry policy; None never retries. The default retries for 30 seconds.
+        timeouts: The time limits of each attempt.
+        max_connections: The number of concurrent requests; further ones wait.
+        allow_http: Allow ``http://`` to hosts other than this machine, which sends the tokens in clear text; default:
+            ``SALESMACHINE_ALLOW_HTTP`` (1 or 0), else False.
         proxy: URL of an HTTP proxy; default: ``SALESMACHINE_PROXY``, else none.
         ca_file: A PEM file of the certificate authorities to trust instead of the system's; default:
             ``SALESMACHINE_CA_FILE``, else none.
-        ssl_context: A context to use instead of the default one, e.g. with a client certificate.
+        ssl_context: An SSL context instead of the default one, for example with a client certificate.
 
     Attributes:
         contacts: The contacts.
@@ -97,15 +97,16 @@ class AccessClient:
             given = token is not None
             token = _access_token(token)
             if tracking_token is None:
-                # A token given by hand is never mixed with one of the environment: they may be of different places.
+                # A token passed as an argument is never mixed with one of the environment, which may be for another
+                # server.
                 tracking_token = token if given else from_environment(None, "", "")[0] or token
             check_credentials(token, "")
             check_credentials(tracking_token, tracking_secret)
-            credentials = Credentials(
+            credentials = ApiCredentials(
                 access=Auth.access(auth, token), tracking=Auth.tracking(tracking_token, tracking_secret)
             )
         finally:
-            # Error trackers record local variables, and hide only those that are called `token` or `secret`.
+            # Error trackers record local variables, and hide only those named `token` or `secret`.
             del tracking_token, tracking_secret
         check_whole("max_connections", max_connections, at_least=1)
         way = network(
@@ -117,7 +118,7 @@ class AccessClient:
         )
         self._base = way.base
         self._caller = Caller(
-            Settings(
+            ClientSettings(
                 retry=NO_RETRY if retry is None else retry,
                 timeouts=timeouts or Timeouts(),
                 max_connections=max_connections,
@@ -139,11 +140,11 @@ class AccessClient:
         raise TypeError("an AccessClient cannot be copied or pickled")
 
     def __repr__(self) -> str:
-        """Show where to and whether it is closed, never with which token."""
+        """Return the state and the base URL, never a token."""
         return f"<AccessClient [{'closed' if self._caller.closed else 'open'}] {self._base}>"
 
     async def __aenter__(self) -> Self:
-        """Return the client; connections are made by the calls."""
+        """Return the client; the first call opens the first connection."""
         return self
 
     async def __aexit__(
@@ -158,10 +159,10 @@ class AccessClient:
 
     async def ping(self) -> None:
         """
-        Ask whether the API is there and accepts the tracking token; there is no such call in v2.
+        Check that the API answers and accepts the tracking token; v2 has no such call.
 
         Raises:
-            DeliveryError: What went wrong.
+            DeliveryError: The request failed.
         """
         await self._service.ping()
 
@@ -175,16 +176,16 @@ class AccessClient:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """
-        Make any authorised call.
+        Make any authorised request.
 
-        The token is added: for a path below ``/v1/`` the tracking token, else that of v2; unless *headers* hold an
-        Authorization of their own. GET, HEAD, OPTIONS, PUT and DELETE are repeated when they fail.
+        The tracking token is added for a path below ``/v1/``, the v2 token for any other path; unless *headers* hold
+        an Authorization. GET, HEAD, OPTIONS, PUT and DELETE are retried when they fail.
 
         Args:
             method: The HTTP method.
-            path: Below the base URL, such as ``/v2/Contacts``.
+            path: The path below the base URL, such as ``/v2/Contacts``.
             params: The query.
-            json: The body; anything the tracking calls take as a value of ``params``. None: no body.
+            json: The body: any value that the tracking calls accept in ``params``. None means no body.
             headers: Further headers.
 
         Returns:
@@ -192,7 +193,7 @@ class AccessClient:
 
         Raises:
             InvalidMessage: An argument cannot be sent.
-            DeliveryError: There was no good answer; `status` and `server_message` tell more.
+            DeliveryError: The request failed; see its `status` and `server_message`.
         """
         method = method.upper()
         if method not in METHODS:
@@ -201,7 +202,7 @@ class AccessClient:
 
 
 def _access_token(token: str | None) -> str:
-    """Return the token of v2, by default that of the environment."""
+    """Return the v2 token, by default that of the environment."""
     if token is None:
         token = os.environ.get(ACCESS_TOKEN_VARIABLE, "")
         if not token:
@@ -213,7 +214,7 @@ def _checked(headers: Mapping[str, Any] | None) -> dict[str, str]:
     checked: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if not HEADER.fullmatch(name):
-            raise InvalidMessage("headers", "hold a name that is none")
+            raise InvalidMessage("headers", "hold an invalid header name")
         if not isinstance(value, str) or not value.isprintable():
             raise InvalidMessage(f"headers.{name}", "must be a printable str")
         checked[name] = value

@@ -1,4 +1,4 @@
-"""Lists: a page, and all pages one after the other."""
+"""Lists: one page, and iteration over all pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Listing", "Page", "query_of"]
 
 T = TypeVar("T", bound=Record)
 
-# What a user sees of troubles; see `salesmachine_async._log`.
+# The logger of the library, documented in `salesmachine_async._log`.
 logger: Final = logging.getLogger("salesmachine_async")
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -31,10 +31,10 @@ class Page(Generic[T]):
     One page of a list.
 
     Attributes:
-        items: What is on it.
-        next: Where the next page is, for ``page(next=…)``; None on the last one. Not shown: a server may put the
-            token in it.
-        extra: The fields of the answer that no attribute shows.
+        items: The objects on the page.
+        next: The URL of the next page, for ``page(next=…)``; None on the last page. Not in the repr, because a server
+            may put the token into it.
+        extra: The fields of the answer that have no attribute.
         raw: The whole answer.
     """
 
@@ -46,7 +46,7 @@ class Page(Generic[T]):
 
 class Listing(Generic[T]):
     """
-    All items of a list, read page by page while they are iterated over.
+    All items of a list, read page by page during the iteration.
 
     ::
 
@@ -55,13 +55,13 @@ class Listing(Generic[T]):
         async for page in api.contacts.list().pages():
             ...
 
-    Every iteration begins anew. What is added or deleted meanwhile may move items from one page to another.
+    Every iteration begins anew. Objects added or deleted during the iteration may move items from one page to another.
     """
 
     __slots__ = ("_fetch",)
 
     def __init__(self, fetch: Callable[[str | None], Awaitable[Page[T]]]) -> None:
-        # Reads a page: the first, or the one at a URL.
+        # Reads the page at a URL, or the first page for None.
         self._fetch = fetch
 
     async def __aiter__(self) -> AsyncIterator[T]:
@@ -81,22 +81,24 @@ class Listing(Generic[T]):
             if url is None:
                 return
             if url in seen:
-                # Never for ever: the server leads back to a page that was read.
-                logger.warning("a list leads in a circle and was ended after %d pages", len(seen) + 1)
+                # Without this check a server could keep the iteration going for ever.
+                logger.warning(
+                    "the pages of a list form a cycle: the iteration was ended after %d pages", len(seen) + 1
+                )
                 return
             seen.add(url)
 
 
 def query_of(given: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> dict[str, str]:
     """
-    Check the documented parameters of a list, and make its query of them.
+    Check the documented parameters of a list and return its query.
 
     Args:
-        given: By name; None is left out.
+        given: The documented parameters by name; None is left out.
         further: Parameters that are not documented.
 
     Raises:
-        InvalidMessage: One of them has no such value.
+        InvalidMessage: A parameter has an invalid value.
     """
     for name, value in given.items():
         if value is not None:
@@ -106,10 +108,10 @@ def query_of(given: Mapping[str, Any], further: Mapping[str, Any] | None = None)
 
 def params_of(params: Mapping[str, Any] | None) -> dict[str, str]:
     """
-    Make a query: None is left out, booleans are ``true`` and ``false``.
+    Return a query: None is left out, booleans become ``true`` and ``false``.
 
     Raises:
-        InvalidMessage: A value is no text, number or boolean.
+        InvalidMessage: A value is not a string, a number or a boolean.
     """
     query: dict[str, str] = {}
     for name, value in (params or {}).items():

@@ -1,9 +1,9 @@
 """
-What the API answers, as objects.
+The objects of the API.
 
-Every attribute but ``id`` may be missing in an answer, and is then None or empty: what the API guarantees is not
-documented. A value of an unexpected type counts as missing. ``raw`` holds the answer as it came, and ``extra`` what no
-attribute shows.
+Every attribute except ``id`` may be missing in an answer and is then None or empty, because the API documents no
+guarantee. A value of an unexpected type counts as missing. ``raw`` holds the whole answer, and ``extra`` the fields
+that have no attribute.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Ref:
     A link to another object.
 
     Attributes:
-        id: Its id.
-        object: What it is, such as ``contact``; None when the answer does not tell.
+        id: The id of the other object.
+        object: Its kind, such as ``contact``; None if the answer does not name it.
     """
 
     id: str
@@ -33,28 +33,28 @@ class Ref:
 
     @classmethod
     def read(cls, value: Any, kind: str | None = None) -> Ref | None:
-        """Read a link, an object with an id or the id alone; None when it is neither."""
+        """Read a link: an object with an id, or the id alone; None for anything else."""
         link = as_mapping(value)
         found = as_text(link.get("id") if link else value)
         return None if found is None else cls(id=found, object=as_text(link.get("object")) or kind)
 
     @classmethod
     def read_all(cls, value: Any, kind: str) -> tuple[Ref, ...]:
-        """Read a list of links: an array, or a list object with its ``data``; the documents show both."""
+        """Read a list of links: an array, or a list object with ``data``; the documentation shows both."""
         listed = as_list(as_mapping(value).get("data") if as_mapping(value) else value)
         return tuple(ref for each in listed if (ref := cls.read(each, kind)) is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """Where in the funnel a contact or an account is, such as ``Trial``."""
+    """The position of a contact or an account in the funnel, such as ``Trial``."""
 
     name: str | None
     id: str | None = None
 
     @classmethod
     def read(cls, value: Any) -> Stage | None:
-        """Read a stage; None when there is none."""
+        """Read a stage; None if there is none."""
         stage = as_mapping(value)
         name, found = as_text(stage.get("name")), as_text(stage.get("id"))
         return None if name is None and found is None else cls(name=name, id=found)
@@ -63,13 +63,13 @@ class Stage:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """
-    What all objects have.
+    An object of the API; the base of all kinds.
 
     Attributes:
         id: The API's own id, 24 hexadecimal digits.
-        object: What it is, such as ``contact``.
-        created_at: When it was made; in UTC.
-        extra: The fields of the answer that no attribute shows.
+        object: The kind, such as ``contact``.
+        created_at: The time of creation, in UTC.
+        extra: The fields of the answer that have no attribute.
         raw: The whole answer.
     """
 
@@ -81,7 +81,7 @@ class Record:
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Self | None:
-        """Read an object; None when it has no id."""
+        """Read an object; None if it has no id."""
         found = as_text(raw.get("id"))
         if found is None:
             return None
@@ -97,7 +97,7 @@ class Record:
 
     @classmethod
     def _own(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Read what only this kind of object has."""
+        """Read the attributes that only this kind of object has."""
         raise NotImplementedError
 
 
@@ -107,12 +107,12 @@ class Contact(Record):
     A contact.
 
     Attributes:
-        unique_id: Your own id for it: the ``contact_uid`` of the tracking calls.
-        archived: Whether it is archived.
-        data: Its fields: the ``params`` of the tracking calls.
+        unique_id: Your own id: the ``contact_uid`` of the tracking calls.
+        archived: Whether the contact is archived.
+        data: The fields: the ``params`` of the tracking calls.
         salesmachine: Metrics of the service.
-        stage: Where in the funnel it is.
-        accounts: The accounts it belongs to.
+        stage: The position in the funnel.
+        accounts: The accounts of the contact.
     """
 
     unique_id: str | None = None
@@ -133,12 +133,12 @@ class Account(Record):
     An account.
 
     Attributes:
-        unique_id: Your own id for it: the ``account_uid`` of the tracking calls.
-        archived: Whether it is archived; the documents' example does not tell.
-        data: Its fields: the ``params`` of the tracking calls.
+        unique_id: Your own id: the ``account_uid`` of the tracking calls.
+        archived: Whether the account is archived; missing in the documented example.
+        data: The fields: the ``params`` of the tracking calls.
         salesmachine: Metrics of the service.
-        stage: Where in the funnel it is.
-        contacts: The contacts that belong to it.
+        stage: The position in the funnel.
+        contacts: The contacts of the account.
     """
 
     unique_id: str | None = None
@@ -159,11 +159,11 @@ class Note(Record):
     A note.
 
     Attributes:
-        body: What it says. An answer that has it under its old name, ``note``, is understood.
-        subject: Its title.
-        account: The account it is about.
-        contact: The contact it is about.
-        author: The user who wrote it.
+        body: The text, also when the answer holds it under its old name, ``note``.
+        subject: The title.
+        account: The account of the note.
+        contact: The contact of the note.
+        author: The user who wrote the note.
     """
 
     body: str | None = None
@@ -186,16 +186,16 @@ class Note(Record):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity(Record):
     """
-    Something that was done: a call, a meeting or an email.
+    A completed activity: a call, a meeting or an email.
 
     Attributes:
         type: ``call``, ``meeting`` or ``email``.
-        completed_at: When it was done; in UTC.
-        subject: Its title, sometimes empty.
-        note: What it was about.
-        accounts: The accounts it was done with.
-        contacts: The contacts it was done with.
-        author: The user who did it.
+        completed_at: The time of completion, in UTC.
+        subject: The title, sometimes empty.
+        note: The text.
+        accounts: The accounts involved.
+        contacts: The contacts involved.
+        author: The user who completed the activity.
     """
 
     type: str | None = None
@@ -220,18 +220,18 @@ class Activity(Record):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task(Record):
     """
-    Something to do.
+    A task.
 
     Attributes:
         type: ``todo``, ``call``, ``meeting`` or ``email``.
         status: ``open`` or ``close``.
-        subject: Its title.
-        body: What is to be done.
-        due_at: By when; in UTC.
-        completed_at: When it was done; in UTC.
-        account: The account it is about.
-        contact: The contact it is about.
-        assignee: The user who is to do it.
+        subject: The title.
+        body: The description.
+        due_at: The due time, in UTC.
+        completed_at: The time of completion, in UTC.
+        account: The account of the task.
+        contact: The contact of the task.
+        assignee: The user to whom the task is assigned.
     """
 
     type: str | None = None
@@ -258,13 +258,13 @@ class Task(Record):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User(Record):
     """
-    Somebody who works with the service.
+    A user of the service.
 
     Attributes:
-        email: The address.
+        email: The email address.
         name: The full name.
         role: ``owner``, ``admin``, ``member`` or ``visitor``.
-        enabled: Whether the user may log in. The documents call it a text and show a boolean: both are understood.
+        enabled: Whether the user may log in. Documented as a string, with a boolean in the example: both are read.
     """
 
     email: str | None = None

@@ -1,4 +1,4 @@
-"""Where the resources are. Of all their paths the documents show one."""
+"""The paths of the resources, of which the documentation shows one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Paths:
     """
     The path of each resource, below the base URL.
 
-    Only ``/v2/Contacts`` is documented, with a capital letter; the others are named like it.
+    Only ``/v2/Contacts`` is documented, with a capital letter; the other defaults follow its form.
     """
 
     contacts: str = "/v2/Contacts"
@@ -34,5 +34,5 @@ class Paths:
 
     @classmethod
     def lower(cls) -> Paths:
-        """Return the same in lower case, ``/v2/contacts`` and so on."""
+        """Return the paths in lower case: ``/v2/contacts`` and so on."""
         return cls(**{field.name: str(field.default).lower() for field in fields(cls)})

@@ -1,4 +1,4 @@
-"""What resources have in common: to list, to read, to delete."""
+"""The base classes of the resources: list, read, delete."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
+from salesmachine_async.access.http_request import Answer
 from salesmachine_async.access.listing import Listing, Page, query_of
 from salesmachine_async.access.objects import Record
 from salesmachine_async.access.service import Service
 from salesmachine_async.access.values import as_list, as_mapping
-from salesmachine_async.access.wire import Answer
 from salesmachine_async.errors import ConnectionFailed, InvalidMessage
 
 __all__ = ["Listed", "Resource", "Tracked"]
@@ -24,12 +24,12 @@ Sort = Literal["created_at"]
 
 class Resource(Generic[T]):
     """
-    Objects of one kind, to be listed and read.
+    The objects of one kind.
 
     Args:
-        service: Where they are.
-        path: Below the base URL.
-        kind: What an object is made as.
+        service: Makes the requests.
+        path: The path below the base URL.
+        kind: The class of the objects.
     """
 
     def __init__(self, service: Service, path: str, kind: type[T]) -> None:
@@ -39,11 +39,11 @@ class Resource(Generic[T]):
 
     async def get(self, id: str) -> T:  # noqa: A002 (the name of the API)
         """
-        Read one by its id: the API's own, not your uid.
+        Read an object by the API's own id, which is not your uid.
 
         Raises:
-            Rejected: There is none; its `status` is 404.
-            DeliveryError: There was no good answer.
+            Rejected: The object does not exist (`status` 404), or the server rejects the request.
+            DeliveryError: The request failed.
         """
         return self._one(await self._service.call("GET", self._path_of(id)))
 
@@ -74,7 +74,7 @@ class Resource(Generic[T]):
 
     def _one(self, answer: Answer) -> T:
         raw = as_mapping(answer.data)
-        # The documents show the bare object; a list is always within `data`, so one might be too.
+        # The documentation shows the bare object; a list is always within `data`, so an object might be too.
         found = self._kind.read(raw) or self._kind.read(as_mapping(raw.get("data")))
         if found is None:
             raise self._unusable(answer, "an object with an id")
@@ -90,7 +90,7 @@ class Resource(Generic[T]):
 
 
 class Tracked(Resource[T]):
-    """Contacts or accounts: what the tracking calls make."""
+    """Contacts or accounts, the objects that tracking calls create."""
 
     def list(
         self,
@@ -104,19 +104,19 @@ class Tracked(Resource[T]):
         params: Mapping[str, Any] | None = None,
     ) -> Listing[T]:
         """
-        List all, page after page.
+        List all objects, page by page.
 
         Args:
-            status: Only those in this part of the funnel.
-            archived: True lists only what is archived; the documents do not say what else is listed.
-            offset: How many to skip.
-            limit: How many there are on a page: 25 by default, 100 at most. The list goes on to its end.
+            status: Only objects in this part of the funnel.
+            archived: True lists only archived objects; the effect of False is not documented.
+            offset: The number of objects to skip.
+            limit: The size of a page: 25 by default, at most 100. All pages are read.
             order: ``desc``, the default, or ``asc``.
-            sort: By what; ``created_at`` is all there is.
-            params: Further parameters, as they are.
+            sort: The field to sort by; only ``created_at`` is documented.
+            params: Further query parameters, sent unchanged.
 
         Raises:
-            InvalidMessage: An argument has no such value. Errors of delivery are raised while it is read.
+            InvalidMessage: An argument has an invalid value. A `DeliveryError` is raised during the iteration.
         """
         given = {"status": status, "archived": archived, "offset": offset, "limit": limit, "order": order, "sort": sort}
         return self._list(given, params)
@@ -134,10 +134,10 @@ class Tracked(Resource[T]):
         params: Mapping[str, Any] | None = None,
     ) -> Page[T]:
         """
-        Read one page; the arguments are those of `list`.
+        Read one page; the other arguments are those of `list`.
 
         Args:
-            next: The `Page.next` of the page before it; the others are then not looked at.
+            next: The `Page.next` of the previous page; the other arguments are then ignored.
             status: See `list`.
             archived: See `list`.
             offset: See `list`.
@@ -147,24 +147,24 @@ class Tracked(Resource[T]):
             params: See `list`.
 
         Raises:
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
         given = {"status": status, "archived": archived, "offset": offset, "limit": limit, "order": order, "sort": sort}
         return await self._page(query_of(given, params), next)
 
     async def delete(self, id: str) -> None:  # noqa: A002
         """
-        Delete one by its id: the API's own, not your uid.
+        Delete an object by the API's own id, which is not your uid.
 
         Raises:
-            Rejected: There is none; its `status` is 404.
-            DeliveryError: There was no good answer.
+            Rejected: The object does not exist (`status` 404), or the server rejects the request.
+            DeliveryError: The request failed.
         """
         await self._service.call("DELETE", self._path_of(id), gone_is_done=True)
 
 
 class Listed(Resource[T]):
-    """Objects whose lists have no documented parameters but, probably, those of all lists."""
+    """Objects whose lists are assumed to take the parameters that are documented for all lists."""
 
     def list(
         self,
@@ -176,17 +176,17 @@ class Listed(Resource[T]):
         params: Mapping[str, Any] | None = None,
     ) -> Listing[T]:
         """
-        List all, page after page.
+        List all objects, page by page.
 
         Args:
-            offset: How many to skip.
-            limit: How many there are on a page. The list goes on to its end.
+            offset: The number of objects to skip.
+            limit: The size of a page. All pages are read.
             order: ``desc`` or ``asc``.
-            sort: By what: ``created_at``.
-            params: Further parameters, as they are.
+            sort: The field to sort by: ``created_at``.
+            params: Further query parameters, sent unchanged.
 
         Raises:
-            InvalidMessage: An argument has no such value. Errors of delivery are raised while it is read.
+            InvalidMessage: An argument has an invalid value. A `DeliveryError` is raised during the iteration.
         """
         return self._list({"offset": offset, "limit": limit, "order": order, "sort": sort}, params)
 
@@ -201,10 +201,10 @@ class Listed(Resource[T]):
         params: Mapping[str, Any] | None = None,
     ) -> Page[T]:
         """
-        Read one page; the arguments are those of `list`.
+        Read one page; the other arguments are those of `list`.
 
         Args:
-            next: The `Page.next` of the page before it; the others are then not looked at.
+            next: The `Page.next` of the previous page; the other arguments are then ignored.
             offset: See `list`.
             limit: See `list`.
             order: See `list`.
@@ -212,7 +212,7 @@ class Listed(Resource[T]):
             params: See `list`.
 
         Raises:
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
         given = {"offset": offset, "limit": limit, "order": order, "sort": sort}
         return await self._page(query_of(given, params), next)

@@ -1,4 +1,4 @@
-"""What the API knows, one class for each resource."""
+"""The resources of the API, one class for each."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Contacts(Tracked[Contact]):
         tracking_token: str | None = None,
     ) -> None:
         """
-        Create a contact, or update the fields given; a call of v1, which takes the tracking token.
+        Create a contact or update the given fields, by a request of v1 with the tracking token.
 
         Args:
-            uid: Your own id, the ``contact_uid``.
-            params: Its fields, such as ``email``, ``name``, ``gender``, ``mrr``, ``account_uid``, ``churn_date``,
+            uid: Your own id: the ``contact_uid``.
+            params: The fields, such as ``email``, ``name``, ``gender``, ``mrr``, ``account_uid``, ``churn_date``,
                 ``churn_mrr``, ``churn_reason`` and ``churn_comment``.
-            created_at: When it was so; default: now.
-            tracking_token: Instead of the client's.
+            created_at: The time of the update; default: now.
+            tracking_token: A v1 token instead of the client's.
 
         Raises:
             InvalidMessage: An argument cannot be sent.
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
-        # An error tracker hides local variables only if they are called `token` or `secret`.
+        # Error trackers record local variables, and hide only those named `token` or `secret`.
         token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"contact_uid": uid}
         await self._service.track("/v1/contact", "contact", uids, params, created_at=created_at, token=token)
@@ -57,20 +57,20 @@ class Accounts(Tracked[Account]):
         tracking_token: str | None = None,
     ) -> None:
         """
-        Create an account, or update the fields given; a call of v1, which takes the tracking token.
+        Create an account or update the given fields, by a request of v1 with the tracking token.
 
         Args:
-            uid: Your own id, the ``account_uid``.
-            params: Its fields, such as ``name``, ``mrr``, ``domain``, ``churn_date``, ``churn_mrr``,
+            uid: Your own id: the ``account_uid``.
+            params: The fields, such as ``name``, ``mrr``, ``domain``, ``churn_date``, ``churn_mrr``,
                 ``churn_reason`` and ``churn_comment``.
-            created_at: When it was so; default: now.
-            tracking_token: Instead of the client's.
+            created_at: The time of the update; default: now.
+            tracking_token: A v1 token instead of the client's.
 
         Raises:
             InvalidMessage: An argument cannot be sent.
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
-        # An error tracker hides local variables only if they are called `token` or `secret`.
+        # Error trackers record local variables, and hide only those named `token` or `secret`.
         token, tracking_token = tracking_token, None
         uids: dict[str, object] = {"account_uid": uid}
         await self._service.track("/v1/account", "account", uids, params, created_at=created_at, token=token)
@@ -92,20 +92,20 @@ class Notes(Listed[Note]):
         """
         Create a note.
 
-        Which fields the API takes is not documented: they are those it shows. A call that fails is not repeated, for
-        it may have been carried out; one that is answered 429 is.
+        The API does not document the fields of a new note, so this sends those that it returns. A failed call is not
+        retried, because the note may have been created; a call that is answered 429 is.
 
         Args:
-            body: What it says.
-            subject: Its title.
-            contact: The contact it is about, or its id.
-            account: The account it is about, or its id.
-            author: The user who wrote it, or the id.
-            extra: Further fields, as they are.
+            body: The text.
+            subject: The title.
+            contact: The contact of the note, or its id.
+            account: The account of the note, or its id.
+            author: The user who wrote the note, or the user's id.
+            extra: Further fields, sent unchanged.
 
         Raises:
             InvalidMessage: An argument cannot be sent.
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
         if not _is_text(body):
             raise InvalidMessage("body", "must be a non-empty str")
@@ -116,11 +116,11 @@ class Notes(Listed[Note]):
 
     async def delete(self, id: str) -> None:  # noqa: A002
         """
-        Delete one by its id.
+        Delete a note by its id.
 
         Raises:
-            Rejected: There is none; its `status` is 404.
-            DeliveryError: There was no good answer.
+            Rejected: The note does not exist (`status` 404), or the server rejects the request.
+            DeliveryError: The request failed.
         """
         await self._service.call("DELETE", self._path_of(id), gone_is_done=True)
 
@@ -134,15 +134,15 @@ class Tasks(Listed[Task]):
 
 
 class Users(Listed[User]):
-    """The users of the service: those who work with it."""
+    """The users of the service."""
 
 
 class Events:
     """
-    The events. They can be created; the API does not list them.
+    The events, which the API can create but not list.
 
     Args:
-        service: Where they are.
+        service: Makes the requests.
     """
 
     def __init__(self, service: Service) -> None:
@@ -161,31 +161,31 @@ class Events:
         tracking_token: str | None = None,
     ) -> None:
         """
-        Create an event; a call of v1, which takes the tracking token.
+        Create an event by a request of v1, with the tracking token.
 
-        A call that fails is not repeated, for the event may have been created; one that is answered 429 is. For many
+        A failed call is not retried, because the event may have been created; a call that is answered 429 is. For many
         events, use the `Agent`.
 
         Args:
-            contact_uid: Whose event it is.
-            event_uid: Its name.
+            contact_uid: The contact of the event.
+            event_uid: The name of the event.
             params: Further fields.
-            account_uid: The account it belongs to; goes into *params*.
-            display_name: Its name for people; goes into *params*.
-            created_at: When it was; default: now.
-            message_id: Its own id, if it has one.
-            tracking_token: Instead of the client's.
+            account_uid: The account of the event; added to *params*.
+            display_name: The name to display; added to *params*.
+            created_at: The time of the event; default: now.
+            message_id: A message id; default: none.
+            tracking_token: A v1 token instead of the client's.
 
         Raises:
             InvalidMessage: An argument cannot be sent.
-            DeliveryError: There was no good answer.
+            DeliveryError: The request failed.
         """
-        # An error tracker hides local variables only if they are called `token` or `secret`.
+        # Error trackers record local variables, and hide only those named `token` or `secret`.
         token, tracking_token = tracking_token, None
         named = {"account_uid": None if account_uid is None else str(account_uid), "display_name": display_name}
         given = {name: value for name, value in named.items() if value is not None}
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
-        # What is no mapping is refused where all params are checked.
+        # Params that are not a mapping are rejected by the check of all params.
         fields: object = {**(params or {}), **given} if params is None or _is_mapping(params) else params
         await self._service.track(
             "/v1/track/event",

@@ -1,4 +1,4 @@
-"""Both APIs behind one base URL: paths become calls, messages become bodies."""
+"""Both APIs behind one base URL: builds requests from paths, and bodies from messages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from yarl import URL
 from salesmachine_async._core.message import Encoder
 from salesmachine_async._http.config import check_credentials
 from salesmachine_async.access.calls import Caller
+from salesmachine_async.access.http_request import Answer, ApiCredentials, ApiRequest, Auth, body_of, same_origin
 from salesmachine_async.access.listing import params_of
-from salesmachine_async.access.wire import Answer, Auth, Call, Credentials, body_of, same_origin
 from salesmachine_async.errors import ConnectionFailed
 
 __all__ = ["Service"]
@@ -24,20 +24,20 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 class Service:
     """
-    Makes calls by their path.
+    Makes requests by path.
 
     Args:
-        base: Where the APIs are.
-        credentials: The tokens.
-        caller: Who makes the calls.
+        base: The base URL of both APIs.
+        credentials: The authentication of both APIs.
+        caller: Sends the requests.
     """
 
-    def __init__(self, base: URL, credentials: Credentials, caller: Caller) -> None:
+    def __init__(self, base: URL, credentials: ApiCredentials, caller: Caller) -> None:
         self._base = base
         self._root = str(base).rstrip("/")
         self._credentials = credentials
         self._caller = caller
-        # Checks and converts arguments as the agent does. Its ids are never used.
+        # Checks and converts arguments as the agent does; its message ids are never used.
         self._encoder = Encoder(str, time, time.time, int)
 
     async def call(
@@ -50,7 +50,7 @@ class Service:
         headers: Mapping[str, str] | None = None,
         gone_is_done: bool = False,
     ) -> Answer:
-        """Make a call to a checked path; one whose method is idempotent is repeated when it fails."""
+        """Make a request to a checked path; one with an idempotent method is retried when it fails."""
         url = URL(self._root + path).update_query(params_of(params))
         return await self._make(
             method, url, self._credentials.of(path), body_of(json), headers=headers, gone_is_done=gone_is_done
@@ -58,10 +58,10 @@ class Service:
 
     async def follow(self, url: str, path: str) -> Answer:
         """
-        Read what an answer to *path* has led to.
+        Read the next page, at a URL that an answer to *path* contained.
 
         Raises:
-            ConnectionFailed: It leads to another host, which must not get the token.
+            ConnectionFailed: The URL is on another host, which must not receive the token; or the request failed.
         """
         try:
             target = URL(self._root + path).join(URL(url)).with_user(None).with_fragment(None)
@@ -70,7 +70,7 @@ class Service:
             inside = False
             target = self._base
         if not inside:
-            raise ConnectionFailed("the next page is not on the host of the base URL: it was not followed")
+            raise ConnectionFailed("the next page is on another host than the base URL: it was not requested")
         return await self._make("GET", target, self._credentials.of(path), None)
 
     async def track(
@@ -85,9 +85,9 @@ class Service:
         token: str | None = None,
     ) -> None:
         """
-        Make a call of v1, with *token* instead of the client's.
+        Make a tracking request of v1, with *token* instead of the client's if given.
 
-        A contact or an account can be sent twice; an event would be there twice.
+        Repeating a contact or an account is harmless; repeating an event would create it twice.
         """
         auth = self._credentials.tracking
         if token is not None:
@@ -95,7 +95,7 @@ class Service:
             auth = Auth.tracking(token, "")
         message = self._encoder.compose(method, uids, params, created_at, message_id)
         assert message is not None  # the encoder raises
-        # The documented body, and no more unless it was given.
+        # The documented body holds these keys only if the caller has given them.
         del message["method"]
         if created_at is None:
             del message["created_at"]
@@ -105,7 +105,7 @@ class Service:
         await self._make("POST", URL(self._root + path), auth, body, repeatable=method != "event")
 
     async def ping(self) -> None:
-        """Ask v1 whether it is there and accepts the tracking token."""
+        """Check that v1 answers and accepts the tracking token."""
         await self._make("POST", URL(f"{self._root}/v1/ping"), self._credentials.tracking, None, repeatable=True)
 
     async def _make(
@@ -120,7 +120,7 @@ class Service:
         gone_is_done: bool = False,
     ) -> Answer:
         kind = {"Content-Type": "application/json"} if method in ("POST", "PUT", "PATCH") or body is not None else {}
-        call = Call(
+        request = ApiRequest(
             method=method,
             url=url,
             auth=auth,
@@ -128,4 +128,4 @@ class Service:
             body=body,
             repeatable=method in IDEMPOTENT if repeatable is None else repeatable,
         )
-        return await self._caller.make(call, gone_is_done=gone_is_done)
+        return await self._caller.make(request, gone_is_done=gone_is_done)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # Advice for Python code in the errors of the library, and its equivalent here.
 _IN_PYTHON = (
-    (", or its path is another (see Paths)", ""),
+    (", or its path differs (see Paths)", ""),
     ("(auth=)", "(--auth)"),
     ("or pass transport=HttpTransport(..., allow_http=True)", "or use --allow-http"),
     ("pass ssl_context", "use --cacert"),

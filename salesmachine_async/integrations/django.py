@@ -49,10 +49,10 @@ from salesmachine_async.integrations.asgi import KEY
 from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
 
-__all__ = ["Options", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = ["DjangoOptions", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
 
 
-class Options(TypedDict, total=False):
+class DjangoOptions(TypedDict, total=False):
     """
     The setting ``SALESMACHINE``.
 
@@ -96,7 +96,7 @@ class SalesmachineMiddleware:
         self._is_async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated]
         if self._is_async:
             markcoroutinefunction(self)
-        options = cast("Options", getattr(settings, "SALESMACHINE", {}))
+        options = cast("DjangoOptions", getattr(settings, "SALESMACHINE", {}))
         self._agent = options.get("agent")
         self._agent_options = _agent_options(options)
         self._contact = options.get("contact", _user_of)
@@ -248,11 +248,11 @@ def get_agent(app: object = None) -> Calls:
     """
     if app is not None:
         return _agent_lifespan.get_agent(app)
-    options = cast("Options", getattr(settings, "SALESMACHINE", {}))
+    options = cast("DjangoOptions", getattr(settings, "SALESMACHINE", {}))
     return options.get("agent") or fallback_agent(_agent_options(options))
 
 
-def _agent_options(options: Options) -> AgentOptions:
+def _agent_options(options: DjangoOptions) -> AgentOptions:
     return AgentOptions(
         on_invalid=options.get("on_invalid", Invalid.REPORT),
         params=options.get("params"),

@@ -1,5 +1,5 @@
 """
-For the tests of applications that track: a recorder in memory, and pytest fixtures.
+Tools for the tests of applications: a recorder in memory, and pytest fixtures.
 
 ::
 
@@ -7,7 +7,7 @@ For the tests of applications that track: a recorder in memory, and pytest fixtu
         client.post("/orders/9")
         salesmachine.assert_tracked("order_created", contact_uid="123456", order="9")
 
-The names are loaded when asked for: pytest imports this package in every run.
+Public names are imported on first access, because pytest imports this package in every run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The agents of the process under test, which a waiting test has no hold of."""
+"""Access to all agents of the process, which a test that waits for messages cannot reach otherwise."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import asyncio
 from salesmachine_async import _process
 from salesmachine_async.agent import Agent
 
-__all__ = ["hurry", "told_of_held"]
+__all__ = ["describe_held", "expedite"]
 
 
-def hurry() -> None:
-    """Have all agents send what they hold now: their linger is for traffic, and a test would wait it out."""
+def expedite() -> None:
+    """Make all agents send their queued messages now, so that a test does not wait for the end of their linger."""
     for agent in _process.living(Agent):
         loop = agent._flusher._loop  # pyright: ignore[reportPrivateUsage]
         if loop is not None and loop.is_running():
             flush = agent.flush(0)
             try:
                 asyncio.run_coroutine_threadsafe(flush, loop)
-            except RuntimeError:  # it was closed in between
+            except RuntimeError:  # the loop was closed since the check
                 flush.close()
 
 
-def told_of_held() -> str:
-    """Tell of what is still on its way, which is the usual reason that a message is missing; empty if nothing is."""
+def describe_held() -> str:
+    """Return a note on the messages that agents still hold, the usual reason of a missing one; empty without any."""
     held = sum(stats.queued + stats.in_flight for stats in (agent.stats() for agent in _process.living(Agent)))
     if not held:
         return ""
     return (
         f"\n\nAgents of this process still hold {held} message{'s' * (held > 1)}. "
-        "Does the event loop run that they were started on? Do they send here?"
+        "Check that the event loop of each agent is running and that the agent sends to this sandbox."
     )

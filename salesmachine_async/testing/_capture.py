@@ -1,4 +1,4 @@
-"""Everything every agent is told, in one recorder, and nothing on the network."""
+"""Capture of the calls of all agents in one recorder, without a network."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from salesmachine_async.testing._recorder import Recorder
 __all__ = ["capture"]
 
 CALLS: Final = ("contact", "account", "track", "alias")
-SAID: Final = "nothing is sent while a test captures"
-# For agents that the application makes meanwhile. Were one of them used afterwards, it would reach nobody.
+PROBLEM: Final = "nothing is sent while a test captures"
+# For agents that the application creates during a capture. One that is used after its end reaches no server.
 ENVIRONMENT: Final = {
     TOKEN_VARIABLE: "captured",
     SECRET_VARIABLE: "captured",
@@ -35,9 +35,9 @@ ENVIRONMENT: Final = {
 @contextmanager
 def capture() -> Generator[Recorder]:
     """
-    Divert the calls of all agents of this process, old and new, threaded ones too, to a recorder; reach no network.
+    Record the calls of all agents of this process, existing and new ones, threaded ones too, without a network.
 
-    Each agent's own policies hold on: what it does with invalid arguments, its ``before_send``, that it is closed.
+    Each agent keeps its own policies: its treatment of invalid arguments, its ``before_send``, its closed state.
     """
     recorder = Recorder()
     shadows = _Shadows(recorder)
@@ -62,7 +62,7 @@ def capture() -> Generator[Recorder]:
 
 
 class _Shadows:
-    """For each agent a recorder with its policies, all with one memory."""
+    """A recorder for each agent, with the policies of the agent; all of them record into one."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -100,7 +100,7 @@ class _Shadows:
     def aclose(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         async def aclose(agent: Agent, timeout: float | None = None) -> Report:  # noqa: ARG001
-            # What it has queued before is not waited for: it could go nowhere.
+            # Messages queued before the capture are not waited for, because nothing is sent.
             await original(agent, 0)
             return await self.of(agent).aclose()
 
@@ -116,12 +116,12 @@ def _is_closed(agent: Agent) -> bool:
 
 
 async def _ask_nothing(*_: Any, **__: Any) -> NoReturn:
-    """Stand in for the Access API, whose answers cannot be made up."""
-    raise ConnectionFailed(SAID)
+    """Replace requests to the Access API, whose answers a recorder cannot know, by a failure."""
+    raise ConnectionFailed(PROBLEM)
 
 
 async def _send_nothing(_transport: HttpTransport, batch: Batch) -> Outcome:
-    """Stand in for the network: it is there, but what was queued before is kept."""
+    """Replace the network: a ping succeeds, and messages queued before the capture stay queued."""
     if batch.endpoint is Endpoint.PING:
         return Outcome(verdict=Verdict.DELIVERED, status=200)
-    return Outcome.failed(ConnectionFailed(SAID))
+    return Outcome.failed(ConnectionFailed(PROBLEM))

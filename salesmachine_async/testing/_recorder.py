@@ -1,4 +1,4 @@
-"""An agent that keeps everything in memory."""
+"""An agent that records messages in memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["Recorder"]
 
 class Recorder(Agent):
     """
-    An `Agent` for tests: it checks and encodes like one, and keeps what one would send.
+    An `Agent` for tests that validates and encodes messages as any agent does, and records instead of sending them.
 
-    It needs no event loop, no start and no end; a call is recorded when it returns. `aclose` leaves it usable, so that
-    an application can be started and stopped several times in a test. Use it from any thread and any number of loops.
+    It needs no event loop, no start and no close; a message is recorded when the call returns. `aclose` leaves it
+    usable, so that an application can be started and stopped several times in a test. It may be used from any thread
+    and from several event loops.
 
     Args:
-        batching: As of `Agent`; only ``max_bytes`` matters.
-        queue: As of `Agent`; nothing ever waits.
-        on_invalid: As of `Agent`.
-        before_send: As of `Agent`.
+        batching: The batching policy; only ``max_bytes`` has an effect.
+        queue: The queue limits; they have no effect on more than one message, because the queue is always empty.
+        on_invalid: The treatment of invalid arguments.
+        before_send: The hook called with each message.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Recorder(Agent):
         )
 
     def __repr__(self) -> str:
-        """Show how much was recorded: ``<Recorder [3 messages]>``."""
+        """Return the number of messages: ``<Recorder [3 messages]>``."""
         return f"<Recorder [{len(self.messages)} messages]>"
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """All messages in order, each as it would go over the wire."""
+        """All messages in order, each in its form on the wire."""
         self._collect()
         return list(self._recorded)
 
@@ -62,14 +63,14 @@ class Recorder(Agent):
             batching=agent._batching,
             queue=agent._queue,
             on_invalid=agent._on_invalid,
-            # An application made before the capture may have found no keys: it is on all the same.
+            # An application that found no keys before the capture has switched tracking off with this hook.
             before_send=None if agent._before_send is nothing else agent._before_send,
         )
         shadow._recorded, shadow._collecting = self._recorded, self._collecting
         return shadow
 
     def clear(self) -> None:
-        """Forget all messages."""
+        """Delete all messages."""
         self._collect()
         self._recorded.clear()
 
@@ -77,12 +78,12 @@ class Recorder(Agent):
         self, event_uid: str | int | None = None, /, contact_uid: str | int | None = None, **params: Any
     ) -> list[dict[str, Any]]:
         """
-        Return the events that fit, oldest first.
+        Return the matching events, oldest first.
 
         Args:
-            event_uid: Which event; None: any. Pageviews are the event ``pageview``.
-            contact_uid: Of whom; None: of anybody.
-            params: What must be in the event's params; inside mappings too, others may be there.
+            event_uid: The name of the event; None matches any. Pageviews are the event ``pageview``.
+            contact_uid: The contact of the event; None matches any.
+            params: Values that the event's params must contain; other params are ignored, also inside mappings.
         """
         return self._found(_event(event_uid, contact_uid, params))
 
@@ -90,10 +91,10 @@ class Recorder(Agent):
         self, event_uid: str | int | None = None, /, contact_uid: str | int | None = None, **params: Any
     ) -> dict[str, Any]:
         """
-        Fail unless an event fits, and show the nearest misses; return the first that does. The arguments: as `tracked`.
+        Return the first matching event, or fail with the nearest misses. The arguments are those of `tracked`.
 
         Raises:
-            AssertionError: None fits.
+            AssertionError: No event matches.
         """
         __tracebackhide__ = True
         return self._one(_event(event_uid, contact_uid, params))
@@ -102,65 +103,65 @@ class Recorder(Agent):
         self, event_uid: str | int | None = None, /, contact_uid: str | int | None = None, **params: Any
     ) -> None:
         """
-        Fail if an event fits. The arguments are `tracked`'s; without any, no event at all must have been tracked.
+        Fail if an event matches. The arguments are those of `tracked`; without arguments, any event matches.
 
         Raises:
-            AssertionError: One fits.
+            AssertionError: An event matches.
         """
         __tracebackhide__ = True
         pattern = _event(event_uid, contact_uid, params)
         found = self._found(pattern)
         if found:
-            raise AssertionError(f"expected no {pattern}, but there is: {found[0]}")
+            raise AssertionError(f"expected no {pattern}, but found: {found[0]}")
 
     def assert_contact(self, contact_uid: str | int | None = None, /, **params: Any) -> dict[str, Any]:
         """
-        Fail unless a contact was created or updated so; return the first message that fits.
+        Return the first contact message with this uid and these params, or fail with the nearest misses.
 
         Raises:
-            AssertionError: None fits.
+            AssertionError: No message matches.
         """
         __tracebackhide__ = True
         return self._one(Expectation("contact", {"contact_uid": contact_uid}, params))
 
     def assert_account(self, account_uid: str | int | None = None, /, **params: Any) -> dict[str, Any]:
         """
-        Fail unless an account was created or updated so; return the first message that fits.
+        Return the first account message with this uid and these params, or fail with the nearest misses.
 
         Raises:
-            AssertionError: None fits.
+            AssertionError: No message matches.
         """
         __tracebackhide__ = True
         return self._one(Expectation("account", {"account_uid": account_uid}, params))
 
     def assert_alias(self, contact_uid: str | int | None = None, alias: str | int | None = None) -> dict[str, Any]:
         """
-        Fail unless two contacts were merged so; return the first message that fits.
+        Return the first alias message with these uids, or fail with the nearest misses.
 
         Raises:
-            AssertionError: None fits.
+            AssertionError: No message matches.
         """
         __tracebackhide__ = True
         return self._one(Expectation("alias", {"contact_uid": contact_uid, "alias": alias}, {}))
 
-    # Life: there is none.
+    # Lifecycle: no-ops.
 
     async def start(self) -> None:
         """Do nothing."""
 
-    async def flush(self, timeout: float | None = None) -> Report:  # noqa: ARG002 (nothing is waited for)
-        """Return what was recorded, as delivered."""
+    async def flush(self, timeout: float | None = None) -> Report:  # noqa: ARG002 (nothing is queued)
+        """Return a report in which every recorded message is delivered."""
         return self._report()
 
     async def drain(self) -> None:
-        """Do nothing: nothing waits."""
+        """Do nothing, because the queue is always empty."""
 
     async def aclose(self, timeout: float | None = None) -> Report:  # noqa: ARG002
-        """Return what was recorded, as delivered; the recorder stays usable."""
+        """Return a report in which every recorded message is delivered; the recorder stays usable."""
         return self._report()
 
     async def ping(self) -> None:
-        """Do nothing: it is there."""
+        """Do nothing: a ping always succeeds."""
 
     def _build(self) -> None:
         super()._build()
@@ -170,10 +171,10 @@ class Recorder(Agent):
         self._collect()
 
     def _collect(self) -> None:
-        """Take over what the calls have queued. Under a lock, because the accumulator is for one thread at a time."""
+        """Record the queued messages, under a lock because only one thread at a time may take them."""
         with self._collecting:
             if self._is_collecting:
-                return  # a signal handler or finaliser tracks in the middle
+                return  # called again by a signal handler or finaliser that tracks; the outer call records the message
             self._is_collecting = True
             try:
                 (partition,) = self._accumulator.partitions

@@ -1,4 +1,4 @@
-"""A sandbox for tests: one server for all, a workspace for each."""
+"""A sandbox for tests: one server for all tests, one workspace for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL
 from salesmachine_async.agent import Agent
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.sandbox.plan.schema import TrackingPlan
-from salesmachine_async.testing._agents import hurry, told_of_held
+from salesmachine_async.testing._agents import describe_held, expedite
 from salesmachine_async.testing._matching import Expectation
 from salesmachine_async.threaded import ThreadedAgent
 
@@ -42,7 +42,7 @@ MAX_PLAN_LINES: Final = 100
 
 @contextmanager
 def serve() -> Generator[Sandbox]:
-    """Run a sandbox in a thread of its own, so that tests may block."""
+    """Run a sandbox in its own thread, so that tests may block."""
     with start_blocking_portal() as portal:
         sandbox = Sandbox()
         portal.call(sandbox.start)
@@ -54,18 +54,18 @@ def serve() -> Generator[Sandbox]:
 
 class Workspace:
     """
-    What one test sees of a sandbox: the messages and faults of its own token.
+    The part of a sandbox that belongs to one test: the messages and faults of its own token.
 
-    A late flush of another test ends elsewhere.
+    Messages that an agent of another test sends late arrive in another workspace.
 
     Args:
-        sandbox: A running one.
+        sandbox: A running sandbox.
         plan: The tracking plan of `assert_plan`.
 
     Attributes:
-        url: Its base URL.
+        url: The base URL of the sandbox.
         token: The API token of the workspace.
-        environment: The variables that point an agent here.
+        environment: The environment variables with which an agent sends to this workspace.
     """
 
     def __init__(self, sandbox: Sandbox, plan: str | os.PathLike[str] | None = None) -> None:
@@ -76,15 +76,15 @@ class Workspace:
         self.environment: dict[str, str] = {TOKEN_VARIABLE: self.token, SECRET_VARIABLE: "", URL_VARIABLE: self.url}
 
     def agent(self, **options: Unpack[Options]) -> Agent:
-        """Return an agent that sends here."""
+        """Return an agent that sends to this workspace."""
         return Agent(self.token, **{"base_url": self.url, **options})  # type: ignore[arg-type]
 
     def threaded_agent(self, **options: Unpack[Options]) -> ThreadedAgent:
-        """Return a threaded agent that sends here."""
+        """Return a threaded agent that sends to this workspace."""
         return ThreadedAgent(self.token, **{"base_url": self.url, **options})  # type: ignore[arg-type]
 
     def faults(self, *faults: Fault | int | Iterable[Fault | int]) -> None:
-        """Replace the script of faults: in order, each a `Fault` or a status to answer once. None: no more faults."""
+        """Replace the script of faults: in order, each a `Fault` or a status to answer once. No argument: no faults."""
         self._sandbox.faults(list(_flat(faults)), self.token)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -102,25 +102,25 @@ class Workspace:
         **params: Any,
     ) -> list[EventView]:
         """
-        Wait until so many events that fit have arrived, and return them, oldest first.
+        Wait until *count* matching events have arrived, and return all matching ones, oldest first.
 
-        The agents of this process send at once what they hold: a test need not sit out `Batching.linger`.
+        The agents of this process send their queued messages at once, without waiting for `Batching.linger`.
 
-        It blocks; in a coroutine use `wait_for_async`, or an agent on the same event loop could not send meanwhile.
+        This blocks; in a coroutine use `wait_for_async`, because an agent on a blocked event loop cannot send.
 
         Args:
-            event_uid: Which event; None: any.
-            contact_uid: Of whom; None: of anybody.
-            count: How many at least.
+            event_uid: The name of the event; None matches any.
+            contact_uid: The contact of the event; None matches any.
+            count: The least number of events.
             timeout: Seconds to wait.
-            params: What must be in the event's params; inside mappings too, others may be there.
+            params: Values that the event's params must contain; other params are ignored, also inside mappings.
 
         Raises:
-            AssertionError: They did not come in time; shows the nearest misses.
+            AssertionError: Too few events arrived in time; the text shows the nearest misses.
         """
         __tracebackhide__ = True
         search = self._search(event_uid, contact_uid, params, count, timeout)
-        while search.goes_on():
+        while search.is_unfinished():
             time.sleep(POLL_SECONDS)
         return search.result()
 
@@ -134,14 +134,14 @@ class Workspace:
         timeout: float = 5.0,
         **params: Any,
     ) -> list[EventView]:
-        """As `wait_for`, without blocking the event loop."""
+        """Wait as `wait_for` does, with the same arguments, without blocking the event loop."""
         __tracebackhide__ = True
         search = self._search(event_uid, contact_uid, params, count, timeout)
-        while search.goes_on():  # noqa: ASYNC110 (the sandbox lives on another loop)
+        while search.is_unfinished():  # noqa: ASYNC110 (the sandbox lives on another loop)
             await sleep(POLL_SECONDS)
         return search.result()
 
-    # What is there now.
+    # Current content.
 
     def events(
         self, event_uid: str | None = None, contact_uid: str | None = None, account_uid: str | None = None
@@ -150,19 +150,19 @@ class Workspace:
         return self._sandbox.events(self.token, event_uid=event_uid, contact_uid=contact_uid, account_uid=account_uid)
 
     def contact(self, contact_uid: str) -> ContactDetailView:
-        """Show a contact; LookupError if there is none."""
+        """Return a contact; raises LookupError if it does not exist."""
         return self._sandbox.contact(contact_uid, self.token)
 
     def contacts(self) -> list[ContactView]:
-        """List all contacts, by uid."""
+        """List all contacts, sorted by uid."""
         return self._sandbox.contacts(self.token)
 
     def account(self, account_uid: str) -> AccountView:
-        """Show an account; LookupError if there is none."""
+        """Return an account; raises LookupError if it does not exist."""
         return self._sandbox.account(account_uid, self.token)
 
     def summary(self) -> SummaryView:
-        """Count what was received."""
+        """Return the numbers of objects, messages and requests."""
         return self._sandbox.summary(self.token)
 
     def requests(self) -> list[RequestView]:
@@ -170,7 +170,7 @@ class Workspace:
         return self._sandbox.requests(self.token)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete everything in the workspace."""
         self._sandbox.reset(self.token)
 
     def assert_plan(
@@ -179,7 +179,7 @@ class Workspace:
         """
         Check that all messages received satisfy a tracking plan, after the agents of this process have sent theirs.
 
-        It blocks while agents hold messages; in a coroutine, await the agent's `flush` first.
+        This blocks while agents hold messages; in a coroutine, await the agent's `flush` first.
 
         Args:
             plan: A file, or the plan as JSON; None takes the file of the pytest option ``salesmachine_plan``.
@@ -195,10 +195,10 @@ class Workspace:
             raise ValueError("no tracking plan: pass one to assert_plan, or set the pytest option salesmachine_plan")
         loaded = TrackingPlan.load(source)
         deadline = time.monotonic() + timeout
-        while held := told_of_held():
+        while held := describe_held():
             if time.monotonic() >= deadline:
                 raise AssertionError(f"the messages cannot be checked against the plan yet{held}")
-            hurry()
+            expedite()
             time.sleep(POLL_SECONDS)
         bad: list[str] = []
         for message in self._sandbox.messages(self.token):
@@ -220,14 +220,14 @@ class Workspace:
         params: dict[str, Any],
         count: int,
         timeout: float,
-    ) -> _Search:
-        hurry()
+    ) -> _EventSearch:
+        expedite()
         pattern = Expectation("event", {"event_uid": event_uid, "contact_uid": contact_uid}, params)
-        return _Search(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
+        return _EventSearch(lambda after: self._sandbox.events(self.token, after=after), pattern, count, timeout)
 
 
-class _Search:
-    """Looks at what arrives until there is enough."""
+class _EventSearch:
+    """A search of the arriving events for a number of matches, until a deadline."""
 
     def __init__(
         self, arrived: Callable[[int], list[EventView]], pattern: Expectation, count: int, timeout: float
@@ -241,9 +241,9 @@ class _Search:
         self._found: list[EventView] = []
         self._seen: list[dict[str, Any]] = []
 
-    def goes_on(self) -> bool:
-        """Look; whether there is too little yet and there is still time."""
-        # Before looking: what arrives by the deadline counts.
+    def is_unfinished(self) -> bool:
+        """Read new events; return whether matches are missing and the deadline is in the future."""
+        # The clock is read first, because an event that arrived by the deadline counts.
         late = time.monotonic() >= self._deadline
         for event in self._arrived(self._after):
             self._after = event["seq"]
@@ -254,14 +254,14 @@ class _Search:
         return len(self._found) < self._count and not late
 
     def result(self) -> list[EventView]:
-        """Return what was found; raise AssertionError if that is too little."""
+        """Return the matches; raises AssertionError if there are too few."""
         __tracebackhide__ = True
         if len(self._found) >= self._count:
             return self._found
         headline = f"no {self._pattern} within {self._timeout:g} s"
         if self._count > 1:
             headline = f"only {len(self._found)} of {self._count} within {self._timeout:g} s: {self._pattern}"
-        raise AssertionError(self._pattern.explain(self._seen, headline) + told_of_held())
+        raise AssertionError(self._pattern.explain(self._seen, headline) + describe_held())
 
 
 def _flat(faults: Iterable[Fault | int | Iterable[Fault | int]]) -> Iterator[Fault]:

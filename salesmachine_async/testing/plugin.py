@@ -1,4 +1,4 @@
-"""The pytest plug-in: two fixtures. It is loaded in every run of pytest, so it imports nothing but pytest."""
+"""The pytest plug-in with two fixtures. Every run of pytest loads it, so it imports only pytest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Set our fixtures up before all others: a client that starts the application must find the environment changed."""
+    """Set these fixtures up before all others, so that an application started by a fixture finds the environment."""
     names: list[str] = getattr(item, "fixturenames", [])
     for name in FIXTURES:
         if name in names:
@@ -31,7 +31,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def salesmachine() -> Iterator[Recorder]:
-    """Record in memory what all agents of this process are told; no network is reached."""
+    """Record the messages of all agents of this process in memory; no network is used."""
     from salesmachine_async.testing import capture  # noqa: PLC0415 (see above)
 
     with capture() as recorder:
@@ -45,7 +45,7 @@ def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnused
 
     with serve() as sandbox:
         yield sandbox
-        # What the application of the last test still holds would find nobody here, and hold up the end of the run.
+        # Messages that an application still holds would be retried after the server has stopped, and delay the exit.
         flush_all(1.0)
 
 
@@ -53,7 +53,7 @@ def _salesmachine_server() -> Iterator[Sandbox]:  # pyright: ignore[reportUnused
 def salesmachine_sandbox(
     _salesmachine_server: Sandbox, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> Workspace:
-    """Give the test a workspace on a real local server, to which the environment points."""
+    """Return a workspace on a real local server, to which the environment variables lead agents."""
     from salesmachine_async.testing import Workspace  # noqa: PLC0415
 
     plans = pytestconfig.getini("salesmachine_plan")

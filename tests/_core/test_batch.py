@@ -139,7 +139,7 @@ def test_a_guilty_message_in_the_newer_half_clears_only_those_after_it() -> None
 
 
 def test_guilt_outside_a_search_changes_nothing() -> None:
-    """A batch of one that was never part of another clears nobody."""
+    """A batch of one that was never part of another changes no suspicion."""
     alone = batch([{}])
     alone.found_guilty()
     assert not alone.suspected

@@ -130,7 +130,7 @@ def test_the_law_is_read_from_every_module() -> None:
     ],
 )
 def test_an_offence_is_found(source: str, offence: str) -> None:
-    """A module that breaks the law is told so, however it goes about it."""
+    """The check finds every way in which a module can break the rule."""
     assert offence in list(offences(source))
 
 

@@ -80,7 +80,7 @@ def test_verdict_of_a_status(status: int) -> None:
     ],
 )
 def test_error_of_a_status(status: int, kind: type[DeliveryError], says: str) -> None:
-    """A failure is an error of the documented class, and says what to mend if a person must."""
+    """A failure is an error of the documented class, whose text says what to do."""
     error = outcome(status, {}, now=NOW).error
     assert type(error) is kind
     assert says in str(error)
@@ -94,7 +94,7 @@ def test_a_success_needs_nothing_but_its_status() -> None:
 
 
 def test_an_outcome_without_an_answer_is_tried_again() -> None:
-    """A request that failed below HTTP has no status and is retried, unless told otherwise."""
+    """A request that failed below HTTP has no status and is retried by default."""
     error = ConnectionFailed("refused")
     assert Outcome.failed(error) == Outcome(verdict=Verdict.RETRY, error=error)
     assert Outcome.failed(error, Verdict.PARKED).verdict is Verdict.PARKED
@@ -187,7 +187,7 @@ def test_retry_after_survives_dates_with_errors(edits: list[tuple[int, str]]) ->
 
 
 def test_the_wait_is_in_the_outcome_and_its_error() -> None:
-    """What the server asked for is kept for the decision and for the user."""
+    """The Retry-After of the server is kept for the decision and for the user."""
     result = outcome(429, {"Retry-After": IN_A_MINUTE, "Date": AN_HOUR_EARLIER}, now=NOW)
     assert result.retry_after == 3660.0
     assert result.error is not None
@@ -198,7 +198,7 @@ def test_the_wait_is_in_the_outcome_and_its_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         (b'{"error": "no such thing"}', "no such thing"),
         ('{"error": "não"}'.encode(), "não"),
@@ -218,9 +218,9 @@ def test_the_wait_is_in_the_outcome_and_its_error() -> None:
         (b'{"error": ' + b"[" * 5000, None),
     ],
 )
-def test_server_message(body: bytes, told: str | None) -> None:
-    """What ``{"error": …}`` holds is told; any other body tells nothing."""
-    assert server_message(body) == told
+def test_server_message(body: bytes, message: str | None) -> None:
+    """The value of ``error`` in the body is kept; any other body has no server message."""
+    assert server_message(body) == message
 
 
 @pytest.mark.parametrize("body", [b'{"error": "%s"}' % (b"x" * 9000), b'{"error": ["%s"]}' % (b"x" * 9000)])
@@ -256,7 +256,7 @@ def test_the_servers_words_are_kept_out_of_the_errors_text() -> None:
     ],
 )
 def test_where_a_redirect_points(location: str, shown: str) -> None:
-    """The target is told without its query, fragment and user."""
+    """The target of a redirect is shown without its query, fragment and user."""
     error = str(outcome(302, {"Location": location}, now=NOW).error)
     assert error.endswith(f"(it points to {shown})")
     assert "SECRET" not in error
@@ -264,7 +264,7 @@ def test_where_a_redirect_points(location: str, shown: str) -> None:
 
 @pytest.mark.parametrize("location", ["", "?SECRET", "https://é.example/", "/a\nSECRET", "/a\x1b[31mSECRET", "/\x7f"])
 def test_an_odd_redirect_target_is_not_shown(location: str) -> None:
-    """A target with control or other unusual characters is not told at all."""
+    """A target with control or other unusual characters is not shown."""
     error = str(outcome(302, {"Location": location}, now=NOW).error)
     assert "points to" not in error
     assert "SECRET" not in error
@@ -276,7 +276,7 @@ def test_a_long_redirect_target_is_cut() -> None:
 
 
 def test_other_answers_do_not_tell_a_location() -> None:
-    """A Location outside a redirect is not followed, so it is not told."""
+    """A Location outside a redirect is not shown."""
     assert "points to" not in str(outcome(404, {"Location": "/x"}, now=NOW).error)
 
 
@@ -297,7 +297,7 @@ def test_userinfo_is_hidden_in_every_form_of_a_target(location: str) -> None:
 
 @pytest.mark.parametrize("location", ["https://h.example/@me", "https://h.example/a@b/c"])
 def test_an_at_sign_in_the_path_is_no_user(location: str) -> None:
-    """It may be one in an odd form of URL, so such a target is not told; nothing of it is taken for the host."""
+    """A secret may be part of an unusual URL, so such a target is not shown."""
     error = str(outcome(302, {"Location": location}, now=NOW).error)
     assert error == "the server answered 302, a redirect, which is never followed: check the base URL"
 
@@ -310,6 +310,6 @@ def test_only_the_first_scheme_of_a_redirect_target_counts() -> None:
 
 @pytest.mark.parametrize("status", [300, 302, 399])
 def test_a_redirect_without_a_target_ends_with_what_to_check(status: int) -> None:
-    """Every 3xx is told as a redirect, with or without a Location."""
+    """Every 3xx is described as a redirect, with or without a Location."""
     says = f"the server answered {status}, a redirect, which is never followed: check the base URL"
     assert str(outcome(status, {}, now=NOW).error) == says

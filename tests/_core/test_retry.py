@@ -125,7 +125,7 @@ def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision
         (Verdict.DELIVERED, None, 99.0, Deliver()),
     ],
 )
-def test_decision_with_a_budget(verdict: Verdict, asked: float | None, failing_for: float, decision: Decision) -> None:
+def test_decision_with_a_timeout(verdict: Verdict, asked: float | None, failing_for: float, decision: Decision) -> None:
     """A wait never exceeds what the budget has left, and a batch is given up when nothing is left."""
     where = situation(failing_for=failing_for, repeated_at_once=1)
     assert decide(Outcome(verdict=verdict, retry_after=asked), where, TEN_SECONDS) == decision
@@ -257,7 +257,7 @@ def test_a_server_that_changes_its_mind_loses_nothing() -> None:
 
 
 def test_every_loss_is_preceded_by_a_ping() -> None:
-    """Ping is asked before the first split and before the loss, and nowhere between."""
+    """A ping is sent before the first split and before the loss, and at no other time."""
     assert Search(64, refusing(9)).pings == 2
     assert Search(1, refusing(0)).pings == 1
 
@@ -272,7 +272,7 @@ def test_batches_too_large_are_halved_until_they_fit() -> None:
 
 
 def test_a_search_survives_answers_of_too_large() -> None:
-    """Halves for size within a search lose nobody's innocence: only the guilty message is lost."""
+    """A split for size within a search keeps the suspicion: only the invalid message is lost."""
     too_large = Outcome(verdict=Verdict.TOO_LARGE, status=413)
 
     def server(guilty: int, batch: list[int]) -> Outcome:

@@ -223,7 +223,7 @@ async def test_every_message_arrives(row: Row) -> None:
         assert report.delivered == count
         assert server.turns > row.times
     check_received(server, ids)
-    assert set(server.paths) == {"/v1/batch"}  # no ping was asked
+    assert set(server.paths) == {"/v1/batch"}  # no ping was sent
     if row.timeouts is LONG and (row.error is None or row.unread):
         assert set(server.received.values()) == {1}
 
@@ -232,7 +232,7 @@ async def test_every_message_arrives(row: Row) -> None:
 
 
 async def test_01_refused() -> None:
-    """While nobody listens: a failed connection, and nothing is lost."""
+    """A refused connection is a failure, and nothing is lost."""
     with refusing() as url:
         async with aclosing(HttpTransport(TOKEN, base_url=url, timeouts=LONG)) as transport:
             outcome = await transport.send(Batch.ping())
@@ -295,7 +295,7 @@ DISTRUSTED: dict[str, Callable[[trustme.CA], ssl.SSLContext]] = {
 async def test_03_certificate(
     authority: trustme.CA, made: Callable[[trustme.CA], ssl.SSLContext], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A certificate that is not trusted parks, tells it once, and heals by itself. Not a byte is sent meanwhile."""
+    """An untrusted certificate parks the sender with one log line, and sends no byte until it is trusted."""
     bad, good = secure(made(authority), ok()), secure(server_context(authority), ok())
     async with RawServer(then=bad) as server:
         url = server.url.replace("http:", "https:")
@@ -387,7 +387,7 @@ async def test_08_refused_while_being_sent(how: str) -> None:
     check_received(server, ids)
 
 
-# Row 12 once more: nobody even accepts.
+# Row 12 again, on a port that accepts no connection.
 
 
 async def test_12_nobody_accepts() -> None:

@@ -144,7 +144,7 @@ class Pausing:
 @pytest.mark.parametrize(
     ("status", "header"), [(429, "0.2"), (503, "0.2"), (429, "seconds"), (503, "date"), (429, "date of the server")]
 )
-async def test_pause_is_as_long_as_asked(status: int, header: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_pause_obeys_retry_after(status: int, header: str, caplog: pytest.LogCaptureFixture) -> None:
     """No request is made before Retry-After is over, given in seconds or as a date; then all arrives."""
     asked = {"0.2": 0.2, "seconds": 1.0, "date": 0.0, "date of the server": 1.0}[header]
     now = datetime.now(UTC)
@@ -215,7 +215,7 @@ async def test_pause_in_the_past(status: int) -> None:
 
 @pytest.mark.parametrize("status", PAUSES)
 async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
-    """What one sender is told holds the others back, too, though theirs went well."""
+    """A Retry-After to one sender pauses all senders."""
     senders = 4
     pausing = Pausing(status, Retry_After="0.2")
     together = asyncio.Barrier(senders)
@@ -278,7 +278,7 @@ async def test_pause_holds_the_question_to_ping_back() -> None:
 
 
 async def test_close_does_not_wait_for_a_pause_beyond_its_deadline() -> None:
-    """What cannot be sent any more is given up at once, and told."""
+    """Messages that cannot be sent any more are lost at once, and passed to on_lost."""
     told: list[Loss] = []
     async with RawServer(then=says(429, Retry_After="3600")) as server:
         async with agent_to(server, on_lost=told.append) as agent:
@@ -328,7 +328,7 @@ async def test_transient_failure_is_retried(status: int, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("data", GARBAGE)
 async def test_garbage_is_retried_and_never_a_refusal(data: bytes) -> None:
-    """What is not HTTP, or a status that HTTP does not define: no ping is asked, nothing is rejected."""
+    """An answer that is not HTTP, or with an undefined status, sends no ping and rejects nothing."""
     turn = raw(data)
     async with RawServer(turn, turn, turn) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -338,7 +338,7 @@ async def test_garbage_is_retried_and_never_a_refusal(data: bytes) -> None:
 
 
 async def test_garbage_to_ping_is_no_answer() -> None:
-    """While ping does not answer, nobody knows whether it is the key: nothing is lost, nothing split."""
+    """While ping does not answer, nothing is lost and nothing is split."""
 
     def answer(seen: Seen) -> bytes:
         if seen.path == "/v1/ping":
@@ -358,7 +358,7 @@ PARKING = [300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 406, 407,
 
 
 @pytest.mark.parametrize("status", PARKING)
-async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_parked_sender_keeps_everything_and_recovers(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """One ERROR line; flush does not wait; a probe now and then; when it is mended, everything arrives, in order."""
     async with RawServer(then=says(status, b"", Location="/elsewhere")) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -382,8 +382,8 @@ async def test_parked_lane_keeps_everything_and_heals(status: int, caplog: pytes
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
-async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """What is parked is given up at once, as CLOSED, and told with its messages and the reason."""
+async def test_close_does_not_wait_for_a_parked_sender(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Parked messages are lost as CLOSED at once, and passed to on_lost with the error."""
     told: list[Loss] = []
     async with RawServer(then=says(status)) as server:
         retry = Retry(wait_initial=0.01, wait_max=3600)
@@ -400,7 +400,7 @@ async def test_close_does_not_wait_for_a_parked_lane(status: int, caplog: pytest
     assert len(lines(caplog, logging.ERROR)) == 2  # parked, and lost
 
 
-async def test_parked_lane_does_not_stop_the_others() -> None:
+async def test_parked_sender_does_not_stop_the_others() -> None:
     """Parking is a sender's own: flush waits for the others, and reports what is parked as pending."""
     bad, good = uids(2)
     turn = answers(lambda seen: http(403 if seen.messages[0]["contact_uid"] == bad else 200))
@@ -455,7 +455,7 @@ def refuses(guilty: set[str], status: int = 400) -> Turn:
 @pytest.mark.parametrize("status", [400, 422, 409, 431])
 @pytest.mark.parametrize("guilty", [[0], [7], [15], [5, 6], [0, 15], list(range(16))])
 async def test_guilty_messages_are_found(status: int, guilty: list[int]) -> None:
-    """Exactly they are lost, as REJECTED and told once each; the rest is delivered, in order."""
+    """Exactly the invalid messages are lost, as REJECTED, one by one; the rest is delivered, in order."""
     told: list[Loss] = []
     wrong = [f"c-m{number}" for number in guilty]
     async with RawServer(then=refuses(set(wrong), status)) as server:
@@ -529,7 +529,7 @@ async def test_key_revoked_in_the_middle_of_a_search() -> None:
 
 @pytest.mark.parametrize("limit", [1, 3, 8])
 async def test_too_large_a_batch_is_halved(limit: int) -> None:
-    """Until the server takes the parts: nothing is lost, the order is kept, ping is not asked."""
+    """A batch is split until the server accepts the parts: nothing is lost, the order is kept, and no ping is sent."""
     turn = answers(lambda seen: http(413 if len(seen.ids) > limit else 200))
     async with RawServer(then=turn) as server:
         async with agent_to(server, batching=Batching(max_messages=16, linger=0.002)) as agent:
@@ -540,7 +540,7 @@ async def test_too_large_a_batch_is_halved(limit: int) -> None:
 
 
 async def test_too_large_a_message_is_lost() -> None:
-    """A message that is too large alone is lost as TOO_LARGE, and told; the rest is delivered, in order."""
+    """A message that is too large alone is lost as TOO_LARGE; the rest is delivered, in order."""
     told: list[Loss] = []
     turn = answers(lambda seen: http(413 if "c-m5" in seen.ids else 200))
     async with RawServer(then=turn) as server:

@@ -31,7 +31,7 @@ from tests.support.waiting import held_back
 
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every wait is its ceiling, so that it can be told exactly."""
+    """Make every wait its ceiling, so that a test can compute it."""
     monkeypatch.setattr(backoff, "full_jitter", lambda ceiling: ceiling)
 
 
@@ -257,7 +257,7 @@ def deliver_parked(carrier: Carrier, **options: Any) -> Any:
     return run(main())
 
 
-def test_closing_does_not_wait_for_a_parked_lane() -> None:
+def test_closing_does_not_wait_for_a_parked_sender() -> None:
     """What a parked sender holds is lost as CLOSED at once."""
     losses: list[Loss] = []
 
@@ -277,7 +277,7 @@ def test_closing_does_not_wait_for_a_parked_lane() -> None:
     assert [[message["event_uid"] for message in loss.messages] for loss in losses] == [["1", "2"]]
 
 
-def test_one_parked_lane_does_not_hold_up_another() -> None:
+def test_one_parked_sender_does_not_delay_another() -> None:
     """flush waits for the senders that move."""
 
     def decide(batch: Batch) -> Outcome | None:
@@ -352,7 +352,7 @@ def test_a_refused_key_parks_instead_of_losing() -> None:
 
 
 def test_a_key_revoked_during_the_search_loses_nothing() -> None:
-    """Ping is asked again before a message is given up."""
+    """A ping is sent again before a message is lost."""
     carrier = Carrier([answer(400), OK, answer(400)])
     carrier.decide = guilty("1", "2", ping=answer(401))
 
@@ -370,7 +370,7 @@ def test_a_key_revoked_during_the_search_loses_nothing() -> None:
 
 @pytest.mark.parametrize("ping", [BROKEN, answer(500), answer(429), STALE])
 def test_a_ping_without_an_answer_decides_nothing(ping: Outcome) -> None:
-    """If ping fails in passing, the whole question is asked again later."""
+    """If a ping fails temporarily, it is repeated later."""
     carrier = Carrier([answer(400), ping, answer(400)], decide=guilty("1"))
     report = deliver(carrier, "1", "2", retry=Retry(wait_initial=1))
     assert (report.delivered, report.lost) == (1, {LossReason.REJECTED: 1})
@@ -429,7 +429,7 @@ def test_flush_returns_at_its_deadline() -> None:
 
 
 def test_flush_reports_what_was_accepted_before_it() -> None:
-    """Messages that a hook tracks meanwhile are in neither the report nor the wait."""
+    """Messages tracked by a hook during a flush are in neither its report nor its wait."""
     agent: Agent
 
     def track_more(_: object) -> None:
@@ -546,7 +546,7 @@ def test_a_transport_that_returns_nonsense_is_a_broken_connection(nonsense: Any)
 
 
 def test_a_transport_that_raises_its_own_cancellation_is_a_broken_connection() -> None:
-    """A CancelledError that nobody asked for is the carrier's own failure."""
+    """A CancelledError raised by the transport itself is a failure."""
     carrier = Carrier([asyncio.CancelledError(), asyncio.CancelledError()])
     assert deliver(carrier, "e", retry=Retry(wait_initial=1)).ok
     assert delays(carrier) == [1, 2]

@@ -32,7 +32,7 @@ from tests.support.virtual import run
 
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every wait is its ceiling, so that it can be told exactly."""
+    """Make every wait its ceiling, so that a test can compute it."""
     monkeypatch.setattr(backoff, "full_jitter", lambda ceiling: ceiling)
 
 
@@ -63,7 +63,7 @@ def deliver(carrier: Carrier, *names: str, **options: Any) -> Agent:
 
 
 def test_each_kind_of_trouble_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure and a pause within a minute are told apart, each with what is done about it."""
+    """A failure and a pause within a minute have separate log lines, each with the reaction."""
     deliver(Carrier([BROKEN, answer(503)]), "e")
     assert said(caplog) == [
         (logging.WARNING, "broken on purpose; trying again"),
@@ -276,7 +276,7 @@ def deliver_parked(carrier: Carrier, *, seconds: float, **options: Any) -> None:
 
 
 def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_lanes() -> None:
-    """Each sender may have left one connection that was closed meanwhile; then it is a failure as any other."""
+    """Each sender may find one stale connection; a further one is a failure."""
     carrier = Carrier([STALE] * 4)
     deliver(carrier, "e", concurrency=3, retry=Retry(wait_initial=5))
     assert delays(carrier) == [0, 0, 0, 5]
@@ -313,7 +313,7 @@ class HoldingBack(Carrier):
 
 
 def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
-    """The batch counts as delivered, and only then the sender ends, as it was told to."""
+    """The batch counts as delivered, and then the sender stops."""
     carrier = HoldingBack(takes=10)
 
     async def main() -> None:

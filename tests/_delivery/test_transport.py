@@ -188,7 +188,7 @@ async def test_retry_after_date_without_a_date_is_read_by_our_clock() -> None:
     "exc", [ValueError(f"Invalid header {TOKEN}"), aiohttp.ClientPayloadError(TOKEN), KeyError(SECRET), OSError(TOKEN)]
 )
 async def test_what_nobody_foresaw_is_a_failed_connection(exc: Exception) -> None:
-    """Anything raised below becomes an outcome; of unknown errors only the name is told."""
+    """Every exception becomes an outcome; of unknown errors only the name is used."""
     with aioresponses() as mocked:
         mocked.post("https://api.salesmachine.io/v1/batch", exception=exc)
         async with transport_to("https://api.salesmachine.io") as transport:

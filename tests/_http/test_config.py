@@ -1,4 +1,4 @@
-"""Credentials and base URL are checked before anything is sent, and errors never echo them."""
+"""Credentials and base URL are checked before a request is sent, and errors never hold them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.support.servers import RawServer, proxy, says, server_context
 HIDDEN = "hush4711"
 
 
-def told(error: pytest.ExceptionInfo[BaseException]) -> str:
-    """All that a traceback would show of an error, with what it was raised in and from."""
+def traceback_of(error: pytest.ExceptionInfo[BaseException]) -> str:
+    """Return the text of a traceback of an error, with its cause and context."""
     texts = []
     exc: BaseException | None = error.value
     while exc is not None:
@@ -99,16 +99,16 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_unusable_base_url_is_refused_unechoed(url: str, complaint: str) -> None:
-    """The error says what is wrong; it does not repeat the URL, which may hold a password."""
+    """The error names the problem and does not repeat the URL, which may hold a password."""
     with pytest.raises(ConfigError, match=complaint) as error:
         HttpTransport("token", base_url=url)
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
     assert isinstance(error.value, ValueError)
 
 
 @pytest.mark.parametrize("url", [b"https://api.example.com", 7, ["https://api.example.com"], object()])
 def test_base_url_of_another_type_is_refused(url: Any) -> None:
-    """Only a str is a URL."""
+    """A base URL that is not a str raises ConfigError."""
     with pytest.raises(ConfigError, match="must be a str, not"):
         check_base_url(url)
 
@@ -118,7 +118,7 @@ def test_base_url_of_another_type_is_refused(url: Any) -> None:
     ["http://api.example.com", "http://10.0.0.1", "http://0.0.0.0:8080", "http://[::]", "http://[2001:db8::1]:8000"],
 )
 def test_plain_http_to_another_machine_must_be_allowed(url: str) -> None:
-    """Without allow_http the token does not travel readable."""
+    """http:// to another machine needs allow_http, because it sends the token in clear text."""
     with pytest.raises(ConfigError, match="allow_http=True"):
         HttpTransport("token", base_url=url)
     assert url in repr(HttpTransport("token", base_url=url, allow_http=True))
@@ -136,8 +136,8 @@ def test_plain_http_to_another_machine_must_be_allowed(url: str) -> None:
         "http://localhost%00.example.com",
     ],
 )
-def test_what_only_looks_like_this_machine_is_another(url: str) -> None:
-    """Names and numbers that a resolver may read in its own way are not loopback."""
+def test_names_that_resemble_loopback_are_not_loopback(url: str) -> None:
+    """A name or number that a resolver may read differently is not loopback."""
     with pytest.raises(ConfigError, match="http:// would send"):
         check_base_url(url)
 
@@ -154,7 +154,7 @@ def test_what_only_looks_like_this_machine_is_another(url: str) -> None:
     ],
 )
 def test_plain_http_to_this_machine_is_allowed(url: str) -> None:
-    """Loopback addresses and the names under localhost do not leave the machine."""
+    """Loopback addresses and names under localhost may use http://."""
     assert check_base_url(url).scheme == "http"
 
 
@@ -162,7 +162,7 @@ def test_plain_http_to_this_machine_is_allowed(url: str) -> None:
     "url", ["https://api.example.com", "HTTPS://api.example.com:65535/", "https://bücher.example/base", "https://[::1]"]
 )
 def test_https_is_allowed_anywhere(url: str) -> None:
-    """With TLS any host, port and path will do."""
+    """Any host, port and path may use https://."""
     assert check_base_url(url).scheme == "https"
 
 
@@ -187,24 +187,24 @@ UNUSABLE = [
 @pytest.mark.parametrize("bad", UNUSABLE)
 @pytest.mark.parametrize("name", ["token", "secret"])
 def test_unusable_credentials_are_refused_unechoed(name: str, bad: str) -> None:
-    """Only visible ASCII goes into a header; the error does not say what was given."""
+    """Only visible ASCII is accepted in a header; the error does not repeat the value."""
     credentials = {"token": "t", "secret": "s", name: HIDDEN + bad}
     with pytest.raises(ConfigError, match=f"the API {name} may only hold visible ASCII") as error:
         HttpTransport(credentials["token"], credentials["secret"])
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 def test_colon_belongs_to_the_secret_only() -> None:
-    """HTTP Basic ends the user at the first colon."""
+    """A token must not hold a colon, because HTTP Basic ends the user at the first one."""
     with pytest.raises(ConfigError, match="colon") as error:
         check_credentials(f"{HIDDEN}:x", "secret")
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
     check_credentials("token", "a:b:c")
 
 
 @pytest.mark.parametrize("value", [None, 7, b"bytes", ["t"]])
 def test_credentials_of_another_type_are_refused(value: Any) -> None:
-    """Only a str is a token or a secret."""
+    """A token or secret that is not a str raises ConfigError."""
     with pytest.raises(ConfigError, match=f"the API token must be a str, not {type(value).__name__}"):
         check_credentials(value, "")
     with pytest.raises(ConfigError, match="the API secret must be a str"):
@@ -212,7 +212,7 @@ def test_credentials_of_another_type_are_refused(value: Any) -> None:
 
 
 def test_token_is_needed_and_secret_is_not() -> None:
-    """Without a token there is nobody to be; the documents show an empty password."""
+    """An empty token raises; an empty secret is allowed, as the documentation shows an empty password."""
     with pytest.raises(ConfigError, match=TOKEN_VARIABLE):
         HttpTransport()
     with pytest.raises(ConfigError, match=TOKEN_VARIABLE):
@@ -221,7 +221,7 @@ def test_token_is_needed_and_secret_is_not() -> None:
 
 
 def test_all_visible_ascii_is_allowed() -> None:
-    """Nothing that can travel is refused."""
+    """Every visible ASCII character is accepted."""
     visible = "".join(map(chr, range(0x21, 0x7F)))
     check_credentials(visible.replace(":", ""), visible)
 
@@ -229,8 +229,8 @@ def test_all_visible_ascii_is_allowed() -> None:
 # The environment.
 
 
-def test_environment_stands_in_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each argument that is None comes from its variable."""
+def test_missing_arguments_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each argument that is None comes from its environment variable."""
     monkeypatch.setenv(TOKEN_VARIABLE, "t")
     monkeypatch.setenv(SECRET_VARIABLE, "s")
     monkeypatch.setenv(URL_VARIABLE, "http://localhost:1")
@@ -241,14 +241,14 @@ def test_environment_stands_in_for_what_is_not_given(monkeypatch: pytest.MonkeyP
 
 
 def test_defaults_without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secret is an empty one; no URL, and an empty one in the environment, is Salesmachine's."""
+    """Without a secret it is empty; without a URL, or with an empty variable, it is Salesmachine's."""
     assert from_environment(None, None, None) == ("", "", DEFAULT_URL)
     monkeypatch.setenv(URL_VARIABLE, "")
     assert from_environment("t", None, None) == ("t", "", "https://api.salesmachine.io")
 
 
 def test_empty_arguments_are_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty token or URL is a mistake to be told, not to be covered up by the environment."""
+    """An empty token or URL that is passed raises and is not replaced by the environment."""
     monkeypatch.setenv(TOKEN_VARIABLE, "t")
     monkeypatch.setenv(URL_VARIABLE, "http://localhost:1")
     assert from_environment("", "", "") == ("", "", "")
@@ -267,26 +267,26 @@ def test_empty_arguments_are_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """A variable read from a file with its line end is found at once, unechoed."""
+    """A variable with a line end raises at construction; the error does not repeat the value."""
     monkeypatch.setenv(TOKEN_VARIABLE, "t")
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError) as error:
         HttpTransport()
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 @pytest.mark.parametrize(
     "proxy", ["nonsense", "", "socks5://h:1", "ftp://h", "http://", "http://h:99999", "//h:1", 7, b"http://h:1"]
 )
 def test_unusable_proxy_is_refused_and_not_echoed(proxy: Any) -> None:
-    """A proxy that could never work is found at construction."""
+    """An unusable proxy raises at construction."""
     with pytest.raises(ConfigError, match="proxy must be") as caught:
         check_proxy(proxy)
     assert "99999" not in str(caught.value)
 
 
 def test_usable_proxy_may_hold_credentials() -> None:
-    """A proxy's user and password belong into its URL."""
+    """The user and password of a proxy are part of its URL."""
     assert check_proxy("http://user:pw@127.0.0.1:3128").port == 3128
 
 
@@ -307,13 +307,13 @@ def test_usable_proxy_may_hold_credentials() -> None:
         ("https://h:0", "the base URL has no usable port"),
         (
             "http://h",
-            "http:// would send the API token readable to h: use https://, "
+            "http:// would send the API token in clear text to h: use https://, "
             "or set SALESMACHINE_ALLOW_HTTP=1, or pass transport=HttpTransport(..., allow_http=True)",
         ),
     ],
 )
 def test_error_says_what_is_wrong_with_the_base_url(url: Any, says: str) -> None:
-    """The first thing that is wrong, in a sentence that can be acted on."""
+    """The error names the first problem in a sentence that says what to do."""
     with pytest.raises(ConfigError) as error:
         check_base_url(url)
     assert str(error.value) == says
@@ -329,7 +329,7 @@ def test_error_says_what_is_wrong_with_the_base_url(url: Any, says: str) -> None
     ],
 )
 def test_error_says_what_is_wrong_with_the_credentials(token: Any, secret: Any, says: str) -> None:
-    """Which of the two it is, and what it may hold."""
+    """The error names the argument and the characters that it may hold."""
     with pytest.raises(ConfigError) as error:
         check_credentials(token, secret)
     assert str(error.value) == says
@@ -339,19 +339,19 @@ def test_error_says_what_is_wrong_with_the_credentials(token: Any, secret: Any, 
     ("proxy", "says"), [(7, "proxy must be a str, not int"), ("nonsense", "proxy must be a URL as http://host:port")]
 )
 def test_error_says_what_is_wrong_with_the_proxy(proxy: Any, says: str) -> None:
-    """With an example of one that would do."""
+    """The error holds an example of a usable proxy URL."""
     with pytest.raises(ConfigError) as error:
         check_proxy(proxy)
     assert str(error.value) == says
 
 
-def test_proxy_may_be_asked_over_tls() -> None:
-    """https:// proxies are fine, and without a port it is 443."""
+def test_proxy_over_tls() -> None:
+    """An https:// proxy is accepted; its default port is 443."""
     assert check_proxy("https://proxy.example.com").port == 443
 
 
-def test_names_of_the_variables_are_a_promise() -> None:
-    """They are in the documentation and in other people's deployments."""
+def test_names_of_the_variables_are_public() -> None:
+    """The default URL and the names of the variables are part of the public interface."""
     assert (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE) == (
         "SALESMACHINE_API_TOKEN",
         "SALESMACHINE_API_SECRET",
@@ -370,7 +370,7 @@ ELSEWHERE = "http://sandbox:8700"
 
 
 async def ping(client: Any) -> None:
-    """Make one request that must be answered 200."""
+    """Make one request and check that it is answered 200."""
     async with aclosing(client):
         if isinstance(client, HttpTransport):
             outcome = await client.send(Batch.ping())
@@ -384,7 +384,7 @@ async def ping(client: Any) -> None:
 def test_plain_http_may_be_allowed_by_the_environment(
     client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in docker compose, where the sandbox has a name of its own; an argument wins."""
+    """SALESMACHINE_ALLOW_HTTP=1 allows http:// to another host, as in docker compose; an argument takes precedence."""
     monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
     assert ELSEWHERE in repr(client(base_url=ELSEWHERE))
     with pytest.raises(ConfigError, match=f"{ALLOW_HTTP_VARIABLE}=1"):
@@ -396,7 +396,7 @@ def test_plain_http_may_be_allowed_by_the_environment(
 def test_plain_http_is_not_allowed_by_an_environment_that_says_no(
     client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor by an empty variable; an argument wins."""
+    """A variable that is off or empty does not allow http://; an argument takes precedence."""
     monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
     with pytest.raises(ConfigError, match="http:// would send"):
         client(base_url=ELSEWHERE)
@@ -405,17 +405,15 @@ def test_plain_http_is_not_allowed_by_an_environment_that_says_no(
 
 @both
 @pytest.mark.parametrize("value", ["2", "maybe", "1 0", "ja", "True!"])
-def test_a_flag_that_is_none_is_an_error(
-    client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the variable."""
+def test_invalid_flag_is_an_error(client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid value of SALESMACHINE_ALLOW_HTTP raises; the error names the variable."""
     monkeypatch.setenv(ALLOW_HTTP_VARIABLE, value)
     with pytest.raises(ConfigError, match=f"^{ALLOW_HTTP_VARIABLE} must be 1 or 0$"):
         client()
 
 
 def test_an_agent_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own transport does."""
+    """An agent reads the variable for its own transport."""
     monkeypatch.setenv(ALLOW_HTTP_VARIABLE, "1")
     monkeypatch.setenv(URL_VARIABLE, ELSEWHERE)
     Agent("token")
@@ -426,7 +424,7 @@ def test_an_agent_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 @both
 async def test_proxy_of_the_environment(client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It carries the requests; an argument wins; an empty variable is none."""
+    """SALESMACHINE_PROXY carries the requests; an argument takes precedence; an empty variable means no proxy."""
     async with RawServer(then=proxy()) as first, RawServer(then=proxy()) as second, RawServer() as server:
         monkeypatch.setenv(PROXY_VARIABLE, first.url)
         await ping(client(base_url="http://api.localhost:1"))
@@ -441,16 +439,16 @@ async def test_proxy_of_the_environment(client: Callable[..., Any], monkeypatch:
 def test_unusable_proxy_of_the_environment(
     client: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the variable and does not echo it."""
+    """An unusable SALESMACHINE_PROXY raises; the error names the variable and does not repeat the value."""
     monkeypatch.setenv(PROXY_VARIABLE, value)
     with pytest.raises(ConfigError, match=f"^{PROXY_VARIABLE} must be") as error:
         client()
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> tuple[trustme.CA, Path]:
-    """A certificate authority, and the file of its certificate."""
+    """Create a certificate authority and the file of its certificate."""
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return made, tmp_path / "ca.pem"
@@ -460,7 +458,7 @@ def authority(tmp_path: Path) -> tuple[trustme.CA, Path]:
 async def test_certificate_authorities_from_a_file(
     client: Callable[..., Any], authority: tuple[trustme.CA, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By argument, as a str or a path, or by environment; what is explicit wins."""
+    """ca_file is accepted as a str, a path or a variable; an argument takes precedence."""
     made, path = authority
     async with RawServer(tls=server_context(made)) as server:
         url = server.url.replace("http:", "https:")
@@ -474,7 +472,7 @@ async def test_certificate_authorities_from_a_file(
 
 
 async def test_client_certificate(authority: tuple[trustme.CA, Path]) -> None:
-    """Through ssl_context: a server that demands one is answered."""
+    """ssl_context can hold a client certificate for a server that requires one."""
     made, path = authority
     demanding = server_context(made)
     demanding.verify_mode = ssl.CERT_REQUIRED
@@ -493,7 +491,7 @@ async def test_client_certificate(authority: tuple[trustme.CA, Path]) -> None:
 def test_unusable_file_of_authorities(
     client: Callable[..., Any], content: Any, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the setting and the file."""
+    """An unusable file raises; the error names the setting and the file."""
     path = tmp_path / "ca.pem"
     if content == "folder":
         path.mkdir()
@@ -509,14 +507,14 @@ def test_unusable_file_of_authorities(
 @both
 @pytest.mark.parametrize("path", [7, b"ca.pem", ["ca.pem"], "a\0b"])
 def test_file_of_authorities_that_is_no_path(client: Callable[..., Any], path: Any) -> None:
-    """Only a str or a path-like object names a file."""
+    """A ca_file that is neither a str nor path-like raises ConfigError."""
     with pytest.raises(ConfigError, match=r"^ca_file "):
         client(ca_file=path)
 
 
 @both
 def test_file_and_context_exclude_each_other(client: Callable[..., Any], authority: tuple[trustme.CA, Path]) -> None:
-    """It would not be clear which counts."""
+    """ca_file and ssl_context together raise ConfigError, because they could contradict each other."""
     with pytest.raises(ConfigError, match="not both"):
         client(ca_file=authority[1], ssl_context=ssl.create_default_context())
 
@@ -528,7 +526,7 @@ HIDDEN_NAMES = ("token", "secret")
 
 
 def shown_of(value: object) -> str:
-    """The repr of a value; of a half-made object there may be none."""
+    """Return the repr of a value; a partially constructed object may have none."""
     try:
         return repr(value)
     except AttributeError:
@@ -536,7 +534,7 @@ def shown_of(value: object) -> str:
 
 
 def recorded(traceback: TracebackType | None) -> str:
-    """The local variables of this package's frames, but those that every tracker hides."""
+    """Return the local variables of this package's frames, except those that every error tracker hides."""
     shown = []
     while traceback is not None:
         frame = traceback.tb_frame
@@ -572,15 +570,15 @@ def recorded(traceback: TracebackType | None) -> str:
     ],
 )
 def test_no_local_variable_holds_a_credential(make: Callable[[], object]) -> None:
-    """Except `token` and `secret`, which error trackers hide by their names."""
+    """No local variable holds credentials, except `token` and `secret`, which error trackers hide by name."""
     with pytest.raises(ConfigError) as error:
         make()
     assert HIDDEN not in recorded(error.value.__traceback__)
-    assert HIDDEN not in told(error)
+    assert HIDDEN not in traceback_of(error)
 
 
 async def test_no_local_variable_of_a_call_holds_a_credential() -> None:
-    """A tracking token that is passed to a call does not stay in its frames; nor does what a server quotes of it."""
+    """A tracking token passed to a call, and a server's quotation of it, are not in the local variables."""
     quoting = f'{{"error": "{HIDDEN} is unknown"}}'.encode()
     async with RawServer(then=says(401, quoting, X_Quoted=HIDDEN)) as server:
         async with AccessClient("token", base_url=server.url, retry=None) as client:

@@ -1,4 +1,4 @@
-"""A fork that runs none of Python's hooks: uWSGI's, or that of a C extension."""
+"""A fork that runs none of Python's hooks, as that of uWSGI or of a C extension."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ FORKING = """
 @pytest.mark.parametrize("doing", ["sending", "close only"])
 @pytest.mark.parametrize("user", ["Transport", "Client"])
 async def test_connections_stay_with_the_parent(user: str, doing: str) -> None:
-    """The child opens its own, also when it only closes; the parent's are untouched and go on."""
+    """The child opens its own connections, also when it only closes; those of the parent stay open and usable."""
     async with RawServer() as server:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "error", "-c", textwrap.dedent(FORKING), server.url, user, doing

@@ -1,4 +1,4 @@
-"""Credentials that a server quotes are taken out of its words."""
+"""Redaction of credentials that a server quotes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def forms(token: str, secret: str) -> list[str]:
 
 @pytest.mark.parametrize("form", forms(TOKEN, SECRET))
 def test_every_form_is_replaced(form: str) -> None:
-    """Plain, as HTTP Basic, percent-encoded, escaped as in JSON; what stands around it stays."""
+    """Credentials are replaced in plain, HTTP Basic, percent-encoded and JSON-escaped form; the other text is kept."""
     redacted = Redactor(TOKEN, SECRET)(f"before {form} after {form}")
     assert redacted.startswith("before ")
     assert " after " in redacted
@@ -51,7 +51,7 @@ def test_every_form_is_replaced(form: str) -> None:
 
 @given(VISIBLE.filter(lambda token: ":" not in token), VISIBLE, st.text(max_size=20))
 def test_no_form_is_left(token: str, secret: str, around: str) -> None:
-    """Whatever characters they are made of."""
+    """Credentials of any characters are replaced."""
     redact = Redactor(token, secret)
     for form in forms(token, secret):
         redacted = redact(around + form + around)
@@ -59,31 +59,31 @@ def test_no_form_is_left(token: str, secret: str, around: str) -> None:
         assert quote(token, safe="") not in redacted.replace("***", " ")
 
 
-def test_no_secret_hides_nothing_more() -> None:
-    """An empty secret is not found between all characters."""
+def test_empty_secret_matches_nothing() -> None:
+    """An empty secret matches nothing."""
     assert Redactor("token4711", "")("a b token4711 c") == "a b *** c"
 
 
-def test_one_that_is_part_of_the_other() -> None:
-    """The longer is replaced whole, not the shorter within it."""
+def test_overlapping_credentials() -> None:
+    """The longer of two overlapping credentials is replaced as a whole."""
     assert Redactor("abc", "abcdef")("x abcdef y abc") == "x *** y ***"
 
 
-def test_text_without_them_stays() -> None:
-    """Also text that looks alike."""
+def test_other_text_is_unchanged() -> None:
+    """Other text is unchanged, also text that resembles a credential."""
     text = string.printable + "\x00\ud800é" + TOKEN[:-1] + " " + TOKEN.lower().replace("t", "T")
     assert Redactor(TOKEN, SECRET)(text) == text
 
 
 def test_repr_does_not_hold_them() -> None:
-    """Nor does its pattern appear anywhere else."""
+    """The repr of a redactor holds no credential."""
     assert "4711" not in repr(Redactor(TOKEN, SECRET))
 
 
 @pytest.mark.parametrize("form", [TOKEN, SECRET, *forms(TOKEN, SECRET)[2:5]])
 @pytest.mark.parametrize("as_text", [True, False], ids=["text", "object"])
-async def test_error_does_not_keep_what_a_server_quotes(form: str, as_text: bool) -> None:
-    """Not in server_message, not in the target of a redirect, not in a pickle; cut only after that."""
+async def test_error_holds_no_quoted_credential(form: str, as_text: bool) -> None:
+    """No credential is in server_message, in the target of a redirect or in a pickle; texts are cut afterwards."""
     padding = "x" * (500 - len(form) // 2)  # the form crosses the limit
     for quoted in (f"you sent {form}, {padding}", padding + form):
         body = json.dumps({"error": quoted if as_text else {"sent": [quoted]}}).encode()

@@ -1,4 +1,4 @@
-"""Names are looked up in daemon threads: shared, cancellable, never in the way of an exit."""
+"""Name resolution in daemon threads: shared, cancellable, and without effect on the exit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
 
 class Lookup:
-    """A `socket.getaddrinfo` that answers when it is let."""
+    """A `socket.getaddrinfo` that returns when the test allows it."""
 
     def __init__(self, answer: Callable[[], Any] = lambda: FOUND) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -59,7 +59,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, exc: BaseException) -> None:
 
 
 async def test_addresses_have_the_form_that_aiohttp_expects(lookup: Lookup) -> None:
-    """A result carries the name asked for, and the address as text that needs no further lookup."""
+    """A result holds the requested name and a numeric address that needs no further lookup."""
     lookup.let.set()
     (result,) = await DaemonResolver().resolve("api.example.com", 443, socket.AF_UNSPEC)
     assert result == {
@@ -80,7 +80,7 @@ async def test_addresses_have_the_form_that_aiohttp_expects(lookup: Lookup) -> N
 
 
 async def test_real_lookup() -> None:
-    """The name of this machine is found for real."""
+    """The name of this machine is resolved without a patch."""
     results = await DaemonResolver().resolve("localhost", 80, socket.AF_INET)
     assert {result["host"] for result in results} == {"127.0.0.1"}
 
@@ -94,7 +94,7 @@ async def test_real_lookup() -> None:
     ],
 )
 async def test_link_local_address_keeps_its_zone(monkeypatch: pytest.MonkeyPatch, address: Any, host: str) -> None:
-    """An fe80:: address means nothing without the interface."""
+    """A link-local address keeps its zone."""
     lookup = Lookup(lambda: [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", address)])
     lookup.let.set()
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
@@ -103,7 +103,7 @@ async def test_link_local_address_keeps_its_zone(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_one_name_is_looked_up_once_at_a_time(lookup: Lookup) -> None:
-    """Who asks while a lookup is under way waits for the same; other names, ports and families have their own."""
+    """Requests during a lookup share its result; other names, ports and families have their own lookup."""
     resolver = DaemonResolver()
     async with asyncio.TaskGroup() as group:
         same = [group.create_task(resolver.resolve("a.example", 443)) for _ in range(50)]
@@ -116,7 +116,7 @@ async def test_one_name_is_looked_up_once_at_a_time(lookup: Lookup) -> None:
 
 
 async def test_answers_are_not_kept(lookup: Lookup) -> None:
-    """The resolver has no cache: asked again, it looks again."""
+    """A result is not cached."""
     lookup.let.set()
     resolver = DaemonResolver()
     await resolver.resolve("a.example")
@@ -146,7 +146,7 @@ async def test_answers_are_not_kept(lookup: Lookup) -> None:
     ids=lambda exc: type(exc).__name__,
 )
 async def test_failure_is_an_oserror_for_every_request(monkeypatch: pytest.MonkeyPatch, exc: BaseException) -> None:
-    """Whatever getaddrinfo raises is an answer to all requests that wait; the next request causes a new lookup."""
+    """An exception of getaddrinfo fails all waiting requests; the next request starts a new lookup."""
     failing(monkeypatch, exc)
     resolver = DaemonResolver()
     told = await asyncio.gather(*(resolver.resolve("nosuch.invalid") for _ in range(3)), return_exceptions=True)
@@ -156,7 +156,7 @@ async def test_failure_is_an_oserror_for_every_request(monkeypatch: pytest.Monke
 
 
 async def test_cancelled_waiter_does_not_disturb_the_others(lookup: Lookup) -> None:
-    """The lookup goes on, for the others and for those to come."""
+    """A cancelled request does not cancel the lookup for other requests."""
     resolver = DaemonResolver()
     first, second = (asyncio.create_task(resolver.resolve("a.example")) for _ in range(2))
     await until(lambda: lookup.calls)
@@ -170,10 +170,10 @@ async def test_cancelled_waiter_does_not_disturb_the_others(lookup: Lookup) -> N
     assert len(lookup.calls) == 1
 
 
-async def test_failure_that_nobody_waits_for_is_not_complained_about(
+async def test_failure_without_a_waiter_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When all waiters have gone, a late failure leaves no 'exception was never retrieved'."""
+    """A late failure without a waiter logs no 'exception was never retrieved'."""
 
     def fail() -> Any:
         raise OSError("late")
@@ -192,8 +192,8 @@ async def test_failure_that_nobody_waits_for_is_not_complained_about(
 
 
 @pytest.mark.parametrize("result", [None, 7, "x", [None], [()], [(socket.AF_INET, 1, 6, "", ())]])
-async def test_result_that_is_none_fails_only_its_request(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
-    """A patched getaddrinfo may return anything; the next request looks up anew."""
+async def test_invalid_result_fails_only_its_request(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    """A patched getaddrinfo may return anything; the next request starts a new lookup."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: result)
     resolver = DaemonResolver()
     with pytest.raises(Exception):  # noqa: B017, PT011 (aiohttp's session is the one that handles it)
@@ -204,7 +204,7 @@ async def test_result_that_is_none_fails_only_its_request(monkeypatch: pytest.Mo
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_thread_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All requests that wait for it fail, through a real session too; the next one looks up anew."""
+    """A thread that dies fails all waiting requests, in a real session too; the next request starts a new lookup."""
     monkeypatch.setattr(module, "ALIVE_SECONDS", 0.01)
     real, dead = module._getaddrinfo, [True]
 
@@ -224,7 +224,7 @@ async def test_thread_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_slow_lookup_is_waited_for(lookup: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as its thread is alive, however often that is looked at."""
+    """A request waits while the thread of its lookup is alive."""
     monkeypatch.setattr(module, "ALIVE_SECONDS", 0.001)
     waiting = asyncio.create_task(DaemonResolver().resolve("a.example"))
     await asyncio.sleep(0.05)
@@ -235,7 +235,7 @@ async def test_slow_lookup_is_waited_for(lookup: Lookup, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("exc", [RuntimeError("can't start new thread"), MemoryError()], ids=["limit", "memory"])
 async def test_thread_that_cannot_start_is_a_failed_lookup(monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
-    """At the limit of threads the request fails, without a lookup that would block the loop; the next one may pass."""
+    """At the limit of threads a request fails without blocking the loop; the next one may succeed."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
     resolver = DaemonResolver()
 
@@ -252,7 +252,7 @@ async def test_thread_that_cannot_start_is_a_failed_lookup(monkeypatch: pytest.M
 
 
 async def test_interpreter_that_ends_looks_up_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread can be started any more, and the main thread has ended: there is nothing else left to do."""
+    """After the end of the main thread no thread can be started, so the lookup blocks."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
 
     class Ended:
@@ -281,7 +281,7 @@ AT_EXIT = """
 
 
 async def test_messages_left_at_exit_find_a_host_by_its_name() -> None:
-    """CPython 3.12.0 to 3.12.2 start no threads in exit handlers, so the name is looked up without one."""
+    """CPython 3.12.0 to 3.12.2 start no threads in exit handlers, so the lookup runs without one."""
     async with RawServer() as server:
         url = server.url.replace("127.0.0.1", "localhost")
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(AT_EXIT), url)
@@ -290,7 +290,7 @@ async def test_messages_left_at_exit_find_a_host_by_its_name() -> None:
 
 
 async def test_lookup_that_raised_once_does_not_kill_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through a real session: the request fails, the next one is answered."""
+    """In a real session a failed lookup fails the request; the next request is answered."""
     real, raised = socket.getaddrinfo, [LookupError("once")]
 
     def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
@@ -307,8 +307,8 @@ async def test_lookup_that_raised_once_does_not_kill_the_host(monkeypatch: pytes
             assert (await transport.send(Batch.ping())).status == 200
 
 
-def test_loop_closed_meanwhile_does_no_harm(lookup: Lookup) -> None:
-    """A lookup that ends after its loop did just ends: with warnings as errors, not a word."""
+def test_lookup_that_ends_after_its_loop_is_ignored(lookup: Lookup) -> None:
+    """A lookup that ends after its loop was closed raises no warning."""
     died: list[object] = []
 
     async def ask() -> None:
@@ -359,8 +359,8 @@ HANGING = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["resolver", "agent"])
-def test_hanging_lookup_does_not_hold_up_the_exit(who: str) -> None:
-    """asyncio.run returns and the interpreter ends, long before a name server that takes a minute."""
+def test_hanging_lookup_does_not_delay_the_exit(who: str) -> None:
+    """asyncio.run and the interpreter end long before a name server that takes a minute."""
     began = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(HANGING), who],
@@ -375,8 +375,8 @@ def test_hanging_lookup_does_not_hold_up_the_exit(who: str) -> None:
     assert "Traceback" not in run.stderr
 
 
-async def test_name_that_cannot_be_encoded_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A label that no name server could know is not valid; that is not an outage."""
+async def test_name_that_cannot_be_encoded_is_not_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid host name is an error of the name, not an outage."""
     failing(monkeypatch, UnicodeError("label too long"))
     with pytest.raises(OSError, match=r"^the host name is not valid$"):
         await DaemonResolver().resolve("nosuch.invalid")

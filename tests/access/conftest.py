@@ -1,4 +1,4 @@
-"""A running sandbox with a client of it, and servers that answer what a test wants."""
+"""Fixtures: a running sandbox, a client of it, and scripted HTTP servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def api(sandbox: Sandbox) -> AsyncIterator[AccessClient]:
 
 
 class Server:
-    """A server of its own making: plays *answers* one after the other, then the last again; keeps the requests."""
+    """A scripted HTTP server: sends *answers* one after the other, repeats the last one, and records the requests."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""A status line decides for the client of the Access API, too, whatever follows it."""
+"""The status line decides the outcome in the client of the Access API, too, whatever follows it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def head(status: int, rest: bytes) -> Turn:
 
 @spoiled
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (400, Rejected), (404, Rejected), (302, Rejected)])
-async def test_refusal_is_final(status: int, kind: type[DeliveryError], rest: bytes) -> None:
-    """It is raised, and not tried again; aiohttp itself repeats a GET once whose connection ended early."""
+async def test_error_status_is_raised_without_a_retry(status: int, kind: type[DeliveryError], rest: bytes) -> None:
+    """An error status is raised and not retried, although aiohttp repeats a GET whose connection ended early."""
     async with RawServer(then=head(status, rest)) as server, client(server) as api:
         with pytest.raises(kind) as raised:
             await api.request("POST", "/v2/x", json={})
@@ -44,8 +44,8 @@ async def test_refusal_is_final(status: int, kind: type[DeliveryError], rest: by
 
 
 @spoiled
-async def test_429_is_repeated(rest: bytes) -> None:
-    """The call was not carried out, so even one that must not be made twice is made again."""
+async def test_429_is_always_retried(rest: bytes) -> None:
+    """A 429 means that nothing was done, so even a request that must not be repeated is retried."""
     async with RawServer(head(429, rest), ok()) as server, client(server) as api:
         assert (await api.request("POST", "/v2/x", json={})).status == 200
         assert len(server.seen) == 2
@@ -56,8 +56,8 @@ async def test_429_is_repeated(rest: bytes) -> None:
 
 
 @spoiled
-async def test_success_without_its_body_is_no_answer(rest: bytes) -> None:
-    """A read is repeated; a call that must not be made twice says that it was carried out."""
+async def test_2xx_with_an_incomplete_body_is_a_failure(rest: bytes) -> None:
+    """A read with an incomplete body is retried; a request that must not be repeated raises, with its 2xx status."""
     async with RawServer(head(200, rest), ok()) as server, client(server) as api:
         assert (await api.request("GET", "/v2/x")).data == {}
         assert len(server.seen) == 2
@@ -69,14 +69,14 @@ async def test_success_without_its_body_is_no_answer(rest: bytes) -> None:
 
 
 async def test_large_head_is_understood() -> None:
-    """Within the limits nothing is repeated."""
+    """A head within the limits needs no retry."""
     async with RawServer(then=says(200, b'{"a":1}', X="x" * 9_000)) as server, client(server) as api:
         assert (await api.request("GET", "/v2/x")).data == {"a": 1}
         assert server.connections == len(server.seen) == 1
 
 
-async def test_silence_in_the_head() -> None:
-    """The time-out of the attempt bounds it; the status line decides."""
+async def test_timeout_in_the_head_keeps_the_status() -> None:
+    """The timeout of the attempt bounds a slow body; the status line decides."""
     turn = raw(b"HTTP/1.1 403 Forbidden\r\nX:", hold=True)
     for seconds in (0.1, 0.4, 1.6, 6.4):  # the longer the busier this machine is
         async with RawServer(turn) as server, client(server, timeouts=Timeouts(connect=30, request=seconds)) as api:
@@ -87,16 +87,16 @@ async def test_silence_in_the_head() -> None:
     assert type(raised.value) is Unauthorized
 
 
-async def test_junk_behind_a_body_does_not_spoil_it() -> None:
-    """The body was whole."""
+async def test_bytes_after_a_whole_body_are_ignored() -> None:
+    """A whole body is used, although the connection ends with an error."""
     async with RawServer(raw(http(200, b'{"a":1}') + b"junk")) as server, client(server) as api:
         assert (await api.request("POST", "/v2/x", json={})).data == {"a": 1}
 
 
 @pytest.mark.parametrize("body", [b'{"error":' + b"[" * 300 + b"]" * 300 + b"}", b'{"error":"\\ud800"}', b"\xff"])
 @pytest.mark.parametrize(("status", "kind"), [(400, Rejected), (401, Unauthorized), (429, RateLimited)])
-async def test_no_body_changes_what_the_status_decided(status: int, kind: type[DeliveryError], body: bytes) -> None:
-    """Not the kind of error, not its wait."""
+async def test_body_does_not_change_the_error(status: int, kind: type[DeliveryError], body: bytes) -> None:
+    """A broken answer changes neither the kind of the error nor its retry_after."""
     async with RawServer(then=says(status, body, Retry_After="7")) as server, client(server, retry=None) as api:
         with pytest.raises(kind) as raised:
             await api.contacts.page()

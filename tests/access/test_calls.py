@@ -1,4 +1,4 @@
-"""Errors, repetitions, time limits, cancellation and the client's life."""
+"""Errors, retries, time limits, cancellation and lifecycle of the client."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from .conftest import FAST, TOKEN, client_of, serving
     ],
 )
 async def test_errors_have_status_and_message(status: int, kind: Any) -> None:
-    """Each refusal is an error of the tree, with the server's words."""
+    """Each error status raises its own error class, with the server's message."""
     async with serving((status, {"error": "because"})) as server, client_of(server, retry=None) as api:
         with pytest.raises(kind) as caught:
             await api.contacts.page()
@@ -60,7 +60,7 @@ async def test_errors_have_status_and_message(status: int, kind: Any) -> None:
 
 @pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=503), Fault(status=429), Fault(drop="after")])
 async def test_idempotent_calls_are_repeated(api: AccessClient, sandbox: Sandbox, fault: Fault) -> None:
-    """Reading, deleting and updating go on after a failure."""
+    """Reads, deletes and updates are retried after a failure."""
     for call in (
         lambda: api.contacts.create_or_update("1", {"x": 1}),
         lambda: api.contacts.page(),
@@ -77,8 +77,8 @@ async def test_idempotent_calls_are_repeated(api: AccessClient, sandbox: Sandbox
 
 
 @pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=503), Fault(drop="after")])
-async def test_what_may_be_done_already_is_not_repeated(api: AccessClient, sandbox: Sandbox, fault: Fault) -> None:
-    """A note or an event could be there twice."""
+async def test_creation_is_not_retried(api: AccessClient, sandbox: Sandbox, fault: Fault) -> None:
+    """Creating a note or an event is not retried, because the repetition could create a second one."""
     for call in (
         lambda: api.notes.create("x"),
         lambda: api.events.create("1", "x"),
@@ -92,15 +92,15 @@ async def test_what_may_be_done_already_is_not_repeated(api: AccessClient, sandb
         assert len(sandbox.requests()) == before + 1
 
 
-async def test_a_refused_creation_is_repeated(api: AccessClient, sandbox: Sandbox) -> None:
-    """A 429 says that nothing was done."""
+async def test_creation_answered_429_is_retried(api: AccessClient, sandbox: Sandbox) -> None:
+    """A 429 is always retried, because it means that nothing was done."""
     sandbox.faults([Fault(status=429, retry_after=0, times=2)])
     await api.events.create("1", "x")
     assert (len(sandbox.events()), len(sandbox.requests())) == (1, 3)
 
 
-async def test_retry_after_beyond_the_budget_is_not_waited_for(api: AccessClient, sandbox: Sandbox) -> None:
-    """Who waits for an answer is told at once."""
+async def test_retry_after_beyond_the_timeout_is_not_waited_for(api: AccessClient, sandbox: Sandbox) -> None:
+    """A permanent error is raised at once."""
     sandbox.faults([Fault(status=429, retry_after=3600, times=None)])
     with pytest.raises(RateLimited) as caught:
         await api.contacts.page()
@@ -108,8 +108,8 @@ async def test_retry_after_beyond_the_budget_is_not_waited_for(api: AccessClient
     assert len(sandbox.requests()) == 1
 
 
-async def test_a_budget_ends(sandbox: Sandbox) -> None:
-    """Trying ends with the last error."""
+async def test_retries_end_at_the_timeout(sandbox: Sandbox) -> None:
+    """The last error is raised when the retries end."""
     sandbox.faults([Fault(status=500, times=None)])
     retry = Retry(wait_initial=0.01, wait_max=0.01, timeout=0.05)
     async with AccessClient(TOKEN, base_url=sandbox.url, retry=retry) as api:
@@ -134,8 +134,8 @@ async def test_closed_idle_connections_are_no_failure() -> None:
             assert (await api.contacts.page()).items == ()
 
 
-async def test_deleted_by_the_attempt_before() -> None:
-    """A repeated DELETE that finds nothing has been done by the first; a first one has not."""
+async def test_404_to_a_repeated_delete_is_a_success() -> None:
+    """A 404 to a repeated DELETE is a success; a 404 to the first DELETE is an error."""
     async with serving((500, {}), (404, {"error": "nothing"})) as server, client_of(server) as api:
         await api.contacts.delete("1")
         with pytest.raises(Rejected):
@@ -143,8 +143,8 @@ async def test_deleted_by_the_attempt_before() -> None:
         assert [seen.method for seen in server.seen] == ["DELETE"] * 3
 
 
-async def test_no_connection() -> None:
-    """A host that is not there is a ConnectionFailed."""
+async def test_unreachable_host() -> None:
+    """An unreachable host raises ConnectionFailed."""
     async with serving({}) as server:
         url = server.url
     async with AccessClient(TOKEN, base_url=url, retry=None) as api:
@@ -152,8 +152,8 @@ async def test_no_connection() -> None:
             await api.ping()
 
 
-async def test_no_answer_in_time(sandbox: Sandbox) -> None:
-    """The request timeout is per attempt."""
+async def test_request_timeout_is_per_attempt(sandbox: Sandbox) -> None:
+    """The request timeout applies to each attempt."""
     sandbox.faults([Fault(latency=30)])
     async with AccessClient(TOKEN, base_url=sandbox.url, timeouts=Timeouts(request=0.05), retry=None) as api:
         with pytest.raises(RequestTimeout):
@@ -162,7 +162,7 @@ async def test_no_answer_in_time(sandbox: Sandbox) -> None:
 
 
 async def test_slow_body_is_a_timeout_too(sandbox: Sandbox) -> None:
-    """The body counts; what is known of the answer is told."""
+    """An incomplete body is an error, which holds the status of the answer."""
     sandbox.faults([Fault(slow=30)])
     async with AccessClient(TOKEN, base_url=sandbox.url, timeouts=Timeouts(request=0.2), retry=None) as api:
         with pytest.raises(RequestTimeout) as caught:
@@ -171,8 +171,8 @@ async def test_slow_body_is_a_timeout_too(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>log in</html>", b"{", b"\xff"])
-async def test_what_is_not_json_is_no_answer(body: bytes) -> None:
-    """A 200 that something else than the API has sent is an error, not quoted."""
+async def test_body_that_is_not_json_is_a_failure(body: bytes) -> None:
+    """A 200 with a body that is not JSON is an error that does not quote the body."""
     async with serving((200, body)) as server, client_of(server) as api:
         with pytest.raises(ConnectionFailed, match="not JSON") as caught:
             await api.contacts.page()
@@ -181,15 +181,15 @@ async def test_what_is_not_json_is_no_answer(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"data": {}}, "x", 7])
-async def test_what_is_no_list_is_no_page(data: Any) -> None:
-    """Another shape than a list is an error."""
+async def test_body_that_is_not_a_list_is_a_failure(data: Any) -> None:
+    """A body that is not a list raises an error."""
     async with serving((200, data)) as server, client_of(server) as api:
         with pytest.raises(ConnectionFailed, match="not a list"):
             await api.contacts.page()
 
 
-async def test_what_is_no_object_is_not_got() -> None:
-    """Another shape than an object is an error; one within `data` is understood."""
+async def test_body_that_is_not_an_object_is_a_failure() -> None:
+    """A body that is not an object raises an error; an object within `data` is accepted."""
     async with serving([], {"data": {"id": 7}}) as server, client_of(server) as api:
         with pytest.raises(ConnectionFailed, match="not an object with an id"):
             await api.contacts.get("1")
@@ -197,14 +197,14 @@ async def test_what_is_no_object_is_not_got() -> None:
 
 
 async def test_an_answer_without_a_body() -> None:
-    """A 204 is good where nothing is expected."""
+    """A 204 is accepted where no body is expected."""
     async with serving((204, b"")) as server, client_of(server) as api:
         await api.contacts.delete("1")
         assert (await api.request("PUT", "/v2/x", json={})).data is None
 
 
-async def test_an_endless_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is larger than any answer of the API is cut off."""
+async def test_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body above MAX_ANSWER_BYTES is cut off."""
     monkeypatch.setattr("salesmachine_async.access.calls.MAX_ANSWER_BYTES", 10_000)
     async with serving((200, b" " * 100_000)) as server, client_of(server) as api:
         with pytest.raises(ConnectionFailed, match="too large"):
@@ -213,7 +213,7 @@ async def test_an_endless_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_bodies_are_as_documented() -> None:
-    """A call of v1 sends the documented keys and no more; reading sends no body."""
+    """A tracking request of v1 holds only the documented keys; a read has no body."""
     async with serving({"status": "success", "data": []}) as server, client_of(server) as api:
         await api.contacts.create_or_update("1", {"x": 1})
         await api.events.create("1", "x")
@@ -229,7 +229,7 @@ async def test_bodies_are_as_documented() -> None:
 
 
 async def test_redirects_are_not_followed() -> None:
-    """A redirect could lead the token elsewhere."""
+    """A redirect is not followed, because it could lead to another host, which must not receive the token."""
     redirect = lambda request: web.Response(status=302, headers={"Location": "http://evil.example/?api_token=x"})  # noqa: E731
     async with serving(redirect) as server, client_of(server, retry=None) as api:
         with pytest.raises(Rejected) as caught:
@@ -238,8 +238,8 @@ async def test_redirects_are_not_followed() -> None:
         assert len(server.seen) == 1
 
 
-async def test_a_context_of_ones_own() -> None:
-    """An SSL context can be given, for a private certificate authority; without it, its certificate is refused."""
+async def test_custom_ssl_context() -> None:
+    """An SSL context with a private certificate authority is used; without it the certificate is not accepted."""
     authority, ours = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(ours)
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -262,7 +262,7 @@ async def test_a_context_of_ones_own() -> None:
 
 
 async def test_calls_go_through_a_proxy() -> None:
-    """The proxy is asked for the API's address."""
+    """Requests go through the configured proxy."""
     async with serving({"data": []}) as proxy:
         url = "http://localhost:9"
         async with AccessClient(TOKEN, base_url=url, proxy=proxy.url, retry=None) as api:
@@ -271,7 +271,7 @@ async def test_calls_go_through_a_proxy() -> None:
 
 
 async def test_calls_wait_for_their_turn(sandbox: Sandbox) -> None:
-    """No more calls than allowed are under way; all get their answer, however long it takes."""
+    """At most max_connections requests run at once, and each gets its answer."""
     timeouts = Timeouts(connect=0.5, request=5)
     async with AccessClient(TOKEN, base_url=sandbox.url, max_connections=2, timeouts=timeouts) as api:
         await asyncio.gather(*(api.contacts.create_or_update(n) for n in range(30)))
@@ -279,7 +279,7 @@ async def test_calls_wait_for_their_turn(sandbox: Sandbox) -> None:
 
 
 async def test_cancellation(api: AccessClient, sandbox: Sandbox) -> None:
-    """A cancelled call ends at once, and the client goes on."""
+    """A cancelled call ends at once, and the client remains usable."""
     sandbox.faults([Fault(latency=30)])
     task = asyncio.create_task(api.contacts.page())
     while sandbox.faults_left():
@@ -290,8 +290,8 @@ async def test_cancellation(api: AccessClient, sandbox: Sandbox) -> None:
     assert (await api.contacts.page()).items == ()
 
 
-async def test_cancellation_of_a_pause(sandbox: Sandbox) -> None:
-    """Waiting for the next attempt can be cancelled."""
+async def test_cancellation_while_waiting_for_a_retry(sandbox: Sandbox) -> None:
+    """The wait before a retry can be cancelled."""
     sandbox.faults([Fault(status=429, retry_after=30, times=None)])
     async with AccessClient(TOKEN, base_url=sandbox.url, retry=Retry()) as api:
         with pytest.raises(TimeoutError):
@@ -299,8 +299,8 @@ async def test_cancellation_of_a_pause(sandbox: Sandbox) -> None:
                 await api.contacts.page()
 
 
-async def test_a_closed_client_refuses(sandbox: Sandbox) -> None:
-    """Closing is final and can be repeated."""
+async def test_closed_client_raises(sandbox: Sandbox) -> None:
+    """A closed client raises AgentClosed, and closing twice is allowed."""
     api = AccessClient(TOKEN, base_url=sandbox.url)
     await api.ping()
     await api.aclose()
@@ -311,14 +311,14 @@ async def test_a_closed_client_refuses(sandbox: Sandbox) -> None:
 
 
 async def test_a_client_that_was_not_used_has_nothing_to_close(sandbox: Sandbox) -> None:
-    """Entering makes no connection."""
+    """Entering the context opens no connection."""
     async with AccessClient(TOKEN, base_url=sandbox.url):
         pass
     assert sandbox.requests() == []
 
 
 async def test_closing_gives_back_the_connections(sandbox: Sandbox) -> None:
-    """Nothing is left for the garbage collector to complain of."""
+    """A client that is used and closed leaves no ResourceWarning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with AccessClient(TOKEN, base_url=sandbox.url) as api:
@@ -328,7 +328,7 @@ async def test_closing_gives_back_the_connections(sandbox: Sandbox) -> None:
 
 
 def test_no_event_loop_is_needed_to_construct() -> None:
-    """A client can be made at import; it belongs to the loop of its first call."""
+    """A client made without a loop belongs to the loop of its first call."""
     api = AccessClient(TOKEN, base_url="http://127.0.0.1:9", retry=None)
 
     async def call() -> None:
@@ -361,20 +361,20 @@ def test_no_event_loop_is_needed_to_construct() -> None:
     ],
 )
 def test_settings_are_checked(options: Any, problem: str) -> None:
-    """What cannot work is refused at once."""
+    """An unusable argument raises ConfigError at construction."""
     with pytest.raises(ConfigError, match=problem):
         AccessClient(**{"token": "x", "base_url": "https://example.com", **options})
 
 
 @pytest.mark.parametrize("path", ["v2/x", "//x", "/x/", "/x?y", "/x y", "/ü", "/../x", "/%41", None])
 def test_paths_are_checked(path: Any) -> None:
-    """A path that could lead elsewhere is refused."""
+    """An unusable path in Paths raises ConfigError."""
     with pytest.raises(ConfigError, match=r"Paths\.contacts"):
         Paths(contacts=path)
 
 
 def test_tokens_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token both come from the environment, and a missing one is named."""
+    """Without a token both tokens come from the environment; the error names a missing variable."""
     monkeypatch.delenv("SALESMACHINE_ACCESS_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="SALESMACHINE_ACCESS_TOKEN"):
         AccessClient()
@@ -391,7 +391,7 @@ def test_tokens_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_which_token_is_used(
     monkeypatch: pytest.MonkeyPatch, token: Any, variables: dict[str, str], used: list[str]
 ) -> None:
-    """A token given by hand is never mixed with one of the environment."""
+    """A token passed as an argument is never mixed with one of the environment."""
     from salesmachine_async.sandbox.http.auth import workspace_of
 
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)

@@ -1,4 +1,4 @@
-"""The tracking calls of the API's documents, made with the agent and found in the sandbox."""
+"""The tracking calls in the API's documentation, made with the agent and found in the sandbox."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def agent(sandbox: Sandbox) -> AsyncIterator[Agent]:
 
 
 async def test_contact(agent: Agent, sandbox: Sandbox) -> None:
-    """The documents' contact, with recommended, optional and revenue fields."""
+    """The documented contact arrives with its recommended, optional and revenue fields."""
     assert agent.contact("123456", {**PERSON, "title": "Mr", "registered_at": 1564192347, "position": "CEO"})
     assert (await agent.flush()).ok
     contact = sandbox.contact("123456")
@@ -52,7 +52,7 @@ async def test_contact(agent: Agent, sandbox: Sandbox) -> None:
 
 
 async def test_account(agent: Agent, sandbox: Sandbox) -> None:
-    """The documents' account, with its revenue."""
+    """The documented account arrives with its revenue."""
     fields = {"name": "Tesla Motors", "employee_count": 12000, "website_url": "http://www.teslamotors.com", "mrr": 999}
     agent.account("78910", fields)
     assert (await agent.flush()).ok
@@ -68,7 +68,7 @@ async def test_a_contact_of_several_accounts(agent: Agent, sandbox: Sandbox) -> 
 
 
 async def test_event(agent: Agent, sandbox: Sandbox) -> None:
-    """The documents' event."""
+    """The documented event arrives."""
     fields = {"account_uid": "78910", "display_name": "Registration"}
     agent.track("123456", "user_registration", fields)
     assert (await agent.flush()).ok
@@ -77,7 +77,7 @@ async def test_event(agent: Agent, sandbox: Sandbox) -> None:
 
 
 async def test_pageview(agent: Agent, sandbox: Sandbox) -> None:
-    """A pageview is an event of that name."""
+    """A pageview is an event named pageview."""
     agent.pageview("123456", VISIT)
     assert (await agent.flush()).ok
     (event,) = sandbox.events()
@@ -85,7 +85,7 @@ async def test_pageview(agent: Agent, sandbox: Sandbox) -> None:
 
 
 async def test_alias(agent: Agent, sandbox: Sandbox) -> None:
-    """Both uids mean the same contact, with the fields and events of both."""
+    """After an alias both uids mean the same contact, with the fields and events of both."""
     agent.contact("123456", {"name": "Elon"})
     agent.contact("789", {"email": "e@x.y"})
     agent.track("789", "login")
@@ -98,7 +98,7 @@ async def test_alias(agent: Agent, sandbox: Sandbox) -> None:
 
 
 async def test_batch(agent: Agent, sandbox: Sandbox) -> None:
-    """Events, accounts and contacts travel in one call."""
+    """Events, accounts and contacts share a batch."""
     agent.account("78910", {"display_name": "Acme", "employee_count": 12})
     agent.track("123456", "user_registration", {"account_uid": "78910"})
     agent.track("123456", "payment", {"account_uid": "78910"})
@@ -107,7 +107,7 @@ async def test_batch(agent: Agent, sandbox: Sandbox) -> None:
 
 
 async def test_ping_and_basic_authentication(agent: Agent, sandbox: Sandbox) -> None:
-    """The token is the user of HTTP Basic."""
+    """The token is the user of HTTP Basic authentication."""
     await agent.ping()
     (request,) = sandbox.requests(TOKEN)
     assert (request["path"], request["status"]) == ("/v1/ping", 200)
@@ -127,7 +127,7 @@ async def test_ping_and_basic_authentication(agent: Agent, sandbox: Sandbox) -> 
     ],
 )
 async def test_documented_errors(sandbox: Sandbox, status: int, error: type[DeliveryError]) -> None:
-    """Every documented error is an error of its own kind, with its status."""
+    """Every documented error status raises its own error class."""
     sandbox.faults([Fault(status=status, times=None)])
     async with AccessClient(TOKEN, base_url=sandbox.url, retry=None) as api:
         for call in (api.ping, lambda: api.contacts.create_or_update("1"), api.contacts.page):
@@ -138,7 +138,7 @@ async def test_documented_errors(sandbox: Sandbox, status: int, error: type[Deli
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_what_the_documents_say_to_try_again_is_tried_again(agent: Agent, sandbox: Sandbox, status: int) -> None:
-    """ "Try again later", "slow down": the agent does, and loses nothing."""
+    """A 503 and a 429 delay the delivery; no message is lost."""
     sandbox.faults([Fault(status=status, times=2)])
     agent.track("1", "x")
     report: Any = await agent.flush()

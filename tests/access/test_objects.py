@@ -1,4 +1,4 @@
-"""The documents' example objects, and what a server may make of them."""
+"""The objects in the API's documentation, and unexpected answers of a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(kind: Any, raw: dict[str, Any]) -> Any:
 
 
 def test_contact() -> None:
-    """The documents' contact, attribute by attribute."""
+    """The documented contact is read attribute by attribute."""
     assert read(Contact, CONTACT) == Contact(
         id="5d3bae5bcb4a287b44583a55",
         object="contact",
@@ -46,7 +46,7 @@ def test_contact() -> None:
 
 
 def test_account() -> None:
-    """The documents' account has no `archived`, and a list of contacts."""
+    """The documented account has no `archived` and a list object of contacts."""
     raw = {**CONTACT, "object": "account", "contacts": {"object": "contact.list", "data": [{"id": "c"}, {}]}}
     del raw["archived"], raw["accounts"]
     account = read(Account, raw)
@@ -54,7 +54,7 @@ def test_account() -> None:
 
 
 def test_note() -> None:
-    """A note is understood with its old name for the body, too."""
+    """A note is read with its body under the old name, too."""
     raw = {"id": "n", "object": "note", "note": "old", "author": {"object": "user", "id": "u"}, "account": "a"}
     note = read(Note, raw)
     assert (note.body, note.author, note.account) == ("old", Ref(id="u", object="user"), Ref(id="a", object="account"))
@@ -62,27 +62,27 @@ def test_note() -> None:
 
 
 def test_activity() -> None:
-    """Its links are plain arrays."""
+    """An activity's links are plain arrays."""
     raw = {"id": "a", "type": "call", "accounts": [{"object": "account", "id": "x"}], "contacts": [], "note": ""}
     activity = read(Activity, raw)
     assert (activity.accounts, activity.contacts, activity.note) == ((Ref(id="x", object="account"),), (), "")
 
 
 def test_task() -> None:
-    """What is not linked or not done is None."""
+    """A link or a time that is missing is None."""
     task = read(Task, {"id": "t", "due_at": 1629544561, "completed_at": None})
     assert (task.due_at, task.completed_at) == (datetime(2021, 8, 21, 11, 16, 1, tzinfo=UTC), None)
     assert (task.contact, task.assignee) == (None, None)
 
 
-@pytest.mark.parametrize(("told", "enabled"), [(True, True), ("true", True), ("False", False), ("x", None), (1, None)])
-def test_enabled_may_be_a_text(told: Any, enabled: Any) -> None:
-    """The documents contradict themselves."""
-    assert read(User, {"id": "u", "enabled": told}).enabled is enabled
+@pytest.mark.parametrize(("given", "enabled"), [(True, True), ("true", True), ("False", False), ("x", None), (1, None)])
+def test_enabled_may_be_a_text(given: Any, enabled: Any) -> None:
+    """A documented string that the example shows as a boolean is read in both forms."""
+    assert read(User, {"id": "u", "enabled": given}).enabled is enabled
 
 
 @pytest.mark.parametrize(
-    ("told", "moment"),
+    ("given", "moment"),
     [
         (1564192347, datetime(2019, 7, 27, 1, 52, 27, tzinfo=UTC)),
         (1564192347000, datetime(2019, 7, 27, 1, 52, 27, tzinfo=UTC)),
@@ -98,9 +98,9 @@ def test_enabled_may_be_a_text(told: Any, enabled: Any) -> None:
         ([], None),
     ],
 )
-def test_times_are_aware(told: Any, moment: Any) -> None:
-    """Epochs in seconds or milliseconds, and ISO 8601, become moments in UTC."""
-    found = read(Contact, {"id": "1", "created_at": told}).created_at
+def test_times_are_aware(given: Any, moment: Any) -> None:
+    """Epochs in seconds or milliseconds, and ISO 8601 strings, become datetimes in UTC."""
+    found = read(Contact, {"id": "1", "created_at": given}).created_at
     assert found == moment
     assert found is None or found.tzinfo is UTC
 
@@ -108,7 +108,7 @@ def test_times_are_aware(told: Any, moment: Any) -> None:
 @pytest.mark.parametrize("kind", [Contact, Account, Note, Activity, Task, User])
 @pytest.mark.parametrize("junk", [None, 7, 1.5, "x", [], {}, [None, 7, [], {}], {"data": 7}, {"data": [None]}, True])
 def test_junk_counts_as_missing(kind: Any, junk: Any) -> None:
-    """A value of another type never raises."""
+    """A value of an unexpected type counts as missing and never raises."""
     names = [name for name in kind.__dataclass_fields__ if name not in ("id", "extra", "raw")]
     found = read(kind, {"id": "1", **dict.fromkeys(names, junk), "more": junk})
     assert (found.id, found.extra) == ("1", {"more": junk})
@@ -116,11 +116,11 @@ def test_junk_counts_as_missing(kind: Any, junk: Any) -> None:
 
 @pytest.mark.parametrize("raw", [{}, {"id": None}, {"id": []}, {"id": True}])
 def test_without_an_id_there_is_no_object(raw: Any) -> None:
-    """What has no id is none of the API's objects."""
+    """An answer without an id is not an object of the API."""
     assert Contact.read(raw) is None
 
 
-def test_a_record_is_of_some_kind() -> None:
-    """The base reads nothing itself."""
+def test_the_base_class_cannot_be_read() -> None:
+    """The base class cannot be read."""
     with pytest.raises(NotImplementedError):
         Record.read({"id": "1"})

@@ -1,4 +1,4 @@
-"""The tokens go to the API, and nowhere else."""
+"""The tokens reach the API and no other place."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def tokens_of(request: Any) -> tuple[str | None, str | None]:
         ("query", (None, TOKEN)),
     ],
 )
-async def test_how_the_tokens_travel(auth: Any, expected: Any) -> None:
-    """The v2 token as told; the tracking token as the user of HTTP Basic, with its secret."""
+async def test_authentication_of_both_apis(auth: Any, expected: Any) -> None:
+    """The v2 token is sent by its scheme; the tracking token as the user of HTTP Basic, with its secret."""
     async with serving({"data": []}) as server:
         async with client_of(server, auth=auth, tracking_token=TRACKING, tracking_secret=SECRET) as api:
             await api.contacts.page()
@@ -46,8 +46,8 @@ async def test_how_the_tokens_travel(auth: Any, expected: Any) -> None:
         assert [tokens_of(seen) for seen in server.seen[1:]] == [(basic, None)] * 2
 
 
-async def test_a_header_of_ones_own() -> None:
-    """An Authorization header that is given replaces ours."""
+async def test_custom_authorization_header() -> None:
+    """An Authorization header of the caller replaces the client's."""
     async with serving({"data": []}) as server, client_of(server) as api:
         await api.request("GET", "/v2/Contacts", headers={"Authorization": "Token x"})
         assert tokens_of(server.seen[0]) == ("Token x", None)
@@ -58,20 +58,20 @@ async def test_a_header_of_ones_own() -> None:
     "following",
     ["http://evil.example/v2/Contacts?offset=1", "//evil.example/x", "https://127.0.0.1/x", "ftp://x", "http://[x"],
 )
-async def test_another_host_gets_nothing(auth: Any, following: str) -> None:
-    """A next page elsewhere is an error, once all that came before it was read."""
+async def test_another_host_receives_no_request(auth: Any, following: str) -> None:
+    """A next page on another host raises, after all items before it."""
     async with serving({"data": [contact("1")], "pagination": {"next": following}}) as server:
         async with client_of(server, auth=auth) as api:
             items = aiter(api.contacts.list())
             assert (await anext(items)).id == "1"
-            with pytest.raises(ConnectionFailed, match="not on the host") as caught:
+            with pytest.raises(ConnectionFailed, match="on another host") as caught:
                 await anext(items)
         assert len(server.seen) == 1
         assert TOKEN not in repr(caught.value)
 
 
 async def test_another_port_is_another_host() -> None:
-    """A second server on the same machine gets no request."""
+    """A second server on the same machine receives no request."""
     async with serving({"data": []}) as other:
         async with serving({"data": [], "pagination": {"next": f"{other.url}/v2/Contacts"}}) as server:
             async with client_of(server) as api:
@@ -82,7 +82,7 @@ async def test_another_port_is_another_host() -> None:
 
 @pytest.mark.parametrize("following", ["?offset=1", "/v2/Contacts?offset=1", "{url}/v2/Contacts?offset=1#x"])
 async def test_next_may_be_relative(following: str) -> None:
-    """The next page is found from the address of the list."""
+    """A relative URL of the next page is resolved against the URL of the list."""
 
     def first(request: Any) -> Any:
         from aiohttp import web
@@ -96,7 +96,7 @@ async def test_next_may_be_relative(following: str) -> None:
 
 
 async def test_next_with_credentials_in_it() -> None:
-    """A token in the address of the next page is replaced by ours; a user in it is dropped."""
+    """A token in the URL of the next page is replaced by the client's; a user in it is removed."""
 
     def first(request: Any) -> Any:
         from aiohttp import web
@@ -109,19 +109,19 @@ async def test_next_with_credentials_in_it() -> None:
         assert tokens_of(server.seen[1]) == (None, TOKEN)
 
 
-async def test_a_circle_of_pages_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that leads back to a page that was read cannot hold the reader for ever."""
+async def test_cycle_of_pages_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """A cycle of pages ends the iteration, with a warning."""
     one = {"data": [contact("1")], "pagination": {"next": "/v2/Contacts?offset=1"}}
     two = {"data": [contact("2")], "pagination": {"next": "/v2/Contacts?offset=2"}}
     async with serving(one, two, one) as server, client_of(server) as api:
         assert [each.id async for each in api.contacts.list()] == ["1", "2", "1"]
         assert len(server.seen) == 3
-    assert "circle" in caplog.text
+    assert "cycle" in caplog.text
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer", "query"])
 async def test_tokens_are_never_shown(auth: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Not in a repr, an error, the server's words or a log, whatever the server quotes."""
+    """No token is in a repr, an error, the server's message or a log line, also when the server quotes it."""
     caplog.set_level(logging.DEBUG)
 
     def quoting(request: Any) -> Any:
@@ -151,7 +151,7 @@ async def test_tokens_are_never_shown(auth: Any, caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_page_does_not_show_where_the_next_one_is() -> None:
-    """For a server may put the token in its address."""
+    """The URL of the next page is not in the repr of a page, because a server may put the token into it."""
     async with Sandbox() as sandbox, AccessClient(TOKEN, base_url=sandbox.url, retry=FAST) as api:
         for n in range(2):
             await api.contacts.create_or_update(n)

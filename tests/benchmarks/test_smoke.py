@@ -29,27 +29,27 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def answer(module: str, *arguments: str) -> dict[str, Any]:
     done = run(module, *arguments)
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    answered: dict[str, Any] = json.loads(done.stdout)
+    return answered
 
 
 def test_the_cost_of_a_call_is_told_beside_the_floor() -> None:
     """track_cost tells floor, call and their ratio, and one row for each way to call."""
-    told = answer("track_cost", "--messages", "300")
+    answered = answer("track_cost", "--messages", "300")
     # Which of them costs more is for the benchmark to say, on a quiet machine.
-    assert min(told["data"]["floor_ns"], told["data"]["track_ns"], told["data"]["ratio"]) > 0
-    assert {name.split(", ")[0] for name in told["data"]["cases"]} == {"track", "contact"}
-    assert told["environment"]["orjson"]
+    assert min(answered["data"]["floor_ns"], answered["data"]["track_ns"], answered["data"]["ratio"]) > 0
+    assert {name.split(", ")[0] for name in answered["data"]["cases"]} == {"track", "contact"}
+    assert answered["environment"]["orjson"]
 
 
 def test_the_memory_of_a_message_is_told_beside_its_wire_bytes() -> None:
     """queued_memory tells bytes per message for the floor and the agent, and the worst over the wire bytes."""
-    told = answer("queued_memory", "--messages", "500")
-    assert set(told["data"]["series"]) == {"floor", "salesmachine-async"}
-    for series in told["data"]["series"].values():
+    answered = answer("queued_memory", "--messages", "500")
+    assert set(answered["data"]["series"]) == {"floor", "salesmachine-async"}
+    for series in answered["data"]["series"].values():
         assert [figures["messages"] for figures in series] == [500]
         assert series[0]["allocated"] >= series[0]["wire"] > 200
-    assert told["data"]["over_wire"] >= 1
+    assert answered["data"]["over_wire"] >= 1
 
 
 def test_a_missing_message_fails_the_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_a_missing_message_fails_the_benchmark(capsys: pytest.CaptureFixture[str
     from benchmarks._measure import require
 
     def ask(_options: object) -> Any:
-        require("somebody", "messages delivered", 100, 99)
+        require("a client", "messages delivered", 100, 99)
 
     assert main(ask, "is everything there?", []) == 1
-    assert "somebody: messages delivered: expected 100, found 99" in capsys.readouterr().err
+    assert "a client: messages delivered: expected 100, found 99" in capsys.readouterr().err

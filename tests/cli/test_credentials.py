@@ -100,7 +100,7 @@ async def test_another_host_without_tls() -> None:
     ended = await invoke("ping", **server)
     assert ended.status == 2
     problem = (
-        "http:// would send the API token readable to example.com: use https://, "
+        "http:// would send the API token in clear text to example.com: use https://, "
         "or set SALESMACHINE_ALLOW_HTTP=1, or use --allow-http"
     )
     assert ended.err == f"salesmachine ping: error: {problem}\n"

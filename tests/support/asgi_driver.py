@@ -133,6 +133,6 @@ def wrapped(app: Any, agent: Agent, **options: Any) -> SalesmachineMiddleware:
 
 
 def routed(scope: Any) -> None:
-    """Do as a router does: note the route in the scope; and identify somebody."""
+    """Record the route in the scope, as a router does, and identify a contact."""
     scope["route"] = Route()
     identify("u")

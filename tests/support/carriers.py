@@ -29,7 +29,7 @@ class Carrier:
 
     Args:
         script: Outcomes in order; an exception is raised instead.
-        decide: Asked for each batch once the script is used up; None means success.
+        decide: Called for each batch after the end of the script; None means success.
         takes: Seconds each request takes.
     """
 

@@ -283,7 +283,7 @@ def refusing() -> Iterator[str]:
 
 @contextmanager
 def half_open() -> Iterator[str]:
-    """Hold a port whose connections the kernel completes and nobody ever accepts; gives the base URL."""
+    """Hold a port on which connections are completed by the kernel and never accepted; gives the base URL."""
     with bound() as sock:
         sock.listen()
         yield f"http://{HOST}:{sock.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Everything every agent is told lands in one recorder; nothing reaches a network."""
+"""The capture of all agents of a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.carriers import Carrier
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A port that nobody must connect to."""
+    """A port on which a connection fails the test."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server
@@ -34,7 +34,7 @@ def url(listener: socket.socket) -> str:
 
 
 async def test_old_and_new_agents_are_captured_and_reach_no_socket(url: str) -> None:
-    """Started before or within, with any transport of ours; all calls; flush, ping and close answer as if delivered."""
+    """Existing and new agents are recorded, with all calls; flush, ping and close report success."""
     carrier = Carrier()
     async with Agent("t", base_url=url) as old, Agent(transport=carrier) as carried:
         with capture() as recorder:
@@ -59,7 +59,7 @@ async def test_old_and_new_agents_are_captured_and_reach_no_socket(url: str) -> 
 
 
 def test_threaded_agents_are_captured_too(url: str) -> None:
-    """They are agents."""
+    """A threaded agent is captured like any agent."""
     with capture() as recorder, ThreadedAgent("t", base_url=url) as agent:
         agent.track("u", "e")
         assert agent.flush().delivered == 1
@@ -67,8 +67,8 @@ def test_threaded_agents_are_captured_too(url: str) -> None:
     recorder.assert_tracked("e")
 
 
-def test_each_agents_policies_hold_on() -> None:
-    """What it does with bad arguments, and what its before_send does."""
+def test_each_agent_keeps_its_policies() -> None:
+    """Each agent keeps its on_invalid and its before_send."""
 
     def redact(message: dict[str, Any]) -> dict[str, Any]:
         return {**message, "params": {}}
@@ -83,8 +83,8 @@ def test_each_agents_policies_hold_on() -> None:
     assert [message["params"] for message in recorder.messages] == [{}]
 
 
-async def test_what_was_queued_before_is_kept_from_recorder_and_network(url: str) -> None:
-    """It belongs to another test; it is not lost either."""
+async def test_messages_queued_before_the_capture_stay_queued(url: str) -> None:
+    """A message queued before the capture is neither recorded nor sent, and stays queued."""
     agent = Agent("t", base_url=url)
     agent.track("u", "before")
     with capture() as recorder:
@@ -98,7 +98,7 @@ async def test_what_was_queued_before_is_kept_from_recorder_and_network(url: str
 
 
 async def test_an_application_with_the_middleware_needs_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own agent comes from an environment that leads nowhere."""
+    """The middleware's own agent takes its keys from the environment of the capture."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -118,8 +118,8 @@ async def test_an_application_with_the_middleware_needs_no_keys(monkeypatch: pyt
     assert "SALESMACHINE_API_TOKEN" not in os.environ
 
 
-async def test_an_application_that_found_no_keys_is_captured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was started before the test."""
+async def test_an_application_started_without_keys_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that was started without keys, before the test, is captured, too."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -135,8 +135,8 @@ async def test_an_application_that_found_no_keys_is_captured_all_the_same(monkey
     recorder.assert_tracked("e", contact_uid="u")
 
 
-async def test_the_access_client_reaches_no_socket_either(url: str) -> None:
-    """What it reads cannot be made up; that is said at once."""
+async def test_the_access_client_opens_no_socket(url: str) -> None:
+    """A request of the Access API fails at once, because its answer is unknown."""
     async with AccessClient("t", base_url=url) as api:
         with capture():
             with pytest.raises(ConnectionFailed, match="nothing is sent while a test captures"):
@@ -145,8 +145,8 @@ async def test_the_access_client_reaches_no_socket_either(url: str) -> None:
                 await api.events.create("u", "e")
 
 
-def test_a_recorder_of_ones_own_stays_ones_own() -> None:
-    """It is no agent that could reach anything."""
+def test_a_separate_recorder_keeps_its_messages() -> None:
+    """A separate Recorder keeps its own messages."""
     own = Recorder()
     with capture() as recorder:
         own.track("u", "mine")
@@ -156,7 +156,7 @@ def test_a_recorder_of_ones_own_stays_ones_own() -> None:
 
 
 def test_captures_nest() -> None:
-    """The inner one has what happens within, the outer one the rest; then everything is as before."""
+    """The inner recorder has the messages within, the outer one the rest; afterwards nothing is patched."""
     agent, original = Agent("t"), Agent.track
     with capture() as outer:
         agent.track("u", "one")
@@ -169,7 +169,7 @@ def test_captures_nest() -> None:
 
 
 def test_an_exception_ends_the_capture() -> None:
-    """Nothing stays patched."""
+    """An exception in the block removes all patches."""
     original = Agent.flush
     with pytest.raises(KeyError), capture():
         raise KeyError

@@ -1,4 +1,4 @@
-"""The pytest plug-in, in runs of pytest of its own."""
+"""The pytest plug-in, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
-    """Plain, under anyio and under pytest-asyncio; a failure is short and shows the miss."""
+    """The fixtures work in plain tests, under anyio and under pytest-asyncio; a failure shows the nearest miss."""
     (tmp_path / "test_app.py").write_text(TESTS)
     plugins = ["salesmachine_async.testing.plugin", "pytest_asyncio.plugin", "anyio.pytest_plugin"]
     options = ["-q", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]
@@ -110,12 +110,12 @@ def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_entry_point_is_declared() -> None:
-    """Installed, nothing needs to be said."""
+    """The distribution declares the plug-in, so that no setting is needed."""
     assert 'salesmachine = "salesmachine_async.testing.plugin"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_plugin_imports_nothing_but_pytest() -> None:
-    """It is loaded in every run of pytest: of us only names and a version, of others nothing that pytest has not."""
+    """The plug-in imports a few small modules of the package and no library that pytest does not import."""
     source = """
 import json, pytest, sys
 before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""The recorder: an agent in memory, and what its failures show."""
+"""The recorder, and the texts of its failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorder() -> Recorder:
 
 
 def test_all_calls_are_recorded_in_order_as_they_would_be_sent(recorder: Recorder) -> None:
-    """At once, without a loop or a start."""
+    """A message is recorded when the call returns, without a loop or a start."""
     assert recorder.contact("u", {"email": "e"})
     assert recorder.account("acme")
     assert recorder.track(7, "ordered", {"order": 9})
@@ -36,8 +36,8 @@ def test_all_calls_are_recorded_in_order_as_they_would_be_sent(recorder: Recorde
     assert repr(recorder) == "<Recorder [5 messages]>"
 
 
-def test_it_checks_as_an_agent(recorder: Recorder) -> None:
-    """What would raise in the application raises in its test; nothing is recorded of it."""
+def test_invalid_arguments_raise(recorder: Recorder) -> None:
+    """Invalid arguments raise in the test as in the application, and are not recorded."""
     with pytest.raises(InvalidMessage, match=r"params\.a"):
         recorder.track("u", "e", {"a": object()})
     with pytest.raises(MessageTooLarge):
@@ -47,7 +47,7 @@ def test_it_checks_as_an_agent(recorder: Recorder) -> None:
 
 
 def test_before_send_changes_and_drops() -> None:
-    """What it redacts can be tested."""
+    """The effect of before_send can be tested."""
 
     def redact(message: dict[str, Any]) -> dict[str, Any] | None:
         message["params"].pop("email", None)
@@ -59,8 +59,8 @@ def test_before_send_changes_and_drops() -> None:
     assert [message["params"] for message in recorder.messages] == [{"name": "n"}]
 
 
-async def test_its_life_is_none() -> None:
-    """Start, end and all between do nothing, in any loop; it stays usable; the counts are those of an agent."""
+async def test_lifecycle_methods_do_nothing() -> None:
+    """Start, flush and close do nothing, in any loop; the recorder stays usable, and its counts are an agent's."""
     recorder = Recorder()
     async with recorder:
         recorder.track("u", "e")
@@ -74,7 +74,7 @@ async def test_its_life_is_none() -> None:
 
 
 def test_threads_record_all(recorder: Recorder) -> None:
-    """Nothing between two calls is missed."""
+    """Calls from several threads are all recorded."""
 
     def work(index: int) -> None:
         for number in range(500):
@@ -89,16 +89,16 @@ def test_threads_record_all(recorder: Recorder) -> None:
         assert [message["params"]["n"] for message in recorder.tracked("e", f"u{index}")] == list(range(500))
 
 
-def test_clear_forgets(recorder: Recorder) -> None:
-    """For the next step of a long test."""
+def test_clear_deletes_the_messages(recorder: Recorder) -> None:
+    """clear() deletes the messages, for the next step of a long test."""
     recorder.track("u", "e")
     recorder.clear()
     assert recorder.messages == []
     recorder.assert_not_tracked()
 
 
-def test_tracked_finds_by_part(recorder: Recorder) -> None:
-    """By event, contact and some of the params."""
+def test_tracked_finds_by_some_of_the_params(recorder: Recorder) -> None:
+    """tracked() finds events by name, contact and some of the params."""
     recorder.track("u", "ordered", {"order": 1, "plan": {"name": "pro", "seats": 5}})
     recorder.track("v", "ordered", {"order": 2})
     recorder.pageview("u")
@@ -128,20 +128,20 @@ def test_tracked_finds_by_part(recorder: Recorder) -> None:
     ],
 )
 def test_values_are_compared_as_they_are_on_the_wire(recorder: Recorder, sent: Any, wanted: Any) -> None:
-    """A test may say what the application said, or what is sent, or use an object made for comparing."""
+    """An expected value may be a Python value, its form on the wire, or an object made for comparisons."""
     recorder.track("u", "e", {"value": sent, "deep": {"value": sent}})
     recorder.assert_tracked("e", value=wanted, deep={"value": wanted})
 
 
 @pytest.mark.parametrize(("sent", "wanted"), [("x", object()), (True, 1), (0, False), (1, "1"), ([1], [1, 2])])
 def test_other_values_are_not_equal(recorder: Recorder, sent: Any, wanted: Any) -> None:
-    """True is not 1."""
+    """Values that differ in JSON do not match: true is not 1."""
     recorder.track("u", "e", {"value": sent})
     recorder.assert_not_tracked("e", value=wanted)
 
 
 def test_contacts_accounts_and_aliases_are_asserted_likewise(recorder: Recorder) -> None:
-    """And returned."""
+    """The asserts for contacts, accounts and aliases return the matching message."""
     recorder.contact("u", {"email": "e"})
     recorder.account("acme", {"name": "Acme"})
     recorder.alias("u", 7)
@@ -163,7 +163,7 @@ def failure(recorder: Recorder, *args: Any, **kwargs: Any) -> str:
 
 
 def test_a_failure_shows_the_nearest_misses_and_all_messages(recorder: Recorder) -> None:
-    """What was asked, how far the best were off, what there is."""
+    """A failure shows the expectation, the nearest misses and all messages."""
     recorder.contact("u", {"email": "e"})
     recorder.track("u", "order_created", {"order": "9"})
     recorder.track("v", "order_created", {"order": 8})
@@ -187,8 +187,8 @@ def test_a_failure_shows_the_nearest_misses_and_all_messages(recorder: Recorder)
     ]
 
 
-def test_a_slip_of_the_pen_is_the_nearest_miss() -> None:
-    """Also when something else came later."""
+def test_a_typing_error_is_the_nearest_miss() -> None:
+    """A typing error is the nearest miss, also when another message is later."""
     recorder = Recorder()
     recorder.track("u", "order_created")
     recorder.pageview("u")
@@ -198,12 +198,12 @@ def test_a_slip_of_the_pen_is_the_nearest_miss() -> None:
 
 
 def test_a_failure_without_any_message_says_so(recorder: Recorder) -> None:
-    """In one line."""
+    """A failure without any message is one line."""
     assert failure(recorder) == "no event; no message at all was tracked."
 
 
 def test_a_failure_names_what_is_missing_deep_inside(recorder: Recorder) -> None:
-    """By its path."""
+    """A failure names a missing nested value by its path."""
     recorder.track("u", "e", {"plan": {"name": "pro"}})
     text = failure(recorder, "e", plan={"seats": 5})
     assert "    - params.plan.seats: 5\n    + params.plan.seats: (missing)" in text
@@ -211,7 +211,7 @@ def test_a_failure_names_what_is_missing_deep_inside(recorder: Recorder) -> None
 
 
 def test_a_failure_is_bounded(recorder: Recorder) -> None:
-    """A test that tracks thousands gets a page, the nearest and latest of it."""
+    """The text of a failure has at most a page: the nearest and the latest of thousands of messages."""
     for number in range(1000):
         recorder.track("u", "e", {"n": number})
     text = failure(recorder, "e", n=-1)
@@ -221,14 +221,14 @@ def test_a_failure_is_bounded(recorder: Recorder) -> None:
 
 
 def test_an_unexpected_event_is_shown(recorder: Recorder) -> None:
-    """The first."""
+    """assert_not_tracked shows the first matching event."""
     recorder.track("u", "e", {"n": 1})
-    with pytest.raises(AssertionError, match=r"expected no event with event_uid='e', but there is: .*'n': 1"):
+    with pytest.raises(AssertionError, match=r"expected no event with event_uid='e', but found: .*'n': 1"):
         recorder.assert_not_tracked("e")
 
 
-def test_the_names_of_the_package_are_loaded_when_asked_for() -> None:
-    """And others are missing as always."""
+def test_public_names_are_imported_on_first_access() -> None:
+    """Public names are imported on first access; an unknown name raises AttributeError."""
     for name in salesmachine_async.testing.__all__:
         assert getattr(salesmachine_async.testing, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -237,7 +237,7 @@ def test_the_names_of_the_package_are_loaded_when_asked_for() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_leaves_the_parents_recorder_alone(recorder: Recorder) -> None:
-    """Children have copies."""
+    """A forked child has its own copy of the messages."""
     recorder.track("u", "e")
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""A sandbox for tests: own token, faults, waiting."""
+"""The workspace of a test in a sandbox: token, faults, waiting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def workspace(server: Sandbox) -> Workspace:
 
 
 def test_a_synchronous_test_waits_for_what_a_thread_sends(workspace: Workspace) -> None:
-    """And gets the events."""
+    """wait_for returns the events that a thread sends."""
     with workspace.threaded_agent() as agent:
         agent.track("u", "ordered", {"order": 9, "plan": {"name": "pro"}})
         agent.track("v", "ordered", {"order": 10})
@@ -42,7 +42,7 @@ def test_a_synchronous_test_waits_for_what_a_thread_sends(workspace: Workspace) 
 
 
 async def test_an_asynchronous_test_waits_without_blocking_its_agent(workspace: Workspace) -> None:
-    """On one event loop."""
+    """wait_for_async leaves the event loop to the agent."""
     async with workspace.agent() as agent:
         agent.track("u", "ordered")
         waiting = workspace.wait_for_async("ordered")
@@ -51,7 +51,7 @@ async def test_an_asynchronous_test_waits_without_blocking_its_agent(workspace: 
 
 
 async def test_faults_come_in_order(workspace: Workspace) -> None:
-    """A status each, faults as the sandbox knows them, or a list of them; none ends them."""
+    """faults() takes statuses, faults and lists of them; without arguments it removes them."""
     workspace.faults(503, Fault(status=429, retry_after=0), [500])
     async with workspace.agent(retry=QUICK) as agent:
         agent.track("u", "ordered")
@@ -64,8 +64,8 @@ async def test_faults_come_in_order(workspace: Workspace) -> None:
         assert agent.stats().retries == 3
 
 
-def test_what_does_not_come_is_shown_with_the_nearest(workspace: Workspace) -> None:
-    """After the timeout."""
+def test_a_timeout_shows_the_nearest_miss(workspace: Workspace) -> None:
+    """A search that times out shows the nearest miss."""
     with workspace.threaded_agent() as agent:
         agent.track("u", "ordered", {"order": "9"})
     with pytest.raises(AssertionError) as caught:
@@ -78,7 +78,7 @@ def test_what_does_not_come_is_shown_with_the_nearest(workspace: Workspace) -> N
 
 
 def test_too_few_are_counted(workspace: Workspace) -> None:
-    """With what there is."""
+    """A search that finds too few events shows their number and the messages that arrived."""
     with workspace.threaded_agent() as agent:
         agent.track("u", "ordered")
     with pytest.raises(
@@ -88,13 +88,13 @@ def test_too_few_are_counted(workspace: Workspace) -> None:
 
 
 async def test_the_asynchronous_wait_fails_alike(workspace: Workspace) -> None:
-    """With nothing at all."""
+    """wait_for_async fails with the same text as wait_for."""
     with pytest.raises(AssertionError, match=r"^no event with event_uid='e' within 0.02 s; no message at all"):
         await workspace.wait_for_async("e", timeout=0.02)
 
 
 async def test_workspaces_do_not_see_each_other(server: Sandbox) -> None:
-    """Nor each other's faults: tests may run at the same time."""
+    """A workspace sees neither messages nor faults of another, so tests may run in parallel."""
     one, other = Workspace(server), Workspace(server)
     one.faults(503)
     async with other.agent() as agent:
@@ -112,8 +112,8 @@ async def test_workspaces_do_not_see_each_other(server: Sandbox) -> None:
     assert other.events() == []
 
 
-def test_a_failure_tells_of_what_agents_still_hold(workspace: Workspace) -> None:
-    """The usual reasons: an agent whose event loop has ended, or that sends elsewhere."""
+def test_a_failure_names_messages_still_held_by_agents(workspace: Workspace) -> None:
+    """A failure names messages still held by agents, whose loop has ended or which send to another server."""
     agent = workspace.agent()
     with pytest.raises(AssertionError) as caught:
         workspace.wait_for("e", timeout=0)
@@ -126,8 +126,8 @@ def test_a_failure_tells_of_what_agents_still_hold(workspace: Workspace) -> None
 
 
 @pytest.mark.parametrize("threaded", [True, False])
-def test_waiting_does_not_sit_out_the_linger(workspace: Workspace, threaded: bool) -> None:
-    """Of an agent with a thread, and of one on somebody's running loop."""
+def test_waiting_skips_the_linger(workspace: Workspace, threaded: bool) -> None:
+    """wait_for makes agents send at once, those with a thread and those on a running loop."""
     options: Any = {"batching": Batching(linger=3600)}
     if threaded:
         with workspace.threaded_agent(**options) as agent:
@@ -145,9 +145,7 @@ def test_waiting_does_not_sit_out_the_linger(workspace: Workspace, threaded: boo
     asyncio.run(main())
 
 
-async def test_a_loop_that_closes_meanwhile_does_not_disturb_the_wait(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_loop_that_closes_during_the_wait(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has nothing to send any more."""
 
     def closed(*_: object) -> None:

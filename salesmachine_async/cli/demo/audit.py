@@ -17,7 +17,7 @@ from salesmachine_async.cli.demo.shop import TrackingCalls
 MAX_EXAMPLES = 5
 
 
-class Difference(StrEnum):
+class Discrepancy(StrEnum):
     """A kind of difference."""
 
     MISSING = "missing"
@@ -115,7 +115,7 @@ class AuditResult:
     contacts: int
     accounts: int
     merged: int
-    problems: Mapping[Difference, int]
+    problems: Mapping[Discrepancy, int]
     examples: tuple[str, ...]
 
     @property
@@ -134,7 +134,7 @@ class Audit:
         self._accounts: set[str] = set()
         self._merged: set[str] = set()
         self._held = 0
-        self._problems: Counter[Difference] = Counter(dict.fromkeys(Difference, 0))
+        self._problems: Counter[Discrepancy] = Counter(dict.fromkeys(Discrepancy, 0))
         self._examples: list[str] = []
 
     def event(self, contact_uid: str, event_uid: str, params: Mapping[str, Any]) -> None:
@@ -144,15 +144,15 @@ class Audit:
         expected = self._expected.events.get(number) if isinstance(number, int) else None
         name = f"event {event_uid} number {number} of {contact_uid}"
         if expected is None or not isinstance(number, int):
-            self._found(Difference.UNEXPECTED, name)
+            self._found(Discrepancy.UNEXPECTED, name)
         elif number in self._events:
-            self._found(Difference.DUPLICATED, name)
+            self._found(Discrepancy.DUPLICATED, name)
         else:
             self._events.add(number)
             # A server may or may not rewrite the uids of events of merged contacts.
             held = (self._expected.resolve(contact_uid), event_uid, params)
             if held != (self._expected.resolve(expected.contact_uid), expected.event_uid, expected.params):
-                self._found(Difference.ALTERED, name)
+                self._found(Discrepancy.ALTERED, name)
 
     def contact(self, contact_uid: str, params: Mapping[str, Any], aliases: tuple[str, ...]) -> None:
         """Compare a contact, its params and its aliases."""
@@ -160,7 +160,7 @@ class Audit:
             if self._expected.merged.get(alias) == contact_uid:
                 self._merged.add(alias)
             else:
-                self._found(Difference.UNEXPECTED, f"alias {alias} of contact {contact_uid}")
+                self._found(Discrepancy.UNEXPECTED, f"alias {alias} of contact {contact_uid}")
         self._compare("contact", contact_uid, params, self._expected.contacts, self._contacts)
 
     def account(self, account_uid: str, params: Mapping[str, Any]) -> None:
@@ -171,13 +171,13 @@ class Audit:
         """Count what is missing, and return the result."""
         for number in self._expected.events.keys() - self._events:
             event = self._expected.events[number]
-            self._found(Difference.MISSING, f"event {event.event_uid} number {number} of {event.contact_uid}")
+            self._found(Discrepancy.MISSING, f"event {event.event_uid} number {number} of {event.contact_uid}")
         for uid in self._expected.contacts.keys() - self._contacts:
-            self._found(Difference.MISSING, f"contact {uid}")
+            self._found(Discrepancy.MISSING, f"contact {uid}")
         for uid in self._expected.accounts.keys() - self._accounts:
-            self._found(Difference.MISSING, f"account {uid}")
+            self._found(Discrepancy.MISSING, f"account {uid}")
         for alias in self._expected.merged.keys() - self._merged:
-            self._found(Difference.MISSING, f"alias {alias} of contact {self._expected.merged[alias]}")
+            self._found(Discrepancy.MISSING, f"alias {alias} of contact {self._expected.merged[alias]}")
         return AuditResult(
             events=self._held,
             contacts=len(self._contacts),
@@ -192,15 +192,15 @@ class Audit:
     ) -> None:
         name = f"{kind} {uid}"
         if uid not in expected:
-            self._found(Difference.UNEXPECTED, name)
+            self._found(Discrepancy.UNEXPECTED, name)
         elif uid in seen:
-            self._found(Difference.DUPLICATED, name)
+            self._found(Discrepancy.DUPLICATED, name)
         else:
             seen.add(uid)
             if params != expected[uid]:
-                self._found(Difference.ALTERED, name)
+                self._found(Discrepancy.ALTERED, name)
 
-    def _found(self, problem: Difference, name: str) -> None:
+    def _found(self, problem: Discrepancy, name: str) -> None:
         self._problems[problem] += 1
         if len(self._examples) < MAX_EXAMPLES:
             self._examples.append(f"{problem}: {name}")

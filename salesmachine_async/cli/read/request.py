@@ -13,7 +13,7 @@ from salesmachine_async.cli.runner import give_up, run
 from salesmachine_async.cli.terminal import emit, fail, harmless
 
 if TYPE_CHECKING:
-    from salesmachine_async.access.wire import Answer
+    from salesmachine_async.access import Answer
     from salesmachine_async.cli.credentials import ApiKeys
     from salesmachine_async.errors import DeliveryError
 

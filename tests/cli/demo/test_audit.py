@@ -9,7 +9,7 @@ from salesmachine_async.cli.demo.audit import (
     MAX_EXAMPLES,
     Audit,
     AuditResult,
-    Difference,
+    Discrepancy,
     ExpectedEvent,
     ExpectedState,
     RecordingTracker,
@@ -107,7 +107,7 @@ def test_a_faithful_server_passes() -> None:
     assert verdict.ok
     assert verdict.examples == ()
     assert (verdict.events, verdict.contacts, verdict.accounts, verdict.merged) == (2, 2, 1, 1)
-    assert set(verdict.problems) == set(Difference)
+    assert set(verdict.problems) == set(Discrepancy)
 
 
 def test_events_may_be_shown_under_the_merged_contact() -> None:

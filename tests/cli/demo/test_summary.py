@@ -9,16 +9,16 @@ import pytest
 from rich.console import Console
 
 from salesmachine_async import DropReason, LossReason, Report
-from salesmachine_async.cli.demo.audit import AuditResult, Difference
+from salesmachine_async.cli.demo.audit import AuditResult, Discrepancy
 from salesmachine_async.cli.demo.figures import Latency, Spread
 from salesmachine_async.cli.demo.run import DemoResults
 from salesmachine_async.cli.demo.summary import as_json, show
 from tests.cli.demo.test_screen import STATS
 
-NO_PROBLEMS = dict.fromkeys(Difference, 0)
+NO_PROBLEMS = dict.fromkeys(Discrepancy, 0)
 GOOD = AuditResult(events=12_345, contacts=2_000, accounts=8, merged=900, problems=NO_PROBLEMS, examples=())
 BAD = dataclasses.replace(
-    GOOD, problems={**NO_PROBLEMS, Difference.MISSING: 1}, examples=("missing: event [odd] number 1 of user-1",)
+    GOOD, problems={**NO_PROBLEMS, Discrepancy.MISSING: 1}, examples=("missing: event [odd] number 1 of user-1",)
 )
 RESULTS = DemoResults(
     url="http://127.0.0.1:1",

@@ -107,7 +107,7 @@ async def test_refused(keys: dict[str, str]) -> None:
     async with Sandbox(tokens=["good"]) as sandbox:
         ended = await invoke("list", "contacts", **keys | {"SALESMACHINE_API_URL": sandbox.url})
     assert ended.status == 4
-    assert "check the token of the Access API (v2), and how it travels (--auth)" in ended.err
+    assert "check the token of the Access API (v2) and its scheme (--auth)" in ended.err
     assert TOKEN not in ended.err
 
 

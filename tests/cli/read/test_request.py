@@ -42,7 +42,7 @@ async def test_include(sandbox: Sandbox, keys: dict[str, str]) -> None:
     ended = await invoke("request", "GET", "/v2/Nothing", "-i", **keys)
     assert ended.status == 4
     assert ended.out == "HTTP 404\n\n"
-    assert "the server answered 404: there is no such thing." in ended.err
+    assert "the server answered 404: the object does not exist." in ended.err
 
 
 @pytest.mark.parametrize(("status", "code"), [(302, 4), (400, 4), (401, 4), (409, 4), (429, 5), (500, 5), (503, 5)])

@@ -1,4 +1,4 @@
-"""One request and its answer: how the token travels, what an answer is, where a next page may be. No network here."""
+"""A request to the API and its answer as data: authentication, body, path. This module uses no network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from salesmachine_async._core.jsonable import Cleaner, raise_invalid
 from salesmachine_async._http.redaction import Redactor
 from salesmachine_async.errors import ConfigError, ConnectionFailed, InvalidMessage
 
-__all__ = ["Answer", "Auth", "Call", "Credentials", "Scheme", "body_of", "parsed", "path_of", "same_origin"]
+__all__ = ["Answer", "ApiCredentials", "ApiRequest", "Auth", "Scheme", "body_of", "parsed", "path_of", "same_origin"]
 
 Scheme = Literal["basic", "bearer", "query"]
 SCHEMES: Final = ("basic", "bearer", "query")
-# The parameter that the documents of v1 show.
+# The query parameter in the documentation of v1.
 TOKEN_PARAMETER: Final = "api_token"  # noqa: S105 (a name)
 
 
@@ -29,8 +29,8 @@ class Answer:
 
     Attributes:
         status: The HTTP status, a 2xx.
-        headers: Its headers; look them up in any case.
-        data: The JSON of its body; None when it is empty.
+        headers: The headers; names are case-insensitive.
+        data: The decoded JSON body; None if the body is empty.
     """
 
     status: int
@@ -41,13 +41,13 @@ class Answer:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Auth:
     """
-    How a token travels.
+    The authentication of a request.
 
     Attributes:
-        scheme: How; None for the tracking token, which travels as the documents of v1 say.
-        headers: What it adds to the headers.
-        query: What it adds to the query.
-        redact: Removes the token from text of a server, which may quote the request.
+        scheme: The scheme of the v2 token; None for the tracking token, whose scheme is documented (HTTP Basic).
+        headers: The headers to add.
+        query: The query parameters to add.
+        redact: Removes the token from the text of a server, which may quote the request.
     """
 
     scheme: Scheme | None
@@ -58,7 +58,7 @@ class Auth:
     @classmethod
     def access(cls, scheme: Scheme, token: str) -> Auth:
         """
-        Make it for the checked token of v2.
+        Build the authentication of a checked v2 token.
 
         Raises:
             ConfigError: The scheme is unknown.
@@ -75,39 +75,39 @@ class Auth:
 
     @classmethod
     def tracking(cls, token: str, secret: str) -> Auth:
-        """Make it for the checked token of v1, and its secret, which may be empty."""
+        """Build the authentication of a checked v1 token and its secret, which may be empty."""
         headers = {"Authorization": aiohttp.encode_basic_auth(token, secret)}
         return cls(scheme=None, headers=headers, query={}, redact=Redactor(token, secret))
 
     def on(self, url: URL) -> URL:
-        """Return *url* with the token, if that is where it travels; one that is there is replaced."""
+        """Return *url* with the query parameters of the scheme; existing ones are replaced."""
         return url.update_query(self.query) if self.query else url
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
-    """The two tokens: *access* is for v2, *tracking* for v1."""
+class ApiCredentials:
+    """The authentication of both APIs: *access* for v2, *tracking* for v1."""
 
     access: Auth
     tracking: Auth
 
     def of(self, path: str) -> Auth:
-        """Return the one for a path, also one below the path of a base URL."""
+        """Return the authentication for a path below the base URL."""
         return self.tracking if path.startswith("/v1/") else self.access
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class ApiRequest:
     """
-    A request to make, once or several times.
+    A request, which may be sent several times.
 
     Attributes:
-        method: In capitals.
-        url: Without the token.
-        auth: How the token travels.
-        headers: Besides those of every request.
-        body: JSON; None for none.
-        repeatable: Whether it does no harm to make it twice.
+        method: The HTTP method, in capitals.
+        url: The URL without the token.
+        auth: The authentication.
+        headers: Headers besides those of every request.
+        body: The JSON body, or None.
+        repeatable: Whether the request can be repeated without harm.
     """
 
     method: str
@@ -123,7 +123,7 @@ def path_of(path: object) -> str:
     Check a path below the base URL.
 
     Raises:
-        InvalidMessage: It is none, or could lead elsewhere.
+        InvalidMessage: It is not a path, or could lead to another host.
     """
     if not isinstance(path, str):
         raise InvalidMessage("path", f"must be a str, not {type(path).__name__}")
@@ -138,10 +138,10 @@ def path_of(path: object) -> str:
 
 def body_of(data: object) -> bytes | None:
     """
-    Encode a body as the tracking calls encode their params; None is no body.
+    Encode a body as the tracking calls encode their params; None means no body.
 
     Raises:
-        InvalidMessage: It holds what cannot be sent.
+        InvalidMessage: A value cannot be encoded.
     """
     if data is None:
         return None
@@ -153,18 +153,18 @@ def parsed(status: int, body: bytes) -> Any:
     Parse the body of a 2xx.
 
     Raises:
-        ConnectionFailed: It is not JSON: something else than the API has answered.
+        ConnectionFailed: The body is not JSON, so it does not come from the API.
     """
     if not body.strip():
         return None
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        # Not chained: the error quotes the body.
+        # Not chained, because the error quotes the body.
         pass
     raise ConnectionFailed("the answer was not JSON: check the base URL (SALESMACHINE_API_URL)", status=status)
 
 
 def same_origin(url: URL, base: URL) -> bool:
-    """Whether *url* may be sent what *base* may."""
+    """Return whether both URLs have the same scheme, host and port, so that *url* may receive the token."""
     return url.scheme == base.scheme and url.host == base.host and url.port == base.port

@@ -1,0 +1,51 @@
+"""The tests and benchmarks that the documents name exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Return the tests that a text names as `file.py::test` or, after one of these, as `::test`, with their files."""
+    found: list[tuple[str, str]] = []
+    for file, test in re.findall(r"`([\w/]*\.py)?::(\w+)`", text):
+        found.append((file or found[-1][0], test))
+    return found
+
+
+def functions(path: Path) -> set[str]:
+    """Return the names of all functions in a module."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_tests_exist(document: str) -> None:
+    """Each test that a document names is in the file that it names."""
+    for file, test in named_tests((ROOT / document).read_text()):
+        paths = [path for path in (ROOT / "tests").rglob(Path(file).name) if str(path).endswith(file)]
+        assert any(test in functions(path) for path in paths), f"{file}::{test}"
+
+
+def test_named_files_exist() -> None:
+    """Each file of the tests and benchmarks that the README names exists."""
+    named = re.findall(r"`((?:tests|benchmarks|examples|docs)/[\w/]+\.\w+)`", (ROOT / "README.md").read_text())
+    assert named
+    assert [file for file in named if not (ROOT / file).exists()] == []
+
+
+def test_names_are_read() -> None:
+    """The check reads full and abbreviated names."""
+    assert named_tests("`test_a.py::test_x`, `::test_y` and `b/test_c.py::test_z`") == [
+        ("test_a.py", "test_x"),
+        ("test_a.py", "test_y"),
+        ("b/test_c.py", "test_z"),
+    ]
+    assert named_tests((ROOT / "README.md").read_text())
