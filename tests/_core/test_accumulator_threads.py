@@ -18,7 +18,7 @@ THREADS: Final = 8
 BATCH: Final = 5
 SIZE: Final = 64
 LARGE: Final = 150
-SECONDS: Final = 1.0
+SECONDS: Final = 0.3
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
