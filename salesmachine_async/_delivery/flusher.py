@@ -21,7 +21,7 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
-from salesmachine_async._delivery.sender import Sender
+from salesmachine_async._delivery.sender import Sender, set_again
 from salesmachine_async._delivery.sender_context import SenderContext, Traffic
 from salesmachine_async._delivery.throttle import Throttle
 from salesmachine_async._delivery.transport import Transport, send_guarded
@@ -330,9 +330,9 @@ class Flusher:
         """Wake those whose waiting is over."""
         for progress, barrier in tuple(self._flushes.items()):
             if self._is_over(barrier):
-                progress.set()
+                set_again(progress)
         if self._drained is not None and self._accumulator.fill() <= LOW_WATER:
-            self._drained.set()
+            set_again(self._drained)
             self._drained = None
 
     def _is_over(self, barrier: Barrier) -> bool:

@@ -45,7 +45,7 @@ TICK: Final = 0.001
 
 debug_log: Final = logging.getLogger("salesmachine_async.delivery")
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "set_again"]
 
 
 class Sender:
@@ -124,7 +124,7 @@ class Sender:
         if self.partition.lines and not self.partition.due and not self._linger_runs():
             self._start_linger_timer()
         if self.partition.sealed or self.partition.due:
-            self._ready.set()
+            set_again(self._ready)
 
     def end_linger(self) -> None:
         """Let everything that was accepted before be sent now, before its batch is full."""
@@ -420,3 +420,11 @@ class Sender:
 
 def _timed_out(outcome: Outcome) -> bool:
     return outcome.status is None and isinstance(outcome.error, RequestTimeout)
+
+
+def set_again(event: asyncio.Event) -> None:
+    """Set *event*, and notify those that wait, also if a signal handler raised in the middle of a `set` before."""
+    event.clear()
+    event.set()
+
+
