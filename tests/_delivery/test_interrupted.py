@@ -19,10 +19,11 @@ from tests.support.virtual import VirtualLoop
 FILES: Final = ("_delivery/flusher.py", "_delivery/sender.py", "_core/accumulator.py", "asyncio/locks.py")
 # An hour of virtual time: whatever is not delivered by then waits for a further call.
 HOUR: Final = 3600.0
-FACTORIES: Final = [None] + ([asyncio.eager_task_factory] if sys.version_info >= (3, 12) else [])
+EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)  # since CPython 3.12
+FACTORIES: Final = [None, EAGER] if EAGER is not None else [None]
 
 
-class TimeLimit(Exception):  # noqa: N818
+class TimeLimit(Exception):
     """What a time limit raises from its signal handler. The event loop survives it."""
 
 
@@ -81,7 +82,7 @@ class Play:
 
     async def scenario(self) -> None:
         """Track before the start, while a timer runs, in the middle of a request, and for a flush."""
-        self.main = asyncio.current_task()  # type: ignore[assignment]
+        self.main = asyncio.current_task()
         self.track()
         sys.setprofile(self.profile)
         try:
