@@ -111,6 +111,15 @@ def at_every_point(
     inner: Callable[[Play], object], *, background: bool = False, concurrency: int = 1, factory: Any = None
 ) -> None:
     """Play for each point that there is."""
+    gc.collect()
+    gc.freeze()  # what is collected after each play is then little
+    try:
+        _play_all(inner, background, concurrency, factory)
+    finally:
+        gc.unfreeze()
+
+
+def _play_all(inner: Callable[[Play], object], background: bool, concurrency: int, factory: Any) -> None:
     point = 0
     while True:
         point += 1
