@@ -426,5 +426,3 @@ def set_again(event: asyncio.Event) -> None:
     """Set *event*, and notify those that wait, also if a signal handler raised in the middle of a `set` before."""
     event.clear()
     event.set()
-
-
