@@ -162,8 +162,8 @@ class Encoder:
             "method": "event",
             "contact_uid": contact_uid,
             "event_uid": event_uid,
-            # A copy: of an Enum orjson reads `value`, which is Python code, in whose middle another thread may
-            # change the caller's dict.
+            # A copy, because orjson runs Python code to read the value of an Enum, and another thread may change the
+            # caller's dict during that time.
             "params": params.copy() if params else {},
             "created_at": stamp,
             "messageId": message_id,
