@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-import orjson
-
 from salesmachine_async import _process
+from salesmachine_async._arguments import check_callables, check_types, checked_params, flag, seconds
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import AliasLine
 from salesmachine_async._core.jsonable import raise_invalid
-from salesmachine_async._core.message import Encoder, encode, partition_key
+from salesmachine_async._core.message import Encoder, partition_key
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._delivery.flusher import Flusher
 from salesmachine_async._delivery.hooks import Hooks
@@ -36,8 +33,6 @@ from salesmachine_async.tracker import Tracker
 __all__ = ["Agent"]
 
 MAX_CONCURRENCY = 256
-# Seconds: longer waits than thirty years are barrier to that, as not every event loop can count to infinity.
-FOREVER = 1e9
 
 # The real clock, should a test have put an unusable one in its place.
 _clock = time.time
@@ -98,17 +93,17 @@ class Agent:
         transport: Transport | None = None,
     ) -> None:
         check_whole("concurrency", concurrency, at_least=1, at_most=MAX_CONCURRENCY)
-        _check_types(batching=batching, queue=queue, retry=retry, timeouts=timeouts, on_invalid=on_invalid)
-        _check_callables(on_delivered=on_delivered, on_lost=on_lost, before_send=before_send)
-        self._enabled = _flag("enabled", enabled, default=True)
-        self._debug = _flag("debug", debug, default=False)
+        check_types(batching=batching, queue=queue, retry=retry, timeouts=timeouts, on_invalid=on_invalid)
+        check_callables(on_delivered=on_delivered, on_lost=on_lost, before_send=before_send)
+        self._enabled = flag("enabled", enabled, default=True)
+        self._debug = flag("debug", debug, default=False)
         if not self._enabled:
             transport = NullTransport()
         elif transport is None:
             transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
         elif not (callable(getattr(transport, "send", None)) and callable(getattr(transport, "aclose", None))):
             raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} does not")
-        self._params = _checked_params(params)
+        self._params = checked_params(params)
         self._transport = transport
         self._batching = batching
         self._queue = queue
@@ -211,11 +206,18 @@ class Agent:
         Args:
             account_uid: The account's id in your application.
             params: Attributes to set: ``name``, ``employee_count``, ``website_url``, ``mrr``, any other.
-            created_at: As for `contact`.
-            message_id: As for `contact`.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
 
         Returns:
-            As `contact`; it raises the same.
+            True if accepted; False if dropped: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.dropped` counts by reason.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After `aclose`. Not under `Invalid.REPORT`.
         """
         if created_at is None and message_id is None:
             line = self._encode_record("account", "account_uid", account_uid, params)
@@ -236,14 +238,21 @@ class Agent:
         Record an event: something a contact did.
 
         Args:
-            contact_uid: Who.
-            event_uid: What, e.g. ``user_registration``.
+            contact_uid: The person's id in your application.
+            event_uid: The name of the event, e.g. ``user_registration``.
             params: ``account_uid`` (links to an account), ``display_name`` (for people to read), any other.
-            created_at: As for `contact`.
-            message_id: As for `contact`.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
 
         Returns:
-            As `contact`; it raises the same.
+            True if accepted; False if dropped: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.dropped` counts by reason.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After `aclose`. Not under `Invalid.REPORT`.
         """
         if created_at is None and message_id is None:
             # Bound to a name first: calling an attribute of the instance looks the name up in the class too, which
@@ -277,13 +286,20 @@ class Agent:
         Record that a contact loaded a page: an event whose ``event_uid`` is ``pageview``.
 
         Args:
-            contact_uid: Who.
+            contact_uid: The person's id in your application.
             params: ``visit_url``, ``visit_ip``, ``visit_agent``, ``account_uid``, any other.
-            created_at: As for `contact`.
-            message_id: As for `contact`.
+            created_at: When it happened; default: now. Naive datetimes are UTC.
+            message_id: Identifies the message on every attempt; default: minted.
 
         Returns:
-            As `contact`; it raises the same.
+            True if accepted; False if dropped: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.dropped` counts by reason.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After `aclose`. Not under `Invalid.REPORT`.
         """
         return self.track(contact_uid, "pageview", params, created_at=created_at, message_id=message_id)
 
@@ -294,12 +310,19 @@ class Agent:
         It is a request of its own, behind all that was accepted before it for *contact_uid*.
 
         Args:
-            contact_uid: The one.
-            alias: The other.
+            contact_uid: One id of the person.
+            alias: Another id of the same person.
             message_id: Sent as ``messageId`` if given; the documented body has none.
 
         Returns:
-            As `contact`; it raises the same.
+            True if accepted; False if dropped: the queue is full, ``before_send`` dropped it, or it is unusable under
+            `Invalid.REPORT`. `Stats.dropped` counts by reason.
+
+        Raises:
+            InvalidMessage: An argument cannot be sent; names its path. Not under `Invalid.REPORT`.
+            MessageTooLarge: The message exceeds `Batching.max_bytes`. Not under `Invalid.REPORT`.
+            QueueFull: The queue is full, under `Overflow.RAISE`.
+            AgentClosed: After `aclose`. Not under `Invalid.REPORT`.
         """
         if not self._enabled:
             return True
@@ -350,7 +373,7 @@ class Agent:
         What is parked (the server refuses the key, say) is not waited for. Cancelling it cancels only the waiting.
 
         Args:
-            timeout: Wait at most so many seconds, and do not sit out a backoff meanwhile; None: as long as it takes.
+            timeout: Wait at most so many seconds, and cut each backoff within them short; None: as long as it takes.
 
         Returns:
             What became of it, since the agent was made; what has no outcome yet is pending.
@@ -359,7 +382,7 @@ class Agent:
             ConfigError: *timeout* is not a number.
             WrongLoop: The agent is delivering on another event loop, which is running.
         """
-        return await self._flusher.flush(None if timeout is None else _seconds(timeout))
+        return await self._flusher.flush(None if timeout is None else seconds(timeout))
 
     async def drain(self) -> None:
         """
@@ -392,7 +415,7 @@ class Agent:
         """
         if not self._enabled:
             return Report(delivered=0, lost={}, pending=0)
-        return await self._flusher.aclose(_seconds(self._timeouts.close if timeout is None else timeout))
+        return await self._flusher.aclose(seconds(self._timeouts.close if timeout is None else timeout))
 
     async def ping(self) -> None:
         """
@@ -585,64 +608,6 @@ def _record_with(bound: dict[str, Any], encoder: Encoder, *arguments: Any) -> by
     if params is not None and type(params) is not dict:
         return None
     return encoder.record(method, uid_name, uid, {**bound, **params} if params else bound)
-
-
-def _flag(name: str, value: object, *, default: bool) -> bool:
-    """Return an on-off option: the argument, else its environment variable, else the default."""
-    if isinstance(value, bool):
-        return value
-    if value is not None:
-        raise ConfigError(f"{name} must be True, False or None, not {type(value).__name__}")
-    variable = f"SALESMACHINE_{name.upper()}"
-    text = os.environ.get(variable, "").strip().lower()
-    if text in ("", "1", "true", "yes", "on"):
-        return bool(text) or default
-    if text in ("0", "false", "no", "off"):
-        return False
-    raise ConfigError(f"{variable} must be 1 or 0")
-
-
-def _checked_params(params: object) -> dict[str, Any]:
-    """Return the params of every message as plain values, so that later changes of the caller's have no effect."""
-    if params is None:
-        return {}
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"params must be a mapping, not {type(params).__name__}")
-    try:
-        return orjson.loads(encode({"params": dict(params)}, raise_invalid))["params"]  # type: ignore[no-any-return]
-    except InvalidMessage as exc:
-        raise ConfigError(str(exc)) from None
-
-
-def _seconds(timeout: object) -> float:
-    """Return a waiting time; what is left of a deadline may be negative, then there is none."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:  # noqa: PLR0124 (NaN)
-        raise ConfigError(f"timeout must be a number of seconds, not {timeout!r}")
-    return min(max(0.0, timeout), FOREVER)
-
-
-def _check_types(**arguments: object) -> None:
-    for name, value in arguments.items():
-        kind = _KINDS[name]
-        if not isinstance(value, kind):
-            raise ConfigError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
-
-
-def _check_callables(**hooks: object) -> None:
-    for name, hook in hooks.items():
-        if hook is not None and not callable(hook):
-            raise ConfigError(f"{name} must be callable, not {type(hook).__name__}")
-        if iscoroutinefunction(hook):
-            raise ConfigError(f"{name} must be a plain function: nothing awaits it")
-
-
-_KINDS: dict[str, type] = {
-    "batching": Batching,
-    "queue": QueueLimits,
-    "retry": Retry,
-    "timeouts": Timeouts,
-    "on_invalid": Invalid,
-}
 
 
 @_process.at_exit
