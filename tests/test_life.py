@@ -6,12 +6,14 @@ import asyncio
 import copy
 import gc
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
+import orjson
 import pytest
 
 from salesmachine_async import (
@@ -27,6 +29,7 @@ from salesmachine_async import (
     Retry,
     Timeouts,
     WrongLoop,
+    _process,
 )
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.retry import decide
@@ -802,3 +805,41 @@ async def test_displaced_messages_that_no_hook_has_seen_are_reported_at_the_end(
             agent.track("u", str(number))
         agent._accumulator.displace()  # without the report that follows it
     assert [(loss.reason, loss.count) for loss in losses] == [(LossReason.QUEUE_FULL, 1)]
+
+
+def in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process have another id from now on, as the child of a fork has."""
+    pid = os.getpid() + 1
+    monkeypatch.setattr(_process, "_pid", _process._pid)  # restored with the rest
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+
+
+async def test_a_fork_that_python_has_not_seen_is_noticed_before_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child of a fork by C code sends nothing of what its parent sends, and accepts messages of its own."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    agent.track("u", "the parent's")
+    in_another_process(monkeypatch)
+    await agent.start()
+    await asyncio.sleep(0.01)
+    assert carrier.attempts == []
+    assert agent.stats().accepted == 0
+    agent.track("u", "the child's")
+    assert (await agent.aclose()).delivered == 1
+    assert carrier.events() == ["the child's"]
+
+
+def test_a_fork_that_python_has_not_seen_is_noticed_by_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next message in another millisecond begins an empty queue, with ids of its own."""
+    agent = Agent(transport=Carrier())
+    agent.track("u", "the parent's")
+    parents = agent._accumulator
+    in_another_process(monkeypatch)
+    time.sleep(0.002)  # a millisecond must pass: that is how often the process is looked at
+    agent.track("u", "the child's")
+    assert agent._accumulator is not parents
+    assert agent.stats().accepted == 1
+    (line,) = agent._accumulator.partitions[0].pending
+    (old,) = parents.partitions[0].pending
+    assert orjson.loads(line)["messageId"][:24] != orjson.loads(old)["messageId"][:24]
+    asyncio.run(agent.aclose(timeout=1))

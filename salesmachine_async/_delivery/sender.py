@@ -9,6 +9,7 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
+from salesmachine_async import _process
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.response import Outcome, Verdict
@@ -222,6 +223,9 @@ class Sender:
 
     async def _attempt(self, batch: Batch) -> tuple[Outcome, float]:
         """Send once; returns the outcome and how many seconds it took."""
+        _process.check_fork()
+        if self._stopped:
+            raise asyncio.CancelledError  # in a forked child: the parent sends this batch
         around, traffic = self._around, self._around.traffic
         traffic.requests += 1
         traffic.retries += batch.attempts > 0
