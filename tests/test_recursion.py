@@ -30,6 +30,10 @@ def with_frames_left(frames: int, call: Callable[[], bool]) -> bool:
         return False
 
 
+def delivered_more(agent: Agent, than: int) -> bool:
+    return agent.stats().delivered > than
+
+
 async def test_what_is_accepted_near_the_recursion_limit_is_delivered() -> None:
     """Without any further call: where the loop cannot be notified, the call does not return True."""
     carrier = Carrier()
@@ -41,7 +45,7 @@ async def test_what_is_accepted_near_the_recursion_limit_is_delivered() -> None:
             seen.add(accepted)
             if accepted:
                 async with asyncio.timeout(20):
-                    await until(lambda before=before: agent.stats().delivered > before)
+                    await until(partial(delivered_more, agent, before))
             await agent.flush()
         assert seen == {True, False}
 
