@@ -31,9 +31,12 @@ class MockedResponse(aiohttp.ClientResponse):
 aioresponses.core.ClientResponse = MockedResponse  # type: ignore[attr-defined]
 
 
-# A shell starts background jobs with SIGINT ignored, and so are then all processes under test that must hear it.
+# A shell starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP; processes under test inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGQUIT, signal.SIGHUP) if sys.platform != "win32" else ():
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(params=["with the GIL", "without the GIL"])

@@ -82,6 +82,8 @@ def test_the_celery_worker(workspace: Workspace, tmp_path: Path) -> None:
         said = worker.end()
     events = workspace.events()
     left = [json.loads(path.read_text()) for path in (tmp_path / "queue").iterdir()]
-    assert sorted(event["params"]["order"] for event in events) == list(range(20 - len(left))), said
+    # Which tasks had begun when the worker was stopped is up to its two processes.
+    orders = {event["params"]["order"] for event in events}
+    assert len(orders) == len(events) == 20 - len(left), said
     assert workspace.summary()["duplicates"] == 0
     assert "Traceback" not in said

@@ -71,8 +71,10 @@ class _Witness:
         """Return whether the signal was sent to the whole group since the last question about it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # It may have been stopped with the group, and this process continued alone.
-        self._process.send_signal(signal.SIGCONT)
+        # It may have been stopped with the group, and this process continued alone. Not for SIGTSTP, which the witness
+        # blocks, and which SIGCONT would remove from what is pending there.
+        if number != signal.SIGTSTP:
+            self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(bytes((number,)))
             return self._process.stdout.read(1) == b"\x01"
