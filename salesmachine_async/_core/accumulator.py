@@ -485,9 +485,8 @@ class Accumulator:
 
     def _fitting(self, lines: list[bytes]) -> int:
         """Return how many of these lines the next batch takes."""
-        types = [*map(type, lines)]
-        if AliasLine in types:
-            alias = types.index(AliasLine)
+        if AliasLine in set(map(type, lines)):
+            alias = [*map(type, lines)].index(AliasLine)
             lines = lines[:alias] or lines[:1]
         if _bytes_of(lines) + FRAMING_BYTES * len(lines) <= self._batch_bytes:
             return len(lines)

@@ -78,7 +78,10 @@ class Batch:
         """Make a batch of encoded messages, or of one `AliasLine`."""
         if type(lines[0]) is AliasLine:
             return cls(bytes(lines[0]), 1, endpoint=Endpoint.ALIAS, partition=partition, number=number)
-        return cls(b"[%b]" % SEPARATOR.join(lines), len(lines), partition=partition, number=number)
+        parts = [*lines]  # with the brackets in its first and last part, the body is copied once
+        parts[0] = b"[" + parts[0]
+        parts[-1] += b"]"
+        return cls(SEPARATOR.join(parts), len(lines), partition=partition, number=number)
 
     @classmethod
     def ping(cls) -> Batch:
