@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from itertools import count
 from typing import Final
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salesmachine_async._core import accumulator as module
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition, partition_of
@@ -534,3 +535,28 @@ def test_a_batch_that_is_settled_or_displaced_holds_no_other() -> None:
     assert it.displace()
     assert older.partner is None
     assert all(batch.partner is None for _, batch in it.displaced)
+
+
+def test_a_snapshot_in_the_middle_of_a_seal_is_taken_again() -> None:
+    """Another thread may collect and seal between two steps of it."""
+
+    class Sealing(deque[bytes]):
+        def __len__(self) -> int:
+            if partition.lines == [b"1"]:
+                partition.lines, partition.unsettled = [], 1
+            return super().__len__()
+
+    it = accumulator()
+    (partition,) = it.partitions
+    partition.pending = Sealing()
+    partition.lines = [b"1"]
+    assert it.counts().accepted == 1
+
+
+def test_no_more_than_about_a_megabyte_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a message that may be sent before one that fails alone."""
+    monkeypatch.setattr(module, "LOOK_AHEAD_BYTES", 1)
+    it = accumulator(batch=2)
+    add_all(it, *range(6))
+    it.seal(it.partitions[0])
+    assert [(index, at) for index, _, at, _ in module._ahead(it.partitions[0].sealed)] == [(0, 0), (0, 1)]

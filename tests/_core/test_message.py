@@ -157,3 +157,16 @@ def test_a_deep_stack_is_no_problem_of_the_caller() -> None:
             one_line(dive(sys.getrecursionlimit() - depth - left))
         ended += 1
     assert ended == 3
+
+
+@pytest.mark.parametrize("fast", ["event", "record"])
+def test_a_replaced_clock_takes_the_slow_way(fast: str) -> None:
+    """It may raise anything, and is read under guard there."""
+
+    class Other:
+        def time(self) -> float:
+            raise ValueError
+
+    it = encoder(Other())
+    line = it.event("1", "e", None) if fast == "event" else it.record("contact", "contact_uid", "1", None)
+    assert line is None

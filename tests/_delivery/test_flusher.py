@@ -9,11 +9,23 @@ import threading
 import anyio
 import pytest
 
-from salesmachine_async import Agent, Batch, Batching, LossReason, Outcome, Overflow, QueueLimits, Retry, Unauthorized
+from salesmachine_async import (
+    Agent,
+    Batch,
+    Batching,
+    LossReason,
+    Outcome,
+    Overflow,
+    QueueLimits,
+    Retry,
+    State,
+    Unauthorized,
+)
 from salesmachine_async._core.retry import Decision, RetryState, decide
 from tests.support.carriers import BROKEN, OK, Carrier, Hanging, answer
 from tests.support.core import uid_for
 from tests.support.virtual import run
+from tests.support.waiting import until
 
 
 def lane_tasks() -> list[asyncio.Task[object]]:
@@ -243,3 +255,81 @@ async def test_ping_says_what_400_means() -> None:
             await agent.ping()
     assert str(caught.value) == "the server answered 400 to ping: check the API token and secret"
     assert caught.value.status == 400
+
+
+# The edges of its life.
+
+
+def test_an_agent_that_never_started_has_no_stuck_partition() -> None:
+    """There is no sender that could be parked."""
+    assert not Agent(transport=Carrier())._flusher._is_stuck(0)
+
+
+async def test_an_end_that_was_interrupted_ends_without_another_wait() -> None:
+    """What is left is lost as CLOSED."""
+    agent = Agent(transport=Hanging())
+    agent.track("u", "e")
+    await agent.start()
+    agent._flusher.stage = State.CLOSED
+    report = await agent._flusher._close()
+    assert report.lost == {LossReason.CLOSED: 1}
+
+
+def test_a_call_after_the_end_of_its_loop_is_kept_for_the_next_one() -> None:
+    """The closed loop cannot be notified."""
+    carrier = Carrier()
+    agent = Agent(transport=carrier)
+    asyncio.run(agent.start())
+    agent.track("u", "e")
+    assert asyncio.run(agent.aclose()).delivered == 1
+
+
+async def test_a_loop_that_cannot_be_notified_is_the_callers_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near the recursion limit, say; the call does not return True."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    async with Agent(transport=Carrier()) as agent:
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_soon", fail)
+        with pytest.raises(RecursionError):
+            agent.track("u", "e")
+        monkeypatch.undo()
+        assert (await agent.flush()).pending == 0
+
+
+async def test_a_task_that_another_has_replaced_returns_nothing_to_the_queue() -> None:
+    """Only the latest task of a sender owns what is in flight."""
+    agent = Agent(transport=Hanging())
+    async with agent:
+        agent.track("u", "e")
+        await asyncio.sleep(0)
+        (sender,) = agent._flusher._senders
+        (task,) = agent._flusher._tasks.values()
+        sender.end_linger()
+        await until(lambda: agent.stats().in_flight)
+        sender._run = object()
+        agent._flusher._tasks.clear()  # so that it is not started again
+        task.cancel()
+        await asyncio.wait({task})
+        assert agent.stats().in_flight == 1
+        await agent.aclose(timeout=0)
+
+
+def test_a_batch_that_was_taken_back_during_its_wait_is_not_rearranged() -> None:
+    """It is in its queue then."""
+    carrier = Carrier(decide=lambda _: answer(500))
+
+    async def main() -> None:
+        agent = Agent(transport=carrier, retry=Retry(wait_initial=1, wait_max=2), batching=Batching(max_messages=2))
+        async with agent:
+            for name in ("1", "2"):
+                agent.track("u", name)
+            (sender,) = agent._flusher._senders
+            for _ in range(60):
+                await asyncio.sleep(0.7)
+                sender.recover()
+            assert agent.stats().queued + agent.stats().in_flight == 2
+            await agent.aclose(timeout=0)
+
+    run(main())
