@@ -24,8 +24,8 @@ async def test_params_go_with_every_message_and_those_of_a_call_win() -> None:
     """Contacts, accounts, events and pageviews, encoded the fast way and the slow one; aliases have no params."""
     carrier = Carrier()
     async with Agent(transport=carrier, params={"release": "1.2", "plan": "free"}) as agent:
-        options: dict[str, Any]
-        for options in ({}, {"created_at": AT}):
+        ways: list[dict[str, Any]] = [{}, {"created_at": AT}]
+        for options in ways:
             agent.contact("u", {"plan": "pro"}, **options)
             agent.account("a", **options)
             agent.track("u", "e", None, **options)
