@@ -34,14 +34,7 @@ auth_option = click.option(
     "as a bearer token, or as ?api_token=.",
 )
 
-_SERVER_OPTIONS = (
-    click.option(
-        "--credentials",
-        metavar="FILE",
-        type=FILE,
-        help="Read keys from this file, one SALESMACHINE_API_TOKEN=… per line (- for stdin). It takes precedence over "
-        "the environment.",
-    ),
+_NETWORK_OPTIONS = (
     click.option("--proxy", metavar="URL", help="The HTTP proxy to use; one with a password: SALESMACHINE_PROXY."),
     click.option("--cacert", metavar="FILE", type=FILE, help="Trust the certificate authorities in this PEM file."),
     click.option("--allow-http", is_flag=True, help="Allow http:// to other machines; keys are then readable."),
@@ -104,15 +97,31 @@ class ServerOptions:
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--credentials``, ``--proxy``, ``--cacert`` and ``--allow-http``; pass them as *server*."""
+    return click.option(
+        "--credentials",
+        metavar="FILE",
+        type=FILE,
+        help="Read keys from this file, one SALESMACHINE_API_TOKEN=… per line (- for stdin). It takes precedence over "
+        "the environment.",
+    )(network_options(command))
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--proxy``, ``--cacert`` and ``--allow-http``; pass them as *server*."""
 
     @functools.wraps(command)
     def packed(
-        *args: Any, credentials: Path | None, proxy: str | None, cacert: Path | None, allow_http: bool, **others: Any
+        *args: Any,
+        proxy: str | None,
+        cacert: Path | None,
+        allow_http: bool,
+        credentials: Path | None = None,
+        **others: Any,
     ) -> Any:
         server = ServerOptions(credentials=credentials, proxy=proxy, cacert=cacert, allow_http=allow_http)
         return command(*args, server=server, **others)
 
     found: Callable[..., Any] = packed
-    for option in reversed(_SERVER_OPTIONS):
+    for option in reversed(_NETWORK_OPTIONS):
         found = option(found)
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.options import ServerOptions, network_options
 from salesmachine_async.cli.terminal import emit, fail
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def command() -> None:
 @command.command("infer")
 @click.argument("source", metavar="FILE|URL")
 @click.option("--workspace", metavar="NAME", help="The workspace, by its public name, if the sandbox has several.")
-def infer(source: str, *, workspace: str | None) -> None:
+@network_options
+def infer(source: str, *, workspace: str | None, server: ServerOptions) -> None:
     """
     Print a first tracking plan that all messages of a file or a sandbox satisfy.
 
@@ -43,7 +45,7 @@ def infer(source: str, *, workspace: str | None) -> None:
     from salesmachine_async.sandbox.plan.infer import infer_plan  # noqa: PLC0415 - imports orjson
 
     try:
-        plan = infer_plan(_messages(_lines(source, workspace)))
+        plan = infer_plan(_messages(_lines(source, workspace, server)))
     except OSError as error:
         fail(f"cannot read {source}: {error.strerror or error}")
     except ValueError as error:
@@ -51,7 +53,7 @@ def infer(source: str, *, workspace: str | None) -> None:
     emit(json.dumps(plan, indent=2, ensure_ascii=False))
 
 
-def _lines(source: str, workspace: str | None) -> Iterator[bytes]:
+def _lines(source: str, workspace: str | None, server: ServerOptions) -> Iterator[bytes]:
     if not source.startswith(("http://", "https://")):
         with Path(source).open("rb") as file:
             yield from file
@@ -59,21 +61,34 @@ def _lines(source: str, workspace: str | None) -> Iterator[bytes]:
     from urllib.error import HTTPError  # noqa: PLC0415
 
     try:
-        yield from _export(source, workspace)
+        yield from _export(source, workspace, server)
     except HTTPError as error:
         with error:
             reason = error.read(1000).decode(errors="replace")
         raise ValueError(f"the sandbox answered {error.code}: {reason}") from None
 
 
-def _export(url: str, workspace: str | None) -> Iterator[bytes]:
+def _export(url: str, workspace: str | None, server: ServerOptions) -> Iterator[bytes]:
+    import ssl  # noqa: PLC0415
     from urllib.parse import quote  # noqa: PLC0415
-    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415
+    from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener  # noqa: PLC0415
 
+    from salesmachine_async._http.config import network  # noqa: PLC0415
+
+    given = server.transport()
+    path = network(
+        url,
+        allow_http=given.get("allow_http"),
+        proxy=given.get("proxy"),
+        ca_file=None,
+        ssl_context=given.get("ssl_context"),
+    )
+    context = path.ssl if isinstance(path.ssl, ssl.SSLContext) else None
+    proxies = {} if path.proxy is None else dict.fromkeys(("http", "https"), str(path.proxy))
+    opener = build_opener(ProxyHandler(proxies), HTTPSHandler(context=context))
     query = "" if workspace is None else f"?workspace={quote(workspace, safe='')}"
     request = Request(f"{url.rstrip('/')}/_sandbox/export{query}")  # noqa: S310 - the scheme is checked above
-    # The sandbox is on this machine or in its network, so that no proxy is used.
-    with build_opener(ProxyHandler({})).open(request, timeout=_TIMEOUT_SECONDS) as response:
+    with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
         yield from response
 
 

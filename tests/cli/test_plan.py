@@ -38,6 +38,10 @@ async def test_a_plan_is_inferred_from_a_file_or_a_sandbox(tmp_path: Path) -> No
         sandbox.replay(text.splitlines(), "other")
         ended = await run("plan", "infer", sandbox.url)
         assert (ended.status, "2 workspaces" in ended.err) == (2, True)
+    ended = await run("plan", "infer", "http://sandbox.example:8700")
+    assert (ended.status, "set SALESMACHINE_ALLOW_HTTP=1" in ended.err) == (2, True)
+    ended = await run("plan", "infer", "--allow-http", "--proxy", "http://127.0.0.1:1", "http://sandbox.example:8700")
+    assert (ended.status, "refused" in ended.err) == (1, True)  # by the proxy: the name was not looked up
     ended = await run("plan", "infer", str(tmp_path / "none"))
     assert (ended.status, "No such file" in ended.err) == (1, True)
     file.write_text("{}")
