@@ -47,7 +47,7 @@ GAUGES: Final[Mapping[str, tuple[str, str, Read]]] = {
 
 
 class HasStats(Protocol):
-    """What is observed: an `Agent` or a `ThreadedAgent`."""
+    """An object with counts: an `Agent` or a `ThreadedAgent`."""
 
     def stats(self) -> Stats:
         """Return the counts."""
@@ -94,7 +94,7 @@ class UntracedTransport(HttpTransport):
     """An `HttpTransport` whose requests the instrumentations of HTTP clients do not see."""
 
     async def send(self, batch: Batch) -> Outcome:
-        """Send one batch and tell what came of it."""
+        """Send one batch and return its outcome."""
         context = None
         for key in SUPPRESS:
             context = set_value(key, True, context)

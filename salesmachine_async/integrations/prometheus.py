@@ -8,7 +8,7 @@ Prometheus: an agent's counts as metrics.
 
     REGISTRY.register(AgentCollector(agent))
 
-The counts are read when Prometheus asks. In its multiprocess mode custom collectors are not read at all: scrape each
+The counts are read at each scrape. The multiprocess mode of prometheus_client reads no custom collectors: scrape each
 process.
 """
 
@@ -41,7 +41,7 @@ GAUGES: Final = {
 
 
 class HasStats(Protocol):
-    """What is observed: an `Agent` or a `ThreadedAgent`."""
+    """An object with counts: an `Agent` or a `ThreadedAgent`."""
 
     def stats(self) -> Stats:
         """Return the counts."""
@@ -85,7 +85,7 @@ class AgentCollector(Collector):
             yield gauge
 
     def describe(self) -> list[Metric]:
-        """Name nothing in advance: registering would else ask the agent."""
+        """Describe no metrics in advance, because registration would then read the agent."""
         return []
 
 
