@@ -34,11 +34,23 @@ if TYPE_CHECKING:
         RequestTimeout,
         SalesmachineError,
         ServerFailure,
+        SpoolFailed,
         Unauthorized,
         WrongLoop,
     )
-    from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
-    from salesmachine_async.report import Delivery, DropReason, Endpoint, Loss, LossReason, Report, State, Stats
+    from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Spool, Timeouts
+    from salesmachine_async.report import (
+        Delivery,
+        DropReason,
+        Endpoint,
+        Loss,
+        LossReason,
+        Report,
+        SpoolState,
+        SpoolStats,
+        State,
+        Stats,
+    )
     from salesmachine_async.threaded import ThreadedAgent
     from salesmachine_async.tracker import Tracker
 
@@ -71,6 +83,10 @@ __all__ = [
     "Retry",
     "SalesmachineError",
     "ServerFailure",
+    "Spool",
+    "SpoolFailed",
+    "SpoolState",
+    "SpoolStats",
     "State",
     "Stats",
     "ThreadedAgent",
@@ -110,6 +126,7 @@ _HOMES = {
             "RequestTimeout",
             "SalesmachineError",
             "ServerFailure",
+            "SpoolFailed",
             "Unauthorized",
             "WrongLoop",
         ),
@@ -119,6 +136,7 @@ _HOMES = {
             "Overflow",
             "QueueLimits",
             "Retry",
+            "Spool",
             "Timeouts",
         ),
         "report": (
@@ -128,6 +146,8 @@ _HOMES = {
             "Loss",
             "LossReason",
             "Report",
+            "SpoolState",
+            "SpoolStats",
             "State",
             "Stats",
         ),

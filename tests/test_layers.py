@@ -13,12 +13,13 @@ import salesmachine_async
 PACKAGE = Path(salesmachine_async.__file__).parent
 # What everybody may know: words without works.
 WORDS = {"_log", "_version", "errors", "policy", "report"}
-AGENT = {*WORDS, "_core", "_http", "_delivery", "agent", "tracker"}
+AGENT = {*WORDS, "_core", "_http", "_delivery", "_spool", "agent", "tracker"}
 # `_core` and `sandbox` have stricter tests of their own, beside the others of these rooms.
 MAY_KNOW = {
     "_core": {"errors", "policy", "report"},
     "_http": {*WORDS, "_core"},
     "_delivery": {*WORDS, "_core", "_http"},
+    "_spool": {*WORDS, "_core"},
     "tracker": {"_log"},
     "agent": AGENT - {"agent"},
     "threaded": AGENT,

@@ -1,0 +1,17 @@
+"""
+The durable spool: what is queued survives the process.
+
+One directory per agent and process below `Spool.path`, in it an append-only log of segments. A thread of its own does
+all work on files; the other threads only read numbers that it publishes and append to its queue.
+
+- `record` (pure): the bytes of a record, of the head of a segment and of the cursor; reading them again after damage.
+- `ledger` (pure): what is settled, per partition.
+- `files`: the calls of the operating system, in one place so that tests can put faults there.
+- `root`: the path that processes share: its checks, its lock, its bound, its orphans.
+- `directory`: one directory, its lock and its cursor.
+- `segment`: one file of the log while it is written.
+- `log`: the directory of this process: commit, settle, read back.
+- `recovery`: the directories that dead processes left.
+- `committer`: the thread.
+- `spooler`: the class that the agent uses.
+"""
