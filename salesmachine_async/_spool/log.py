@@ -151,7 +151,7 @@ class Log:
 
     def _unwritten(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         for piece in pieces:
-            rest = clip(piece, self.durable[piece.partition])
+            rest = clip(piece, max(self.durable[piece.partition], self.settled[piece.partition]))
             if rest is not None:
                 yield rest
 
