@@ -19,6 +19,7 @@ __all__ = ["Committer", "Source"]
 
 T = TypeVar("T")
 
+
 class Source(Protocol):
     """
     What a spool sees of the queues. Its methods are called from the spool's thread and take nothing off a queue.

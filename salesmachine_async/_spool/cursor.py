@@ -41,11 +41,19 @@ class CursorFile:
         self._unsynced = False
         self._sound = True
         self._fd = files.open(NAME, os.O_RDWR | os.O_CREAT, directory)
-        size = files.status_of(self._fd).st_size
+        try:
+            self._slot = self._room(partitions) // 2
+        except OSError:
+            files.close(self._fd)
+            raise
+
+    def _room(self, partitions: int) -> int:
+        """Return the size of the file; one that is new, or was cut, is made as large as it has to be."""
+        size = self._files.status_of(self._fd).st_size
         if size < 2 * _SLOT_BYTES or size % (2 * _SLOT_BYTES):
             size = 2 * _SLOT_BYTES * -(-(_FRAME_BYTES + 8 * partitions) // _SLOT_BYTES)
-            files.allocate(self._fd, size)
-        self._slot = size // 2
+            self._files.allocate(self._fd, size)
+        return size
 
     @property
     def saved(self) -> tuple[int, ...]:

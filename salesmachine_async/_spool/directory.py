@@ -78,6 +78,7 @@ class Directory:
         name = secrets.token_hex(8)
         files.make_directory(name, root)
         fd = files.open_directory(name, root)
+        lock = -1
         try:
             lock = files.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, fd)
             files.lock(lock)
@@ -85,11 +86,12 @@ class Directory:
             directory._describe_owner()
             files.sync_directory(root)
         except OSError:
-            for each in (OWNER, LOCK):
-                files.unlink(each, fd)
-            files.close(fd)
             with suppress(OSError):
+                for each in (OWNER, LOCK):
+                    files.unlink(each, fd)
                 files.remove_directory(name, root)
+            files.close(lock)
+            files.close(fd)
             raise
         return directory
 

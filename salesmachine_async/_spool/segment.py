@@ -107,7 +107,8 @@ class Segment:
             files.sync_directory(directory)
         except OSError:
             files.close(self._fd)
-            files.unlink(segment_name(number), directory)
+            with suppress(OSError):
+                files.unlink(segment_name(number), directory)
             raise
         self.safe = self.end
 

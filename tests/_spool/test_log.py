@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -265,15 +266,54 @@ def test_a_failing_disk_that_cannot_even_be_cut_repeats_nothing_and_hides_nothin
     assert numbers(recover(tmp_path)[0]) == list(range(12))
 
 
+def adopt_once(parts: Parts) -> None:
+    """Adopt an orphan if there is one, read it and leave it."""
+    recovery = parts.adopt()
+    if recovery is not None:
+        recovery.read(1 << 20)
+        recovery.close()
+
+
+@pytest.mark.parametrize(
+    "call", ["allocate", "write", "sync", "truncate", "read", "lock", "unlink", "make_directory", "sync_directory"]
+)
+def test_no_failure_leaves_a_file_open(tmp_path: Path, call: str) -> None:
+    """A disk that is full for a day is tried thousands of times."""
+    files = FaultyFiles()
+    parts = Parts(tmp_path, files=files)
+    (tmp_path / ("0" * 16)).mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        parts.queue.accept(3)
+        files.faults[call] = full_disk()
+        for step in (
+            parts.commit,
+            lambda: parts.log.reject([b"{}\n"], 1000),
+            lambda: adopt_once(parts),
+            parts.log.leave,
+        ):
+            with suppress(OSError):
+                step()
+        files.faults.clear()
+        parts.commit()
+        parts.log.leave()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(files._open) == 0
+
+
 def test_full_heals_by_delivering(tmp_path: Path) -> None:
     """The cursor and the removal of segments need no room."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files, max_bytes=2**20)
     parts.queue.size = 1000
-    with pytest.raises(OSError, match="max_bytes is reached"):
+
+    def flood() -> None:
         while True:
             parts.queue.accept(50)
             parts.commit()
+
+    with pytest.raises(OSError, match="max_bytes is reached"):
+        flood()
     reached = parts.log.durable[0]
     assert reached > 400
     files.room = 200  # enough for a cursor, and for nothing else

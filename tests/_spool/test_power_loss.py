@@ -16,6 +16,7 @@ from salesmachine_async._spool import log
 from tests.support.forgetful_files import ForgetfulFiles
 from tests.support.spool import FaultyFiles, Parts, failing_disk, numbers, recover, segments
 
+
 @pytest.fixture(autouse=True, scope="module")
 def small_records() -> Iterator[None]:
     """Let a commit be many records, of which a power loss may take any."""
@@ -85,7 +86,7 @@ def survives(steps: list[str], seed: int) -> None:
         assert not reader.root.skipped
 
 
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])

@@ -65,16 +65,12 @@ EDGES = [len(HEAD) + sum(map(len, LOG[:at])) for at in range(len(LOG) + 1)]
     ),
     st.integers(0, 5000),
 )
-def test_what_is_encoded_is_scanned(
-    records: list[tuple[list[bytes], int, int, int, int]], zeros: int
-) -> None:
+def test_what_is_encoded_is_scanned(records: list[tuple[list[bytes], int, int, int, int]], zeros: int) -> None:
     """Any number of records, of any numbers, with any room behind them."""
     data = HEAD
     expected = []
     for parts, partition, kind, first, written_ms in records:
-        head = encode(
-            parts, partition=partition, kind=kind, first=first, messages=len(parts), written_ms=written_ms
-        )
+        head = encode(parts, partition=partition, kind=kind, first=first, messages=len(parts), written_ms=written_ms)
         start = len(data) + len(head)
         data += head + b"".join(parts)
         expected.append(Record(partition, kind, first, len(parts), written_ms, start, len(data)))
@@ -190,4 +186,4 @@ def test_scanning_is_fast() -> None:
 def test_the_format_is_pure() -> None:
     """As `_core` is: no files, no clock, no randomness."""
     for module in (record, ledger, ages):
-        assert list(offences(Path(module.__file__).read_text())) == []
+        assert list(offences(Path(str(module.__file__)).read_text())) == []

@@ -23,7 +23,17 @@ from salesmachine_async._spool import spooler as module
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.spooler import Recovered, Spooler, destination_of
 from salesmachine_async.errors import Rejected
-from tests.support.spool import DESTINATION, MIB, FaultyFiles, Queue, failing_disk, full_disk, numbers, recover, segments
+from tests.support.spool import (
+    DESTINATION,
+    MIB,
+    FaultyFiles,
+    Queue,
+    failing_disk,
+    full_disk,
+    numbers,
+    recover,
+    segments,
+)
 
 Make = Callable[..., Spooler]
 
@@ -50,7 +60,7 @@ def make(tmp_path: Path, queue: Queue) -> Iterator[Make]:
                 DESTINATION,
                 partitions,
                 source,
-                files=new,  # type: ignore[arg-type]
+                files=new,
                 log=RateLimitedLogger(interval=0),
             )
         )
@@ -182,9 +192,7 @@ def test_rejected_messages_are_kept_for_people(make: Make, queue: Queue, tmp_pat
     assert (mine["status"], mine["error"], mine["message"]) == (None, None, {"n": "mine"})
 
 
-def test_no_more_rejected_messages_are_kept_than_the_policy_says(
-    make: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_more_rejected_messages_are_kept_than_the_policy_says(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """What was not kept is said."""
     spooler = make(keep_rejected=150)
     for _ in range(5):
@@ -293,9 +301,7 @@ def test_a_path_that_turns_bad_later_is_a_state(make: Make, queue: Queue, tmp_pa
     assert spooler.stats().state is SpoolState.FAILING
 
 
-def test_an_unusable_path_is_an_error_or_a_line(
-    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unusable_path_is_an_error_or_a_line(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As the policy says."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a directory"):

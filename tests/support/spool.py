@@ -101,6 +101,10 @@ class FaultyFiles(Files):
         self._fail("sync")
         super().sync(fd)
 
+    def sync_directory(self, fd: int) -> None:
+        self._fail("sync_directory")
+        super().sync_directory(fd)
+
     def lock(self, fd: int) -> bool:
         self._fail("lock")
         return super().lock(fd)
