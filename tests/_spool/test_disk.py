@@ -59,7 +59,7 @@ def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
     queue.done[0] = 3000
     spooler.sync().result(10)
     assert spooler.durable(0) == 3010
-    spooler._files.abandon()
+    spooler._worker.abandon()
     assert numbers(recover(small_disk / "spool")[0]) == list(range(3000, 3010))
     spooler._committer.stop()
 

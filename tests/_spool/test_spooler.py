@@ -19,9 +19,10 @@ import pytest
 from salesmachine_async import ConfigError, Spool, SpoolFailed, SpoolState
 from salesmachine_async._core.receipt import RejectedLine
 from salesmachine_async._log import RateLimitedLogger
-from salesmachine_async._spool import spooler as module
+from salesmachine_async._spool import worker as module
 from salesmachine_async._spool.files import Files
-from salesmachine_async._spool.spooler import Recovered, Spooler, destination_of
+from salesmachine_async._spool.spooler import Spooler, destination_of
+from salesmachine_async._spool.worker import Recovered
 from salesmachine_async.errors import Rejected
 from tests.support.spool import (
     DESTINATION,
@@ -51,6 +52,7 @@ def make(tmp_path: Path, queue: Queue) -> Iterator[Make]:
 
     def make(*, source: Queue | None = None, files: FaultyFiles | None = None, **policy: Any) -> Spooler:
         where = policy.pop("path", tmp_path / "spool")
+        log = RateLimitedLogger(interval=policy.pop("interval", 0))
         new = (lambda: files) if files else Files
         source = source or queue
         partitions = len(source.lines)
@@ -61,7 +63,7 @@ def make(tmp_path: Path, queue: Queue) -> Iterator[Make]:
                 partitions,
                 source,
                 files=new,
-                log=RateLimitedLogger(interval=0),
+                log=log,
             )
         )
         return made[-1]
@@ -99,8 +101,8 @@ def kill(spooler: Spooler) -> None:
     thread = spooler._committer._thread
     if thread is not None:
         thread.join()
-    spooler._files.abandon()
-    spooler._state = SpoolState.CLOSED
+    spooler._worker.abandon()
+    spooler._worker.state = SpoolState.CLOSED
 
 
 def test_what_is_accepted_is_written_within_a_commit(make: Make, queue: Queue, tmp_path: Path) -> None:
@@ -216,8 +218,7 @@ def test_a_full_disk_is_said_once_and_heals(
     """`sync` says it to who asks; the thread tries again by itself."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     files = FaultyFiles()
-    spooler = make(files=files, commit=0.01)
-    spooler._log = RateLimitedLogger()
+    spooler = make(files=files, commit=0.01, interval=60)
     files.faults["allocate"] = full_disk()
     queue.accept(3)
     with pytest.raises(SpoolFailed, match="No space left on device") as caught:
@@ -265,7 +266,6 @@ def test_an_error_of_the_source_does_not_end_the_thread(
 ) -> None:
     """It is said where it was."""
     spooler = make(commit=0.01)
-    spooler._log("nothing", logging.INFO, "begins")
     with monkeypatch.context() as patch:
         patch.setattr(queue, "settled", lambda partition: 1 // 0)
         spooler.start()
@@ -451,4 +451,4 @@ def test_no_file_holds_the_token(tmp_path: Path, queue: Queue) -> None:
 
 def test_the_states_of_a_full_disk_are_known() -> None:
     """Quota, size limit of the process, and the disk itself."""
-    assert {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} == module._FULL
+    assert {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} == module.FULL
