@@ -5,13 +5,15 @@ One directory per agent and process below `Spool.path`, in it an append-only log
 all work on files; the other threads only read numbers that it publishes and append to its queue.
 
 - `record` (pure): the bytes of a record, of the head of a segment and of the cursor; reading them again after damage.
-- `ledger` (pure): what is settled, per partition.
+- `pieces` (pure): messages on their way to the log and back.
+- `ledger`, `ages` (pure): what is settled, per partition; how old the oldest of the rest is.
 - `files`: the calls of the operating system, in one place so that tests can put faults there.
 - `root`: the path that processes share: its checks, its lock, its bound, its orphans.
-- `directory`: one directory, its lock and its cursor.
-- `segment`: one file of the log while it is written.
+- `directory`, `cursor`: one directory and its lock; the file that says how far it is settled.
+- `segment`: one file of the log.
+- `damage`: what was not readable, counted and kept.
 - `log`: the directory of this process: commit, settle, read back.
 - `recovery`: the directories that dead processes left.
-- `committer`: the thread.
+- `worker`, `committer`: what is done in the thread; the thread.
 - `spooler`: the class that the agent uses.
 """

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from salesmachine_async._log import RateLimitedLogger, describe_exception
-from salesmachine_async._spool.segment import Piece
+from salesmachine_async._spool.pieces import Piece
 from salesmachine_async.errors import SpoolFailed
 
 __all__ = ["Committer", "Source"]
@@ -53,29 +53,22 @@ class Committer:
         log: For what *tick* raises.
     """
 
-    __slots__ = ("_inline", "_interval", "_log", "_stopped", "_tasks", "_thread", "_tick")
+    __slots__ = ("_claims", "_interval", "_log", "_stopped", "_tasks", "_thread", "_tick")
 
     def __init__(self, tick: Callable[[], None], interval: float, log: RateLimitedLogger) -> None:
         self._tick = tick
         self._interval = interval
         self._log = log
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._inline = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="salesmachine-spool", daemon=True)
+        # Who starts the thread, or works in its place: at most one token, and no lock that a signal handler could
+        # find taken by the code it interrupts.
+        self._claims: dict[str, object] = {}
         self._stopped = False
 
-    def start(self) -> bool:
-        """Begin; returns whether the thread runs."""
-        if self._thread is not None and self._thread.is_alive():
-            return True
-        thread = threading.Thread(target=self._run, name="salesmachine-spool", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as exc:
-            self._log("spool thread", logging.ERROR, "the spool's thread cannot be started: %s", exc, loud=True)
-            return False
-        self._thread = thread
-        return True
+    def start(self) -> None:
+        """Begin."""
+        self.submit(lambda: None)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """
@@ -87,12 +80,34 @@ class Committer:
         future.set_running_or_notify_cancel()  # it will run, whether or not its result is still wanted
         if self._stopped:
             future.set_exception(SpoolFailed("the spool is closed"))
-        elif self.start():
-            self._tasks.put(lambda: _resolve(future, function))
-        else:
-            with self._inline:
-                _resolve(future, function)
+            return future
+        self._tasks.put(lambda: _resolve(future, function))
+        self._see_to_it()
         return future
+
+    def _see_to_it(self) -> None:
+        """Have the tasks run: by the thread, or by this one if there is no other."""
+        while not self._thread.is_alive() and not self._tasks.empty():
+            token = object()
+            try:
+                if self._claims.setdefault("start", token) is not token:
+                    return  # whoever holds the claim looks at the tasks again after it
+                self._start_or_run()
+            finally:
+                if self._claims.get("start") is token:
+                    del self._claims["start"]
+
+    def _start_or_run(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            if self._thread.is_alive():
+                return
+            self._log("spool thread", logging.ERROR, "the spool's thread cannot be started: %s", exc, loud=True)
+            while not self._tasks.empty():
+                task = self._tasks.get()
+                if task is not None:
+                    task()
 
     def stop(self) -> None:
         """End the thread when it has run what was submitted before; nothing is accepted after it."""

@@ -32,9 +32,12 @@ class Files:
     """
 
     def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def check(self) -> None:
+        """Raise `ConfigError` where the platform lacks what a spool needs."""
         if sys.platform == "win32":
             raise ConfigError("a spool needs file locks (flock), which this platform does not have")
-        self._open: set[int] = set()
 
     def abandon(self) -> None:
         """Close everything and unlock nothing."""

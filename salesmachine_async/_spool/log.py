@@ -13,16 +13,15 @@ from salesmachine_async._spool.cursor import CursorFile
 from salesmachine_async._spool.damage import Damage
 from salesmachine_async._spool.directory import REJECTED, Directory
 from salesmachine_async._spool.files import Files
+from salesmachine_async._spool.pieces import Piece, clip, joined
 from salesmachine_async._spool.record import SEGMENT_HEAD_BYTES, encode
 from salesmachine_async._spool.root import Root
-from salesmachine_async._spool.segment import Loaded, Piece, Segment, clip, load
+from salesmachine_async._spool.segment import Loaded, Segment, load
 
 __all__ = ["Chunk", "Log", "segment_bytes"]
 
 _LARGEST_SEGMENT: Final = 8 * 2**20
 _SMALLEST_SEGMENT: Final = 64 * 1024
-# Pieces are joined to records up to this size: a damaged record is lost as a whole.
-_RECORD_BYTES: Final = 256 * 1024
 # What a new directory takes beside its segments.
 _DIRECTORY_BYTES: Final = 64 * 1024
 
@@ -89,6 +88,8 @@ class Log:
         self._now_ms = now_ms
         self.durable = [0] * partitions
         self.settled = [0] * partitions
+        # What was durable when the disk was last waited for; without `sync` that may be less.
+        self._stable = [0] * partitions
         self._ages = Ages()
         self._directory: Directory | None = None
         self._cursor: CursorFile | None = None
@@ -125,20 +126,22 @@ class Log:
             if not batch:
                 return False
             self._append(batch)
-            self.sync() if self._sync else self._trust()
+            if self._segment is not None:
+                self._segment.sync() if self._sync else self._segment.trust()
         except OSError:
-            self._retire()
-            self._restarted = True
+            self._give_up()
             raise
         self._restarted = False
         self._ages.note(now_ms, tuple(ends))
         self.durable[:] = ends
+        if self._sync:
+            self._stable = ends
         return True
 
     def _records(
         self, pieces: Iterable[Piece], now_ms: int
     ) -> Iterator[tuple[bytes, list[bytes | memoryview], int, Piece]]:
-        for piece, parts in _joined(self._unwritten(pieces)):
+        for piece, parts in joined(self._unwritten(pieces)):
             head = encode(
                 parts,
                 partition=piece.partition,
@@ -160,19 +163,30 @@ class Log:
             self._segment.append(parts)
 
     def sync(self) -> None:
-        """Wait until everything written is on the disk."""
-        if self._segment is not None:
-            self._segment.sync()
+        """
+        Wait until everything written is on the disk.
 
-    def _trust(self) -> None:
-        if self._segment is not None:
-            self._segment.trust()
+        Raises:
+            OSError: What is still in memory is written again by the next commit.
+        """
+        try:
+            if self._segment is not None:
+                self._segment.sync()
+        except OSError:
+            self._give_up()
+            raise
+        self._stable = list(self.durable)
+
+    def _give_up(self) -> None:
+        """Close the segment for good: what it has got since the disk was last waited for is written to another."""
+        self._retire()
+        self._restarted = True
+        self.durable[:] = self._stable
 
     def _roll(self, length: int) -> None:
         """Begin a segment with room for at least one record of *length* bytes."""
-        if self._segment is not None:
-            self._segment.sync()
-            self._retire()
+        self.sync()
+        self._retire()
         self.trim()
         size = max(self._size, SEGMENT_HEAD_BYTES + length)
         self._root.restore()
@@ -243,6 +257,7 @@ class Log:
             return False
         self._leave()
         self.durable[:] = self.settled
+        self._stable = list(self.settled)
         return True
 
     def _leave(self) -> None:
@@ -361,28 +376,6 @@ class Log:
                 directory, self._directory = self._directory, None
                 directory.discard(root)
         self._leave()
-
-
-def _joined(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[bytes | memoryview]]]:
-    """Yield pieces made of consecutive ones, and their lines in parts."""
-    whole: Piece | None = None
-    parts: list[bytes | memoryview] = []
-    size = 0
-    for piece in pieces:
-        if whole is not None and size + len(piece.lines) <= _RECORD_BYTES and _continues(whole, piece):
-            whole = whole._replace(messages=whole.messages + piece.messages)
-            parts += [b"\n", piece.lines]
-        else:
-            if whole is not None:
-                yield whole, parts
-            whole, parts, size = piece, [piece.lines], 0
-        size += len(piece.lines) + 1
-    if whole is not None:
-        yield whole, parts
-
-
-def _continues(whole: Piece, piece: Piece) -> bool:
-    return (whole.partition, whole.kind, whole.first + whole.messages) == (piece.partition, piece.kind, piece.first)
 
 
 def _chunk(pieces: list[Piece], first: int, end: int) -> Chunk:

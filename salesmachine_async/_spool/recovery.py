@@ -13,8 +13,9 @@ from salesmachine_async._spool.damage import Damage
 from salesmachine_async._spool.directory import Directory, Identity
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.ledger import Ledger
+from salesmachine_async._spool.pieces import Piece, clip
 from salesmachine_async._spool.root import Root
-from salesmachine_async._spool.segment import Loaded, Piece, clip, is_newer, load, read_head
+from salesmachine_async._spool.segment import Loaded, is_newer, load, read_head
 
 __all__ = ["Recovery"]
 
@@ -68,6 +69,8 @@ class Recovery:
         # Segments that were read, with the numbers behind their last messages.
         self._passed: list[tuple[int, dict[int, int]]] = []
         self._unreadable = False
+        # What was read and had no outcome when it was last looked at: partition, number behind it, when written.
+        self._waiting: deque[tuple[int, int, int]] = deque()
         self._pieces = self._all_pieces()
         self._held: Piece | None = None
         self.exhausted = False
@@ -87,7 +90,14 @@ class Recovery:
                 self._held = piece
                 break
             pieces.append(piece)
+            self._waiting.append((piece.partition, piece.first + piece.messages, piece.written_ms))
         return pieces
+
+    def oldest_ms(self) -> int | None:
+        """Return when the oldest message was written that was read and has no outcome; None if there is none."""
+        while self._waiting and self._ledger.settled(self._waiting[0][0]) >= self._waiting[0][1]:
+            self._waiting.popleft()
+        return self._waiting[0][2] if self._waiting else None
 
     def _next(self) -> Piece | None:
         piece, self._held = self._held, None

@@ -52,6 +52,7 @@ class Root:
         Raises:
             ConfigError: It cannot be used; the message says why and what to do.
         """
+        self._files.check()
         try:
             self._create()
             self._check_status(self._files.status(self.path))
@@ -174,6 +175,7 @@ class Root:
     def adopt(self, destinations: Collection[int]) -> tuple[Directory, Identity] | None:
         """Lock the oldest directory of a dead process that holds messages for one of the destinations."""
         with self.locked() as root:
+            self.skipped.clear()
             for name in self._oldest_first(root):
                 try:
                     directory = Directory.attach(self._files, root, name)
@@ -191,7 +193,6 @@ class Root:
                     continue
                 reason = _reason_to_skip(identity, destinations)
                 if reason is None:
-                    self.skipped.pop(name, None)
                     return directory, identity
                 self.skipped[name] = reason
                 directory.release()

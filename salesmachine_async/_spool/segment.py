@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from salesmachine_async._spool.files import Files
+from salesmachine_async._spool.pieces import Piece
 from salesmachine_async._spool.record import (
     SEGMENT_HEAD_BYTES,
     VERSION,
@@ -20,37 +21,9 @@ from salesmachine_async._spool.record import (
     scan,
 )
 
-__all__ = ["Loaded", "Piece", "Segment", "clip", "load", "read_head", "segment_name", "segment_numbers"]
+__all__ = ["Loaded", "Segment", "load", "read_head", "segment_name", "segment_numbers"]
 
 _NAME: Final = re.compile(r"(\d{8,})\.seg", re.ASCII)
-
-
-class Piece(NamedTuple):
-    """Consecutive messages of one partition."""
-
-    partition: int
-    first: int
-    """The number of the first message within the partition."""
-    messages: int
-    """How many."""
-    lines: bytes | memoryview
-    """The messages as encoded, joined by newlines."""
-    kind: int = 0
-    """What kind of request they are for; pieces of different kinds are not joined."""
-    written_ms: int = 0
-    """When they were written, in milliseconds of the wall clock; 0 before that."""
-
-
-def clip(piece: Piece, first: int, end: int | None = None) -> Piece | None:
-    """Return what a piece has of the numbers from *first* to before *end*; None if it has none of them."""
-    stop = piece.first + piece.messages if end is None else min(end, piece.first + piece.messages)
-    start = max(first, piece.first)
-    if start >= stop:
-        return None
-    if stop - start == piece.messages:
-        return piece
-    lines = bytes(piece.lines).split(b"\n")[start - piece.first : stop - piece.first]
-    return piece._replace(first=start, messages=stop - start, lines=b"\n".join(lines))
 
 
 def segment_name(number: int) -> str:
@@ -82,7 +55,7 @@ class Segment:
         safe: Where the bytes end that need not be written again.
     """
 
-    __slots__ = ("_fd", "_files", "_size", "end", "number", "safe")
+    __slots__ = ("_fd", "_files", "_size", "_synced", "end", "number", "safe")
 
     def __init__(
         self,
@@ -110,7 +83,7 @@ class Segment:
             with suppress(OSError):
                 files.unlink(segment_name(number), directory)
             raise
-        self.safe = self.end
+        self.safe = self._synced = self.end
 
     def has_room(self, size: int) -> bool:
         """Whether records of *size* bytes fit."""
@@ -122,9 +95,9 @@ class Segment:
 
     def sync(self) -> None:
         """Wait until all records are on the disk; after an error the segment must be retired."""
-        if self.safe < self.end:
+        if self._synced < self.end:
             self._files.sync(self._fd)
-            self.safe = self.end
+            self.safe = self._synced = self.end
 
     def trust(self) -> None:
         """Take what is written as safe without waiting for the disk."""

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
@@ -64,6 +65,8 @@ class Spooler:
         files: Callable[[], Files] = Files,
     ) -> None:
         self._log = log or RateLimitedLogger()
+        # A child of a fork may have another working directory.
+        policy = replace(policy, path=os.path.abspath(policy.path))
 
         def make() -> Worker:
             return Worker(

@@ -17,9 +17,9 @@ from salesmachine_async._spool.committer import Source
 from salesmachine_async._spool.damage import Damage
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.log import Chunk, Log, segment_bytes
+from salesmachine_async._spool.pieces import Piece
 from salesmachine_async._spool.recovery import Recovery
 from salesmachine_async._spool.root import Root
-from salesmachine_async._spool.segment import Piece
 from salesmachine_async.errors import ConfigError
 from salesmachine_async.policy import Spool
 from salesmachine_async.report import SpoolState, SpoolStats
@@ -144,12 +144,9 @@ class Worker:
             self._look_around()
             if now >= self._retry_at:
                 self._commit()
-            self._trim()
-            if now >= self._sync_cursors_at:
-                self._sync_cursors_at = now + CURSOR_SECONDS
-                self._sync_cursors()
         except OSError as exc:
             self._failed(exc)
+        self._trim(sync=now >= self._sync_cursors_at)
 
     def _settle(self) -> None:
         for partition in range(self._partitions):
@@ -192,7 +189,6 @@ class Worker:
         if self.state is not SpoolState.OPEN:
             self._log("spool healed", logging.INFO, "the spool can be written again")
             self.state = SpoolState.OPEN
-        self._oldest_ms = self._own.oldest_ms()
         if not self._policy.deliver:
             self._hand_over(self._clock())
 
@@ -202,18 +198,24 @@ class Worker:
             self._hand_over_at = now + HAND_OVER_SECONDS
             self._own.leave()
 
-    def _trim(self) -> None:
-        self._own.trim()
-        for recovery in list(self._recoveries):
-            recovery.trim()
-            if recovery.is_settled:
-                self._recoveries.remove(recovery)
-                recovery.close()
-
-    def _sync_cursors(self) -> None:
-        self._own.sync_cursor()
-        for recovery in self._recoveries:
-            recovery.sync_cursor()
+    def _trim(self, *, sync: bool) -> None:
+        """Remove what is settled; a disk that refuses costs repeated messages, and no commit."""
+        if sync:
+            self._sync_cursors_at = self._clock() + CURSOR_SECONDS
+        logs: list[Log | Recovery] = [self._own, *self._recoveries]
+        for each in logs:
+            try:
+                each.trim()
+                if sync:
+                    each.sync_cursor()
+            except OSError as exc:
+                self._write_errors += 1
+                self._log("spool cursor", logging.WARNING, "the spool's cursor was not written: %s", exc.strerror)
+        for recovery in [recovery for recovery in self._recoveries if recovery.is_settled]:
+            self._recoveries.remove(recovery)
+            recovery.close()
+        ages = [each.oldest_ms() for each in logs]
+        self._oldest_ms = min((age for age in ages if age is not None), default=None)
 
     def _failed(self, exc: OSError) -> None:
         self._write_errors += 1
@@ -233,6 +235,8 @@ class Worker:
         except OSError as exc:
             self._failed(exc)
             raise
+        finally:
+            self._trim(sync=False)
 
     def recover(self, n_bytes: int) -> list[Recovered]:
         """Return the next messages of dead processes; none if there are none now."""
@@ -259,7 +263,7 @@ class Worker:
         for reason, text in _SKIPPED.items():
             count = sum(each == reason for each in self._root.skipped.values())
             if count:
-                self._log(f"spool {reason}", logging.WARNING, text, count, self._root.path)
+                self._log(f"spool {reason}", logging.WARNING, text, self._root.path, count)
 
     def _recovered(self, recovery: Recovery, piece: Piece) -> Recovered:
         age = self._policy.max_age
@@ -269,10 +273,11 @@ class Worker:
 
     def close(self) -> None:
         """Commit a last time and give the directories back."""
-        self._settle()
         try:
+            self._settle()
             self._look_around()
             self._commit()
+            self._own.sync()
         except OSError as exc:
             self._failed(exc)
             raise
@@ -285,9 +290,9 @@ class Worker:
 
 
 _SKIPPED: Final = {
-    "foreign": "%d directories below %s hold messages for another base URL or token; drain them with --accept",
-    "newer": "%d directories below %s were written by a newer version of salesmachine_async; they are left alone",
-    "unreadable": "%d directories below %s are damaged so that their destination is unknown; they are left alone",
+    "foreign": "messages below %s are for another base URL or token (directories: %d); drain them with --accept",
+    "newer": "messages below %s were written by a newer version of salesmachine_async (directories: %d); left alone",
+    "unreadable": "messages below %s are so damaged that it is unknown for whom they are (directories: %d); left alone",
 }
 
 

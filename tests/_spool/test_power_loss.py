@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from salesmachine_async._spool import log
+from salesmachine_async._spool import pieces as module
 from tests.support.forgetful_files import ForgetfulFiles
 from tests.support.spool import FaultyFiles, Parts, failing_disk, numbers, recover, segments
 
@@ -21,7 +21,7 @@ from tests.support.spool import FaultyFiles, Parts, failing_disk, numbers, recov
 def small_records() -> Iterator[None]:
     """Let a commit be many records, of which a power loss may take any."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "_RECORD_BYTES", 200)
+        patch.setattr(module, "_RECORD_BYTES", 200)
         yield
 
 

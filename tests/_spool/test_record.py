@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesmachine_async._spool import ages, ledger, record
+from salesmachine_async._spool import ages, ledger, pieces, record
 from salesmachine_async._spool.record import (
     SEGMENT_HEAD_BYTES,
     Cursor,
@@ -185,5 +185,5 @@ def test_scanning_is_fast() -> None:
 
 def test_the_format_is_pure() -> None:
     """As `_core` is: no files, no clock, no randomness."""
-    for module in (record, ledger, ages):
+    for module in (record, pieces, ledger, ages):
         assert list(offences(Path(str(module.__file__)).read_text())) == []

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from salesmachine_async._spool.pieces import Piece
 from salesmachine_async._spool.record import SEGMENT_HEAD_BYTES, encode_head
-from salesmachine_async._spool.segment import Piece, segment_name
+from salesmachine_async._spool.segment import segment_name
 from tests.support.spool import (
     DESTINATION,
     FaultyFiles,

@@ -12,9 +12,9 @@ from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async._spool.damage import Damage
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.log import Log, segment_bytes
+from salesmachine_async._spool.pieces import Piece
 from salesmachine_async._spool.recovery import Recovery
 from salesmachine_async._spool.root import Root
-from salesmachine_async._spool.segment import Piece
 
 DESTINATION: Final = 0x1122334455667788
 MIB: Final = 2**20
