@@ -452,3 +452,98 @@ def test_no_file_holds_the_token(tmp_path: Path, queue: Queue) -> None:
 def test_the_states_of_a_full_disk_are_known() -> None:
     """Quota, size limit of the process, and the disk itself."""
     assert {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} == module.FULL
+
+
+def test_a_cursor_that_cannot_be_written_does_not_keep_commits_from_happening(make: Make, queue: Queue) -> None:
+    """It costs repeated messages after a crash, nothing else."""
+    files = FaultyFiles()
+    spooler = make(files=files)
+    queue.accept(2)
+    spooler.sync().result(10)
+    write = files.write
+
+    def no_cursor(fd: int, parts: Any, position: int) -> int:
+        if bytes(parts[0]).startswith(b"SMCU"):
+            raise failing_disk()
+        return write(fd, parts, position)
+
+    files.write = no_cursor  # type: ignore[method-assign]
+    queue.done[0] = 1
+    for expected in (4, 6):
+        queue.accept(2)
+        spooler.sync().result(10)
+        assert spooler.durable(0) == expected
+    assert spooler.stats().write_errors >= 2
+    assert spooler.stats().state is SpoolState.OPEN
+
+
+def test_what_a_late_sync_refuses_is_written_anew(make: Make, queue: Queue, tmp_path: Path) -> None:
+    """Where commits do not wait for the disk, what is still in memory is not durable any more."""
+    files = FaultyFiles()
+    spooler = make(files=files, sync=False)
+    queue.accept(2)
+    spooler.sync().result(10)
+    queue.accept(2)
+    files.faults["sync"] = failing_disk()
+    with pytest.raises(SpoolFailed, match="Input/output"):
+        spooler.sync().result(10)
+    assert spooler.durable(0) == 2
+    files.faults.clear()
+    spooler.sync().result(10)
+    assert spooler.durable(0) == 4
+    assert len(segments(tmp_path / "spool")) == 2
+    kill(spooler)
+    assert numbers(recover(tmp_path / "spool")[0]) == [0, 1, 2, 3]
+
+
+def test_many_threads_start_one(make: Make, queue: Queue) -> None:
+    """And the work of each is done."""
+    for _ in range(20):
+        spooler = make()
+        barrier = threading.Barrier(8)
+        futures: list[Any] = []
+
+        def ask(spooler: Spooler = spooler, barrier: threading.Barrier = barrier, futures: list[Any] = futures) -> None:
+            barrier.wait(10)
+            futures.append(spooler.sync())
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for future in futures:
+            future.result(10)
+        assert sum(thread is spooler._committer._thread for thread in threading.enumerate()) == 1
+        spooler.close().result(10)
+    until(lambda: not any(thread.name == "salesmachine-spool" for thread in threading.enumerate()))
+
+
+def test_the_path_is_that_of_the_start(
+    make: Make, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the working directory changes, and in the child of a fork."""
+    monkeypatch.chdir(tmp_path)
+    spooler = make(path="relative")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    spooler.after_fork()
+    queue.accept(1)
+    spooler.sync().result(10)
+    assert len(segments(tmp_path / "relative")) == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_was_recovered_and_waits_has_an_age(make: Make, queue: Queue) -> None:
+    """As what this process has written."""
+    first = make()
+    queue.accept(1)
+    first.close().result(10)
+    reader = make(source=Queue())
+    [found] = all_recovered(reader, settle=False)
+    time.sleep(0.02)
+    reader.sync().result(10)
+    assert reader.stats().oldest_seconds >= 0.02
+    found.receipt.settle(1)
+    reader.sync().result(10)
+    assert reader.stats().oldest_seconds == 0
