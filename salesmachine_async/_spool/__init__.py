@@ -13,7 +13,9 @@ all work on files; the other threads only read numbers that it publishes and app
 - `segment`: one file of the log.
 - `damage`: what was not readable, counted and kept.
 - `log`: the directory of this process: commit, settle, read back.
+- `reader`: a directory's messages in order.
 - `recovery`: the directories that dead processes left.
 - `worker`, `committer`: what is done in the thread; the thread.
+- `survey`: a look from outside, for the command.
 - `spooler`: the class that the agent uses.
 """

@@ -6,6 +6,7 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,16 +170,27 @@ class Directory:
         self._files.close(self._lock)
         self._files.close(self.fd)
 
-    def discard(self, root: int) -> None:
+    def discard(self, root: int, keep: Collection[str] = (REJECTED, DAMAGED)) -> None:
         """Remove it, but for what is kept for people; the caller holds the lock of the path."""
         try:
             names = self._files.names(self.fd)
-            kept = {REJECTED, DAMAGED} & set(names)
+            kept = {*keep} & {*names}
             for name in names:
-                if name not in kept and not (kept and name in {LOCK, OWNER}):
+                if name == DAMAGED and not kept:
+                    self._remove_damaged()
+                elif name not in kept and not (kept and name in {LOCK, OWNER}):
                     self._files.unlink(name, self.fd)
             if not kept:
                 with suppress(FileNotFoundError):
                     self._files.remove_directory(self.name, root)
         finally:
             self.release()
+
+    def _remove_damaged(self) -> None:
+        damaged = self._files.open_directory(DAMAGED, self.fd)
+        try:
+            for name in self._files.names(damaged):
+                self._files.unlink(name, damaged)
+        finally:
+            self._files.close(damaged)
+        self._files.remove_directory(DAMAGED, self.fd)

@@ -45,16 +45,20 @@ class Root:
         self.path: str = os.path.abspath(os.fspath(path))
         self.skipped: dict[str, str] = {}
 
-    def check(self) -> None:
+    def check(self, *, create: bool = True) -> None:
         """
         Create it if it is missing, and try what a spool needs.
+
+        Args:
+            create: Whether to create it.
 
         Raises:
             ConfigError: It cannot be used; the message says why and what to do.
         """
         self._files.check()
         try:
-            self._create()
+            if create:
+                self._create()
             self._check_status(self._files.status(self.path))
             with self.locked():
                 pass
@@ -176,7 +180,7 @@ class Root:
         """Lock the oldest directory of a dead process that holds messages for one of the destinations."""
         with self.locked() as root:
             self.skipped.clear()
-            for name in self._oldest_first(root):
+            for name in self.oldest_first(root):
                 try:
                     directory = Directory.attach(self._files, root, name)
                 except OSError:
@@ -198,7 +202,8 @@ class Root:
                 directory.release()
         return None
 
-    def _oldest_first(self, root: int) -> list[str]:
+    def oldest_first(self, root: int) -> list[str]:
+        """Return the names of the processes' directories by when they were made."""
         found: list[tuple[int, str]] = []
         for name in self.directories(root):
             try:

@@ -143,3 +143,25 @@ def test_a_repetition_is_not_hidden_by_what_it_repeats(tmp_path: Path) -> None:
     failed.write_bytes(data[:at] + bytes(500) + data[at + 500 :])
     assert b'"n":2' in failed.read_bytes()
     assert numbers(recover(tmp_path)[0]) == [0, 1, 2, 3]
+
+
+def test_what_a_dying_process_did_not_repeat_is_taken_from_what_it_had_written(tmp_path: Path) -> None:
+    """The repetition of a failed segment was cut off by the end of the process."""
+    files = FaultyFiles()
+    parts = Parts(tmp_path, files=files)
+    parts.queue.size, parts.queue.piece = 300, 1
+    parts.queue.accept(4)
+    files.faults.update(sync=failing_disk(), truncate=failing_disk())
+    with pytest.raises(OSError, match="Input/output"):
+        parts.commit()
+    files.faults.clear()
+    # The first failed before it had a record; the second has them, and fails.
+    parts.commit()
+    parts.die()
+    [only] = segments(tmp_path)
+    whole = only.read_bytes()
+    cut = whole.index(b'"n":2')
+    second = only.with_name("00000009.seg")
+    second.write_bytes(whole[:cut])
+    assert numbers(recover(tmp_path)[0]) == [0, 1, 2, 3]
+    assert list(tmp_path.glob("*/*.seg")) == []
