@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -116,10 +116,7 @@ class Survey:
             return {}
         finally:
             self._files.close(fd)
-        if not isinstance(owner, dict):
-            return {}
-        fields: dict[str, Any] = owner
-        return fields
+        return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
 
     def _size(self, name: str, directory: int) -> int:
         try:
