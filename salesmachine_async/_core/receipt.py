@@ -1,4 +1,4 @@
-"""What a batch owes to where it came from: one answer, when all of its messages have an outcome."""
+"""Receipts: the answer to the origin of a batch, given once all of its messages have an outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Receipt", "RejectedLine"]
 
 
 class RejectedLine(NamedTuple):
-    """A message that was given up, to be kept for people."""
+    """A rejected message, to be kept for inspection."""
 
     line: bytes
     error: DeliveryError | None

@@ -1,4 +1,4 @@
-"""How old the oldest message on disk is, from a bounded number of notes. Pure."""
+"""Age of the oldest message on disk, from a bounded number of samples. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MOST_NOTES: Final = 1000
 
 class Ages:
     """
-    Notes at which time the log reached which numbers.
+    Samples of when the log reached which message numbers.
 
-    When there are too many notes every other one is dropped, and new ones are made half as often: the error stays
+    When there are too many samples every other one is dropped, and new ones are taken half as often: the error stays
     below one part in five hundred of the age.
     """
 

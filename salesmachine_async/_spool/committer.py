@@ -1,4 +1,4 @@
-"""The thread that does all work on the files of a spool."""
+"""Daemon thread that does all file work of a spool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 class Source(Protocol):
     """
-    What a spool sees of the queues. Its methods are called from the spool's thread and take nothing off a queue.
+    View of the queues for a spool. Its methods are called from the spool's thread and take nothing off a queue.
 
     Messages of a partition are numbered in the order in which they were accepted, from 0. A message that leaves the
     memory because it is on disk has no outcome.
@@ -43,9 +43,9 @@ class Source(Protocol):
 
 class Committer:
     """
-    Runs a function every few moments, and others in between, one at a time, in a daemon thread.
+    Runs one function periodically and others on demand, one at a time, in a daemon thread.
 
-    Where no thread can be had (an interpreter that ends, no memory) they run in the thread that asks for them.
+    Where no thread can be started (interpreter shutdown, no memory) they run in the thread that submits them.
 
     Args:
         tick: What to run.
@@ -61,8 +61,8 @@ class Committer:
         self._log = log
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="salesmachine-spool", daemon=True)
-        # Who starts the thread, or works in its place: at most one token, and no lock that a signal handler could
-        # find taken by the code it interrupts.
+        # The claim to start the thread or to work in its place: at most one token. A lock would deadlock a signal
+        # handler that interrupts its holder.
         self._claims: dict[str, object] = {}
         self._stopped = False
 
@@ -82,16 +82,16 @@ class Committer:
             future.set_exception(SpoolFailed("the spool is closed"))
             return future
         self._tasks.put(lambda: _resolve(future, function))
-        self._see_to_it()
+        self._ensure_progress()
         return future
 
-    def _see_to_it(self) -> None:
+    def _ensure_progress(self) -> None:
         """Have the tasks run: by the thread, or by this one if there is no other."""
         while not self._thread.is_alive() and not self._tasks.empty():
             token = object()
             try:
                 if self._claims.setdefault("start", token) is not token:
-                    return  # whoever holds the claim looks at the tasks again after it
+                    return  # the holder of the claim checks the tasks again after releasing it
                 self._start_or_run()
             finally:
                 if self._claims.get("start") is token:
@@ -145,7 +145,7 @@ def _resolve(future: Future[T], function: Callable[[], T]) -> None:
         failed = SpoolFailed(f"the spool cannot be written or read: {exc.strerror or type(exc).__name__}")
         failed.__cause__ = exc
         future.set_exception(failed)
-    except BaseException as exc:  # noqa: BLE001  for whoever waits for the future
+    except BaseException as exc:  # noqa: BLE001  becomes the future's exception
         future.set_exception(exc)
     else:
         future.set_result(result)

@@ -1,4 +1,4 @@
-"""The file that says how far a directory is settled: two slots, written by turns, so that one is always whole."""
+"""Cursor file with the settled positions of a directory: two slots, written alternately, one of them always valid."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class CursorFile:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Bring the numbers to the disk, unless that failed before: what failed once says nothing the second time."""
+        """Bring the numbers to the disk, unless a sync failed before: a second one would succeed and prove nothing."""
         if self._unsynced and self._sound:
             self._unsynced = self._sound = False
             self._files.sync(self._fd)

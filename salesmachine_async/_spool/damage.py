@@ -1,4 +1,4 @@
-"""What of the log was not readable: counted, and kept for people."""
+"""Unreadable spans of the log: counted, and kept for inspection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One directory of the spool: its lock is the only truth about whether its process lives."""
+"""One directory of the spool. Its lock alone decides whether its process is alive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAMAGED: Final = "damaged"
 @dataclass(frozen=True, slots=True)
 class Identity:
     """
-    Whose messages a directory holds, as far as it can be read.
+    Destination and age of a directory, as far as they can be read.
 
     Attributes:
         segments: The numbers of its segments, oldest first.
@@ -97,7 +97,7 @@ class Directory:
         return directory
 
     def _describe_owner(self) -> None:
-        """Note for people whose directory it is; nothing depends on it."""
+        """Write owner.json, for people; nothing depends on it."""
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
@@ -135,7 +135,7 @@ class Directory:
         return None
 
     def has_vanished(self, path: str) -> bool:
-        """Whether its name, below *path*, leads to it no more: it was deleted, or moved away."""
+        """Whether it was deleted or moved: its name below *path* no longer leads to it."""
         try:
             found = self._files.status(os.path.join(path, self.name, LOCK))
         except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The calls of the operating system that the spool makes: few, relative to open directories, following no link."""
+"""System calls of the spool: relative to open directories, following no symbolic link."""
 
 from __future__ import annotations
 

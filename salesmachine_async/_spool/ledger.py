@@ -1,4 +1,4 @@
-"""What is settled of each partition: one number, and what was settled ahead of it. Pure."""
+"""Settlement per partition: one position, and the ranges settled ahead of it. Pure."""
 
 from __future__ import annotations
 

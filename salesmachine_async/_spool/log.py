@@ -1,4 +1,4 @@
-"""The directory of this process: commits what is accepted, drops what is settled, reads back what left the memory."""
+"""Log of this process: commits accepted messages, drops settled segments, reads back messages that left the memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DIRECTORY_BYTES: Final = 64 * 1024
 
 
 class Chunk(NamedTuple):
-    """What was read back of a range: the pieces in order, up to the number *end*, and how many messages are gone."""
+    """Result of reading a range back: its pieces in order, the number *end* it reaches, and how many are missing."""
 
     pieces: list[Piece]
     end: int
@@ -178,7 +178,7 @@ class Log:
         self._stable = list(self.durable)
 
     def _give_up(self) -> None:
-        """Close the segment for good: what it has got since the disk was last waited for is written to another."""
+        """Retire the segment: everything written since the last sync goes to another one."""
         self._retire()
         self._restarted = True
         self.durable[:] = self._stable

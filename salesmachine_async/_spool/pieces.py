@@ -1,4 +1,4 @@
-"""Messages on their way to the log and back. Pure."""
+"""Runs of encoded messages, on their way to the log and back. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Piece(NamedTuple):
     first: int
     """The number of the first message within the partition."""
     messages: int
-    """How many."""
+    """Count of messages."""
     lines: bytes | memoryview
     """The messages as encoded, joined by newlines."""
     kind: int = BATCH
-    """What kind of request they are for, `BATCH` or `ALIAS`; pieces of different kinds are not joined."""
+    """Kind of request, `BATCH` or `ALIAS`; pieces of different kinds are not joined."""
     written_ms: int = 0
-    """When they were written, in milliseconds of the wall clock; 0 before that."""
+    """Time of writing, in milliseconds of the wall clock; 0 before that."""
 
 
 def clip(piece: Piece, first: int, end: int | None = None) -> Piece | None:

@@ -1,4 +1,4 @@
-"""The log of a directory that nobody writes any more, read in order, a segment at a time."""
+"""Reader of a finished log: in order, one segment at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Reader"]
 
 class Reader:
     """
-    Yields what waits, each message once and in the order of its partition.
+    Yields unsettled messages, each once and in the order of its partition.
 
     Numbers grow within a partition, except where a failed write was repeated in another segment: see `_limits`.
 
@@ -45,7 +45,7 @@ class Reader:
         self._directory = directory
         self._numbers = deque(numbers)
         self._ahead: deque[Loaded] = deque()
-        # What the segments ahead repeat.
+        # Pieces that the segments ahead repeat.
         self._repeated: list[Piece] = []
         # By partition, the number behind the last message that was yielded.
         self._read = dict(enumerate(settled))
@@ -63,7 +63,7 @@ class Reader:
                     self._repeated.append(piece)
                 yield from self._unread(piece, limit)
             if not self._ahead:
-                # What was to be repeated and was not: the process has died in the middle of it.
+                # The process died before it had repeated these.
                 for piece in self._repeated:
                     yield from self._unread(piece, None)
                 self._repeated.clear()

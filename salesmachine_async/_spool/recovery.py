@@ -1,4 +1,4 @@
-"""The directory of a dead process: read in order, a segment at a time, and removed when everything is settled."""
+"""Recovery of a dead process's directory: read in order, and removed when everything is settled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Recovery"]
 
 class Recovery:
     """
-    Reads what a dead process left. Only one thread may use it.
+    Reads and settles the directory of a dead process. Only one thread may use it.
 
     A number that no record has was settled before it was written, or its record is damaged.
 
@@ -68,7 +68,7 @@ class Recovery:
         )
         # By partition, the number behind the last message that was read.
         self._read: dict[int, int] = dict(enumerate(self._ledger.numbers()))
-        # What was read and had no outcome when it was last looked at: partition, number behind it, when written.
+        # Messages read and not settled at the last look: partition, number behind the last one, time of writing.
         self._waiting: deque[tuple[int, int, int]] = deque()
         self._pieces = iter(self._reader)
         self._held: Piece | None = None

@@ -1,4 +1,4 @@
-"""The path that processes share: its checks, its lock, its bound, and the directories of dead processes."""
+"""Root of the spool, shared by processes: its checks, lock and size bound, and the adoption of orphans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool as an agent uses it: no method waits for a disk; what takes time returns a future."""
+"""Spool of an agent: no method waits for the disk; those that take time return a future."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def destination_of(base_url: str, token: str) -> int:
-    """Return what tells the messages of one account from those of another, and tells neither of the arguments."""
+    """Return a number that identifies an account; neither the URL nor the token can be derived from it."""
     return int.from_bytes(blake2b(f"{base_url.rstrip('/')}\0{token}".encode(), digest_size=8).digest(), "little")
 
 
@@ -99,7 +99,7 @@ class Spooler:
         if before.state is SpoolState.UNAVAILABLE:
             self._worker.state = before.state
 
-    # What an agent calls, from any thread.
+    # Called by the agent, from any thread.
 
     def start(self) -> None:
         """Begin to commit."""

@@ -1,4 +1,4 @@
-"""A look at a spool from outside: what is in it, for people. Nothing of it is changed but by `purge`."""
+"""Inspection of a spool from outside. Only `purge` changes anything."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Survey:
         """
         Yield the messages of a directory that wait, and add them up in *found*.
 
-        A living process may go on meanwhile: then it is what was there at some moment.
+        The messages of a live process may change during the reading.
 
         Args:
             found: The directory.

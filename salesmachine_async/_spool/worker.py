@@ -1,4 +1,4 @@
-"""What the spool's thread does: commit, remove, recover; and the state that follows from it."""
+"""Work of the spool's thread: commits, removals, recovery, and the resulting state."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Worker:
 
     Attributes:
         durable: By partition, the number behind the last message that is on disk.
-        settled: What has an outcome, and was not looked at yet: of which directory, which piece, what was rejected.
+        settled: Queue of outcomes not processed yet: the recovery, the piece, the rejected messages.
         state: How it is doing.
     """
 
@@ -193,7 +193,7 @@ class Worker:
             self._hand_over(self._clock())
 
     def _hand_over(self, now: float) -> None:
-        """Leave the directory from time to time, so that another process can deliver what is in it."""
+        """Leave the directory periodically, so that another process can deliver its messages."""
         if now >= self._hand_over_at:
             self._hand_over_at = now + HAND_OVER_SECONDS
             self._own.leave()

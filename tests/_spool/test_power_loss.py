@@ -29,7 +29,7 @@ STEPS = ("accept", "commit", "sync fails", "disk full", "settle", "trim", "sync 
 
 
 class Machine:
-    """A process that does what it is told until the power fails."""
+    """A process that takes given steps until the power fails."""
 
     def __init__(self, path: Path, chance: random.Random) -> None:
         self.chance = chance
@@ -89,6 +89,7 @@ def survives(steps: list[str], seed: int) -> None:
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+@pytest.mark.slow
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(STEPS), max_size=30), st.integers(0, 2**32))
 @example(["accept", "sync fails", "accept", "sync fails", "accept", "commit"], 3)

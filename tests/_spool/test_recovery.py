@@ -87,7 +87,7 @@ def test_order_is_kept_and_nothing_is_left(orphan: Path) -> None:
 
 
 def test_it_is_read_a_little_at_a_time(orphan: Path) -> None:
-    """A record at least, about as much as was asked for at most."""
+    """A record at least, the given size at most."""
     parts = Parts(orphan)
     recovery = parts.adopt()
     assert recovery is not None
@@ -117,6 +117,7 @@ def test_what_is_not_settled_stays_for_the_next(orphan: Path) -> None:
     assert read(orphan)[0] == ([4, 5], [1, 2, 3, 4, 5])
 
 
+@pytest.mark.slow
 def test_cut_at_any_byte(orphan: Path) -> None:
     """What is whole is delivered, whatever is left of the rest; the rest is counted."""
     for cut, data, segment in copies(orphan, segment_name(1)):
@@ -152,7 +153,7 @@ def test_a_bit_flipped_in_any_byte(orphan: Path) -> None:
 
 
 def test_the_head_may_be_damaged(orphan: Path) -> None:
-    """The cursor says as well whose messages they are; without both nobody can know, and it stays where it is."""
+    """The cursor says as well whose messages they are; without both it stays where it is."""
     [segment], [cursor] = segments(orphan), list(orphan.glob("*/cursor"))
     data = segment.read_bytes()
     segment.write_bytes(bytes(SEGMENT_HEAD_BYTES) + data[SEGMENT_HEAD_BYTES:])
@@ -257,7 +258,7 @@ def test_random_bits_of_a_large_log(tmp_path: Path) -> None:
 def test_a_newer_version_is_left_alone(orphan: Path) -> None:
     """Not a byte of it is changed."""
     [segment] = segments(orphan)
-    data = encode_head(DESTINATION, 5, version=2) + b"what nobody here understands"
+    data = encode_head(DESTINATION, 5, version=2) + b"an unknown format"
     segment.write_bytes(data)
     got, parts = read(orphan)
     assert got == ([], [])

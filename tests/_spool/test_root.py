@@ -118,7 +118,7 @@ def test_a_living_directory_is_not_adopted(tmp_path: Path) -> None:
 
 
 def test_the_oldest_is_adopted_first(tmp_path: Path) -> None:
-    """By when it was made, as order of arrival asks for."""
+    """By its time of creation."""
     for age, count in ((300, 3), (100, 1), (200, 2)):
         parts = Parts(tmp_path, now_ms=lambda age=age: age)  # type: ignore[misc]
         parts.queue.accept(count)
@@ -135,6 +135,7 @@ def test_a_directory_that_its_process_never_used_is_removed(tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path)) == ["not ours", "quota.lock"]
 
 
+@pytest.mark.slow
 def test_the_bound_is_kept_by_all_together(tmp_path: Path) -> None:
     """Everything counts, also the directories."""
     logs = [Parts(tmp_path, max_bytes=2 * MIB) for _ in range(3)]

@@ -106,7 +106,7 @@ def kill(spooler: Spooler) -> None:
 
 
 def test_what_is_accepted_is_written_within_a_commit(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """Without being asked for."""
+    """Without a call of `sync`."""
     spooler = make(commit=0.01)
     spooler.start()
     queue.accept(5)
@@ -167,7 +167,7 @@ def test_a_directory_goes_when_its_receipts_are_settled(make: Make, queue: Queue
 
 
 def test_messages_older_than_max_age_are_marked(make: Make, queue: Queue) -> None:
-    """They are read, for somebody has to be told."""
+    """They are returned all the same, because they are lost as EXPIRED through on_lost."""
     first = make()
     queue.accept(2)
     first.close().result(10)
@@ -195,7 +195,7 @@ def test_rejected_messages_are_kept_for_people(make: Make, queue: Queue, tmp_pat
 
 
 def test_no_more_rejected_messages_are_kept_than_the_policy_says(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """What was not kept is said."""
+    """The limit is logged."""
     spooler = make(keep_rejected=150)
     for _ in range(5):
         spooler.reject([RejectedLine(b'{"n":1}', None)])
@@ -215,7 +215,7 @@ def test_nothing_is_kept_where_people_want_nothing(make: Make, tmp_path: Path) -
 def test_a_full_disk_is_said_once_and_heals(
     make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sync` says it to who asks; the thread tries again by itself."""
+    """`sync` raises it; the thread retries without a call."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     files = FaultyFiles()
     spooler = make(files=files, commit=0.01, interval=60)
@@ -264,7 +264,7 @@ def test_a_failing_disk_is_a_state_not_an_end(make: Make, queue: Queue, call: st
 def test_an_error_of_the_source_does_not_end_the_thread(
     make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said where it was."""
+    """Its type and place are logged."""
     spooler = make(commit=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(queue, "settled", lambda partition: 1 // 0)
@@ -327,7 +327,7 @@ def test_memory_can_be_read_back(make: Make, queue: Queue) -> None:
 def test_an_agent_that_does_not_deliver_hands_its_directories_over(
     make: Make, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process delivers while this one goes on writing."""
+    """Another process delivers while this one still writes."""
     monkeypatch.setattr(module, "HAND_OVER_SECONDS", 0.0)
     writer = make(deliver=False, commit=0.01)
     writer.start()
@@ -503,11 +503,13 @@ def test_many_threads_start_one(make: Make, queue: Queue) -> None:
         barrier = threading.Barrier(8)
         futures: list[Any] = []
 
-        def ask(spooler: Spooler = spooler, barrier: threading.Barrier = barrier, futures: list[Any] = futures) -> None:
+        def sync(
+            spooler: Spooler = spooler, barrier: threading.Barrier = barrier, futures: list[Any] = futures
+        ) -> None:
             barrier.wait(10)
             futures.append(spooler.sync())
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=sync) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,4 +1,4 @@
-"""A look at a spool from outside: by people, while processes write and after they have died."""
+"""Inspection of a spool from outside, while processes write and after they have died."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parts(tmp_path: Path) -> Parts:
 
 
 def test_a_living_directory_is_read_and_not_touched(tmp_path: Path, parts: Parts) -> None:
-    """Its process goes on."""
+    """Its process continues."""
     found = one(tmp_path)
     assert found.live
     assert (found.messages, found.oldest_ms, found.destination) == (7, 5000, DESTINATION)
