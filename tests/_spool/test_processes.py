@@ -51,12 +51,12 @@ def give(it: subprocess.Popen[str], word: str = "go\n") -> None:
     it.stdin.flush()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_killed_process_loses_only_its_last_moments(tmp_path: Path, seed: int, untraced: None) -> None:
     """What is recovered is a prefix without a gap, and everything that was durable is in it."""
     with process("write", tmp_path) as it:
         said = [heard(it)]
-        until = time.monotonic() + random.Random(seed).uniform(0.2, 0.9)
+        until = time.monotonic() + random.Random(seed).uniform(1.8, 2.6)
         while time.monotonic() < until:
             said.append(heard(it))
         it.kill()
@@ -68,9 +68,9 @@ def test_a_killed_process_loses_only_its_last_moments(tmp_path: Path, seed: int,
         got = numbers(pieces, partition)
         assert got == list(range(len(got)))
         assert said[-1]["durable"][partition] <= len(got)
-        # Older than two commits, plus what a busy machine may take: all there.
-        old = [each["accepted"][partition] for each in said if each["at"] < killed - 2.0]
-        assert not old or len(got) >= old[-1]
+        # Everything older than two commits (0.1 s) is there; a busy machine may need longer.
+        old = [each["accepted"][partition] for each in said if each["at"] < killed - 1.5]
+        assert 0 < old[-1] <= len(got)
     assert reader.damage.damaged_bytes == 0
     assert said[-1]["durable"][0] > 0
 
@@ -149,6 +149,8 @@ def test_a_fork_that_no_hook_has_seen_is_noticed(tmp_path: Path) -> None:
     spooler = Spooler(Spool(tmp_path), DESTINATION, 1, queue)
     queue.accept(2)
     spooler.sync().result(10)
+    spooler._committer.stop()  # a fork takes no thread along
+    spooler._committer._thread.join(10)
     spooler._pid = -1
     queue.accept(2)
     spooler.sync().result(10)

