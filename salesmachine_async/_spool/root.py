@@ -203,7 +203,7 @@ class Root:
         return None
 
     def oldest_first(self, root: int) -> list[str]:
-        """Return the names of the processes' directories by when they were made."""
+        """Return the names of the directories of this user's processes, by their time of creation."""
         found: list[tuple[int, str]] = []
         for name in self.directories(root):
             try:
@@ -211,7 +211,9 @@ class Root:
             except OSError:
                 continue
             try:
-                found.append((identify(self._files, fd).created_ms, name))
+                # Below a sticky path another user could leave messages to be delivered with this user's key.
+                if self._files.status_of(fd).st_uid == os.geteuid():
+                    found.append((identify(self._files, fd).created_ms, name))
             except OSError:
                 continue
             finally:

@@ -84,6 +84,21 @@ def test_another_owner_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
 
+@ROOT_ONLY
+def test_another_users_directory_is_not_adopted(tmp_path: Path) -> None:
+    """Below a sticky path anyone may create one, with any messages in it."""
+    tmp_path.chmod(0o1777)
+    parts = Parts(tmp_path)
+    parts.queue.accept(2)
+    parts.commit()
+    parts.die()
+    folder = segments(tmp_path)[0].parent
+    os.chown(folder, 12345, 12345)
+    assert recover(tmp_path)[0] == []
+    os.chown(folder, 0, 0)
+    assert numbers(recover(tmp_path)[0]) == [0, 1]
+
+
 def test_a_file_system_without_locks_is_refused(tmp_path: Path) -> None:
     """As some network file systems are."""
     files = FaultyFiles()
