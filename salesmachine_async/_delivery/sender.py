@@ -9,7 +9,6 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
-from salesmachine_async import _process
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.response import Outcome, Verdict
@@ -30,6 +29,7 @@ from salesmachine_async._core.retry import (
 from salesmachine_async._delivery.sender_context import SenderContext
 from salesmachine_async._delivery.transport import obey_cancellation, send_guarded
 from salesmachine_async._http.backoff import Backoff
+from salesmachine_async._process import check_fork
 from salesmachine_async.errors import RequestTimeout
 from salesmachine_async.report import Endpoint, LossReason
 
@@ -223,7 +223,7 @@ class Sender:
 
     async def _attempt(self, batch: Batch) -> tuple[Outcome, float]:
         """Send once; returns the outcome and how many seconds it took."""
-        _process.check_fork()
+        check_fork()
         if self._stopped:
             raise asyncio.CancelledError  # in a forked child: the parent sends this batch
         around, traffic = self._around, self._around.traffic

@@ -39,11 +39,14 @@ _NOT_FORWARDED = (
 # What the keys of a terminal send.
 _KEYS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
 
-# Answers the number of each signal on stdin with whether it is pending, and clears it.
+# Answers the number of each signal on stdin with whether it is pending, and clears it. A signal to a group reaches its
+# processes one after the other, so that it may come here a little later.
 _WITNESS = """
-import os, signal
+import os, signal, time
 while number := os.read(0, 1):
-    pending = number[0] in signal.sigpending()
+    until = time.monotonic() + 0.1
+    while not (pending := number[0] in signal.sigpending()) and time.monotonic() < until:
+        time.sleep(0.002)
     if pending:
         signal.sigwait(number)
     os.write(1, bytes((pending,)))
