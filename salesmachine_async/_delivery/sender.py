@@ -336,15 +336,17 @@ class Sender:
 
     async def _rearrange(self, decision: Split | Defer, batch: Batch, outcome: Outcome) -> None:
         """Queue the halves in place of a batch, or another message before it."""
-        if decision.after is not None:
-            if not await self._back_off(batch, decision.after, outcome):
-                return
-            batch.lasting = True
-        if isinstance(decision, Split):
+        in_flight = decision.after is None or await self._back_off(batch, decision.after, outcome)
+        batch.lasting |= in_flight and decision.after is not None
+        if in_flight and isinstance(decision, Split):
             if _timed_out(outcome):
                 self._size_limit = min(self._size_limit, batch.size / 2)
             self._split(batch, searching=outcome.verdict is Verdict.REJECTED)
-        elif not self._delivered_since(batch.lone_failures[-1], batch) and self._around.accumulator.defer(batch):
+        elif (
+            in_flight
+            and not self._delivered_since(batch.lone_failures[-1], batch)
+            and self._around.accumulator.defer(batch)
+        ):
             self._batch = None
 
     def _settle(self, batch: Batch, reason: LossReason | None = None) -> None:
