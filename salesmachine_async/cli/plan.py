@@ -84,7 +84,7 @@ def _export(url: str, workspace: str | None, server: ServerOptions) -> Iterator[
         ssl_context=given.get("ssl_context"),
     )
     context = path.ssl if isinstance(path.ssl, ssl.SSLContext) else None
-    proxies = {} if path.proxy is None else dict.fromkeys(("http", "https"), str(path.proxy))
+    proxies: dict[str, str] = {} if path.proxy is None else {scheme: str(path.proxy) for scheme in ("http", "https")}
     opener = build_opener(ProxyHandler(proxies), HTTPSHandler(context=context))
     query = "" if workspace is None else f"?workspace={quote(workspace, safe='')}"
     request = Request(f"{url.rstrip('/')}/_sandbox/export{query}")  # noqa: S310 - the scheme is checked above
