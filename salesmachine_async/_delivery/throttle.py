@@ -16,7 +16,7 @@ class Throttle:
 
     Attributes:
         until: When the latest pause ends, on that clock.
-        required_until: Until when the server has asked for a pause; the rest is a backoff, which may be cut short.
+        required_until: End of the pause that the server requires; the rest is a backoff, which may be cut short.
     """
 
     __slots__ = ("_clock", "required_until", "until")
@@ -26,7 +26,7 @@ class Throttle:
         self.until = self.required_until = float("-inf")
 
     def pause(self, seconds: float, *, required: float) -> None:
-        """Hold the senders back from now on, as the server has asked for *required* seconds; a longer pause stays."""
+        """Hold the senders back from now on; the server requires *required* seconds of it; a longer pause stays."""
         now = self._clock()
         self.until = max(self.until, now + seconds)
         if required > 0:

@@ -126,7 +126,7 @@ class SalesmachineMiddleware:
             visit.status, visit.aborted = 500, False
             raise
         finally:
-            # Here, where a database may be asked; the wrapper ends the pageview where it must not be.
+            # Here, where a database query is allowed; the wrapper ends the pageview where none is.
             visit.leave()
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
