@@ -34,12 +34,24 @@ if TYPE_CHECKING:
         RequestTimeout,
         SalesmachineError,
         ServerFailure,
+        SpoolFailed,
         Unauthorized,
         WrongLoop,
     )
     from salesmachine_async.integrations._context import current_tracker, tracking
-    from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Timeouts
-    from salesmachine_async.report import Delivery, DropReason, Endpoint, Loss, LossReason, Report, State, Stats
+    from salesmachine_async.policy import Batching, Invalid, Overflow, QueueLimits, Retry, Spool, Timeouts
+    from salesmachine_async.report import (
+        Delivery,
+        DropReason,
+        Endpoint,
+        Loss,
+        LossReason,
+        Report,
+        SpoolState,
+        SpoolStats,
+        State,
+        Stats,
+    )
     from salesmachine_async.scrubbing import sample, scrub
     from salesmachine_async.threaded import ThreadedAgent
     from salesmachine_async.tracker import Tracker
@@ -73,6 +85,10 @@ __all__ = [
     "Retry",
     "SalesmachineError",
     "ServerFailure",
+    "Spool",
+    "SpoolFailed",
+    "SpoolState",
+    "SpoolStats",
     "State",
     "Stats",
     "ThreadedAgent",
@@ -116,6 +132,7 @@ _HOMES = {
             "RequestTimeout",
             "SalesmachineError",
             "ServerFailure",
+            "SpoolFailed",
             "Unauthorized",
             "WrongLoop",
         ),
@@ -129,6 +146,7 @@ _HOMES = {
             "Overflow",
             "QueueLimits",
             "Retry",
+            "Spool",
             "Timeouts",
         ),
         "report": (
@@ -138,6 +156,8 @@ _HOMES = {
             "Loss",
             "LossReason",
             "Report",
+            "SpoolState",
+            "SpoolStats",
             "State",
             "Stats",
         ),

@@ -10,6 +10,7 @@ Every error the library raises or reports, in one tree.
     ├── QueueFull                         the queue is full, under ``Overflow.RAISE``
     ├── AgentClosed (RuntimeError)        a call after ``aclose()``
     ├── WrongLoop (RuntimeError)          the agent is running in another event loop
+    ├── SpoolFailed                       what was accepted cannot be written to the spool
     └── DeliveryError                     a request failed; seen in reports, hooks and ``ping()``
         ├── ConnectionFailed              no usable HTTP answer: refused, reset, DNS, TLS, garbage
         │   └── CertificateRejected       the server's TLS certificate was not accepted
@@ -38,6 +39,7 @@ __all__ = [
     "RequestTimeout",
     "SalesmachineError",
     "ServerFailure",
+    "SpoolFailed",
     "Unauthorized",
     "WrongLoop",
 ]
@@ -84,6 +86,10 @@ class AgentClosed(SalesmachineError, RuntimeError):
 
 class WrongLoop(SalesmachineError, RuntimeError):
     """The agent is running in another event loop; close it there first, or create one agent for each loop."""
+
+
+class SpoolFailed(SalesmachineError):
+    """What was accepted could not be written to the spool: it is only in memory. Its ``__cause__`` is the `OSError`."""
 
 
 class DeliveryError(SalesmachineError):

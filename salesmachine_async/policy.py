@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from math import isfinite
 
 from salesmachine_async.errors import ConfigError
 
-__all__ = ["Batching", "Invalid", "Overflow", "QueueLimits", "Retry", "Timeouts"]
+__all__ = ["Batching", "Invalid", "Overflow", "QueueLimits", "Retry", "Spool", "Timeouts"]
 
 # The smallest body that still holds one short message.
 MIN_BATCH_BYTES = 256
+# Room for the files of a few processes, each with a segment of the smallest size.
+MIN_SPOOL_BYTES = 2**20
 
 
 class Overflow(Enum):
@@ -134,6 +137,61 @@ class Timeouts:
         check_seconds("Timeouts.connect", self.connect, above_zero=True)
         check_seconds("Timeouts.request", self.request, above_zero=True)
         check_seconds("Timeouts.close", self.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """
+    Where and how what is queued survives the process.
+
+    Attributes:
+        path: A directory on a local file system; it is created if it is missing. Processes may share it.
+        commit: Seconds between two commits: how old a call can be that a killed process loses.
+        sync: Whether each commit waits for the disk (``fdatasync``). Without it a commit survives the process but not
+            the host.
+        max_bytes: Size of everything below the path, over all processes.
+        max_age: Seconds after which what was not delivered is given up as ``EXPIRED``; None: never.
+        keep_rejected: Bytes of messages that the server rejected, kept in ``rejected.ndjson`` files; 0: none.
+        recover_first: Longest time in seconds that new messages wait for those which earlier processes left.
+        deliver: False: only write; ``salesmachine spool drain`` sends.
+        required: Whether an unusable path is a `ConfigError`; else it costs one line in the log, and the agent runs
+            without a spool.
+    """
+
+    path: str | os.PathLike[str]
+    _: KW_ONLY
+    commit: float = 0.1
+    sync: bool = True
+    max_bytes: int = 2**30
+    max_age: float | None = None
+    keep_rejected: int = 16 * 2**20
+    recover_first: float = 30.0
+    deliver: bool = True
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        _check_path("Spool.path", self.path)
+        check_seconds("Spool.commit", self.commit)
+        if not 0.01 <= self.commit <= 60:
+            raise ConfigError(f"Spool.commit must be between 0.01 and 60 seconds, not {self.commit!r}")
+        check_whole("Spool.max_bytes", self.max_bytes, at_least=MIN_SPOOL_BYTES)
+        if self.max_age is not None:
+            check_seconds("Spool.max_age", self.max_age, above_zero=True)
+        check_whole("Spool.keep_rejected", self.keep_rejected, at_least=0)
+        check_seconds("Spool.recover_first", self.recover_first)
+        for name in ("sync", "deliver", "required"):
+            if type(getattr(self, name)) is not bool:
+                raise ConfigError(f"Spool.{name} must be True or False, not {getattr(self, name)!r}")
+
+
+def _check_path(name: str, value: object) -> None:
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name} must be a str or a path, not {type(value).__name__}")
+    path = os.fspath(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if not isinstance(path, str):
+        raise ConfigError(f"{name} must be text, not bytes")
+    if not path or "\0" in path:
+        raise ConfigError(f"{name} must be the path of a directory, not {path!r}")
 
 
 def check_whole(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:

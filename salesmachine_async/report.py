@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from salesmachine_async.errors import DeliveryError
 
-__all__ = ["Delivery", "DropReason", "Endpoint", "Loss", "LossReason", "Report", "State", "Stats"]
+__all__ = [
+    "Delivery",
+    "DropReason",
+    "Endpoint",
+    "Loss",
+    "LossReason",
+    "Report",
+    "SpoolState",
+    "SpoolStats",
+    "State",
+    "Stats",
+]
 
 
 class Endpoint(Enum):
@@ -124,6 +135,47 @@ class Report:
     def ok(self) -> bool:
         """Whether every message was delivered."""
         return not any(self.lost.values()) and not self.pending
+
+
+class SpoolState(StrEnum):
+    """How the spool of an agent is doing."""
+
+    OPEN = "open"
+    """It writes, or has nothing to write."""
+    FULL = "full"
+    """There is no room, on the disk or below ``Spool.max_bytes``: what is new stays in memory only."""
+    FAILING = "failing"
+    """The disk refuses: what is new stays in memory only. It is tried again every few seconds."""
+    UNAVAILABLE = "unavailable"
+    """The path was unusable at the start, under ``Spool(required=False)``."""
+    CLOSED = "closed"
+    """The agent was closed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolStats:
+    """
+    A snapshot of an agent's spool.
+
+    Attributes:
+        state: How it is doing.
+        oldest_seconds: Age of the oldest message on disk that has no outcome yet; 0 when there is none.
+        commits: Commits that wrote something.
+        commit_seconds_max: The longest of them.
+        write_errors: Times that the file system refused to write, sync or make room.
+        damaged_bytes: Bytes read that were not what was written; they are kept in ``damaged/``.
+        torn_bytes: Bytes of records that a crash cut off; no `sync` had confirmed them.
+        rejected_kept: Messages written to ``rejected.ndjson``.
+    """
+
+    state: SpoolState = SpoolState.OPEN
+    oldest_seconds: float = 0.0
+    commits: int = 0
+    commit_seconds_max: float = 0.0
+    write_errors: int = 0
+    damaged_bytes: int = 0
+    torn_bytes: int = 0
+    rejected_kept: int = 0
 
 
 class EncodedMessages(Protocol):

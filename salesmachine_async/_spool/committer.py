@@ -1,0 +1,151 @@
+"""Daemon thread that does all file work of a spool."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
+
+from salesmachine_async._log import RateLimitedLogger, describe_exception
+from salesmachine_async._spool.pieces import LogPiece
+from salesmachine_async.errors import SpoolFailed
+
+__all__ = ["Committer", "QueueView"]
+
+T = TypeVar("T")
+
+
+class QueueView(Protocol):
+    """
+    View of the queues for a spool. Its methods are called from the spool's thread and take nothing off a queue.
+
+    Messages of a partition are numbered in the order in which they were accepted, from 0. A message that leaves the
+    memory because it is on disk has no outcome.
+    """
+
+    def settled(self, partition: int) -> int:
+        """Return the number of the oldest message without an outcome; that of the next one if all have one."""
+        ...
+
+    def unwritten(self, partition: int, written: int) -> list[LogPiece]:
+        """
+        Return what is in memory and has a number of at least *written*, oldest first.
+
+        The first piece may begin before *written*: the rest of it is written. What is in flight belongs to it.
+        """
+        ...
+
+
+class Committer:
+    """
+    Runs one function periodically and others on demand, one at a time, in a daemon thread.
+
+    Where no thread can be started (interpreter shutdown, no memory) they run in the thread that submits them.
+
+    Args:
+        tick: What to run.
+        interval: Seconds between two runs.
+        log: For what *tick* raises.
+    """
+
+    __slots__ = ("_claims", "_interval", "_log", "_stopped", "_tasks", "_thread", "_tick")
+
+    def __init__(self, tick: Callable[[], None], interval: float, log: RateLimitedLogger) -> None:
+        self._tick = tick
+        self._interval = interval
+        self._log = log
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="salesmachine-spool", daemon=True)
+        # The claim to start the thread or to work in its place: at most one token. A lock would deadlock a signal
+        # handler that interrupts its holder.
+        self._claims: dict[str, object] = {}
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin."""
+        self.submit(lambda: None)
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """
+        Run *function* in the thread, behind those submitted before.
+
+        What it raises is the future's exception; an `OSError` as `SpoolFailed`.
+        """
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # it will run, whether or not its result is still wanted
+        if self._stopped:
+            future.set_exception(SpoolFailed("the spool is closed"))
+            return future
+        self._tasks.put(lambda: _resolve(future, function))
+        self._ensure_progress()
+        return future
+
+    def _ensure_progress(self) -> None:
+        """Have the tasks run: by the thread, or by this one if there is no other."""
+        while not self._thread.is_alive() and not self._tasks.empty():
+            token = object()
+            try:
+                if self._claims.setdefault("start", token) is not token:
+                    return  # the holder of the claim checks the tasks again after releasing it
+                self._start_or_run()
+            finally:
+                if self._claims.get("start") is token:
+                    del self._claims["start"]
+
+    def _start_or_run(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            if self._thread.is_alive():
+                return
+            self._log("spool thread", logging.ERROR, "the spool's thread cannot be started: %s", exc, loud=True)
+            while not self._tasks.empty():
+                task = self._tasks.get()
+                if task is not None:
+                    task()
+
+    def stop(self) -> None:
+        """End the thread when it has run what was submitted before; nothing is accepted after it."""
+        self._stopped = True
+        self._tasks.put(None)
+
+    def _run(self) -> None:
+        pid = os.getpid()
+        due = time.monotonic() + self._interval
+        while True:
+            left = due - time.monotonic()
+            if left <= 0:  # also when one task follows the other
+                self._guarded_tick()
+                due = time.monotonic() + self._interval
+                continue
+            try:
+                task = self._tasks.get(timeout=left)
+            except Empty:
+                continue
+            if task is None or os.getpid() != pid:
+                return
+            task()
+
+    def _guarded_tick(self) -> None:
+        try:
+            self._tick()
+        except Exception as exc:  # noqa: BLE001  an error here must not end the thread
+            self._log("spool tick", logging.ERROR, "the spool's thread: %s", describe_exception(exc), loud=True)
+
+
+def _resolve(future: Future[T], function: Callable[[], T]) -> None:
+    try:
+        result = function()
+    except OSError as exc:
+        failed = SpoolFailed(f"the spool cannot be written or read: {exc.strerror or type(exc).__name__}")
+        failed.__cause__ = exc
+        future.set_exception(failed)
+    except BaseException as exc:  # noqa: BLE001  becomes the future's exception
+        future.set_exception(exc)
+    else:
+        future.set_result(result)

@@ -1,0 +1,198 @@
+"""Inspection of a spool from outside. Only `purge` changes anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+
+from salesmachine_async._spool.cursor import read_cursor
+from salesmachine_async._spool.directory import DAMAGED, OWNER, REJECTED, Directory, identify
+from salesmachine_async._spool.files import Files
+from salesmachine_async._spool.pieces import LogPiece
+from salesmachine_async._spool.reader import LogReader
+from salesmachine_async._spool.root import Root
+from salesmachine_async._spool.segment import Loaded, segment_numbers
+
+__all__ = ["Found", "Survey"]
+
+
+@dataclass(slots=True)
+class Found:
+    """
+    One directory.
+
+    Attributes:
+        name: Its name below the path.
+        live: Whether its process runs, or another one delivers what is in it.
+        newer: Whether a newer version wrote it.
+        destination: For whom its messages are; None if that is not readable.
+        owner: What its process has noted about itself; empty if that is not readable.
+        disk_bytes: What it takes of the disk.
+        rejected_bytes: Size of what is kept of rejected messages.
+        kept_bytes: Size of the spans in ``damaged/``.
+        messages: Messages that wait; with `bytes`, `oldest_ms`, `damaged_bytes` and `torn_bytes` only when read.
+        bytes: Their size as encoded for the wire.
+        oldest_ms: When the oldest of them was written; None if there is none.
+        damaged_bytes: Bytes that something has changed.
+        torn_bytes: Bytes of records that a crash cut off.
+        unreadable: Segments that the disk does not give.
+    """
+
+    name: str
+    live: bool
+    newer: bool
+    destination: int | None
+    owner: dict[str, Any]
+    disk_bytes: int
+    rejected_bytes: int
+    kept_bytes: int
+    messages: int = 0
+    bytes: int = 0
+    oldest_ms: int | None = None
+    damaged_bytes: int = 0
+    torn_bytes: int = 0
+    unreadable: list[int] = field(default_factory=list[int])
+
+
+class Survey:
+    """
+    Looks at the directories below a path.
+
+    Args:
+        path: Of the spool.
+
+    Raises:
+        ConfigError: The path cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._files = Files()
+        self._root = Root(self._files, path, 0)
+        self._root.check(create=False)
+
+    def directories(self) -> list[Found]:
+        """Return what is there, the oldest first, without reading the messages."""
+        with self._root.locked() as root:
+            return [self._look(root, name) for name in self._root.oldest_first(root)]
+
+    def _look(self, root: int, name: str) -> Found:
+        directory = Directory.attach(self._files, root, name)
+        if directory is not None:
+            directory.release()
+        with self._opened(name, root) as fd:
+            identity = identify(self._files, fd)
+            return Found(
+                name=name,
+                live=directory is None,
+                newer=identity.newer,
+                destination=identity.destination,
+                owner=self._owner(fd),
+                disk_bytes=self._root.usage(fd),
+                rejected_bytes=self._size(REJECTED, fd),
+                kept_bytes=self._size_of_damaged(fd),
+            )
+
+    @contextmanager
+    def _opened(self, name: str, root: int | None = None) -> Generator[int]:
+        fd = self._files.open_directory(name if root is not None else os.path.join(self._root.path, name), root)
+        try:
+            yield fd
+        finally:
+            self._files.close(fd)
+
+    def _owner(self, directory: int) -> dict[str, Any]:
+        try:
+            fd = self._files.open(OWNER, os.O_RDONLY, directory)
+        except OSError:
+            return {}
+        try:
+            owner: Any = orjson.loads(self._files.read(fd, 65536))
+        except (OSError, ValueError):
+            return {}
+        finally:
+            self._files.close(fd)
+        return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
+
+    def _size(self, name: str, directory: int) -> int:
+        try:
+            return self._files.status(name, directory).st_size
+        except FileNotFoundError:
+            return 0
+
+    def _size_of_damaged(self, directory: int) -> int:
+        try:
+            damaged = self._files.open_directory(DAMAGED, directory)
+        except FileNotFoundError:
+            return 0
+        try:
+            return sum(self._size(name, damaged) for name in self._files.names(damaged))
+        finally:
+            self._files.close(damaged)
+
+    def read(self, found: Found, progress: Callable[[int], None] | None = None) -> Iterator[LogPiece]:
+        """
+        Yield the messages of a directory that wait, and add them up in *found*.
+
+        The messages of a live process may change during the reading.
+
+        Args:
+            found: The directory.
+            progress: Called with the size of each segment that was read.
+        """
+        with self._opened(found.name) as fd:
+            cursor = read_cursor(self._files, fd)
+            numbers = segment_numbers(self._files, fd)
+
+            def note(loaded: Loaded) -> None:
+                if progress is not None:
+                    progress(len(loaded.data))
+                # The end of what is being written is no damage.
+                last = found.live and loaded.number == numbers[-1]
+                for gap in loaded.gaps:
+                    if last and gap is loaded.gaps[-1] and gap.end == len(loaded.data.rstrip(b"\0")):
+                        continue
+                    if gap.torn:
+                        found.torn_bytes += gap.end - gap.start
+                    else:
+                        found.damaged_bytes += gap.end - gap.start
+
+            def fail(number: int, _: OSError) -> None:
+                found.unreadable.append(number)
+
+            settled = cursor.settled if cursor else ()
+            for piece in LogReader(self._files, fd, numbers, settled=settled, note=note, fail=fail):
+                found.messages += piece.messages
+                found.bytes += len(piece.lines)
+                if found.oldest_ms is None or piece.written_ms < found.oldest_ms:
+                    found.oldest_ms = piece.written_ms
+                yield piece
+
+    def purge(self, names: Collection[str], *, rejected_only: bool = False) -> list[str]:
+        """
+        Remove directories of dead processes with all that is in them.
+
+        Args:
+            names: Which.
+            rejected_only: Remove only what is kept of rejected messages.
+
+        Returns:
+            The names of those that were purged; a process that lives keeps its own.
+        """
+        purged: list[str] = []
+        with self._root.locked() as root:
+            for name in names:
+                directory = Directory.attach(self._files, root, name)
+                if directory is None:
+                    continue
+                if rejected_only:
+                    self._files.unlink(REJECTED, directory.fd)
+                    directory.release()
+                else:
+                    directory.discard(root, keep=())
+                purged.append(name)
+        return purged

@@ -1,0 +1,114 @@
+"""Real disks: full, limited, read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from salesmachine_async import ConfigError, Spool, SpoolFailed, SpoolState
+from salesmachine_async._spool.spooler import Spooler
+from tests.support.spool import DESTINATION, MIB, Queue, numbers, recover
+from tests.support.spool_process import begin
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 4 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir(mode=0o700)
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=4m,mode=0700", "spool-test", str(place)]
+    if os.geteuid() or mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs root, and the right to mount")
+    yield place
+    busy = subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode
+    if busy:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    assert not busy, "a file was left open"
+
+
+def fill(path: Path) -> None:
+    """Write to a file until the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as exc:
+            assert exc.errno == errno.ENOSPC  # noqa: PT017
+
+
+def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
+    """Nothing is lost while it is full, and it is written as soon as there is room."""
+    queue = Queue(size=1000)
+    spooler = Spooler(Spool(small_disk / "spool", max_bytes=16 * MIB), DESTINATION, 1, queue)
+    queue.accept(10)
+    spooler.sync().result(10)
+    fill(small_disk / "other")
+    queue.accept(3000)
+    with pytest.raises(SpoolFailed, match="No space left on device"):
+        spooler.sync().result(10)
+    assert spooler.stats().state is SpoolState.FULL
+    assert spooler.durable(0) == 10
+    # Delivering needs no room: neither the cursor nor the removal of the segment.
+    queue.done[0] = 3000
+    spooler.sync().result(10)
+    assert spooler.durable(0) == 3010
+    spooler._worker.abandon()
+    assert numbers(recover(small_disk / "spool")[0]) == list(range(3000, 3010))
+    spooler._committer.stop()
+
+
+def test_a_disk_that_is_full_from_the_start_does_not_stop_the_agent(small_disk: Path) -> None:
+    """It is made, works from memory, and writes when there is room."""
+    fill(small_disk / "other")
+    queue = Queue()
+    spooler = Spooler(Spool(small_disk / "spool", max_bytes=16 * MIB), DESTINATION, 1, queue)
+    queue.accept(1)
+    with pytest.raises(SpoolFailed, match="No space left on device"):
+        spooler.sync().result(10)
+    assert spooler.stats().state is SpoolState.FULL
+    (small_disk / "other").unlink()
+    spooler.sync().result(10)
+    assert spooler.stats().state is SpoolState.OPEN
+    spooler.close().result(10)
+
+
+def test_a_read_only_disk_is_an_error_at_the_start_and_a_state_later(small_disk: Path) -> None:
+    """Also where the lock of the path is there already."""
+    queue = Queue()
+    policy = Spool(small_disk / "spool", max_bytes=16 * MIB)
+    spooler = Spooler(policy, DESTINATION, 1, queue)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ConfigError, match="Read-only file system"):
+        Spooler(policy, DESTINATION, 1, queue)
+    queue.accept(1)
+    with pytest.raises(SpoolFailed, match="Read-only file system"):
+        spooler.sync().result(10)
+    assert spooler.stats().state is SpoolState.FAILING
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    spooler.sync().result(10)
+    assert spooler.durable(0) == 1
+    spooler.close().result(10)
+
+
+def test_a_limit_of_the_size_of_files_is_a_full_disk(tmp_path: Path) -> None:
+    """It does not kill the process."""
+    it = begin("limited", tmp_path / "spool", MIB)
+    out, _ = it.communicate(timeout=50)
+    assert it.returncode == 0
+    assert '"error": "the spool cannot be written or read: File too large"' in out
+    assert '"state": "full"' in out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_path_without_permission_is_an_error_at_the_start(tmp_path: Path) -> None:
+    """With what the system says."""
+    (tmp_path / "spool").mkdir(mode=0o500)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Spooler(Spool(tmp_path / "spool"), DESTINATION, 1, Queue())
