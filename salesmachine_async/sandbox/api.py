@@ -141,9 +141,9 @@ class ControlApi:
         """
         Wait until messages that match have arrived; earlier ones count, too.
 
-        ```python
-        await sandbox.wait({"event_uid": "order", "params.plan": "pro"}, count=2)
-        ```
+        ::
+
+            await sandbox.wait({"event_uid": "order", "params.plan": "pro"}, count=2)
 
         Args:
             match: The values a message must have, see `matching.Pattern`: `method`, `contact_uid`, `account_uid`,

@@ -54,12 +54,12 @@ class Sandbox(ControlApi):
     """
     A local Salesmachine.
 
-    ```python
-    async with Sandbox() as sandbox:
-        async with Agent("token", base_url=sandbox.url) as agent:
-            agent.track("123456", "user_registration")
-        assert sandbox.summary()["events"] == 1
-    ```
+    ::
+
+        async with Sandbox() as sandbox:
+            async with Agent("token", base_url=sandbox.url) as agent:
+                agent.track("123456", "user_registration")
+            assert sandbox.summary()["events"] == 1
 
     Each API token has its own workspace. The methods for inspection take the token; without it they use the only
     workspace (`summary` and `requests`: all workspaces). They are thread-safe.
@@ -216,7 +216,7 @@ class Sandbox(ControlApi):
 
     @property
     def url(self) -> str:
-        """The base URL, such as `http://127.0.0.1:43211`."""
+        """The base URL, such as ``http://127.0.0.1:43211``."""
         self._running()
         return self._url
 

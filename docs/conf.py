@@ -1,0 +1,77 @@
+"""The documentation's build: `make docs`. Sphinx, because it reads the docstrings' references as they are written."""
+
+import click
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+
+from salesmachine_async._version import __version__
+from salesmachine_async.cli.app import app as cli
+
+project = "salesmachine_async"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"salesmachine_async {version}"
+html_copy_source = False
+html_show_sphinx = False
+# No page may load anything from elsewhere: tests/docs/test_site.py looks.
+html_theme_options = {"source_edit_link": "", "source_view_link": ""}
+
+# Links to headings as GitHub has them, so that a page reads the same unbuilt.
+myst_heading_anchors = 4
+myst_enable_extensions = ["deflist"]
+
+# In a docstring `Stats.dropped` is a reference.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+
+class HelpPages(Directive):
+    """The help page of every command, each below a heading."""
+
+    def run(self) -> list[nodes.Node]:
+        """Ask the program."""
+        return [self._section(words, text) for words, text in help_pages()]
+
+    def _section(self, words: str, text: str) -> nodes.section:
+        section = nodes.section("", nodes.title("", words), nodes.literal_block(text, text, language="text"))
+        section["ids"].append(nodes.make_id(words))
+        self.state.document.note_implicit_target(section, section)
+        return section
+
+
+def help_pages() -> list[tuple[str, str]]:
+    """List each command's words with its help, as a terminal of 100 columns shows it."""
+
+    def pages(command: click.Command, words: str, parent: click.Context | None) -> list[tuple[str, str]]:
+        context = command.context_class(
+            command, info_name=words.rsplit(maxsplit=1)[-1], parent=parent, terminal_width=100
+        )
+        below = command.commands if isinstance(command, click.Group) else {}
+        found = [(words, command.get_help(context))]
+        return found + [page for name, each in below.items() for page in pages(each, f"{words} {name}", context)]
+
+    return pages(cli, "salesmachine", None)
+
+
+def public_titles(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
+    """Show the public name in the tooltip of a reference, not the private module that defines it."""
+    for reference in doctree.findall(nodes.reference):
+        if "._" in reference.get("reftitle", ""):
+            reference["reftitle"] = reference.get("refid") or reference["refuri"].partition("#")[2]
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is defined above."""
+    app.connect("doctree-resolved", public_titles)
+    app.add_directive("help-pages", HelpPages)
