@@ -5,7 +5,7 @@ import functools
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -13,6 +13,9 @@ import click
 from salesmachine_async.cli.credentials import ApiKeys, load
 from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from salesmachine_async._http.config import Network
 
 FILE = click.Path(path_type=Path)
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -93,6 +96,25 @@ class ServerOptions:
         if self.allow_http:
             found["allow_http"] = True
         return found
+
+    def network(self, url: str) -> "Network":
+        """
+        Return the network settings for a server at *url*, with those of the environment for options not given.
+
+        Raises:
+            ConfigError: The URL or a variable of the environment is unusable.
+            click.exceptions.Exit: An option is unusable.
+        """
+        from salesmachine_async._http.config import network  # noqa: PLC0415 - imports yarl
+
+        given = self.transport()
+        return network(
+            url,
+            allow_http=given.get("allow_http"),
+            proxy=given.get("proxy"),
+            ca_file=None,
+            ssl_context=given.get("ssl_context"),
+        )
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:

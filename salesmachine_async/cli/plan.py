@@ -9,7 +9,9 @@ import click
 
 from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.options import ServerOptions, network_options
+from salesmachine_async.cli.runner import explained
 from salesmachine_async.cli.terminal import emit, fail
+from salesmachine_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from salesmachine_async.sandbox.messages import ParsedMessage
@@ -46,6 +48,9 @@ def infer(source: str, *, workspace: str | None, server: ServerOptions) -> None:
 
     try:
         plan = infer_plan(_messages(_lines(source, workspace, server)))
+    except ConfigError as error:
+        # Without the URL, which may hold a password.
+        fail(f"cannot use the URL: {explained(error)}", code=USAGE)
     except OSError as error:
         fail(f"cannot read {source}: {error.strerror or error}")
     except ValueError as error:
@@ -73,18 +78,10 @@ def _export(url: str, workspace: str | None, server: ServerOptions) -> Iterator[
     from urllib.parse import quote  # noqa: PLC0415
     from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener  # noqa: PLC0415
 
-    from salesmachine_async._http.config import network  # noqa: PLC0415
-
-    given = server.transport()
-    path = network(
-        url,
-        allow_http=given.get("allow_http"),
-        proxy=given.get("proxy"),
-        ca_file=None,
-        ssl_context=given.get("ssl_context"),
-    )
-    context = path.ssl if isinstance(path.ssl, ssl.SSLContext) else None
-    proxies: dict[str, str] = {} if path.proxy is None else {scheme: str(path.proxy) for scheme in ("http", "https")}
+    network = server.network(url)
+    context = network.ssl if isinstance(network.ssl, ssl.SSLContext) else None
+    proxy = network.proxy
+    proxies: dict[str, str] = {} if proxy is None else {scheme: str(proxy) for scheme in ("http", "https")}
     opener = build_opener(ProxyHandler(proxies), HTTPSHandler(context=context))
     query = "" if workspace is None else f"?workspace={quote(workspace, safe='')}"
     request = Request(f"{url.rstrip('/')}/_sandbox/export{query}")  # noqa: S310 - the scheme is checked above

@@ -49,14 +49,12 @@ def command(*, requests: bool, ndjson: bool, count: int | None, server: ServerOp
     """
     keys = server.keys()
     as_json = ndjson or not on_terminal()
-    run(_follow(keys, server.transport(), as_json=as_json, requests=requests, count=count))
+    run(_follow(keys, server, as_json=as_json, requests=requests, count=count))
 
 
-async def _follow(
-    keys: ApiKeys, transport: dict[str, Any], *, as_json: bool, requests: bool, count: int | None
-) -> None:
+async def _follow(keys: ApiKeys, server: ServerOptions, *, as_json: bool, requests: bool, count: int | None) -> None:
     left = count
-    async for update in _updates(keys, transport):
+    async for update in _updates(keys, server):
         if skipped := update["messages_skipped"]:
             note(f"{skipped} messages were skipped: they arrived faster than they can be shown")
         for request in update["requests"]:
@@ -70,7 +68,7 @@ async def _follow(
     note("the sandbox has stopped")
 
 
-async def _updates(keys: ApiKeys, transport: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _updates(keys: ApiKeys, server: ServerOptions) -> AsyncIterator[dict[str, Any]]:
     """
     Yield the updates of the stream until the sandbox stops.
 
@@ -79,19 +77,17 @@ async def _updates(keys: ApiKeys, transport: dict[str, Any]) -> AsyncIterator[di
     """
     import aiohttp  # noqa: PLC0415 - imported late, see the package docstring
 
-    from salesmachine_async._http.config import check_base_url  # noqa: PLC0415
-
     url = keys.base_url or f"http://127.0.0.1:{DEFAULT_PORT}"
-    base = check_base_url(url, allow_http=transport.get("allow_http", False))
+    network = server.network(url)
     headers = {"Accept": "text/event-stream"}
     if keys.token:
         headers["Authorization"] = aiohttp.encode_basic_auth(keys.token, keys.secret)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-    options: dict[str, Any] = {"proxy": transport.get("proxy"), "ssl": transport.get("ssl_context", True)}
+    options: dict[str, Any] = {"proxy": network.proxy, "ssl": network.ssl}
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as http,
-            http.get(base / "_sandbox/stream", headers=headers, allow_redirects=False, **options) as response,
+            http.get(network.base / "_sandbox/stream", headers=headers, allow_redirects=False, **options) as response,
         ):
             if response.status != 200 or response.content_type != "text/event-stream":
                 fail(f"{url} is not a sandbox, or rejects the token (HTTP {response.status})", code=REFUSED)
@@ -105,10 +101,10 @@ async def _updates(keys: ApiKeys, transport: dict[str, Any]) -> AsyncIterator[di
                 lines.clear()
                 if data:
                     yield json.loads(data)
-    except ValueError:
-        fail(f"cannot read the stream of {url}: it is not one of a sandbox", code=USAGE)
     except (aiohttp.ClientError, OSError) as error:
         fail(f"lost or could not open the connection to {url}: {str(error) or type(error).__name__}", code=UNAVAILABLE)
+    except ValueError:  # after ClientError, because an error of a certificate is both
+        fail(f"cannot read the stream of {url}: it is not one of a sandbox", code=USAGE)
 
 
 async def _lines(content: Any) -> AsyncIterator[str]:

@@ -1,11 +1,13 @@
 """``salesmachine demo``: run the demonstration and print its results."""
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import click
 
-from salesmachine_async.cli.exit_codes import INTERRUPTED
+from salesmachine_async.cli.exit_codes import INTERRUPTED, USAGE
+from salesmachine_async.cli.options import ServerOptions, network_options
 from salesmachine_async.cli.terminal import emit, err, fail, note, out
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ MAX_SECONDS = 60
     metavar="URL",
     help="Track into this server instead of an embedded sandbox, with the credentials of the environment.",
 )
+@network_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
-def command(seconds: float, url: str | None, *, as_json: bool) -> None:
+def command(seconds: float, url: str | None, *, server: ServerOptions, as_json: bool) -> None:
     """
     Track a web shop, and check that no message was lost.
 
@@ -37,7 +40,14 @@ def command(seconds: float, url: str | None, *, as_json: bool) -> None:
     sandbox answers 503 and 429 and cuts a connection. Then the contents of the
     sandbox are compared with a record of the shop. Exits 1 if they differ.
     """
-    results = _run(seconds, url)
+    if url is None:
+        if server != ServerOptions():
+            fail("--proxy, --cacert and --allow-http need --url", code=USAGE)
+        # A proxy of the network cannot reach the embedded sandbox.
+        os.environ.pop("SALESMACHINE_PROXY", None)
+    else:
+        _check(url, server)
+    results = _run(seconds, url, server)
     if as_json:
         from salesmachine_async.cli.demo.summary import as_json as to_json  # noqa: PLC0415
 
@@ -49,8 +59,18 @@ def command(seconds: float, url: str | None, *, as_json: bool) -> None:
     raise click.exceptions.Exit(0 if results.ok else 1)
 
 
-def _run(seconds: float, url: str | None) -> "DemoResults":
-    import asyncio  # noqa: PLC0415 - imported late, see the package docstring
+def _check(url: str, server: ServerOptions) -> None:
+    from salesmachine_async.cli.runner import explained  # noqa: PLC0415 - imported late, see the package docstring
+    from salesmachine_async.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        server.network(url)
+    except ConfigError as error:
+        fail(f"cannot use --url: {explained(error)}", code=USAGE)
+
+
+def _run(seconds: float, url: str | None, server: ServerOptions) -> "DemoResults":
+    import asyncio  # noqa: PLC0415
 
     import aiohttp  # noqa: PLC0415
 
@@ -62,7 +82,7 @@ def _run(seconds: float, url: str | None) -> "DemoResults":
 
     try:
         with make_screen(err()) as screen:
-            return asyncio.run(run(seconds, url, screen))
+            return asyncio.run(run(seconds, url, screen, server))
     except KeyboardInterrupt:
         note("Interrupted.")
         raise click.exceptions.Exit(INTERRUPTED) from None

@@ -2,9 +2,11 @@
 
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
+from ssl import SSLContext
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from salesmachine_async.cli.demo.audit import Audit, AuditResult, ExpectedState
 
@@ -18,11 +20,15 @@ class Control:
     Args:
         url: The sandbox's URL.
         token: The workspace's token.
+        proxy: The proxy to use.
+        ssl: An SSL context, or True for the default one.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, proxy: URL | None = None, ssl: SSLContext | bool = True) -> None:
         self._http = aiohttp.ClientSession(
             base_url=f"{url.rstrip('/')}/",
+            connector=aiohttp.TCPConnector(ssl=ssl),
+            proxy=proxy,
             # aiohttp's BasicAuth is deprecated, and its replacement is not in every 3.14.
             headers={"Authorization": f"Basic {b64encode(f'{token}:'.encode()).decode()}"},
             timeout=aiohttp.ClientTimeout(total=10),

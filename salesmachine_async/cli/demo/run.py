@@ -14,13 +14,14 @@ from typing import Any
 
 from aiohttp import web
 
-from salesmachine_async import Agent, Delivery, Report, Stats
+from salesmachine_async import Agent, Delivery, HttpTransport, Report, Stats
 from salesmachine_async.cli.demo.audit import AuditResult, ExpectedState, RecordingTracker
 from salesmachine_async.cli.demo.children import Child, child
 from salesmachine_async.cli.demo.figures import Latency, Samples, Spread
 from salesmachine_async.cli.demo.screen import DemoStatus, Screen
 from salesmachine_async.cli.demo.shop import Shop
 from salesmachine_async.cli.demo.target import Target, open_target
+from salesmachine_async.cli.options import ServerOptions
 
 # The time limit for delivering the messages of a round.
 FLUSH_SECONDS = 10.0
@@ -89,7 +90,7 @@ class DemoResults:
         return complete and (self.verdict is None or self.verdict.ok)
 
 
-async def run(seconds: float, url: str | None, screen: Screen) -> DemoResults:
+async def run(seconds: float, url: str | None, screen: Screen, server: ServerOptions) -> DemoResults:
     """
     Run the demo.
 
@@ -97,8 +98,10 @@ async def run(seconds: float, url: str | None, screen: Screen) -> DemoResults:
         seconds: The duration without the warm-up.
         url: The server to track into; None for an embedded sandbox.
         screen: The display.
+        server: How the server at *url* is reached.
 
     Raises:
+        ConfigError: If *url* or the environment is unusable.
         TargetError: If there is no server at *url*.
         SalesmachineError: If the server rejects the credentials or is unusable.
         ChildError: If a child process ended too early.
@@ -106,7 +109,7 @@ async def run(seconds: float, url: str | None, screen: Screen) -> DemoResults:
     begun = time.monotonic()
     screen.step("Starting the sandbox" if url is None else "Looking at the server")
     async with (
-        open_target(url) as target,
+        open_target(url, server) as target,
         child("salesmachine_async.cli.demo.visitors") as visitors,
         _Delivering(target) as delivering,
         _serve(Shop()) as plain,
@@ -145,7 +148,8 @@ class _Delivering:
         self.control = target.control
         self.expected = ExpectedState()
         self.requests = 0
-        self.agent = Agent(target.token, base_url=target.url, on_delivered=self._delivered)
+        transport = HttpTransport(target.token, base_url=target.url, **target.transport)
+        self.agent = Agent(enabled=True, transport=transport, on_delivered=self._delivered)
 
     async def __aenter__(self) -> "_Delivering":
         await self.agent.start()

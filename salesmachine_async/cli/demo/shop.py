@@ -193,7 +193,7 @@ class Shop:
                     "n": next(self._event_numbers),
                     "visit_url": request.path,
                     "visit_ip": request.remote or "",
-                    "visit_agent": request.headers.get("Member-Agent", ""),
+                    "visit_agent": request.headers.get("User-Agent", ""),
                 },
             )
         name = html.escape(visit.user.name) if visit.user else '<a href="/signup">Sign up</a>'

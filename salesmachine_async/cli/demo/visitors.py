@@ -149,7 +149,7 @@ class Crowd:
                 connector_owner=False,
                 # Each visit is a new browser. Its cookie jar accepts hosts that are IP addresses.
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
-                headers={"Member-Agent": "Mozilla/5.0 (salesmachine demo)"},
+                headers={"User-Agent": "Mozilla/5.0 (salesmachine demo)"},
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             ) as browser:
                 await self._wander(browser, rng)

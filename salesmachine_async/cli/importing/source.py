@@ -131,25 +131,23 @@ class Source:
                     return
 
     def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """
-        Check that the first megabyte is UTF-8.
-
-        The megabyte of a file is read before any of it is passed on. A pipe may be slow, so that its chunks are checked
-        one by one.
-        """
+        """Yield the chunks once the first megabyte, or all of a shorter text, is known to be UTF-8."""
         check = _Utf8Check(self._path)
         held: list[bytes] = []
         try:
             for chunk in chunks:
                 check.feed(chunk)
                 held.append(chunk)
-                if self.size is None or check.done:
-                    yield from held
-                    held.clear()
+                if check.done:
+                    break
+            else:
+                check.finish()
         except DamagedInput:
             yield from held
             raise
         yield from held
+        held.clear()
+        yield from chunks
 
     def _decoded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Convert from the given encoding. A byte that it lacks stays, so that only its row is rejected."""
@@ -188,13 +186,26 @@ class _Utf8Check:
             self._decoder.decode(chunk)
         except UnicodeDecodeError as error:
             line = self._lines + chunk.count(b"\n", 0, max(0, error.start - pending)) + 1
-            raise InputProblem(
-                f"{self._path} is not valid UTF-8: line {line} holds the byte 0x{error.object[error.start]:02x}. Name "
-                "its encoding, such as --encoding cp1252 or latin-1; with --encoding utf-8 only such rows are rejected"
-            ) from None
+            raise self._problem(line, error.object[error.start]) from None
         self._lines += chunk.count(b"\n")
         self._bytes += len(chunk)
         self.done = self._bytes >= CHECKED_BYTES
+
+    def finish(self) -> None:
+        """
+        Check that the text does not end within a character.
+
+        Raises:
+            InputProblem: If it does.
+        """
+        if rest := self._decoder.getstate()[0]:
+            raise self._problem(self._lines + 1, rest[0])
+
+    def _problem(self, line: int, byte: int) -> InputProblem:
+        return InputProblem(
+            f"{self._path} is not valid UTF-8: line {line} holds the byte 0x{byte:02x}. Name its encoding, such as "
+            "--encoding cp1252 or latin-1; with --encoding utf-8 only such rows are rejected"
+        )
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:

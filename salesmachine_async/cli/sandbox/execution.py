@@ -113,6 +113,8 @@ def _environment(url: str) -> dict[str, str]:
         "SALESMACHINE_API_TOKEN": _TOKEN,
         "SALESMACHINE_API_SECRET": _TOKEN,
         "SALESMACHINE_ACCESS_TOKEN": _TOKEN,
+        # A proxy of the network cannot reach this machine.
+        "SALESMACHINE_PROXY": "",
     }
 
 

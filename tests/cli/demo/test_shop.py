@@ -47,7 +47,7 @@ async def test_a_purchase_is_tracked() -> None:
     """A visitor is an anonymous contact at first, then a member with the events before."""
     tracker = Recording()
     async with browser(tracker) as client:
-        await client.get("/?utm_source=friend", headers={"Member-Agent": "Lynx"})
+        await client.get("/?utm_source=friend", headers={"User-Agent": "Lynx"})
         await client.post("/cart", data={"slug": "enamel-mug"}, allow_redirects=False)
         await client.post("/cart", data={"slug": "headlamp"}, allow_redirects=False)
         await client.post("/signup", data=ADA, allow_redirects=False)

@@ -163,9 +163,10 @@ def test_unwritable_stdout(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stdin(tmp_path: Path) -> None:
-    """A slow pipe is imported as it arrives; --format makes it CSV; a named pipe works too."""
+    """With --encoding a slow pipe is imported as it arrives; --format makes it CSV; a named pipe works too."""
     with serve() as sandbox:
-        process = popen("import", "-", "--format", "csv", "--type", "contact", "--json", **keys(sandbox))
+        options = ("--format", "csv", "--type", "contact", "--encoding", "utf-8", "--json")
+        process = popen("import", "-", *options, **keys(sandbox))
         feed(process, b"contact_uid,name\n1,Ann\n2,B")
         until(sandbox.contacts)
         assert [each["contact_uid"] for each in sandbox.contacts()] == ["1"]

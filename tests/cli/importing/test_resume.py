@@ -164,11 +164,13 @@ def test_interrupted_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_silent_pipe_can_be_interrupted() -> None:
-    """An import that waits for stdin ends at once on a signal."""
-    with serve() as sandbox, popen("import", "-", **keys(sandbox)) as process:
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_silent_pipe_can_be_interrupted(checked: bool) -> None:
+    """An import that waits for stdin ends at once on a signal, also before the encoding is known."""
+    options = () if checked else ("--encoding", "utf-8")
+    with serve() as sandbox, popen("import", "-", *options, **keys(sandbox)) as process:
         feed(process, b"".join(json.dumps(row).encode() + b"\n" for row in events(10)))
-        until(lambda: sandbox.summary()["events"] == 10)
+        until(lambda: sandbox.requests() if checked else sandbox.summary()["events"] == 10)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 130
 

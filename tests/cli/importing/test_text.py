@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,14 +84,38 @@ def test_unknown_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pipe_in_another_encoding_stops() -> None:
-    """On stdin the error stops the import with status 2; no row of the first chunk is sent."""
+@pytest.mark.parametrize("named", [False, True], ids=["stdin", "fifo"])
+def test_nothing_of_a_pipe_is_sent_before_its_first_megabyte_is_checked(tmp_path: Path, named: bool) -> None:
+    """A pipe is written piece by piece; the byte at 900 kB stops the import with status 2, and no row was sent."""
+    fifo = tmp_path / "people.csv"
+    os.mkfifo(fifo)
+    row = b"%d," + b"x" * 90 + b"\n"
     with serve() as sandbox:
-        process = popen("import", "-", "--format", "csv", "--type", "contact", **keys(sandbox))
-        out, _ = process.communicate(LATIN.encode("latin-1"))
-        assert process.returncode == 2
-        assert b"is not valid UTF-8: line 102" in out
-        assert sandbox.contacts() == []
+        options = ("--format", "csv", "--type", "contact", "--batch", "100")
+        process = popen("import", str(fifo) if named else "-", *options, **keys(sandbox))
+        assert process.stdin is not None
+        with fifo.open("wb", buffering=0) if named else process.stdin as pipe:
+            pipe.write(b"contact_uid,name\n")
+            for first in range(0, 9000, 1000):
+                # The pipe holds 64 kB, so that most of this was read before the next piece is written.
+                pipe.write(b"".join(row % number for number in range(first, first + 1000)))
+                pipe.flush()
+            pipe.write(b"9000,Zo\xe9\n")
+        assert process.stdout is not None
+        err = process.stdout.read()
+        process.stdout.close()
+        assert process.wait() == 2
+        assert b"is not valid UTF-8: line 9002 holds the byte 0xe9" in err
+        assert {request["path"] for request in sandbox.requests()} == {"/v1/ping"}
+
+
+def test_a_text_that_ends_within_a_character(tmp_path: Path) -> None:
+    """A short latin-1 file whose last byte is the only one above ASCII is found, too."""
+    file = tmp_path / "people.csv"
+    file.write_bytes(b"contact_uid,name\n1,Ann\n2,Zo\xe9")
+    ended = run_import(str(file), "--type", "contact", "--dry-run")
+    assert ended.status == 2, ended
+    assert "line 3 holds the byte 0xe9" in ended.err
 
 
 def test_decimal_commas_and_dates(tmp_path: Path) -> None:

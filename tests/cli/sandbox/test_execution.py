@@ -46,6 +46,13 @@ async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
     )
 
 
+async def test_the_proxy_of_the_network_is_not_used() -> None:
+    """A proxy in the environment would not reach the sandbox: the command gets none."""
+    command = (sys.executable, "-m", "salesmachine_async", "ping")
+    ended = await run("sandbox", "exec", "-q", *command, SALESMACHINE_PROXY="http://127.0.0.1:1")
+    assert ended.status == 0, ended
+
+
 @pytest.mark.parametrize(("code", "status"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 async def test_exit_status(code: str, status: int) -> None:
     """The status is that of the command, or 128 + N for a signal; --quiet prints nothing."""
