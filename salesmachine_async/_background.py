@@ -124,6 +124,10 @@ class Background:
         """Begin to close the agent. Raises RuntimeError in the thread itself."""
         return Closing(self, timeout)
 
+    async def aclose(self, timeout: float | None = None) -> Report:
+        """Close the agent in the thread; that finishes also where the caller has stopped to wait for it."""
+        return self.finish(await self.agent.aclose(timeout))
+
     def finish(self, report: Report) -> Report:
         """Note the report of the close, and let the thread end. The first report counts: nothing happens after it."""
         self.report = report = self.report or report
@@ -148,9 +152,13 @@ class Background:
     def held(self) -> Report:
         """Log that the event loop does not answer, and return what is known now."""
         report = self.pending_report()
-        line = "the thread of an agent is held by a hook: %d messages are undelivered"
+        line = "the thread of an agent does not answer, as if a hook held it: %d messages are undelivered"
         _log("held", logging.ERROR, line, report.pending, loud=True)
         return report
+
+    def leave(self) -> None:
+        """Do not wait at the exit again for a thread that has not answered a close in time."""
+        _running.discard(self)
 
     def abandon(self) -> None:
         """Deliver what a handle has left that was collected without a close, and end the thread. Does not wait."""
@@ -163,11 +171,7 @@ class Background:
             log_or_stderr(logging.WARNING, line, left)
         else:
             log_or_stderr(logging.WARNING, "a ThreadedAgent was not closed. Use `with` or `close()`")
-
-        async def close() -> None:
-            self.finish(await self.agent.aclose())
-
-        self.thread().post(close)
+        self.thread().post(self.aclose)
         warnings.warn(f"unclosed ThreadedAgent, {left} messages left", ResourceWarning, stacklevel=3)
 
     def _after_fork_in_child(self) -> None:
@@ -189,31 +193,33 @@ class Closing:
         self._timeout = timeout
         if background.report is None:
             try:
-                self._pending = background.thread().submit(background.agent.aclose, timeout)
+                self._pending = background.thread().submit(background.aclose, timeout)
             except RuntimeError:
                 # A hook must not wait for its own thread; else there is no thread, and `finish` does without one.
                 if background.process == os.getpid():
                     raise
 
     def finish(self) -> Report:
-        """Wait for the report, at most until the deadline."""
+        """Wait for the report, at most until the deadline; a report that comes after it is that of a later close."""
         background = self.background
-        report = background.report
-        if report is None:
-            try:
-                report = self._wait()
-            except TimeoutError:
-                report = background.held()
-            except (OSError, RuntimeError) as exc:  # it is tried again by a later close, and at the exit
-                report = background.pending_report()
-                line = "an agent could not be closed (%s): %d messages are undelivered"
-                _log("close", logging.ERROR, line, exc, report.pending, loud=True)
-                return report
-        return background.finish(report)
+        try:
+            return self._wait()
+        except TimeoutError:
+            background.leave()
+            return background.held()
+        except (OSError, RuntimeError) as exc:  # it is tried again by a later close, and at the exit
+            if background.report is not None:  # another close has ended the thread in the same instant
+                return background.report
+            report = background.pending_report()
+            line = "an agent could not be closed (%s): %d messages are undelivered"
+            _log("close", logging.ERROR, line, exc, report.pending, loud=True)
+            return report
 
     def _wait(self) -> Report:
+        if self.background.report is not None:
+            return self.background.report
         if self._pending is None:
-            return run_here(self.background.agent.aclose, self._timeout)
+            return run_here(self.background.aclose, self._timeout)
         return self._pending.result(self._deadline - monotonic())
 
     def join(self) -> None:

@@ -331,8 +331,8 @@ class ThreadedAgent:
             timeout: Seconds to deliver; default: `Timeouts.close`.
 
         Returns:
-            What became of all messages; later calls return the same. If nothing can be started to deliver with, that is
-            logged, what is left is pending, and a later call tries again.
+            What became of all messages; later calls return the same. If the thread does not answer in time, or nothing
+            can be started to deliver with, that is logged, what is left is pending, and a later call tries again.
 
         Raises:
             ConfigError: *timeout* is not a number.

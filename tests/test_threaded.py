@@ -311,10 +311,13 @@ def test_a_hook_that_holds_the_loop_does_not_hold_the_end(
     assert thread is not None
     report = agent.close(0)
     assert (report.delivered, report.pending) == (1, 1)
-    assert "held by a hook: 1 messages are undelivered" in caplog.text
+    assert "as if a hook held it: 1 messages are undelivered" in caplog.text
     leave.set()
     thread.join(30)
     assert not thread.is_alive()
+    report = agent.close()
+    assert (report.delivered, report.pending) == (2, 0)
+    assert agent.close() is report
 
 
 def test_a_hook_that_holds_the_loop_does_not_hold_a_flush_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,7 +520,7 @@ def test_without_descriptors_calls_go_on_and_waiting_answers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The thread tries again until it has its loop."""
-    monkeypatch.setattr(loop_thread, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(loop_thread, "RETRY_SECONDS", 3600.0)  # each call is a try of its own
     monkeypatch.setattr(loop_thread, "_log", RateLimitedLogger())
 
     def fail() -> None:
@@ -531,13 +534,39 @@ def test_without_descriptors_calls_go_on_and_waiting_answers(
             with pytest.raises(OSError, match="descriptors"):
                 call()
         assert agent.flush().pending == 1
-        assert agent.flush(0).pending == 1
-        assert agent.close().pending == 1
+        assert agent.flush(30).pending == 1
+        assert agent.close(30).pending == 1
     assert "no event loop could be made" in caplog.text
+    assert "does not answer" not in caplog.text
     assert agent.track("u", "e")
-    while (report := agent.close()).pending:
-        pass
-    assert report.delivered == 2
+    assert agent.close(30).delivered == 2
+
+
+def test_a_forgotten_agent_without_descriptors_delivers_and_ends_once_there_are_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end is not refused with the calls that wait."""
+    monkeypatch.setattr(loop_thread, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(loop_thread, "_log", RateLimitedLogger())
+    tried = [threading.Event(), threading.Event()]
+    carrier = Carrier()
+
+    def fail() -> None:
+        tried[tried[0].is_set()].set()
+        raise OSError("no more file descriptors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_thread, "_try_descriptors", fail)
+        agent = ThreadedAgent(transport=carrier)
+        assert agent.track("u", "e")
+        thread = agent._background.thread()
+        assert tried[0].wait(30)
+        with pytest.warns(ResourceWarning, match="unclosed ThreadedAgent"):
+            del agent
+        tried[1].clear()
+        assert tried[1].wait(30)  # once more, after the end was submitted
+    assert thread._ending.acquire(timeout=30)
+    assert carrier.events() == ["e"]
 
 
 def test_a_task_factory_with_two_arguments_is_no_obstacle() -> None:
@@ -988,18 +1017,18 @@ def test_without_descriptors_the_message_is_kept_until_there_are_some(workspace:
     out, err = run(
         workspace.url,
         """
-        import resource, time
+        import resource
         agent = ThreadedAgent()
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
         for n in range(1000):
             assert agent.track("u", "e")
-        assert agent.flush(0).pending == 1000
-        assert agent.close(0).pending == 1000
+        assert agent.flush(30).pending == 1000
+        assert agent.close(30).pending == 1000
         assert agent.track("u", "e")
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        while (report := agent.close()).pending:
-            time.sleep(0.01)
+        while (report := agent.close(30)).pending:
+            pass  # the thread was in the middle of a try
         print(report.delivered)
         """,
         token=workspace.token,

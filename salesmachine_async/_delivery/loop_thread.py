@@ -80,14 +80,16 @@ class LoopThread:
         self._first = first
         # The one token that the thread takes: when two callers have started a thread each, the second ends at once.
         self._token = deque([None])
-        self._inbox: deque[tuple[Callable[[], Coroutine[Any, Any, Any]], Pending[Any]]] = deque()
+        # With what a caller waits on; None if no caller does.
+        self._inbox: deque[tuple[Callable[[], Coroutine[Any, Any, Any]], Pending[Any] | None]] = deque()
         # The thread that has taken the token.
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # Locks that are released once, not events: an event's own lock is held for an instant by the thread that waits,
         # and a signal handler that waits again in that thread would wait for it for ever.
-        self._stopping, self._ending = _latch(), _latch()
+        # `_attention` ends the wait of a thread that could not make its event loop.
+        self._attention, self._ending = _latch(), _latch()
         self._started = self._stop = self.ended = False
 
     def start(self) -> None:
@@ -110,10 +112,6 @@ class LoopThread:
         """
         if threading.get_ident() == self._ident:
             raise RuntimeError("a hook must not wait for its agent: it runs in the agent's own thread")
-        return self.post(function, *args)
-
-    def post(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> Pending[T]:
-        """Run a coroutine function in the thread. The result is not to be waited for in the thread itself."""
         pending: Pending[T] = Pending()
         self._inbox.append((lambda: function(*args), pending))
         self._wake()
@@ -121,11 +119,14 @@ class LoopThread:
             self._refuse(RuntimeError("the thread has ended"))
         return pending
 
+    def post(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run a coroutine function in the thread as soon as that has its event loop. No caller waits for the end."""
+        self._inbox.append((function, None))
+        self._wake()
+
     def stop(self) -> None:
         """End the thread when it has begun all that was submitted. Does not wait."""
         self._stop = True
-        with suppress(RuntimeError):  # stopped before
-            self._stopping.release()
         self._wake()
 
     def join(self, timeout: float) -> None:
@@ -138,18 +139,25 @@ class LoopThread:
 
     def _wake(self) -> None:
         loop = self._loop  # set before the thread looks at the inbox for the first time
-        if loop is not None:
-            with suppress(RuntimeError):  # the loop is closed
+        with suppress(RuntimeError):  # the loop is closed, or attention was called for before
+            if loop is None:
+                self._attention.release()
+            else:
                 loop.call_soon_threadsafe(self._arrived.set)
 
     def _refuse(self, exc: BaseException) -> None:
-        """Settle all that was submitted with an exception."""
+        """Settle with an exception what callers wait for; the rest stays."""
+        posted: list[tuple[Callable[[], Coroutine[Any, Any, Any]], None]] = []
         while True:
             try:
-                _, pending = self._inbox.popleft()
+                function, pending = self._inbox.popleft()
             except IndexError:
-                return
-            pending.settle(None, exc)
+                break
+            if pending is None:
+                posted.append((function, None))
+            else:
+                pending.settle(None, exc)
+        self._inbox.extend(posted)
 
     # In the thread.
 
@@ -171,7 +179,11 @@ class LoopThread:
             self._ending.release()
 
     def _make_runner(self) -> asyncio.Runner | None:
-        """Make the event loop, as soon as that is possible; None: the thread is stopped before that."""
+        """
+        Make the event loop, as soon as that is possible; None: the thread is stopped before that.
+
+        A failure is the answer to all callers that wait; the next one is answered by a try of its own, at once.
+        """
         while True:
             runner = asyncio.Runner()
             try:
@@ -181,8 +193,9 @@ class LoopThread:
                 line = "no event loop could be made to deliver messages (%s); it will be tried again"
                 _log("loop", logging.ERROR, line, exc, loud=True)
                 self._refuse(exc)
-                if acquire(self._stopping, RETRY_SECONDS):
+                if self._stop:
                     return None
+                self._attention.acquire(timeout=RETRY_SECONDS)
             else:
                 return runner
 
@@ -246,14 +259,18 @@ def run_here(function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> 
     raise RuntimeError("an event loop runs in this thread: use an Agent there")
 
 
-async def _guarded(function: Callable[[], Awaitable[None]]) -> None:
+async def _guarded(function: Callable[[], Awaitable[object]]) -> None:
     try:
         await function()
     except Exception as exc:  # noqa: BLE001
-        _log("start", logging.ERROR, "an agent could not be started: %s", describe_exception(exc), loud=True)
+        line = "an agent could not be started or ended: %s"
+        _log("start", logging.ERROR, line, describe_exception(exc), loud=True)
 
 
-async def _settle(function: Callable[[], Coroutine[Any, Any, T]], pending: Pending[T]) -> None:
+async def _settle(function: Callable[[], Coroutine[Any, Any, T]], pending: Pending[T] | None) -> None:
+    if pending is None:
+        await _guarded(function)
+        return
     try:
         value = await function()
     except BaseException as exc:  # noqa: BLE001 (an exit, too: it ends the caller, not the thread)

@@ -163,6 +163,31 @@ def test_a_loop_that_cannot_be_made_is_tried_again(
     assert len(caplog.records) == 1
 
 
+def test_each_submission_is_a_try_to_make_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None waits for the next try by the clock, and what is posted stays until there is a loop."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no more file descriptors")
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "_log", RateLimitedLogger())
+    loop, done = LoopThread(), threading.Event()
+
+    async def posted() -> None:
+        done.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_try_descriptors", fail)
+        loop.start()
+        loop.post(posted)
+        for _ in range(3):
+            with pytest.raises(OSError, match="descriptors"):
+                loop.submit(here).result(30)
+    assert loop.submit(here).result(30).name == "salesmachine"
+    assert done.wait(30)
+    end(loop)
+
+
 def test_a_thread_without_a_loop_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not sit out its wait."""
 
