@@ -129,6 +129,26 @@ async def test_a_search_gives_turns(client: Client, sandbox: Sandbox, query: str
     assert seen.count > 10
 
 
+async def test_a_comparison_gives_turns(client: Client) -> None:
+    """The values of a pattern are compared one by one, so that many values and a large message are many steps."""
+    params = {f"k{n}": n for n in range(500)}
+    await client.post("/v1/contact", {"contact_uid": "1", "params": params})
+    for wanted in (params, {**params, "k499": "x"}):
+        with turns() as seen:
+            answer = await client.post("/_sandbox/wait", {"match": {"params": wanted}, "timeout": 0})
+        assert answer.status == (200 if wanted == params else 408)
+        assert seen.count > 500
+
+
+async def test_a_filter_gives_turns_within_a_window(client: Client, sandbox: Sandbox) -> None:
+    """A condition is applied to a few rows at a time, because each row may be large."""
+    events = [{"method": "event", "contact_uid": "1", "event_uid": "x", "params": {"n": n}} for n in range(1000)]
+    sandbox.replay((json.dumps(event) for event in events), TOKEN)
+    with turns() as seen:
+        assert (await client.get("events?q=needle"))["events"] == []
+    assert seen.count > 50
+
+
 async def test_an_export_gives_turns(client: Client, sandbox: Sandbox) -> None:
     """An export is read in parts."""
     sandbox.replay((json.dumps(line) for line in lines(5000, "event")), TOKEN)
@@ -156,6 +176,7 @@ async def test_what_is_unzipped_is_bounded(client: Client, path: str, filler: by
     [
         ("/_sandbox/wait", {"match": {f"k{n}": n for n in range(1001)}}, 400),
         ("/_sandbox/wait", {"match": {"a." * 600: 1}}, 400),
+        ("/_sandbox/wait", {"match": {"a" * 100_000: {f"{n}": n for n in range(20_000)}}}, 400),
         ("/_sandbox/faults", [{}] * 1001, 400),
         ("/_sandbox/faults", [{"status": 503, "body": "x" * 2**20}], 413),
     ],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeGuard
 
 # Marks a path that does not exist, because None is a JSON value.
@@ -39,33 +40,49 @@ class Pattern:
     Args:
         data: The partial object.
         equal: Compares a found value with a wanted one.
+        most_values: Limit of the values in *data*; None means no limit.
+        most_characters: Limit of the length of each path; None means no limit.
+
+    Raises:
+        ValueError: *data* exceeds a limit.
     """
 
-    def __init__(self, data: Mapping[str, Any], equal: Callable[[object, object], bool] = json_equal) -> None:
-        self._wanted = list(_leaves(data, ""))
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        equal: Callable[[object, object], bool] = json_equal,
+        *,
+        most_values: int | None = None,
+        most_characters: int | None = None,
+    ) -> None:
+        self._wanted: list[tuple[str, Any]] = []
+        # Checked one by one, because many values below a long key would make paths of gigabytes.
+        longest = math.inf if most_characters is None else most_characters
+        for path, value in _leaves(data, "", longest):
+            if len(self._wanted) == most_values or len(path) > longest:
+                raise ValueError(f"at most {most_values} values, with paths of at most {most_characters} characters")
+            self._wanted.append((path, value))
         self._equal = equal
+
+    def compare(self, item: Mapping[str, Any]) -> Iterator[Difference | None]:
+        """Yield for each value its difference in *item*, or None if it matches."""
+        for path, wanted in self._wanted:
+            found = _look_up(item, path)
+            matches = found is not MISSING and self._equal(found, wanted)
+            yield None if matches else Difference(path, wanted, found)
 
     def differences(self, item: Mapping[str, Any]) -> list[Difference]:
         """List the values in which *item* differs."""
-        found = ((path, wanted, _look_up(item, path)) for path, wanted in self._wanted)
-        return [Difference(*each) for each in found if not self._matches(each[2], each[1])]
+        return [difference for difference in self.compare(item) if difference is not None]
 
     def fits(self, item: Mapping[str, Any]) -> bool:
         """Return whether *item* matches."""
-        return all(self._matches(_look_up(item, path), wanted) for path, wanted in self._wanted)
+        return not any(self.compare(item))
 
     @property
     def size(self) -> int:
         """Number of values that must match."""
         return len(self._wanted)
-
-    @property
-    def longest_path(self) -> int:
-        """Number of characters in the longest path."""
-        return max((len(path) for path, _ in self._wanted), default=0)
-
-    def _matches(self, found: object, wanted: object) -> bool:
-        return found is not MISSING and self._equal(found, wanted)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
@@ -73,10 +90,12 @@ def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)
 
 
-def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
-    if not is_mapping(value) or (path and not value):
-        return [(path, value)]
-    return [leaf for key, each in value.items() for leaf in _leaves(each, f"{path}.{key}" if path else key)]
+def _leaves(value: Any, path: str, longest: float) -> Iterator[tuple[str, Any]]:
+    if not is_mapping(value) or (path and not value) or len(path) > longest:
+        yield path, value
+        return
+    for key, each in value.items():
+        yield from _leaves(each, f"{path}.{key}" if path else key, longest)
 
 
 def _look_up(item: Any, path: str) -> Any:
@@ -84,6 +103,12 @@ def _look_up(item: Any, path: str) -> Any:
         return MISSING
     if path in item:
         return item[path]
+    if len(item) < path.count("."):
+        # So that the time is at most proportional to the number of keys, however many dots the path has.
+        for key, each in item.items():
+            if path.startswith(f"{key}.") and (found := _look_up(each, path[len(key) + 1 :])) is not MISSING:
+                return found
+        return MISSING
     head, _, rest = path.partition(".")
     while rest:
         if head in item:

@@ -39,9 +39,10 @@ async def wait(
         ValueError: An argument is invalid.
     """
     _check(count, timeout, after)
-    pattern = Pattern(match)
-    if pattern.size > MAX_VALUES or pattern.longest_path > MAX_PATH:
-        raise ValueError(f"match must have at most {MAX_VALUES} values, with paths of at most {MAX_PATH} characters")
+    try:
+        pattern = Pattern(match, most_values=MAX_VALUES, most_characters=MAX_PATH)
+    except ValueError as error:
+        raise ValueError(f"match must have {error}") from None
     search = _MessageSearch(message_log, workspace, pattern, after)
     deadline = asyncio.get_running_loop().time() + timeout
     with message_log.listening() as news:
@@ -88,7 +89,7 @@ class _MessageSearch:
             if len(self.found) >= count:
                 return
             self.place = item["number"]
-            if self._pattern.fits(item):
+            if not await self._differences(item, pace, most=1):
                 self.found.append(item)
             await pace.turn()
 
@@ -97,7 +98,7 @@ class _MessageSearch:
         misses: list[tuple[int, int, NearMiss]] = []
         pace = Pace()
         for item in self._message_log.after(after, self._workspace):
-            differences = self._pattern.differences(item)
+            differences = await self._differences(item, pace, most=self._pattern.size)
             if 0 < len(differences) < self._pattern.size:
                 miss: NearMiss = {"item": item, "differences": [_shown(each) for each in differences]}
                 misses = nlargest(
@@ -105,6 +106,17 @@ class _MessageSearch:
                 )
             await pace.turn()
         return [miss for _, _, miss in misses]
+
+    async def _differences(self, item: dict[str, Any], pace: Pace, *, most: int) -> list[Difference]:
+        """Return the first differences, with turns for other tasks: a value is sought in the whole message."""
+        found: list[Difference] = []
+        for difference in self._pattern.compare(item):
+            if difference is not None:
+                found.append(difference)
+                if len(found) >= most:
+                    break
+            await pace.turn()
+        return found
 
 
 def _shown(difference: Difference) -> dict[str, Any]:

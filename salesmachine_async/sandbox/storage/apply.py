@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from salesmachine_async.sandbox.messages import ParsedMessage
-    from salesmachine_async.sandbox.pacing import Steps, at_once, strides
-from salesmachine_async.sandbox.storage.store import Store
+    from salesmachine_async.sandbox.pacing import Steps
+    from salesmachine_async.sandbox.storage.store import Store
 
 PAGEVIEW = "pageview"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from salesmachine_async.sandbox.pacing import strides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -11,7 +13,11 @@ if TYPE_CHECKING:
     from salesmachine_async.sandbox.storage.store import EventRow, Store, StoredRow
     from salesmachine_async.sandbox.storage.v2_store import RecordKind
 
+T = TypeVar("T")
+
 WINDOW = 2000
+# Rows to which a condition is applied in one step.
+ROWS_AT_ONCE = 20
 # Limit of the names that are counted.
 MAX_NAMES = 1000
 
@@ -55,8 +61,7 @@ def search_events(
             newest_first=newest_first,
             equal=equal,
         )
-        found += filter(accept, rows) if accept else rows
-        yield
+        yield from _add(found, rows, accept)
     return found if limit < 0 else found[:limit]
 
 
@@ -115,9 +120,16 @@ def search_records(
     while limit < 0 or len(found) < limit:
         window = WINDOW if accept or limit < 0 else min(WINDOW, limit - len(found))
         rows = store.records(kind, workspace, after, window, newest_first=newest_first)
-        found += filter(accept, rows) if accept else rows
-        yield
+        yield from _add(found, rows, accept)
         if len(rows) < window:
             break
         after = rows[-1].uid
     return found if limit < 0 else found[:limit]
+
+
+def _add(found: list[T], rows: list[T], accept: Callable[[T], bool] | None) -> Steps[None]:
+    """Append the rows that *accept* allows, with a step for each few of them, because a row can be megabytes."""
+    yield
+    for part in strides(rows, ROWS_AT_ONCE if accept else WINDOW):
+        found += filter(accept, part) if accept else part
+        yield

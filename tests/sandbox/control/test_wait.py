@@ -204,6 +204,57 @@ def test_patterns(wanted: Any, item: Any, fits: bool) -> None:
     assert (Pattern(wanted).differences(item) == []) is fits
 
 
+def test_a_path_with_many_dots() -> None:
+    """The time of a look-up is at most proportional to the keys of the message, however they are combined."""
+
+    def tree(parts: int) -> dict[str, Any]:
+        return {"a": tree(parts - 1), "a.a": tree(parts - 2)} if parts > 0 else {}
+
+    class Counted(dict[str, Any]):
+        steps = 0
+
+        def __contains__(self, key: object) -> bool:
+            Counted.steps += 1
+            return super().__contains__(key)
+
+        def items(self) -> Any:
+            Counted.steps += len(self)
+            return super().items()
+
+    def counted(item: Any) -> Any:
+        return Counted({key: counted(each) for key, each in item.items()})
+
+    def keys(item: Any) -> int:
+        return sum(1 + keys(each) for each in item.values())
+
+    item = counted(tree(12))
+    count = keys(item)
+    Counted.steps = 0
+    assert not Pattern({".".join("a" * 480): 1}).fits(item)
+    assert Counted.steps <= 3 * count + 10
+    nested = {"a": {"b.a": {"b": {"c": 1}}}}
+    assert Pattern({"a.b.a.b.c": 1}).fits(nested)
+    assert not Pattern({"a.b.a.b.c.d": 1}).fits(nested)
+
+
+def test_a_pattern_is_bounded_before_its_paths_are_made() -> None:
+    """Many values below a long key are found at the first of them, and a deep one at its first long path."""
+    seen: list[int] = []
+
+    class Many(dict[str, int]):
+        def items(self) -> Any:
+            for number in range(10):
+                seen.append(number)
+                yield str(number), number
+
+    with pytest.raises(ValueError, match="at most 5 values, with paths of at most 20 characters"):
+        Pattern({"a" * 30: Many(a=1)}, most_values=5, most_characters=20)
+    assert seen == []
+    with pytest.raises(ValueError, match="at most 5 values"):
+        Pattern({"a": Many(a=1)}, most_values=5, most_characters=20)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
 def test_the_history_is_bounded() -> None:
     """The latest messages are kept, in whole requests."""
     message_log = MessageLog(3)
