@@ -41,7 +41,11 @@ def check(path: Path, is_ours: Callable[[bytes], bool], what: str) -> None:
         return
     if not stat.S_ISREG(mode):
         raise ForeignFile(path, what)
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+    # O_NONBLOCK and a second look, because a pipe may have taken its place.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ForeignFile(path, what)
         content = file.read(_MAX_BYTES)
     if not is_ours(content):
         raise ForeignFile(path, what)

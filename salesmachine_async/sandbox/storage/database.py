@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from salesmachine_async.sandbox.storage.schema import SCHEMA, VERSION
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
     Values = Sequence[Any] | Mapping[str, Any]
@@ -30,12 +30,15 @@ class Database:
         path: The database file; None keeps the data in memory.
 
     Raises:
-        ValueError: The file was written by another version, or is not a sandbox database.
+        ValueError: The file was written by another version, or is not a sandbox database; or it does not exist, and
+            a file has the name of its log.
         sqlite3.Error: The file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.in_memory = path is None
+        if path is not None:
+            _check_beside(path)
         self._lock = threading.RLock()
         # Autocommit, because writing() begins and ends transactions explicitly.
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
@@ -119,3 +122,12 @@ class Database:
             marks = ",".join("?" * len(part))
             rows += self.all(f"{select} WHERE workspace = ? AND {column} IN ({marks})", (workspace, *part))
         return rows
+
+
+def _check_beside(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError if SQLite would overwrite a file that it did not make: the log of a database that is not there."""
+    if os.path.lexists(path):
+        return
+    for suffix in ("-wal", "-journal", "-shm"):
+        if os.path.lexists(f"{os.fspath(path)}{suffix}"):
+            raise ValueError(f"{os.fspath(path)}{suffix} exists without it; move it away, or use another file")

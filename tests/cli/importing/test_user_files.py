@@ -75,6 +75,16 @@ def test_a_file_that_replaces_the_checkpoint_survives(tmp_path: Path) -> None:
     assert [each.read_text() for each in tmp_path.iterdir()] == [NOTES]
 
 
+def test_a_pipe_that_takes_the_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that appears between the two looks at a file does not block the command, and is not replaced."""
+    pipe, regular = tmp_path / "pipe", tmp_path / "regular"
+    os.mkfifo(pipe)
+    regular.touch()
+    monkeypatch.setattr(Path, "lstat", lambda _: os.lstat(regular))
+    with pytest.raises(files.ForeignFile):
+        files.replace(pipe, b"", lambda _: True, "a file")
+
+
 def test_temporary_files_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A temporary file never opens an existing one, even if its random name is guessed."""
     target = tmp_path / "target"

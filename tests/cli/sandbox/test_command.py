@@ -105,7 +105,7 @@ def test_unusable_db(tmp_path: Path) -> None:
 
 
 def test_another_database_stays_as_it_is(tmp_path: Path) -> None:
-    """A database of another program is rejected without a change of a byte; a dangling link is a usage error."""
+    """A database or log of another program is rejected without a change of a byte; a dangling link is a usage error."""
     db = tmp_path / "other.db"
     with sqlite3.connect(db) as other:
         other.execute("CREATE TABLE notes (text)")
@@ -114,6 +114,13 @@ def test_another_database_stays_as_it_is(tmp_path: Path) -> None:
     ended = invoke_here("sandbox", "--port", "0", "--db", str(db))
     assert ended.status == 1
     assert (db.read_bytes(), list(tmp_path.iterdir())) == (before, [db])
+    for suffix in ("-wal", "-journal", "-shm"):
+        beside = tmp_path / f"new.db{suffix}"
+        beside.write_text("notes")
+        ended = invoke_here("sandbox", "--port", "0", "--db", str(tmp_path / "new.db"))
+        assert (ended.status, f"{beside} exists without it" in ended.err) == (1, True), ended
+        assert beside.read_text() == "notes"
+        beside.unlink()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     assert invoke_here("sandbox", "--port", "0", "--db", str(link)).status == 2
