@@ -125,7 +125,7 @@ class Database:
 
 
 def _check_beside(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError if SQLite would overwrite a file that it did not make: the log of a database that is not there."""
+    """Raise ValueError if SQLite would overwrite a file that it did not make, as the log of a new database."""
     if os.path.lexists(path):
         return
     for suffix in ("-wal", "-journal", "-shm"):
