@@ -118,6 +118,11 @@ class Tracker:
         """The account that the messages are linked to, if any."""
         return self._account_uid
 
+    @property
+    def anonymous_id(self) -> str | int | None:
+        """The uid of calls while no contact is identified: of a request's visitor, if the integration knows it."""
+        return None
+
     def identify(self, contact_uid: str | int | None, account_uid: str | int | None = None) -> None:
         """Set the contact, and the account, of all calls from now on; None: no contact."""
         self._contact_uid = contact_uid
@@ -148,7 +153,7 @@ class Tracker:
             QueueFull: The queue is full, under `Overflow.RAISE`.
             AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
         """
-        uid = self.contact_uid
+        uid = self.uid
         if uid is None:
             return _dropped("contact")
         return self._carrier.contact(uid, self._merged(params), created_at=created_at, message_id=message_id)
@@ -180,7 +185,7 @@ class Tracker:
             QueueFull: The queue is full, under `Overflow.RAISE`.
             AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
         """
-        uid = self.contact_uid
+        uid = self.uid
         if uid is None:
             return _dropped("event")
         return self._carrier.track(uid, event_uid, self._merged(params), created_at=created_at, message_id=message_id)
@@ -210,7 +215,7 @@ class Tracker:
             QueueFull: The queue is full, under `Overflow.RAISE`.
             AgentClosed: After the agent was closed. Not under `Invalid.REPORT`.
         """
-        uid = self.contact_uid
+        uid = self.uid
         if uid is None:
             return _dropped("pageview")
         return self._carrier.pageview(uid, self._merged(params), created_at=created_at, message_id=message_id)
@@ -219,6 +224,11 @@ class Tracker:
     def _carrier(self) -> Calls:
         """The agent that gets the next call."""
         return self._agent
+
+    @property
+    def uid(self) -> str | int | None:
+        """The uid of the next call: the contact's, or the visitor's anonymous one; None while there is neither."""
+        return self.contact_uid
 
     def _merged(self, params: Any) -> Any:
         """Return *params* over what is bound. What is no mapping is passed on, for the agent to refuse."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar, Token
 from datetime import datetime
-from inspect import iscoroutine
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from salesmachine_async._log import describe_exception
 from salesmachine_async.errors import AgentClosed
 from salesmachine_async.integrations._agent_lifespan import AgentLifespan, guard_log
+from salesmachine_async.integrations._anonymous import Visitor
+from salesmachine_async.integrations._callables import Uid, uid_from
 from salesmachine_async.integrations._environment import fallback_agent
 from salesmachine_async.tracker import Calls, Tracker
 
-__all__ = ["RequestTracker", "Uid", "current_tracker", "enter", "entered", "identify", "leave", "tracking"]
+__all__ = ["RequestTracker", "current_tracker", "enter", "entered", "identify", "leave", "tracking"]
 
 T = TypeVar("T")
-Uid = str | int | None
+
+# Directives of answers that a cache may give to other visitors.
+_SHARED: Final = frozenset({"public", "s-maxage"})
 
 _current: Final[ContextVar[Tracker | None]] = ContextVar("salesmachine_tracker", default=None)
 
@@ -38,13 +41,15 @@ class RequestTracker(Tracker):
         contact: Called for the contact until it returns one or `identify` is called; None: only `identify` sets it.
         account: Called for the account, unless `identify` was called.
         lifespan: The holder of *agent*, where its life ends with the application.
+        visitor: Has the uid of calls before a contact is identified; None: those are dropped.
 
     Attributes:
         route: The route's template, where an integration knows it better than the scope; else None.
         expects_pageview: Whether the request is to become a pageview, for which its contact must be known.
+        visitor: As given.
     """
 
-    __slots__ = ("_account", "_contact", "_lifespan", "expects_pageview", "route")
+    __slots__ = ("_account", "_contact", "_lifespan", "expects_pageview", "route", "visitor")
 
     def __init__(
         self,
@@ -52,11 +57,13 @@ class RequestTracker(Tracker):
         contact: Callable[[], Uid] | None,
         account: Callable[[], Uid] | None,
         lifespan: AgentLifespan | None = None,
+        visitor: Visitor | None = None,
     ) -> None:
         super().__init__(agent)
         self._contact = contact
         self._account = account
         self._lifespan = lifespan
+        self.visitor = visitor
         self.route: str | None = None
         self.expects_pageview = False
 
@@ -76,20 +83,60 @@ class RequestTracker(Tracker):
         """The contact that is tracked; None while none is identified."""
         if self._contact_uid is None and self._contact is not None:
             # Late and again: authentication runs deeper inside the application than the middleware.
-            self._contact_uid = _uid_from("contact", self._contact)
+            self._contact_uid = uid = uid_from("contact", self._contact)
+            if uid is not None and self.visitor is not None:
+                self.visitor.identified(self._carrier, uid)
         return self._contact_uid
+
+    @property
+    def anonymous_id(self) -> str | int | None:
+        """The uid of calls while no contact is identified; None if there is none. Reading it sets the cookie."""
+        return None if self.visitor is None else self.visitor.anonymous_id()
+
+    @property
+    def uid(self) -> str | int | None:
+        """The uid of the next call: the contact's, or the visitor's anonymous one; None while there is neither."""
+        uid = self.contact_uid
+        return self.anonymous_id if uid is None else uid
 
     @property
     def account_uid(self) -> str | int | None:
         """The account that the messages are linked to, if any."""
         if self._account_uid is None and self._account is not None:
-            self._account_uid = _uid_from("account", self._account)
+            self._account_uid = uid_from("account", self._account)
         return self._account_uid
 
     def identify(self, contact_uid: str | int | None, account_uid: str | int | None = None) -> None:
-        """Set the contact, and the account, of this request; None: no contact. The callables are not called again."""
+        """
+        Set the contact, and the account, of this request. The callables are not called again.
+
+        Args:
+            contact_uid: The contact; None: none, and the anonymous id of the visitor is forgotten, as at a logout.
+            account_uid: The account.
+        """
         self._contact = self._account = None
         super().identify(contact_uid, account_uid)
+        if self.visitor is not None:
+            self.visitor.identified(self._carrier, contact_uid)
+
+    def set_cookie(self, *, is_page: bool, cache_control: str = "") -> str | None:
+        """
+        Return the ``Set-Cookie`` header of the answer that begins now; None if it needs none. Never raises.
+
+        Args:
+            is_page: Whether the request will be a pageview if there is a contact or a visitor.
+            cache_control: The answer's ``Cache-Control``.
+        """
+        if self.visitor is None:
+            return None
+        try:
+            if is_page:
+                _ = self.contact_uid
+            is_shared = not _SHARED.isdisjoint(re.split("[ ,=]+", cache_control.lower()))
+            return self.visitor.answer(is_page=is_page, is_shared=is_shared)
+        except Exception as exc:  # noqa: BLE001 (the response comes first)
+            guard_log("cookie", logging.ERROR, "the cookie of a visitor failed: %s", describe_exception(exc))
+            return None
 
     def contact(
         self,
@@ -255,19 +302,3 @@ def _outside(what: str) -> bool:
     line = "%s was dropped outside of a request: add the middleware, or use `with tracking(contact_uid):`"
     guard_log("outside", logging.WARNING, line, what, loud=True)
     return False
-
-
-def _uid_from(what: str, function: Callable[[], Uid]) -> Uid:
-    """Call the application's callable, whatever it does."""
-    try:
-        uid = cast("object", function())
-    except (Exception, CancelledError) as exc:  # noqa: BLE001 (the user's code; nothing is awaited here)
-        guard_log(what, logging.ERROR, "the %s callable raised %s", what, describe_exception(exc), loud=True)
-        return None
-    if uid is None or isinstance(uid, str | int):
-        return None if uid == "" else uid  # many a session has that for an anonymous visitor
-    if iscoroutine(uid):
-        uid.close()  # or it would warn that it was never awaited
-    kind = type(uid).__name__
-    guard_log(what, logging.ERROR, "the %s callable must return a str, an int or None, not %s", what, kind, loud=True)
-    return None

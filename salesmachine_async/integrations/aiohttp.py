@@ -28,9 +28,10 @@ from aiohttp import hdrs, web
 from salesmachine_async._log import describe_exception
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, guard_log, register
+from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousVisitors
+from salesmachine_async.integrations._callables import Uid
 from salesmachine_async.integrations._context import (
     RequestTracker,
-    Uid,
     current_tracker,
     enter,
     identify,
@@ -45,7 +46,7 @@ from salesmachine_async.tracker import Tracker
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["AGENT", "current_tracker", "get_agent", "identify", "setup", "tracker", "tracking"]
+__all__ = ["AGENT", "AnonymousCookie", "current_tracker", "get_agent", "identify", "setup", "tracker", "tracking"]
 
 AGENT = web.AppKey("salesmachine", Agent)
 """The application's agent, while the application runs; sub-applications find it in ``request.config_dict``."""
@@ -62,6 +63,7 @@ def setup(
     pageviews: bool = False,
     contact: Callable[[web.Request], Uid] | None = None,
     account: Callable[[web.Request], Uid] | None = None,
+    anonymous_id: AnonymousCookie | Callable[[web.Request], Uid] | None = None,
     exclude: Collection[str] = (),
     methods: Collection[str] = METHODS,
     client_ip: bool = False,
@@ -81,6 +83,8 @@ def setup(
         pageviews: Whether every answered request of an identified contact is a pageview. ``duration`` is the handler's.
         contact: Returns the contact's uid for a request in which `identify` is not called.
         account: Returns the account's uid likewise.
+        anonymous_id: The uid of visitors before `identify`, and an alias of the contact from then on: an
+            `AnonymousCookie`, or a callable that returns it like *contact*. None: they are not tracked.
         exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (``request.remote``).
@@ -92,7 +96,7 @@ def setup(
         debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
 
     Raises:
-        ConfigError: *exclude* or *methods* is a single text.
+        ConfigError: *exclude* or *methods* is a single text, or *anonymous_id* is neither a cookie nor a callable.
     """
     lifespan = AgentLifespan(agent, AgentOptions(on_invalid=on_invalid, params=params, enabled=enabled, debug=debug))
     register(app, lifespan)
@@ -107,8 +111,8 @@ def setup(
 
     # First, so that the agent starts before everything else and ends after it; the middleware is outermost.
     app.cleanup_ctx.insert(0, lifetime)
-    app.on_response_prepare.append(_note_status)
-    app.middlewares.insert(0, _middleware(lifespan, rules, contact, account))
+    app.on_response_prepare.append(partial(_prepare, rules))
+    app.middlewares.insert(0, _middleware(lifespan, rules, contact, account, AnonymousVisitors.of(anonymous_id)))
 
 
 def tracker(request: web.BaseRequest) -> Tracker:
@@ -129,6 +133,7 @@ def _middleware(
     rules: Pageviews,
     contact: Callable[[web.Request], Uid] | None,
     account: Callable[[web.Request], Uid] | None,
+    anonymous: AnonymousVisitors | None,
 ) -> Middleware:
     @web.middleware
     async def salesmachine(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -139,11 +144,14 @@ def _middleware(
             contact and partial(contact, request),
             account and partial(account, request),
             lifespan,
+            anonymous
+            and anonymous.visitor(request, "; ".join(request.headers.getall(hdrs.COOKIE, ())), https=request.secure),
         )
         request[_TRACKER] = request_tracker
         token = enter(request_tracker)
         try:
-            if not rules.wanted(request.method):
+            request_tracker.expects_pageview = rules.wanted(request.method)
+            if not request_tracker.expects_pageview:
                 return await handler(request)
             return await _visited(rules, request_tracker, request, handler)
         finally:
@@ -156,13 +164,14 @@ async def _visited(
     rules: Pageviews, request_tracker: RequestTracker, request: web.Request, handler: Handler
 ) -> web.StreamResponse:
     started = perf_counter()
+    response: web.StreamResponse | None = None
     status: int | None = None
     aborted = True  # unless the handler ends: it is cancelled when the client has left
     try:
         response = await handler(request)
         status, aborted = response.status, _is_gone(request) and response.prepared
     except web.HTTPException as exc:
-        status, aborted = exc.status, False
+        response, status, aborted = exc, exc.status, False
         raise
     except Exception:
         # When the client has left, that is the reason; an answer that had begun was cut off in any case.
@@ -176,14 +185,35 @@ async def _visited(
         try:
             if status is None:
                 status = request.get(_STATUS)
+            # Before the pageview, which needs to know whether the visitor has a cookie.
+            _set_cookie(rules, request, response)
             _track(rules, request_tracker, request, status, perf_counter() - started, aborted=aborted)
         except Exception as exc:  # noqa: BLE001 (the response comes first)
             guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
 
-async def _note_status(request: web.Request, response: web.StreamResponse) -> None:
-    """Note the status that is sent, for answers that are cut off later."""
+async def _prepare(rules: Pageviews, request: web.Request, response: web.StreamResponse) -> None:
+    """Note the status that is sent, for answers that are cut off later; set the cookie of an anonymous visitor."""
     request[_STATUS] = response.status
+    _set_cookie(rules, request, response)
+
+
+def _set_cookie(rules: Pageviews, request: web.Request, response: web.StreamResponse | None) -> None:
+    """Decide on the cookie of an anonymous visitor, once; without an answer there is none."""
+    request_tracker = request.get(_TRACKER)
+    if request_tracker is None or request_tracker.visitor is None:
+        return
+    is_page = response is not None and request_tracker.expects_pageview and _page(rules, request) is not None
+    cache_control = "" if response is None else ",".join(response.headers.getall(hdrs.CACHE_CONTROL, ()))
+    cookie = request_tracker.set_cookie(is_page=is_page, cache_control=cache_control)
+    if cookie is not None and response is not None:
+        response.headers.add(hdrs.SET_COOKIE, cookie)
+
+
+def _page(rules: Pageviews, request: web.Request) -> str | None:
+    """Return the template of the route, if a request to it counts; a request without a route is a scanner's."""
+    resource = request.match_info.route.resource
+    return None if resource is None or rules.excludes(resource.canonical, request.path) else resource.canonical
 
 
 def _is_gone(request: web.Request) -> bool:
@@ -200,17 +230,11 @@ def _track(
     *,
     aborted: bool,
 ) -> None:
-    resource = request.match_info.route.resource
-    # A request without a route is a scanner's, and a WebSocket (101) is no page.
-    if (
-        resource is None
-        or status == SWITCHING
-        or rules.excludes(resource.canonical, request.path)
-        or request_tracker.contact_uid is None
-    ):
+    route = _page(rules, request)
+    if route is None or status == SWITCHING or request_tracker.uid is None:  # a WebSocket (101) is no page
         return
     params = rules.params(
-        route=resource.canonical,
+        route=route,
         method=request.method,
         status=status,
         seconds=seconds,

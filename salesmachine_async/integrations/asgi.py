@@ -20,9 +20,10 @@ from typing import Any, Final
 from salesmachine_async._log import describe_exception
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, guard_log, register
+from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousId, AnonymousVisitors
+from salesmachine_async.integrations._callables import Uid
 from salesmachine_async.integrations._context import (
     RequestTracker,
-    Uid,
     current_tracker,
     enter,
     identify,
@@ -35,10 +36,12 @@ from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.integrations._route import route_template
 from salesmachine_async.policy import Invalid
 
-__all__ = ["SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = ["AnonymousCookie", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
 
 # In the scope: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
 KEY: Final = "salesmachine"
+# What begins an answer, and carries its headers.
+FIRST: Final = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 # What ends an answer, unless it says that there is more.
 LAST: Final = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 
@@ -47,7 +50,8 @@ class SalesmachineMiddleware:
     """
     Gives every request a tracker, and the application an agent.
 
-    Messages pass at once and unchanged, and so do exceptions; no failure of the middleware reaches the application.
+    Messages pass at once and unchanged (but for the cookie of *anonymous_id*), and so do exceptions; no failure of the
+    middleware reaches the application.
 
     Args:
         app: The application.
@@ -58,6 +62,8 @@ class SalesmachineMiddleware:
         contact: Returns the contact's uid for a scope, for requests in which `identify` is not called. Called late, so
             that it sees what the application's own middleware has put there.
         account: Returns the account's uid likewise.
+        anonymous_id: The uid of visitors before `identify`, and an alias of the contact from then on: an
+            `AnonymousCookie`, or a callable that returns it like *contact*. None: they are not tracked.
         exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
@@ -69,7 +75,7 @@ class SalesmachineMiddleware:
         debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
 
     Raises:
-        ConfigError: *exclude* or *methods* is a single text.
+        ConfigError: *exclude* or *methods* is a single text, or *anonymous_id* is neither a cookie nor a callable.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class SalesmachineMiddleware:
         pageviews: bool = False,
         contact: Callable[[Any], Uid] | None = None,
         account: Callable[[Any], Uid] | None = None,
+        anonymous_id: AnonymousId | AnonymousVisitors | None = None,
         exclude: Collection[str] = (),
         methods: Collection[str] = METHODS,
         client_ip: bool = False,
@@ -97,6 +104,7 @@ class SalesmachineMiddleware:
         self._framework: object = None
         self._contact = contact
         self._account = account
+        self._anonymous = AnonymousVisitors.of(anonymous_id)
         self._pageviews = Pageviews.of(
             enabled=pageviews, exclude=exclude, methods=methods, client_ip=client_ip, user_agent=user_agent
         )
@@ -121,7 +129,11 @@ class SalesmachineMiddleware:
             self._contact and partial(self._contact, scope),
             self._account and partial(self._account, scope),
             self._lifespan,
+            self._anonymous
+            and self._anonymous.visitor(scope, _cookies(scope), https=scope.get("scheme") in ("https", "wss")),
         )
+        if self._anonymous is not None:
+            send = _CookieSetter(self._pageviews, tracker, scope, send).send
         # Not in a copy: routers write what they found into this very scope, where outer middleware reads it, too.
         scope[KEY] = tracker
         token = enter(tracker)
@@ -212,6 +224,7 @@ class _Visit:
     def _end(self, *, aborted: bool) -> None:
         """Track the pageview, if the request is one. Failures are logged."""
         self._over = True
+        self._tracker.set_cookie(is_page=False)  # too late for one, if the answer has not begun
         seconds = perf_counter() - self._started
         try:
             self._track(seconds, aborted=aborted)
@@ -220,9 +233,8 @@ class _Visit:
 
     def _track(self, seconds: float, *, aborted: bool) -> None:
         scope, tracker, rules = self._scope, self._tracker, self._pageviews
-        route = tracker.route or route_template(scope)
-        # A request without a route is a scanner's.
-        if route is None or rules.excludes(route, scope.get("path", "")) or tracker.contact_uid is None:
+        route = _page(rules, tracker, scope)
+        if route is None or tracker.uid is None:
             return
         status = 500 if self._failed and self._status is None else self._status
         params = rules.params(
@@ -235,6 +247,54 @@ class _Visit:
             user_agent=_user_agent(scope) if rules.user_agent else None,
         )
         tracker.pageview(params)
+
+
+class _CookieSetter:
+    """Adds the cookie of an anonymous visitor to the beginning of the answer."""
+
+    __slots__ = ("_forward", "_rules", "_scope", "_tracker")
+
+    def __init__(self, rules: Pageviews, tracker: RequestTracker, scope: Scope, send: Send) -> None:
+        self._rules = rules
+        self._tracker = tracker
+        self._scope = scope
+        self._forward = send
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the application."""
+        await self._forward(self._with_cookie(message) if message.get("type") in FIRST else message)
+
+    def _with_cookie(self, message: Message) -> Message:
+        tracker = self._tracker
+        try:
+            headers = [*message.get("headers", ())]
+            cache_control = _header(headers, b"cache-control")
+            is_page = tracker.expects_pageview and _page(self._rules, tracker, self._scope) is not None
+            cookie = tracker.set_cookie(is_page=is_page, cache_control=cache_control)
+            return message if cookie is None else {**message, "headers": [*headers, (b"set-cookie", cookie.encode())]}
+        except Exception as exc:  # noqa: BLE001 (a message that breaks the protocol is for the server to judge)
+            guard_log("cookie", logging.ERROR, "the cookie of a visitor failed: %s", describe_exception(exc))
+            return message
+
+
+def _page(rules: Pageviews, tracker: RequestTracker, scope: Scope) -> str | None:
+    """Return the template of the route, if a request to it counts; a request without a route is a scanner's."""
+    route = tracker.route or route_template(scope)
+    return None if route is None or rules.excludes(route, scope.get("path", "")) else route
+
+
+def _cookies(scope: Scope) -> str:
+    """Return the ``Cookie`` header; HTTP/2 may split it into several."""
+    return _header(scope.get("headers", ()), b"cookie", "; ")
+
+
+def _header(headers: Any, wanted: bytes, separator: str = ", ") -> str:
+    """Return a header; the empty text where it is absent or cannot be read."""
+    with suppress(Exception):
+        return separator.join(
+            bytes(value).decode("latin-1") for name, value in headers if bytes(name).lower() == wanted
+        )
+    return ""
 
 
 def _client_ip(scope: Scope) -> str | None:

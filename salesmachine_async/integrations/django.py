@@ -33,9 +33,10 @@ from django.http.response import HttpResponseBase
 from salesmachine_async._log import describe_exception
 from salesmachine_async.integrations import _agent_lifespan
 from salesmachine_async.integrations._agent_lifespan import guard_log
+from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousVisitors
+from salesmachine_async.integrations._callables import Uid
 from salesmachine_async.integrations._context import (
     RequestTracker,
-    Uid,
     current_tracker,
     enter,
     entered,
@@ -49,7 +50,15 @@ from salesmachine_async.integrations.asgi import KEY
 from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
 
-__all__ = ["DjangoOptions", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = [
+    "AnonymousCookie",
+    "DjangoOptions",
+    "SalesmachineMiddleware",
+    "current_tracker",
+    "get_agent",
+    "identify",
+    "tracking",
+]
 
 
 class DjangoOptions(TypedDict, total=False):
@@ -63,6 +72,8 @@ class DjangoOptions(TypedDict, total=False):
             pageview; *exclude*, *methods*, *client_ip* and *user_agent* are as of the wrapper.
         contact: Returns the contact's uid for a request; default: the primary key of ``request.user``.
         account: Returns the account's uid likewise.
+        anonymous_id: Where there is no ASGI wrapper: the uid of visitors before they log in, and an alias of the
+            contact from then on: an `AnonymousCookie`, or a callable that returns it for a request.
     """
 
     agent: Calls
@@ -77,6 +88,7 @@ class DjangoOptions(TypedDict, total=False):
     debug: bool
     contact: Callable[[HttpRequest], Uid]
     account: Callable[[HttpRequest], Uid]
+    anonymous_id: AnonymousCookie | Callable[[HttpRequest], Uid]
 
 
 class SalesmachineMiddleware:
@@ -84,7 +96,8 @@ class SalesmachineMiddleware:
     Gives every request a tracker that knows ``request.user`` and the route. Put it behind the authentication.
 
     Raises:
-        ConfigError: ``exclude`` or ``methods`` in the setting is a single text.
+        ConfigError: ``exclude`` or ``methods`` in the setting is a single text, or ``anonymous_id`` is neither a cookie
+            nor a callable.
     """
 
     sync_capable = True
@@ -101,6 +114,7 @@ class SalesmachineMiddleware:
         self._agent_options = _agent_options(options)
         self._contact = options.get("contact", _user_of)
         self._account = options.get("account")
+        self._anonymous = AnonymousVisitors.of(options.get("anonymous_id"))
         self._pageviews = Pageviews.of(
             enabled=options.get("pageviews", False),
             exclude=options.get("exclude", ()),
@@ -134,7 +148,9 @@ class SalesmachineMiddleware:
         try:
             response = await cast("Awaitable[HttpResponseBase]", self._get_response(request))
             if visit.tracker.expects_pageview and visit.tracker.contact_uid is None and self._contact is _user_of:
-                visit.tracker.identify(await _loaded_user(request), visit.tracker.account_uid)
+                user = await _loaded_user(request)
+                if user is not None:
+                    visit.tracker.identify(user, visit.tracker.account_uid)
             return visit.answered(response)
         except Exception:
             visit.status, visit.aborted = 500, False
@@ -150,7 +166,9 @@ class SalesmachineMiddleware:
         if isinstance(tracker, RequestTracker):
             tracker.set_defaults(contact, account)
             return tracker
-        tracker = RequestTracker(self._agent or fallback_agent(self._agent_options), contact, account)
+        cookies = request.META.get("HTTP_COOKIE", "")
+        visitor = self._anonymous and self._anonymous.visitor(request, cookies, https=request.is_secure())
+        tracker = RequestTracker(self._agent or fallback_agent(self._agent_options), contact, account, visitor=visitor)
         tracker.expects_pageview = self._pageviews.wanted(request.method or "")
         return tracker
 
@@ -175,6 +193,8 @@ class _Visit:
         """Note the answer. What streams is over with its last part, and has the tracker until then."""
         self.aborted = self._request.__dict__.get(_GONE, False)
         self.status = None if self.aborted else response.status_code
+        if self.tracker.visitor is not None and not self._wrapped:
+            self._set_cookie(response)
         if isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
             content: Any = response.streaming_content
             self._streams = not self._wrapped
@@ -187,6 +207,21 @@ class _Visit:
         leave(self._token)
         if not self._streams:
             self._end()
+
+    def _set_cookie(self, response: HttpResponseBase) -> None:
+        """Add the cookie of an anonymous visitor."""
+        is_page = self.tracker.expects_pageview and self._page() is not None
+        cookie = self.tracker.set_cookie(is_page=is_page, cache_control=response.headers.get("Cache-Control", ""))
+        if cookie is not None:
+            response.cookies.load(cookie)
+
+    def _page(self) -> str | None:
+        """Return the template of the route, if a request to it counts; a request without a route is a scanner's."""
+        match = self._request.resolver_match
+        if match is None:
+            return None
+        route = f"/{match.route}"
+        return None if self._rules.excludes(route, self._request.path) else route
 
     def _streamed(self, parts: Iterator[bytes]) -> Iterator[bytes]:
         self.aborted = True
@@ -214,18 +249,25 @@ class _Visit:
     def _end(self) -> None:
         """Pass the route and the contact to the wrapper, or track the pageview where there is no wrapper."""
         try:
-            self._track()
+            if self._wrapped:
+                self._prepare()
+            else:
+                self.tracker.set_cookie(is_page=False)  # too late for one, if there was no answer
+                self._track()
         except Exception as exc:  # noqa: BLE001 (the response comes first)
             guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
+    def _prepare(self) -> None:
+        """Leave what the wrapper needs for a pageview in the tracker."""
+        match = self._request.resolver_match
+        if match is not None and self.tracker.expects_pageview:
+            self.tracker.route = f"/{match.route}"
+            _ = self.tracker.contact_uid
+
     def _track(self) -> None:
         request, tracker, rules = self._request, self.tracker, self._rules
-        match = request.resolver_match
-        # A request without a route is a scanner's.
-        if match is None or not tracker.expects_pageview:
-            return
-        tracker.route = route = f"/{match.route}"
-        if tracker.contact_uid is None or self._wrapped or rules.excludes(route, request.path):
+        route = self._page()
+        if route is None or not tracker.expects_pageview or tracker.uid is None:
             return
         params = rules.params(
             route=route,

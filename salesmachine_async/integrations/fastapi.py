@@ -22,10 +22,19 @@ from fastapi.requests import HTTPConnection
 
 from salesmachine_async import tracker
 from salesmachine_async.integrations._agent_lifespan import get_agent
+from salesmachine_async.integrations._anonymous import AnonymousCookie
 from salesmachine_async.integrations._context import current_tracker, identify, tracking
 from salesmachine_async.integrations.asgi import KEY, SalesmachineMiddleware
 
-__all__ = ["SalesmachineMiddleware", "Tracker", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = [
+    "AnonymousCookie",
+    "SalesmachineMiddleware",
+    "Tracker",
+    "current_tracker",
+    "get_agent",
+    "identify",
+    "tracking",
+]
 
 
 # A coroutine although it never waits: FastAPI would run a function in a thread.

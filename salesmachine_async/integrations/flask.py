@@ -22,11 +22,12 @@ from typing import Any, Final
 
 from flask import Flask, request
 
+from salesmachine_async.integrations._anonymous import AnonymousCookie
 from salesmachine_async.integrations._context import RequestTracker, current_tracker, identify, tracking
 from salesmachine_async.integrations.wsgi import KEY, SalesmachineMiddleware
 from salesmachine_async.tracker import Calls
 
-__all__ = ["Salesmachine", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = ["AnonymousCookie", "Salesmachine", "current_tracker", "get_agent", "identify", "tracking"]
 
 EXTENSION: Final = "salesmachine"
 
@@ -37,8 +38,8 @@ class Salesmachine:
 
     Args:
         app: The application; None: call `init_app` later.
-        options: As of `salesmachine_async.integrations.wsgi.SalesmachineMiddleware`, without *route*. ``contact`` and
-            ``account`` are called with the WSGI environ, inside the request's context.
+        options: As of `salesmachine_async.integrations.wsgi.SalesmachineMiddleware`, without *route*. ``contact``,
+            ``account`` and ``anonymous_id`` are called with the WSGI environ, inside the request's context.
     """
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:

@@ -26,7 +26,9 @@ from litestar.plugins import InitPlugin
 
 from salesmachine_async.agent import Agent
 from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, register
-from salesmachine_async.integrations._context import Uid, current_tracker, identify, tracking
+from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousId, AnonymousVisitors
+from salesmachine_async.integrations._callables import Uid
+from salesmachine_async.integrations._context import current_tracker, identify, tracking
 from salesmachine_async.integrations._environment import AgentOptions
 from salesmachine_async.integrations._pageviews import METHODS
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
@@ -46,7 +48,7 @@ else:
     else:
         Tracker = NamedDependency[_Tracker]
 
-__all__ = ["SalesmachinePlugin", "Tracker", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = ["AnonymousCookie", "SalesmachinePlugin", "Tracker", "current_tracker", "get_agent", "identify", "tracking"]
 
 
 class SalesmachinePlugin(InitPlugin):
@@ -59,6 +61,8 @@ class SalesmachinePlugin(InitPlugin):
         pageviews: Whether every answered request of an identified contact is a pageview.
         contact: Returns the contact's uid for a scope, for requests in which `identify` is not called.
         account: Returns the account's uid likewise.
+        anonymous_id: The uid of visitors before `identify`, and an alias of the contact from then on: an
+            `AnonymousCookie`, or a callable that returns it like *contact*. None: they are not tracked.
         exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
@@ -77,6 +81,7 @@ class SalesmachinePlugin(InitPlugin):
         pageviews: bool = False,
         contact: Callable[[Any], Uid] | None = None,
         account: Callable[[Any], Uid] | None = None,
+        anonymous_id: AnonymousId | None = None,
         exclude: Collection[str] = (),
         methods: Collection[str] = METHODS,
         client_ip: bool = False,
@@ -98,6 +103,7 @@ class SalesmachinePlugin(InitPlugin):
             pageviews=pageviews,
             contact=contact,
             account=account,
+            anonymous_id=AnonymousVisitors.of(anonymous_id),
             exclude=exclude,
             methods=methods,
             client_ip=client_ip,

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from salesmachine_async._log import describe_exception
 from salesmachine_async.integrations._agent_lifespan import guard_log
+from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousId, AnonymousVisitors
+from salesmachine_async.integrations._callables import Uid
 from salesmachine_async.integrations._context import (
     RequestTracker,
-    Uid,
     current_tracker,
     enter,
     entered,
@@ -33,7 +34,7 @@ from salesmachine_async.integrations._pageviews import METHODS, Pageviews
 from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
 
-__all__ = ["SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
+__all__ = ["AnonymousCookie", "SalesmachineMiddleware", "current_tracker", "get_agent", "identify", "tracking"]
 
 # In the environ: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
 KEY: Final = "salesmachine"
@@ -57,6 +58,8 @@ class SalesmachineMiddleware:
         contact: Returns the contact's uid for an environ, for requests in which `identify` is not called. Called late,
             so that it sees what the application's own middleware has put there.
         account: Returns the account's uid likewise.
+        anonymous_id: The uid of visitors before `identify`, and an alias of the contact from then on: an
+            `AnonymousCookie`, or a callable that returns it like *contact*. None: they are not tracked.
         route: Returns the route's template for an environ, such as ``/orders/<int:order_id>``; None: no pageview.
         exclude: Routes or paths that are no pageviews, where ``*`` is anything: ``("/health", "/static/*")``.
         methods: The HTTP methods that are pageviews.
@@ -69,7 +72,7 @@ class SalesmachineMiddleware:
         debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
 
     Raises:
-        ConfigError: *exclude* or *methods* is a single text.
+        ConfigError: *exclude* or *methods* is a single text, or *anonymous_id* is neither a cookie nor a callable.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class SalesmachineMiddleware:
         pageviews: bool = False,
         contact: Callable[[Any], Uid] | None = None,
         account: Callable[[Any], Uid] | None = None,
+        anonymous_id: AnonymousId | None = None,
         route: Callable[[Any], str | None] | None = None,
         exclude: Collection[str] = (),
         methods: Collection[str] = METHODS,
@@ -95,6 +99,7 @@ class SalesmachineMiddleware:
         self._options = AgentOptions(on_invalid=on_invalid, params=params, enabled=enabled, debug=debug)
         self._contact = contact
         self._account = account
+        self._anonymous = AnonymousVisitors.of(anonymous_id)
         self._route = route
         self._pageviews = Pageviews.of(
             enabled=pageviews, exclude=exclude, methods=methods, client_ip=client_ip, user_agent=user_agent
@@ -113,6 +118,10 @@ class SalesmachineMiddleware:
             self.agent,
             self._contact and partial(self._contact, environ),
             self._account and partial(self._account, environ),
+            visitor=self._anonymous
+            and self._anonymous.visitor(
+                environ, environ.get("HTTP_COOKIE", ""), https=environ.get("wsgi.url_scheme") == "https"
+            ),
         )
         environ[KEY] = tracker
         tracker.expects_pageview = self._pageviews.wanted(environ.get("REQUEST_METHOD"))
@@ -177,11 +186,32 @@ class _Visit:
             self._status = int(status[:3])
         except (TypeError, ValueError):  # for the server to judge
             self._status = None
-        return self._forward(status, headers, *exc_info)
+        return self._forward(status, self._with_cookie(headers), *exc_info)
+
+    def _with_cookie(self, headers: Any) -> Any:
+        """Add the cookie of an anonymous visitor; headers that break the protocol are for the server to judge."""
+        if self._tracker.visitor is None:
+            return headers
+        try:
+            cache_control = ",".join(value for name, value in headers if name.lower() == "cache-control")
+            is_page = self._tracker.expects_pageview and self._page() is not None
+            cookie = self._tracker.set_cookie(is_page=is_page, cache_control=cache_control)
+        except Exception as exc:  # noqa: BLE001 (the response comes first)
+            guard_log("cookie", logging.ERROR, "the cookie of a visitor failed: %s", describe_exception(exc))
+            return headers
+        return headers if cookie is None else [*headers, ("Set-Cookie", cookie)]
+
+    def _page(self) -> str | None:
+        """Return the template of the route, if a request to it counts; a request without a route is a scanner's."""
+        environ = self._environ
+        route = self._tracker.route or (self._route(environ) if self._route else None)
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        return None if not route or self._rules.excludes(route, path) else route
 
     def _end(self, *, aborted: bool, failed: bool = False) -> None:
         """Track the pageview, if the request is one. Failures are logged."""
         self._environ.pop(KEY, None)
+        self._tracker.set_cookie(is_page=False)  # too late for one, if the answer has not begun
         try:
             self._track(aborted=aborted or self._gone, failed=failed)
         except Exception as exc:  # noqa: BLE001 (the response comes first)
@@ -191,10 +221,8 @@ class _Visit:
         tracker, rules, environ = self._tracker, self._rules, self._environ
         if not tracker.expects_pageview:
             return
-        route = tracker.route or (self._route(environ) if self._route else None)
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        # A request without a route is a scanner's.
-        if not route or rules.excludes(route, path) or tracker.contact_uid is None:
+        route = self._page()
+        if route is None or tracker.uid is None:
             return
         params = rules.params(
             route=route,

@@ -11,6 +11,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.urls import path
 
 from salesmachine_async.integrations.django import current_tracker, identify
+from tests.support.visitors import act
 
 if not settings.configured:
     settings.configure(
@@ -100,6 +101,10 @@ def uploaded(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(len(request.body)))
 
 
+def acting(request: HttpRequest, action: str, user: str = "") -> HttpResponse:
+    return HttpResponse("ok", headers=act(action, user))
+
+
 def sent_file(request: HttpRequest) -> FileResponse:
     identify("u")
     return FileResponse(BytesIO(b"file"), filename="file.txt")
@@ -115,4 +120,6 @@ urlpatterns = [
     path("streamed-async/", streamed_async),
     path("uploaded/", uploaded),
     path("file/", sent_file),
+    path("<str:action>", acting),
+    path("<str:action>/<str:user>", acting),
 ]

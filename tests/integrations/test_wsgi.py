@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
-from wsgiref.util import setup_testing_defaults
-from wsgiref.validate import validator
 
 import pytest
 
 from salesmachine_async import ConfigError, ThreadedAgent
 from salesmachine_async.integrations.wsgi import SalesmachineMiddleware, current_tracker, get_agent, identify
 from salesmachine_async.testing import Recorder, Workspace
+from tests.support.wsgi_driver import Server
 
 
 def application(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -20,38 +19,6 @@ def application(environ: Any, start_response: Any) -> Iterable[bytes]:
     current_tracker().track("seen")
     start_response("201 Created", [("Content-Type", "text/plain")])
     return [b"a", b"b"]
-
-
-class Server:
-    """Makes requests; notes what it was answered."""
-
-    def __init__(self, app: Any, *, check: bool = True) -> None:
-        self.app = validator(app) if check else app
-        self.status = ""
-
-    def start(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        self.status = status
-        return lambda _data: None
-
-    def open(self, path: str = "/things/1", method: str = "GET", **more: Any) -> Any:
-        environ: dict[str, Any] = {
-            "PATH_INFO": path,
-            "REQUEST_METHOD": method,
-            "REMOTE_ADDR": "203.0.113.7",
-            "SCRIPT_NAME": "",
-        }
-        environ.update(more)
-        setup_testing_defaults(environ)
-        environ.setdefault("HTTP_USER_AGENT", "Mozilla/5.0")
-        environ.setdefault("QUERY_STRING", "")
-        return self.app(environ, self.start)
-
-    def get(self, path: str = "/things/1", method: str = "GET", **more: Any) -> bytes:
-        answer = self.open(path, method, **more)
-        try:
-            return b"".join(answer)
-        finally:
-            answer.close()
 
 
 def wrapped(app: Any, agent: Any, **options: Any) -> SalesmachineMiddleware:

@@ -49,9 +49,9 @@ def http_scope(path: str = "/", method: str = "GET", **more: Any) -> dict[str, A
     }
 
 
-async def call(app: Any, path: str = "/", method: str = "GET", **more: Any) -> Answer:
+async def call(app: Any, path: str = "/", method: str = "GET", *, answer: Answer | None = None, **more: Any) -> Answer:
     """Make one request without a body; the client stays until the application returns."""
-    answer, gone = Answer(), asyncio.Event()
+    answer, gone = answer or Answer(), asyncio.Event()
     incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
     async def receive() -> dict[str, Any]:
@@ -67,7 +67,7 @@ async def call(app: Any, path: str = "/", method: str = "GET", **more: Any) -> A
     return answer
 
 
-async def websocket(app: Any, path: str, texts: Iterable[str] = ()) -> Answer:
+async def websocket(app: Any, path: str, texts: Iterable[str] = (), **more: Any) -> Answer:
     """Open a WebSocket, send the texts, close it."""
     answer = Answer()
     messages: list[dict[str, Any]] = [
@@ -83,7 +83,7 @@ async def websocket(app: Any, path: str, texts: Iterable[str] = ()) -> Answer:
     async def send(message: dict[str, Any]) -> None:
         answer.messages.append(message)
 
-    scope = http_scope(path)
+    scope = http_scope(path, **more)
     del scope["method"]
     await app({**scope, "type": "websocket", "scheme": "ws", "subprotocols": []}, receive, send)
     return answer
