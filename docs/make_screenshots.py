@@ -22,11 +22,18 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 from rich.console import Console
 from rich.text import Text
+
+from salesmachine_async import Spool
+from salesmachine_async._spool.pieces import LogPiece
+from salesmachine_async._spool.spooler import Spooler, destination_of
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -81,6 +88,12 @@ SCENES = (
         "request",
         ("salesmachine request GET '/v2/Users?limit=1' -i", 'salesmachine request GET /v2/Nothing; echo "status $?"'),
     ),
+    Scene("spool", ("salesmachine spool --help",)),
+    Scene("spool-ls", ("salesmachine spool ls",)),
+    Scene("spool-check", ("salesmachine spool check",)),
+    Scene("spool-show", ("salesmachine spool show --limit 3",)),
+    Scene("spool-export", ("salesmachine spool export | head -n 2",)),
+    Scene("spool-purge", ("salesmachine spool purge --all",), keys=(("[y/N]: ", "y\n"),)),
     Scene("sandbox", ("salesmachine sandbox",), keys=(("stops it.", "\x03"),), own_port=True),
     Scene(
         "sandbox-exec",
@@ -133,6 +146,10 @@ def shoot(scene: Scene, home: Path) -> str:
         "SALESMACHINE_API_TOKEN": "sandbox",
         "SALESMACHINE_ACCESS_TOKEN": "sandbox",
     }
+    if scene.name.startswith("spool-"):
+        environment["SALESMACHINE_SPOOL"] = str(home / scene.name)
+        with spooled(home / scene.name):
+            return play(scene, environment)
     if scene.own_port:
         return play(scene, environment)
     command = [str(PROGRAMS / "salesmachine"), "sandbox", "--seed", str(HERE / "screenshots.ndjson"), "--json"]
@@ -147,6 +164,35 @@ def shoot(scene: Scene, home: Path) -> str:
         finally:
             assert sandbox.stdin is not None
             sandbox.stdin.close()
+
+
+@contextmanager
+def spooled(path: Path) -> Iterator[None]:
+    """Leave the messages of a dead process, of one with another key, and of one that lives."""
+    sent = {"method": "event", "contact_uid": "123456", "event_uid": "order_paid", "created_at": "2026-11-29T12:00:00Z"}
+    for token, count, closed in (("sandbox", 1200, True), ("another", 40, True), ("sandbox", 7, False)):
+        lines = [orjson.dumps(sent | {"params": {"total": 20.0 + n}, "messageId": f"id-{n}"}) for n in range(count)]
+        spooler = Spooler(Spool(path), destination_of(f"http://127.0.0.1:{PORT}", token), 1, Lines(lines))
+        spooler.sync().result()
+        if closed:
+            spooler.close().result()
+    yield
+    spooler.close().result()
+
+
+class Lines:
+    """A queue of an agent, as its spool sees it."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.piece = LogPiece(0, 0, len(lines), b"\n".join(lines))
+
+    def settled(self, _partition: int) -> int:
+        """Return how many messages have an outcome."""
+        return 0
+
+    def unwritten(self, _partition: int, written: int) -> list[LogPiece]:
+        """Return the messages, unless they are written."""
+        return [] if written else [self.piece]
 
 
 def contact_id(environment: dict[str, str]) -> str:

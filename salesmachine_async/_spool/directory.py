@@ -46,13 +46,16 @@ class Identity:
 
 
 def identify(files: Files, directory: int) -> Identity:
-    """Read the heads of a directory's segments, the first that is whole; else its cursor."""
+    """Read the heads of a directory's segments, the first that is whole and that the disk gives; else its cursor."""
     numbers = segment_numbers(files, directory)
     for number in numbers:
-        head = read_head(files, directory, number)
-        if head is not None:
-            return Identity(numbers, head.destination, head.created_ms, is_newer(head))
-    cursor = read_cursor(files, directory)
+        with suppress(OSError):
+            head = read_head(files, directory, number)
+            if head is not None:
+                return Identity(numbers, head.destination, head.created_ms, is_newer(head))
+    cursor = None
+    with suppress(OSError):
+        cursor = read_cursor(files, directory)
     return Identity(numbers, cursor.destination if cursor else None, 0, newer=False)
 
 

@@ -183,8 +183,11 @@ class Root:
             for name in self.oldest_first(root):
                 try:
                     directory = Directory.attach(self._files, root, name)
+                except FileNotFoundError:
+                    continue  # deleted by hand
                 except OSError:
-                    continue  # of another user, or not a directory
+                    self.skipped[name] = "unreadable"
+                    continue
                 if directory is None:
                     continue
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async._spool.reader import LogReader
 from salesmachine_async._spool.root import Root
-from salesmachine_async._spool.segment import Loaded, segment_numbers
+from salesmachine_async._spool.segment import Loaded, segment_name, segment_numbers
 
 __all__ = ["Found", "Survey"]
 
@@ -35,6 +35,8 @@ class Found:
         disk_bytes: What it takes of the disk.
         rejected_bytes: Size of what is kept of rejected messages.
         kept_bytes: Size of the spans in ``damaged/``.
+        modified_ms: When a message or a span was written last; 0 if there is none.
+        problem: Why the directory cannot be read at all; empty if it can.
         messages: Messages that wait; with `bytes`, `oldest_ms`, `damaged_bytes` and `torn_bytes` only when read.
         bytes: Their size as encoded for the wire.
         oldest_ms: When the oldest of them was written; None if there is none.
@@ -44,13 +46,15 @@ class Found:
     """
 
     name: str
-    live: bool
-    newer: bool
-    destination: int | None
-    owner: dict[str, Any]
-    disk_bytes: int
-    rejected_bytes: int
-    kept_bytes: int
+    live: bool = False
+    newer: bool = False
+    destination: int | None = None
+    owner: dict[str, Any] = field(default_factory=dict[str, Any])
+    disk_bytes: int = 0
+    rejected_bytes: int = 0
+    kept_bytes: int = 0
+    modified_ms: int = 0
+    problem: str = ""
     messages: int = 0
     bytes: int = 0
     oldest_ms: int | None = None
@@ -81,6 +85,12 @@ class Survey:
             return [self._look(root, name) for name in self._root.oldest_first(root)]
 
     def _look(self, root: int, name: str) -> Found:
+        try:
+            return self._describe(root, name)
+        except OSError as exc:
+            return Found(name, problem=exc.strerror or type(exc).__name__)
+
+    def _describe(self, root: int, name: str) -> Found:
         directory = Directory.attach(self._files, root, name)
         if directory is not None:
             directory.release()
@@ -95,6 +105,7 @@ class Survey:
                 disk_bytes=self._root.usage(fd),
                 rejected_bytes=self._size(REJECTED, fd),
                 kept_bytes=self._size_of_damaged(fd),
+                modified_ms=self._modified_ms(fd),
             )
 
     @contextmanager
@@ -117,6 +128,14 @@ class Survey:
         finally:
             self._files.close(fd)
         return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
+
+    def _modified_ms(self, directory: int) -> int:
+        names = [segment_name(number) for number in segment_numbers(self._files, directory)]
+        modified = 0
+        for name in (*names, REJECTED, DAMAGED):
+            with suppress(FileNotFoundError):
+                modified = max(modified, self._files.status(name, directory).st_mtime_ns // 1_000_000)
+        return modified
 
     def _size(self, name: str, directory: int) -> int:
         try:
@@ -171,6 +190,19 @@ class Survey:
                 if found.oldest_ms is None or piece.written_ms < found.oldest_ms:
                     found.oldest_ms = piece.written_ms
                 yield piece
+
+    def rejected(self, found: Found) -> Iterator[bytes]:
+        """Yield the lines about messages that the server rejected, as `Spool.keep_rejected` has kept them."""
+        with self._opened(found.name) as directory:
+            try:
+                fd = self._files.open(REJECTED, os.O_RDONLY, directory)
+            except FileNotFoundError:
+                return
+            try:
+                with os.fdopen(fd, "rb", closefd=False) as file:
+                    yield from file
+            finally:
+                self._files.close(fd)
 
     def purge(self, names: Collection[str], *, rejected_only: bool = False) -> list[str]:
         """

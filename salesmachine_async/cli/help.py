@@ -9,6 +9,7 @@ from salesmachine_async.cli.usage_errors import reported
 SECTIONS = {
     "Send": ("ping", "contact", "account", "track", "pageview", "alias", "import"),
     "Read and manage": ("list", "get", "delete", "request"),
+    "Operate": ("spool",),
     "Try it locally": ("sandbox", "tail", "plan", "demo"),
 }
 
@@ -20,6 +21,7 @@ Keys come from the environment, from a file or from stdin, never from arguments,
   SALESMACHINE_API_SECRET     its secret
   SALESMACHINE_ACCESS_TOKEN   the token of v2, for reading and managing
   SALESMACHINE_API_URL        another server, such as a sandbox
+  SALESMACHINE_SPOOL          the directory that keeps what is queued
   --credentials FILE          the same names, one per line; - is stdin
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 some rows rejected (import), 4 rejected by the server,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from salesmachine_async.cli.exit_codes import REFUSED, UNAVAILABLE, USAGE
+from salesmachine_async.cli.message_text import message_text
 from salesmachine_async.cli.options import ServerOptions, server_options
 from salesmachine_async.cli.runner import run
 from salesmachine_async.cli.sandbox.options import DEFAULT_PORT
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # The sandbox sends a comment every 15 s, so that a longer silence is a broken connection.
 SILENCE_SECONDS = 45.0
 CONNECT_SECONDS = 5.0
-_STYLES = {"contact": "green", "account": "magenta", "event": "cyan", "alias": "yellow"}
 
 
 @click.command("tail")
@@ -130,9 +130,9 @@ def _print(item: dict[str, Any], *, as_json: bool) -> None:
 
 def _line(item: dict[str, Any]) -> Text:
     """Return a message or a request as one line for a terminal."""
-    from rich.text import Text  # noqa: PLC0415
-
     if "path" in item:
+        from rich.text import Text  # noqa: PLC0415
+
         status = item["status"]
         good = status is not None and 200 <= status < 300
         line = Text.assemble(
@@ -141,15 +141,4 @@ def _line(item: dict[str, Any]) -> Text:
             harmless(f"{item['method']} {item['path']}"),
         )
         return line.append(f"  {harmless(item['error'])}", "red") if item.get("error") else line
-    method = item["method"]
-    line = Text.assemble((item["received_at"][11:19] + "  ", "dim"), (f"{method:<8}", _STYLES.get(method, "")))
-    line.append("  ".join(harmless(part) for part in _parts(item)))
-    if params := item.get("params"):
-        line.append(f"  {harmless(json.dumps(params, ensure_ascii=False))}", "dim")
-    return line
-
-
-def _parts(item: dict[str, Any]) -> Iterator[str]:
-    for name in ("account_uid", "contact_uid", "event_uid", "alias"):
-        if name in item:
-            yield str(item[name])
+    return message_text(item["received_at"][11:19], item["method"], item)

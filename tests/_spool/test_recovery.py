@@ -309,6 +309,29 @@ def test_a_segment_that_cannot_be_read_is_left_where_it_is(orphan: Path) -> None
     assert read(orphan)[0] == EXPECTED
 
 
+def test_a_first_segment_that_the_disk_does_not_give_costs_itself(tmp_path: Path) -> None:
+    """The following ones say for whom they are, and are delivered; the unreadable one is left where it is."""
+    parts = Parts(tmp_path, size=64 * 1024)
+    for _ in range(3):
+        parts.queue.accept(100)
+        parts.queue.size = 500
+        parts.commit()
+    parts.die()
+    first, *others = segments(tmp_path)
+    assert others
+    first.unlink()
+    first.mkdir()
+    recovery = Parts(tmp_path).adopt()
+    assert recovery is not None
+    pieces = recovery.read(1 << 30)
+    assert numbers(pieces)[-1] == 299
+    for piece in pieces:
+        recovery.settle(piece)
+    assert recovery.read(1) == []
+    recovery.close()
+    assert [each.name for each in tmp_path.glob("*/*.seg")] == [first.name]
+
+
 def test_a_full_disk_does_not_keep_anything_from_being_delivered(orphan: Path) -> None:
     """Without room for a new cursor messages may be repeated; the segments go all the same."""
     [cursor] = orphan.glob("*/cursor")

@@ -122,6 +122,20 @@ def test_a_full_disk_is_no_reason_to_refuse_the_start(tmp_path: Path) -> None:
     check(tmp_path / "new", files)
 
 
+def test_a_directory_whose_lock_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """It is not delivered, and the agent's log counts it instead of passing over it silently."""
+    parts = Parts(tmp_path)
+    parts.queue.accept(1)
+    parts.commit()
+    parts.die()
+    [lock] = tmp_path.glob("*/lock")
+    lock.unlink()
+    lock.symlink_to("/etc/hostname")
+    other = Parts(tmp_path)
+    assert other.adopt() is None
+    assert other.root.skipped == {lock.parent.name: "unreadable"}
+
+
 def test_a_living_directory_is_not_adopted(tmp_path: Path) -> None:
     """Of another process or of another agent in this one."""
     living = Parts(tmp_path)
