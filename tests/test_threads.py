@@ -96,16 +96,18 @@ async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrenc
     with switching_often():
         for thread in threads:
             thread.start()
-        for _ in range(20):
-            await agent.flush(timeout=0.01)
-            with suppress(TimeoutError):  # the threads do not hold back, so the low-water mark may never be reached
-                await asyncio.wait_for(agent.drain(), 0.01)
-            stats = agent.stats()
-            assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
-            assert stats.queued + stats.in_flight <= 3000 + THREADS  # each may be in the middle of a call
-        report = await agent.aclose(timeout=30)
-        for thread in threads:
-            await asyncio.to_thread(thread.join)
+        try:
+            for _ in range(20):
+                await agent.flush(timeout=0.01)
+                with suppress(TimeoutError):  # the threads do not hold back: the low-water mark may never be reached
+                    await asyncio.wait_for(agent.drain(), 0.01)
+                stats = agent.stats()
+                assert stats.accepted == stats.delivered + stats.queued + stats.in_flight
+                assert stats.queued + stats.in_flight <= 3000 + THREADS  # each may be in the middle of a call
+        finally:
+            report = await agent.aclose(timeout=30)
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
     assert all(closed)
     assert report.ok
     assert report.delivered == sum(accepted) == agent.stats().accepted == len(carrier.delivered)

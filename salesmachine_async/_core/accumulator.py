@@ -29,7 +29,8 @@ Two rules make this safe for any thread, signal handler and finaliser, without a
 
 A notification cannot get lost, because each side writes before it reads. The call appends, then reads the number; the
 loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
-look again: a notification is under way, or the linger timer runs.
+look again: a notification is under way, or the linger timer runs. It stays 0 for as long as a look takes lines off,
+because a call that raised it then would count lines that are about to go, and others could exceed the bounds unseen.
 
 The bounds of the queue need no look at each call either. While there is room for one more batch in every partition,
 each partition may add a batch unseen; nearer to a bound `Partition.append` declines, and every call counts (`add`).
@@ -47,7 +48,7 @@ from typing import Final, NamedTuple
 
 from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async._core.batch import AliasLine, Batch
-from salesmachine_async._core.partition import Notice, Partition, partition_of
+from salesmachine_async._core.partition import LOOKING, Notice, Partition, partition_of
 from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import DropReason, Endpoint, LossReason, Report
@@ -169,9 +170,10 @@ class Accumulator:
         # The number is of the time before the look at the bounds, or other threads could add more lines than are left.
         at = len(partition.pending) + self._step
         self._watch_bounds()
-        # If the loop has looked since, it has replaced the notice, and these have no effect.
-        notice.sent = True
-        notice.at = at
+        if notice is not LOOKING:
+            # If the loop has begun to look since, it has replaced the notice, and these have no effect.
+            notice.sent = True
+            notice.at = at
         return True
 
     def drop(self, reason: DropReason) -> None:
@@ -191,20 +193,22 @@ class Accumulator:
             Whether another batch is open than before.
         """
         another = not partition.lines
-        partition.notice = Notice()  # before the look: from here on every call notifies the loop
+        partition.notice = LOOKING  # before the look: from here on every call notifies the loop
         left = len(partition.pending)
         left -= self._collect_some(partition, left)  # also none: an interrupted look may have left a full batch
         while self._is_full(partition.lines):
             self._seal_some(partition)
             another = True
             left -= self._collect_some(partition, left)
+        partition.notice = Notice()
         return another and bool(partition.lines)
 
     def quieten(self, partition: Partition) -> None:
         """Let calls append without notifying the loop, which is certain to look again: its linger timer runs."""
         if partition.append is _decline:
             self._stop_guarding()
-        notice, spare = partition.notice, self._spare_bytes  # before the look at `_closed`, and at the bounds
+        partition.notice = notice = Notice()  # before the look at `_closed`, and at the bounds
+        spare = self._spare_bytes
         if not self._closed:
             at = min(self._step, self._batch_messages - len(partition.lines))
             left = self._watch_bounds()
@@ -458,7 +462,7 @@ class Accumulator:
         if messages >= lines and size >= lines * self.long:
             for partition in self.partitions:
                 # First, so that each call looks at the bounds: other threads may have used up the room by now.
-                partition.notice = Notice()
+                partition.notice = LOOKING
                 partition.append = partition.pending.append
 
     # The open batch.

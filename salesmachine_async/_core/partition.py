@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Final
 from zlib import crc32
 
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.report import LossReason
 
-__all__ = ["Notice", "Partition", "partition_of"]
+__all__ = ["LOOKING", "Notice", "Partition", "partition_of"]
 
 
 def partition_of(uid: str, partitions: int) -> int:
@@ -34,6 +35,11 @@ class Notice:
     def __init__(self) -> None:
         self.at = 0
         self.sent = False
+
+
+# The notice while the loop looks: every call notifies the loop. A call must store nothing in it, because the lines that
+# it would count are being taken off.
+LOOKING: Final = Notice()
 
 
 class Partition:

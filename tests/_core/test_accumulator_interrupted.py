@@ -449,3 +449,20 @@ def test_a_line_taken_back_while_the_loop_collects() -> None:
         met = interrupted(it.barrier, take_back, point)
         assert it.counts().accepted == 2 - len(withdrawn)
         assert not partition.pending
+
+
+@pytest.mark.parametrize("step", ["collect", "look"])
+def test_a_call_during_a_look_raises_no_number_for_the_lines_that_it_takes_off(step: str) -> None:
+    """The loop was blocked, so many lines are pending; after the look no more than a batch is appended unseen."""
+    point = 0
+    met = True
+    while met:
+        point += 1
+        it = accumulator(BATCH, queue=100)
+        (partition,) = it.partitions
+        for number in range(80):
+            add_line(it, line(number))
+        loop = Loop(it)
+        outer = (lambda: it.collect(partition)) if step == "collect" else (lambda: loop.look(partition))  # noqa: B023
+        met = interrupted(outer, lambda: add_line(it, line(200)), point)  # noqa: B023
+        assert partition.notice.at <= len(partition.pending) + BATCH
