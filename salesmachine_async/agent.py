@@ -269,7 +269,7 @@ class Agent:
                         return self._announce(partition, line)
                     return self._add(partition, line)
                 except BaseException as exc:
-                    self._interrupted(partition, exc)
+                    self._interrupted(partition, line, exc)
                     raise
         uids: dict[str, object] = {"contact_uid": contact_uid, "event_uid": event_uid}
         return self._record("event", uids, params, created_at, message_id)
@@ -462,13 +462,13 @@ class Agent:
                 return self._announce(partition, line)
             return self._add(partition, line)
         except BaseException as exc:
-            self._interrupted(partition, exc)
+            self._interrupted(partition, line, exc)
             raise
 
-    def _interrupted(self, partition: Partition, exc: BaseException) -> None:
-        """Wake the loop: a signal handler raised, perhaps between the append of the line and its announcement."""
+    def _interrupted(self, partition: Partition, line: bytes, exc: BaseException) -> None:
+        """Finish a call in which a signal handler raised, perhaps when the line was appended and not announced."""
         if not isinstance(exc, SalesmachineError):
-            self._accumulator.wake(partition)
+            self._accumulator.interrupted(partition, line)
 
     def _add(self, partition: Partition, line: bytes) -> bool:
         try:

@@ -104,6 +104,8 @@ class Accumulator:
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self.reporting_thread = 0
         self._closed = False
+        # Whether everything that was accepted before the close has been collected.
+        self._complete = False
         self._sealed_batches = 0
         self._tallies: dict[Barrier, Tally] = {}
         # By the reason's text, because a lookup by an Enum member calls Python code.
@@ -176,6 +178,14 @@ class Accumulator:
             notice.at = at
         return True
 
+    def interrupted(self, partition: Partition, line: bytes) -> None:
+        """Have the loop look after an interrupted call, which may have appended *line*; once closed, take it back."""
+        if not self._closed:
+            self.wake(partition)
+            return
+        with suppress(AgentClosed):
+            _withdraw(partition, line)
+
     def drop(self, reason: DropReason) -> None:
         """Count a call that was not accepted."""
         name = reason.value
@@ -187,11 +197,15 @@ class Accumulator:
         """
         Move the lines that are pending now to the open batch, and seal it each time that it is full.
 
-        Lines that are appended during it wait for the next look, or a flood of calls would never let this one end.
+        Lines that are appended during it wait for the next look, or a flood of calls would never let this one end. Once
+        a barrier stands behind all that was accepted before the close, lines are left to their calls, which take them
+        back: collected now, they would be accepted and in no report.
 
         Returns:
             Whether another batch is open than before.
         """
+        if self._complete:
+            return False
         another = not partition.lines
         partition.notice = LOOKING  # before the look: from here on every call notifies the loop
         left = len(partition.pending)
@@ -313,8 +327,10 @@ class Accumulator:
 
     def barrier(self) -> Barrier:
         """Seal everything and return a barrier behind it. It must be given back to `release`."""
+        closed = self._closed  # before the look, or a call might be accepted between the two
         for partition in self.partitions:
             self.seal(partition)
+        self._complete = closed
         number = self._sealed_batches
         for barrier in self._tallies:
             if barrier.number == number:
@@ -459,7 +475,7 @@ class Accumulator:
         """Let calls append unseen again, if there is room for two batches of short lines in each partition."""
         messages, size = self._room()
         lines = 2 * len(self.partitions) * self._step
-        if messages >= lines and size >= lines * self.long:
+        if messages >= lines and size >= lines * self.long and not self._closed:
             for partition in self.partitions:
                 # First, so that each call looks at the bounds: other threads may have used up the room by now.
                 partition.notice = LOOKING

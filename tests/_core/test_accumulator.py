@@ -348,6 +348,70 @@ def test_a_line_that_the_close_has_collected_was_accepted() -> None:
     assert it.counts().accepted == 1
 
 
+def test_no_line_is_collected_once_the_close_is_complete() -> None:
+    """A call that appends behind the last barrier takes its line back, however often the loop looks before that."""
+    it = accumulator(batch=2)
+    (partition,) = it.partitions
+    append = partition.append  # as a call has read it
+    add_all(it, 1)
+    it.close()
+    barrier = it.barrier()
+    late = line(2)
+    append(late)
+    it.collect(partition)
+    it.seal(partition)
+    assert it.barrier() is barrier
+    it.settle(take(it))
+    it.quieten(partition)
+    it.abandon(LossReason.CLOSED)
+    with pytest.raises(AgentClosed):
+        it.announce(partition, late)
+    with pytest.raises(AgentClosed):
+        add(it, 3)
+    report = it.report(barrier)
+    assert (report.delivered, report.ok) == (1, True)
+    assert (it.counts().accepted, it.counts().queued) == (1, 0)
+
+
+def test_what_was_accepted_during_a_barrier_before_the_close_is_collected() -> None:
+    """The barrier that was drawn while another thread closed is not the last one."""
+    it = accumulator(partitions=2)
+    first, second = it.partitions
+    uid = uid_for(0, 2)
+
+    class Closing(list[bytes]):
+        def __bool__(self) -> bool:
+            if not it.is_closed():
+                add(it, 1, uid)  # behind the barrier in this partition, and before the close
+                it.close()
+            return len(self) > 0
+
+    second.lines = Closing()
+    early = it.barrier()
+    assert it.is_closed()
+    assert it.report(early).pending == 0
+    assert it.report(it.barrier()).pending == 1
+    assert not first.pending
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_interrupted_call_leaves_no_line_that_is_not_looked_at(closed: bool) -> None:
+    """The loop looks; where it never will again, the line is taken back."""
+    it = accumulator()
+    (partition,) = it.partitions
+    woken: list[Partition] = []
+    it.wake = woken.append
+    append, late = partition.append, line(1)
+    if closed:
+        it.close()
+        it.barrier()
+    append(late)
+    it.interrupted(partition, late)
+    it.interrupted(partition, line(2))  # interrupted before it has appended
+    assert [*partition.pending] == ([] if closed else [late])
+    assert woken == ([] if closed else [partition, partition])
+
+
 def test_abandoning_loses_everything_that_is_not_in_flight() -> None:
     """Oldest first, over all partitions, each batch once."""
     it = accumulator(batch=2, partitions=2)
