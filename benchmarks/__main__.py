@@ -23,6 +23,7 @@ from benchmarks._result import Result
 
 QUESTIONS: Final = (
     "track_cost",
+    "scrub_cost",
     "drain_rate",
     "queued_memory",
     "growth",

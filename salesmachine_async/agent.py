@@ -514,11 +514,11 @@ class Agent:
             return False
         line = self._encoder.encode(message)
         if self._before_send is not None:
-            message = self._hooks.filtered(message, line)
-            if message is None:
+            filtered = self._hooks.filtered(message, line)
+            if filtered is None:
                 self._accumulator.drop(DropReason.BEFORE_SEND)
                 return False
-            line = self._encoder.encode(message)
+            message, line = filtered
         uid = partition_key(message)
         accepted = self._accept(uid, AliasLine(line) if alias else line)
         if self._debug and accepted:

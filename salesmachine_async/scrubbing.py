@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -15,6 +17,9 @@ Message = dict[str, Any]
 Filter = Callable[[Message], Message | None]
 
 REDACTED: Final = "[redacted]"
+# How many paths a filter remembers, and of which length: at most half a megabyte.
+REMEMBERED: Final = 1024
+MAX_PATH: Final = 200
 
 
 def scrub(*patterns: str) -> Filter:
@@ -37,10 +42,16 @@ def scrub(*patterns: str) -> Filter:
         raise ConfigError("scrub() takes one or more patterns such as 'email' or '*.password'")
     # Most patterns are plain keys, which are looked up; the others are matched.
     plain = frozenset(pattern for pattern in patterns if not set(pattern) & {"*", "?", "["})
-    globs = tuple(pattern for pattern in patterns if pattern not in plain)
+    globs = re.compile("|".join(translate(pattern) for pattern in patterns if pattern not in plain) or r"(?!)")
+
+    def is_match(path: str) -> bool:
+        return path in plain or bool(globs.match(path) or globs.match(f".{path}"))
+
+    # An application has few different paths; those of a visitor's own making push each other out.
+    remembered = lru_cache(REMEMBERED)(is_match)
 
     def matches(path: str) -> bool:
-        return path in plain or any(fnmatchcase(path, glob) or fnmatchcase(f".{path}", glob) for glob in globs)
+        return remembered(path) if len(path) <= MAX_PATH else is_match(path)
 
     def scrubbed(value: Any, path: str) -> Any:
         if isinstance(value, dict):

@@ -39,6 +39,22 @@ def test_scrub(patterns: tuple[str, ...], params: dict[str, Any], sent: dict[str
     assert repr(params) == given
 
 
+def test_long_and_many_paths_are_scrubbed_as_well() -> None:
+    """A visitor may send any number of keys, of any length: what is remembered of them is bounded."""
+    recorder = Recorder(before_send=scrub("*.password", "*.pass*a*b*c", "secret[0-9]", "s?lt"))
+    params = {"k" * 1000: {"password": "p"}, "secret7": 1, "salt": 2, "n\nx": {"password": "p"}, "passabc": 3, "n": 4}
+    params |= {f"key{number}": {"password": "p", "n": number} for number in range(2000)}
+    for _ in range(2):
+        recorder.clear()
+        assert recorder.track("u", "e", params)
+        (message,) = recorder.messages
+        sent = message["params"]
+        assert sent.pop("n") == 4
+        assert [sent.pop(name) for name in ("secret7", "salt", "passabc")] == [X] * 3
+        assert {each["password"] for each in sent.values()} == {X}
+        assert sent["key1999"]["n"] == 1999
+
+
 @pytest.mark.parametrize("patterns", [(), ("",), (7,), (None,)])
 def test_patterns_that_are_none(patterns: Any) -> None:
     """A mistake is found at the start."""

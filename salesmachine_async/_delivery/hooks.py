@@ -67,7 +67,7 @@ class Hooks:
         if self._on_lost is not None:
             self._guarded("on_lost", self._on_lost, loss)
 
-    def filtered(self, message: dict[str, Any], encoded: bytes) -> dict[str, Any] | None:
+    def filtered(self, message: dict[str, Any], encoded: bytes) -> tuple[dict[str, Any], bytes] | None:
         """
         Let ``before_send`` see, change or drop a message.
 
@@ -77,10 +77,10 @@ class Hooks:
                 they are.
 
         Returns:
-            The message to queue; None to drop it, also when the hook fails or returns something that cannot be sent.
+            The message to queue and its line; None to drop it, also if the hook fails or returns what cannot be sent.
         """
         if self._before_send is None:
-            return message
+            return message, encoded
         thread = get_ident()
         if thread in self._filtering:
             self._log("before_send", logging.ERROR, "before_send tracked a message itself, which was dropped")
@@ -99,11 +99,10 @@ class Hooks:
             return None
         try:
             revised = revise(message, changed)
-            encode(revised, raise_invalid)
+            return revised, encode(revised, raise_invalid)
         except InvalidMessage as exc:
             self._log("before_send", logging.ERROR, "before_send returned a message that cannot be sent: %s", exc)
             return None
-        return revised
 
     def _guarded(self, name: str, hook: Callable[[Any], None], argument: object) -> None:
         try:

@@ -466,4 +466,4 @@ def test_a_debug_handler_that_raises_does_not_stop_the_delivery() -> None:
 def test_without_a_hook_a_message_passes_unchanged() -> None:
     """There is nothing to filter it."""
     message = {"method": "event"}
-    assert Hooks(None, None, None, RateLimitedLogger()).filtered(message, b"{}") is message
+    assert Hooks(None, None, None, RateLimitedLogger()).filtered(message, b"{}") == (message, b"{}")

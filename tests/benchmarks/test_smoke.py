@@ -42,6 +42,14 @@ def test_the_cost_of_a_call_is_told_beside_the_floor() -> None:
     assert answered["environment"]["orjson"]
 
 
+def test_the_cost_of_scrubbing_is_measured_beside_the_same_call_without_it() -> None:
+    """scrub_cost has a figure for each agent and size, and all messages arrive."""
+    figures = answer("scrub_cost", "--messages", "500")["data"]["ns"]
+    assert {name.partition(": ")[0] for name in figures} == {"small", "2 KB"}
+    assert {"without before_send", "scrub(one key, one pattern)"} <= {name.partition(": ")[2] for name in figures}
+    assert min(figures.values()) > 0
+
+
 def test_the_memory_of_a_message_is_told_beside_its_wire_bytes() -> None:
     """queued_memory tells bytes per message for the floor and the agent, and the worst over the wire bytes."""
     answered = answer("queued_memory", "--messages", "500")
