@@ -16,6 +16,7 @@ A batch's life, and the method that makes each step:
     in flight  sealed        `defer`          in its place, and a message of another contact at the front
     sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
     sealed     lost          `abandon`        CLOSED
+    (outside)  sealed        `put`            a whole batch comes from a spool or a relay
     ========== ============= ================ =====================================================
 
 Two rules make this safe for any thread, signal handler and finaliser, without a lock:
@@ -25,7 +26,8 @@ Two rules make this safe for any thread, signal handler and finaliser, without a
    else is done by the loop's thread, one step after the other.
 2. Each of these steps first builds what it needs and then stores it with assignments that call nothing. A step that an
    exception interrupts (KeyboardInterrupt, a time limit) has happened or has not. Lines move between two containers
-   within one call of C, so that each is always in exactly one of them.
+   within one call of C, so that each is always in exactly one of them. What moves messages makes `Partition.changes`
+   odd while it does, so that another thread can copy all containers of one moment (`snapshot`).
 
 A notification cannot get lost, because each side writes before it reads. The call appends, then reads the number; the
 loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
@@ -49,7 +51,8 @@ from typing import Final, NamedTuple
 from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import LOOKING, Notice, Partition, partition_of
-from salesmachine_async.errors import AgentClosed, MessageTooLarge, QueueFull
+from salesmachine_async._core.receipt import Receipt, RejectedLine
+from salesmachine_async.errors import AgentClosed, DeliveryError, MessageTooLarge, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import DropReason, Endpoint, LossReason, Report
 
@@ -66,6 +69,7 @@ class Counts:
     """The part of `Stats` that the accumulator knows; the names are the same."""
 
     accepted: int
+    recovered: int
     delivered: int
     queued: int
     queued_bytes: int
@@ -108,6 +112,8 @@ class Accumulator:
         self._complete = False
         self._sealed_batches = 0
         self._tallies: dict[Barrier, Tally] = {}
+        # Those with nothing pending that have not answered; taken from the left.
+        self._settled_receipts: deque[Receipt] = deque()
         # By the reason's text, because a lookup by an Enum member calls Python code.
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
         # How many bytes long lines may still take before the bounds have to be looked at.
@@ -243,9 +249,37 @@ class Accumulator:
         if not partition.sealed:
             return None
         batch = partition.sealed[0]
+        partition.changes |= 1
         partition.in_flight = batch
         del partition.sealed[0]
+        partition.changes += 1
         return batch
+
+    def put(self, batch: Batch) -> None:
+        """
+        Queue a whole batch that was not accepted by calls, behind what was accepted before in its partition.
+
+        It is counted as recovered, whatever the bounds say, and gets its `number` and `first` here.
+
+        Args:
+            batch: Its `Batch.partition` is set; its `Batch.receipt` is settled with the outcomes of its messages.
+        """
+        partition = self.partitions[batch.partition]
+        self.wake(partition)  # first, so that what was put is sent, even if this is interrupted
+        self.seal(partition)
+        batch.number, batch.first = self._sealed_batches + 1, partition.numbered
+        count, size = batch.count, batch.size
+        # From here on nothing is called, as in `_seal_some`.
+        partition.changes |= 1
+        partition.sealed += (batch,)
+        partition.numbered += count
+        partition.unsettled += count
+        partition.unsettled_bytes += size
+        partition.recovered += count
+        self._sealed_batches += 1
+        self._spare_bytes -= size
+        partition.changes += 1
+        self._watch_bounds()
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch from flight to the front of its queue."""
@@ -280,8 +314,7 @@ class Accumulator:
         index, at = place
         older, one, newer = waiting[index].cut_out(at)
         sealed = deque([*one, *waiting[:index], *older, *newer, *waiting[index + 1 :]])
-        partition.in_flight = None
-        partition.sealed = sealed
+        _return(partition, sealed)
         return True
 
     def others_wait(self, batch: Batch) -> bool:
@@ -291,17 +324,25 @@ class Accumulator:
         (own,) = batch.uids()
         return any(not each.lone_failures and own.isdisjoint(uids) for _, each, _, uids in _ahead(partition.sealed))
 
-    def settle(self, batch: Batch, reason: LossReason | None = None) -> None:
-        """Give a batch in flight its outcome: delivered, or lost for *reason*."""
+    def settle(self, batch: Batch, reason: LossReason | None = None, error: DeliveryError | None = None) -> None:
+        """Give a batch in flight its outcome: delivered, or lost for *reason*, because of *error*."""
         if reason is LossReason.REJECTED:
             batch.found_guilty()
-        partition = self.partitions[batch.partition]
+        partition, receipt = self.partitions[batch.partition], batch.receipt
         after = self._after(partition, batch, reason)
+        rejected = _rejected(batch, reason, error) if receipt is not None else ()
+        # From here on nothing is called.
         partition.in_flight = None
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.delivered, partition.lost = after.delivered, after.lost
         self._tallies = after.tallies
         batch.partner = None  # a hook may keep the batch, and would keep its siblings with it
+        if receipt is not None:
+            receipt.rejected += rejected
+            receipt.pending -= batch.count
+            if receipt.pending == 0:
+                self._settled_receipts += (receipt,)
+        self._answer()
 
     def displace(self) -> bool:
         """
@@ -381,11 +422,12 @@ class Accumulator:
         They add up by construction, because what was accepted is derived from the rest. Without a GIL, a snapshot in
         the very moment in which another thread settles a batch may count this batch twice or not at all.
         """
-        delivered = queued = size = in_flight = 0
+        recovered = delivered = queued = size = in_flight = 0
         losses: list[Mapping[LossReason, int]] = []
         for partition in self.partitions:
-            loose, unsettled, flying, settled, lost = _consistent(partition)
+            loose, unsettled, flying, put, settled, lost = _consistent(partition)
             flying_count, flying_bytes = (flying.count, flying.size) if flying is not None else (0, 0)
+            recovered += put
             delivered += settled
             losses.append(lost)
             in_flight += flying_count
@@ -394,7 +436,8 @@ class Accumulator:
             size += partition.unsettled_bytes - flying_bytes
         lost_in_all = _sum_of(losses)
         return Counts(
-            accepted=delivered + lost_in_all.total() + queued + in_flight,
+            accepted=delivered + lost_in_all.total() + queued + in_flight - recovered,
+            recovered=recovered,
             delivered=delivered,
             queued=queued,
             queued_bytes=size,
@@ -488,8 +531,14 @@ class Accumulator:
         lines = partition.lines
         known = len(lines)
         missing = min(most, self._batch_messages - known)
-        with suppress(IndexError):  # a call that found the agent closed has taken its line back in the meantime
-            lines += starmap(partition.pending.popleft, repeat((), missing))  # in one step of C
+        oldest = starmap(partition.pending.popleft, repeat((), missing))
+        partition.changes |= 1
+        try:
+            lines += oldest  # in one step of C
+        except IndexError:  # a call that found the agent closed has taken its line back in the meantime
+            pass
+        finally:
+            partition.changes += 1
         if partition.large_bytes:
             moved = sum(size for size in map(len, lines[known:]) if size > self.long)
             # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.
@@ -519,25 +568,27 @@ class Accumulator:
         lines, rest = partition.lines[:count], partition.lines[count:]
         number = self._sealed_batches + 1
         batch = Batch.of_lines(lines, partition=partition.index, number=number)
+        batch.first = partition.numbered
         unsettled, unsettled_bytes = partition.unsettled + count, partition.unsettled_bytes + batch.size
         rest_bytes = _bytes_of(rest)
-        # From here on nothing is called. The first statement is the only one that may fail, for want of memory.
+        # From here on nothing is called. The first statements are the only ones that may fail, for want of memory.
+        partition.changes |= 1
         partition.sealed += (batch,)
+        partition.numbered += count
         partition.lines = rest
         partition.lines_bytes = rest_bytes
         partition.due = False
         partition.unsettled = unsettled
         partition.unsettled_bytes = unsettled_bytes
         self._sealed_batches = number
+        partition.changes += 1
 
     # Outcomes.
 
     def _replace(self, batch: Batch, *parts: Batch) -> None:
         """Queue *parts* at the front in the place of a batch in flight."""
         partition = self.partitions[batch.partition]
-        sealed = deque((*parts, *partition.sealed))
-        partition.in_flight = None
-        partition.sealed = sealed
+        _return(partition, deque((*parts, *partition.sealed)))
 
     def _after(self, partition: Partition, batch: Batch, reason: LossReason | None) -> _After:
         """Return the counts as they are once *batch* has its outcome."""
@@ -571,6 +622,7 @@ class Accumulator:
         older, newer = (batch, batch) if whole else batch.split(count)
         after = self._after(partition, older, reason)
         displaced = (reason, older)
+        receipt = older.receipt
         # From here on nothing is called, as in `_seal_some`.
         self.displaced += (displaced,)
         if whole:
@@ -581,6 +633,17 @@ class Accumulator:
         partition.lost = after.lost
         self._tallies = after.tallies
         older.partner = None
+        if receipt is not None:
+            receipt.pending -= older.count
+            if receipt.pending == 0:
+                self._settled_receipts += (receipt,)
+        self._answer()
+
+    def _answer(self) -> None:
+        """Have the receipts answer that have nothing pending; also those that an interrupted step has left."""
+        while self._settled_receipts:
+            self._settled_receipts[0].answer()
+            del self._settled_receipts[0]
 
 
 class _After(NamedTuple):
@@ -615,16 +678,32 @@ def _withdraw(partition: Partition, line: bytes) -> bool:
     raise _closed_error()
 
 
-def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, Mapping[LossReason, int]]:
-    """Return the number of loose lines and of unsettled messages, the batch in flight, and what became of the rest."""
+def _return(partition: Partition, sealed: deque[Batch]) -> None:
+    """Queue the batch in flight again, as part of *sealed*."""
+    partition.changes |= 1
+    partition.sealed = sealed
+    partition.in_flight = None
+    partition.changes += 1
+
+
+def _rejected(batch: Batch, reason: LossReason | None, error: DeliveryError | None) -> list[RejectedLine]:
+    """Return the messages of a batch for its receipt, if the server rejected them."""
+    if reason in (LossReason.REJECTED, LossReason.TOO_LARGE):
+        return [RejectedLine(line, error) for line in batch.lines()]
+    return []
+
+
+def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int, Mapping[LossReason, int]]:
+    """Return numbers of loose lines and unsettled messages, the batch in flight, what was put, what became of it."""
     while True:
         lines = partition.lines
         collected = len(lines)
         loose = collected + len(partition.pending)
         # No calls here, so that no other thread settles a batch in between.
-        unsettled, flying, settled, lost = partition.unsettled, partition.in_flight, partition.delivered, partition.lost
+        unsettled, flying, put = partition.unsettled, partition.in_flight, partition.recovered
+        settled, lost = partition.delivered, partition.lost
         if partition.lines is lines and len(lines) == collected:
-            return loose, unsettled, flying, settled, lost
+            return loose, unsettled, flying, put, settled, lost
 
 
 def _covering(batch: Batch, messages: int, size: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from salesmachine_async._core.receipt import Receipt
 from salesmachine_async.report import Endpoint
 
 __all__ = ["AliasLine", "Batch"]
@@ -29,6 +30,9 @@ class Batch:
         count: Number of messages.
         partition: Index of the partition it belongs to.
         number: Position among all batches sealed by the agent, from 1. The parts of a batch keep its number.
+        first: Number of its first message among all messages of the partition, from 0.
+        receipt: Settled with the outcome of each of its messages; None: nothing waits for that. The parts of a batch
+            share its receipt.
         attempts: Number of requests that have carried it, alone or in a larger batch.
         failing_since: Time of the first failed attempt, on the sender's clock; None before.
         searching: Whether it is part of a rejected batch in which the rejected message is being searched.
@@ -44,11 +48,13 @@ class Batch:
         "count",
         "endpoint",
         "failing_since",
+        "first",
         "lasting",
         "lone_failures",
         "number",
         "partition",
         "partner",
+        "receipt",
         "searching",
         "suspected",
     )
@@ -61,6 +67,8 @@ class Batch:
         self.count: int = count
         self.partition: int = partition
         self.number: int = number
+        self.first: int = 0
+        self.receipt: Receipt | None = None
         self.attempts: int = 0
         self.failing_since: float | None = None
         self.searching: bool = False
@@ -124,7 +132,7 @@ class Batch:
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the oldest *at* messages and the others as two batches; *at* is 1 to ``count - 1``."""
         lines = self.lines()
-        return self._part(lines[:at]), self._part(lines[at:])
+        return self._part(lines[:at], 0), self._part(lines[at:], at)
 
     def cut_out(self, at: int) -> tuple[list[Batch], list[Batch], list[Batch]]:
         """Return what is older than the message at this index, that message, and what is newer; each in one or none."""
@@ -132,7 +140,11 @@ class Batch:
             return [], [self], []
         lines = self.lines()
         older, newer = lines[:at], lines[at + 1 :]
-        return [self._part(older)] if older else [], [self._part([lines[at]])], [self._part(newer)] if newer else []
+        return (
+            [self._part(older, 0)] if older else [],
+            [self._part([lines[at]], at)],
+            [self._part(newer, at + 1)] if newer else [],
+        )
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split in two, the older half first and, of an odd number, smaller."""
@@ -157,7 +169,8 @@ class Batch:
             partner.suspected = False
             partner = partner.partner
 
-    def _part(self, lines: list[bytes]) -> Batch:
+    def _part(self, lines: list[bytes], at: int) -> Batch:
         part = Batch.of_lines(lines, partition=self.partition, number=self.number)
+        part.first, part.receipt = self.first + at, self.receipt
         part.attempts, part.failing_since, part.lasting = self.attempts, self.failing_since, self.lasting
         return part

@@ -60,12 +60,16 @@ class Partition:
         in_flight: The batch that the sender works on, if any.
         unsettled: Number of messages in `sealed` and `in_flight`.
         unsettled_bytes: Their bytes.
+        numbered: Number of messages that were ever sealed, and so the number of the first one that is not.
+        changes: Odd while messages move between these containers, and another number afterwards; see `snapshot`.
+        recovered: Number of messages put in as batches (`Accumulator.put`).
         delivered: Number of messages delivered.
         lost: Number of messages lost, by reason. Replaced as a whole, never changed.
     """
 
     __slots__ = (
         "append",
+        "changes",
         "delivered",
         "due",
         "in_flight",
@@ -75,7 +79,9 @@ class Partition:
         "lines_bytes",
         "lost",
         "notice",
+        "numbered",
         "pending",
+        "recovered",
         "sealed",
         "unsettled",
         "unsettled_bytes",
@@ -93,5 +99,6 @@ class Partition:
         self.sealed: deque[Batch] = deque()
         self.in_flight: Batch | None = None
         self.unsettled = self.unsettled_bytes = 0
-        self.delivered = 0
+        self.numbered = self.changes = 0
+        self.recovered = self.delivered = 0
         self.lost: Mapping[LossReason, int] = {}

@@ -25,19 +25,28 @@ class Receipt:
 
     Args:
         count: Messages of the batch.
-        on_settled: Called once, with the messages that were rejected. It runs in the loop's thread and must not block.
+        on_settled: Called once, with the messages that were rejected; once more if a signal handler's exception
+            interrupts it. It runs in the loop's thread, and must neither block nor raise.
+
+    Attributes:
+        pending: Number of messages without an outcome.
+        rejected: The rejected messages so far.
     """
 
-    __slots__ = ("_on_settled", "_rejected", "pending")
+    __slots__ = ("_on_settled", "pending", "rejected")
 
     def __init__(self, count: int, on_settled: Callable[[Sequence[RejectedLine]], None]) -> None:
         self._on_settled = on_settled
-        self._rejected: list[RejectedLine] = []
+        self.rejected: list[RejectedLine] = []
         self.pending = count
 
     def settle(self, count: int, rejected: Sequence[RejectedLine] = ()) -> None:
         """Record the outcome of *count* messages, of which those in *rejected* are to be kept."""
-        self._rejected += rejected
+        self.rejected += rejected
         self.pending -= count
         if self.pending == 0:
-            self._on_settled(self._rejected)
+            self.answer()
+
+    def answer(self) -> None:
+        """Report that all messages have an outcome."""
+        self._on_settled(self.rejected)

@@ -54,7 +54,9 @@ def numbers(*batches: Batch) -> list[int]:
 
 def law_holds(counts: Counts) -> bool:
     """Every accepted message is delivered, lost, queued or in flight; none is two of these."""
-    return counts.accepted == counts.delivered + counts.lost.total() + counts.queued + counts.in_flight
+    return (
+        counts.accepted + counts.recovered == counts.delivered + counts.lost.total() + counts.queued + counts.in_flight
+    )
 
 
 def accumulator(

@@ -1,0 +1,153 @@
+"""Batches from outside: they are counted as recovered, and their receipts are settled once for each message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.receipt import Receipt, RejectedLine
+from salesmachine_async.errors import Rejected
+from salesmachine_async.policy import Overflow
+from salesmachine_async.report import LossReason
+from tests.support.core import Interruption, accumulator, add_all, everything, interrupted, law_holds, line, numbers
+
+
+class Origin:
+    """Where batches come from; notes the answers of their receipts."""
+
+    def __init__(self) -> None:
+        self.answers: list[Sequence[RejectedLine]] = []
+
+    def batch(self, *which: int, partition: int = 0) -> Batch:
+        """Return a batch of these messages."""
+        batch = Batch.of_lines([line(number) for number in which], partition=partition)
+        batch.receipt = Receipt(len(which), self.answers.append)
+        return batch
+
+
+def taken(it: Accumulator, index: int = 0) -> Batch:
+    """Take a batch that must be there."""
+    batch = it.take(it.partitions[index])
+    assert batch is not None
+    return batch
+
+
+def test_what_was_put_is_recovered_and_not_accepted() -> None:
+    """The law holds with both."""
+    it, origin = accumulator(batch=3), Origin()
+    add_all(it, 0, 1)
+    it.put(origin.batch(2, 3, 4))
+    add_all(it, 5)
+    counts = it.counts()
+    assert (counts.accepted, counts.recovered, counts.queued) == (3, 3, 6)
+    assert law_holds(counts)
+    assert numbers(*everything(it)) == [*range(6)]
+    counts = it.counts()
+    assert (counts.accepted, counts.recovered, counts.delivered) == (3, 3, 6)
+    assert law_holds(counts)
+    assert origin.answers == [[]]
+
+
+def test_it_wakes_the_loop_and_is_before_a_later_barrier() -> None:
+    """A flush waits for it as for all."""
+    it, origin, woken = accumulator(partitions=2), Origin(), list[Partition]()
+    it.wake = woken.append
+    it.put(origin.batch(1, 2, partition=1))
+    assert woken == [it.partitions[1]]
+    barrier = it.barrier()
+    assert barrier.accepted == 2
+    assert not it.passed(barrier, it.partitions[1])
+    it.settle(taken(it, 1))
+    assert it.passed(barrier, it.partitions[1])
+    assert it.report(barrier).delivered == 2
+
+
+def test_a_full_queue_takes_it_and_drops_calls() -> None:
+    """The bounds hold for calls; what is put in was bounded by its origin."""
+    it, origin = accumulator(queue=4), Origin()
+    it.put(origin.batch(*range(6)))
+    assert add_all(it, 7) == [False]
+    it.settle(taken(it))
+    assert add_all(it, 8) == [True]
+
+
+def test_its_receipt_answers_when_the_last_part_is_settled() -> None:
+    """With what was rejected, whichever way it was split."""
+    it, origin = accumulator(), Origin()
+    error = Rejected("400", status=400)
+    it.put(origin.batch(*range(4)))
+    it.split(taken(it), searching=True)
+    it.settle(taken(it))
+    it.split(taken(it), searching=True)
+    it.settle(taken(it), LossReason.REJECTED, error)
+    assert origin.answers == []
+    it.settle(taken(it), LossReason.TOO_LARGE)
+    assert origin.answers == [[RejectedLine(line(2), error), RejectedLine(line(3), None)]]
+
+
+def test_other_losses_are_not_rejected() -> None:
+    """An expired or displaced message is settled, and not kept."""
+    it, origin = accumulator(batch=4, queue=4, overflow=Overflow.DROP_OLDEST), Origin()
+    it.put(origin.batch(0, 1))
+    it.settle(taken(it), LossReason.EXPIRED)
+    it.put(origin.batch(2, 3, 4))
+    add_all(it, 5, 6, 7)
+    it.displace()
+    assert origin.answers == [[]]
+    add_all(it, 8, 9, 10)
+    it.displace()
+    assert origin.answers == [[], []]
+    it.put(origin.batch(11, 12))
+    it.abandon(LossReason.CLOSED)
+    assert origin.answers == [[], [], []]
+    assert law_holds(it.counts())
+
+
+@pytest.mark.parametrize("reason", [None, LossReason.REJECTED])
+def test_an_interruption_loses_no_answer(reason: LossReason | None) -> None:
+    """Whatever point of the step a signal handler raises at, the next step has the receipt answer."""
+    point = 0
+
+    def interrupt() -> None:
+        raise Interruption
+
+    while True:
+        point += 1
+        it, origin = accumulator(), Origin()
+        it.put(origin.batch(0, 1))
+        it.put(origin.batch(2))
+        batch = taken(it)
+        if not interrupted(lambda: it.settle(batch, reason), interrupt, point):  # noqa: B023
+            break
+        if it.partitions[0].in_flight is not None:
+            it.settle(batch, reason)
+        it.settle(taken(it))
+        assert len(origin.answers) in (2, 3)  # one that was interrupted at its end answers once more
+        assert len(origin.answers[0]) == (0 if reason is None else 2)
+        assert law_holds(it.counts())
+    assert point > 1
+
+
+def test_an_interrupted_put_has_happened_or_has_not() -> None:
+    """At every point; then it can be repeated."""
+    point = 0
+
+    def interrupt() -> None:
+        raise Interruption
+
+    while True:
+        point += 1
+        it, origin = accumulator(), Origin()
+        add_all(it, 0)
+        batch = origin.batch(1, 2)
+        if not interrupted(lambda: it.put(batch), interrupt, point):  # noqa: B023
+            break
+        if not it.counts().recovered:
+            it.put(batch)
+        assert numbers(*everything(it)) == [0, 1, 2]
+        assert law_holds(it.counts())
+    assert point > 1
