@@ -66,7 +66,8 @@ class Agent:
         on_lost: Called with each loss, on the event loop.
         before_send: Called in each tracking call with the message as it would be sent; returns it, changed or
             not, or None to drop it. ``params`` and the uids can be changed. If it raises, the message is not sent.
-        transport: Carries the batches in the place of HTTP; it then has its own address, credentials and time-outs.
+        transport: Carries the batches in the place of HTTP; it then has its own address, credentials and time-outs. If
+            it has an attribute ``partitions``, that is the concurrency.
 
     Raises:
         ConfigError: An argument, or the environment variable in its place, is unusable.
@@ -103,6 +104,7 @@ class Agent:
             transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
         elif not (callable(getattr(transport, "send", None)) and callable(getattr(transport, "aclose", None))):
             raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} does not")
+        concurrency = _concurrency(concurrency, transport)
         self._params = checked_params(params)
         self._transport = transport
         self._batching = batching
@@ -582,6 +584,17 @@ class Agent:
         # An agent whose constructor raised has nothing to warn of.
         if hasattr(self, "_flusher"):
             self._warn_if_unclosed()
+
+
+def _concurrency(wanted: int, transport: object) -> int:
+    """Return the number of partitions: those of a transport that has its own, else as many as are *wanted*."""
+    partitions = getattr(transport, "partitions", None)
+    if partitions is None:
+        return wanted
+    check_whole("transport.partitions", partitions, at_least=1, at_most=MAX_CONCURRENCY)
+    if wanted not in (1, partitions):
+        raise ConfigError(f"concurrency must not be given: the transport has {partitions} partitions")
+    return int(partitions)
 
 
 def _new_prefix() -> str:

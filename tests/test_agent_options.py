@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Agent, Batching, ConfigError, State
+from salesmachine_async import Agent, Batch, Batching, ConfigError, State
+from salesmachine_async._core.partition import partition_of
 from tests.support.carriers import Carrier, answer
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -148,3 +149,45 @@ asyncio.run(main())
         assert ("salesmachine_async: accepted {" in done.stderr) == expected, done
         assert "the-token" not in done.stderr + done.stdout
         assert "the-secret" not in done.stderr + done.stdout
+
+
+# transport
+
+
+class Queues(Carrier):
+    """A transport with ordered queues of its own."""
+
+    partitions: Any = 3
+
+
+async def test_the_partitions_of_a_transport_are_the_concurrency() -> None:
+    """The agent has as many partitions as the transport, and the batches of a contact have one of them."""
+    carrier, seen = Queues(), dict[str, set[int]]()
+
+    def note(batch: Batch) -> None:
+        for message in batch.messages():
+            seen.setdefault(message["contact_uid"], set()).add(batch.partition)
+
+    carrier.decide = note
+    async with Agent(transport=carrier, batching=Batching(max_messages=2)) as agent:
+        for i in range(60):
+            agent.track(f"u{i % 20}", "e")
+    assert seen == {f"u{i}": {partition_of(f"u{i}", 3)} for i in range(20)}
+    assert len(set.union(*seen.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("partitions", "concurrency", "problem"),
+    [(0, 1, "transport.partitions"), ("3", 1, "transport.partitions"), (3, 2, "has 3 partitions")],
+)
+def test_unusable_partitions_of_a_transport(partitions: Any, concurrency: int, problem: str) -> None:
+    """They are found at the construction, also beside a concurrency that contradicts them."""
+    carrier = Queues()
+    carrier.partitions = partitions
+    with pytest.raises(ConfigError, match=problem):
+        Agent(transport=carrier, concurrency=concurrency)
+
+
+def test_the_same_concurrency_does_not_contradict() -> None:
+    """A concurrency that says the same is allowed."""
+    assert repr(Agent(transport=Queues(), concurrency=3)).startswith("<Agent [new")

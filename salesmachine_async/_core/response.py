@@ -41,6 +41,8 @@ class Verdict(Enum):
     """A failure that may pass: other 5xx, 408, 425, network errors, timeouts, garbage instead of HTTP."""
     STALE = "stale"
     """A kept-alive connection was closed under the request, which says nothing about the server."""
+    UNREACHABLE = "unreachable"
+    """The carrier itself cannot be used now, which says nothing about the batch; only its partition waits."""
     REJECTED = "rejected"
     """400, 422 and the like: a message is invalid, or the API key is."""
     TOO_LARGE = "too_large"

@@ -182,6 +182,9 @@ def decide(outcome: Outcome, state: RetryState, policy: Retry) -> Decision:
             return _rejected(state)
         case Verdict.TOO_LARGE:
             return Split() if state.count > 1 else GiveUp(LossReason.TOO_LARGE)
+        case Verdict.UNREACHABLE:
+            left = _time_left(state, policy)
+            return GiveUp(LossReason.EXPIRED) if left is not None and left <= 0 else Wait(left)
         case Verdict.STALE if state.repeated_at_once < state.connections:
             return RetryNow()
         case Verdict.PAUSE if outcome.status == 429 or outcome.retry_after is not None or not state.lasting:

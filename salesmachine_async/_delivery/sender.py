@@ -266,9 +266,10 @@ class Sender:
     ) -> Decision:
         now = self._around.clock()
         lone_failures = 0
-        if outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE):
-            if batch.failing_since is None:
-                batch.failing_since = now
+        failed = outcome.verdict in (Verdict.PAUSE, Verdict.RETRY, Verdict.STALE)
+        if batch.failing_since is None and (failed or outcome.verdict is Verdict.UNREACHABLE):
+            batch.failing_since = now
+        if failed:
             batch.lasting = batch.lasting or self._backoff.at_max
             if batch.lasting and batch.count == 1:
                 lone_failures = self._count_lone_failure(batch, now)

@@ -50,6 +50,9 @@ def out_of_budget(pause: Pause | None = None) -> GiveUp:
         (Verdict.RETRY, situation(), Wait()),
         (Verdict.RETRY, situation(failing_for=1e9), Wait()),
         (Verdict.PAUSE, situation(), Pause(0.0)),
+        # A carrier that cannot be used says nothing about the batch: it is neither halved nor given up.
+        (Verdict.UNREACHABLE, situation(failing_for=1e9, lasting=True), Wait()),
+        (Verdict.UNREACHABLE, situation(1, lasting=True, lone_failures=9), Wait()),
         (Verdict.PARKED, situation(), Park(30.0)),
         (Verdict.PARKED, situation(count=1, searching=True, key_accepted=True), Park(30.0)),
         # Too large: halved while there are halves.
@@ -109,6 +112,8 @@ def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision
         (Verdict.RETRY, None, 10.0, out_of_budget()),
         (Verdict.RETRY, None, 11.0, out_of_budget()),
         (Verdict.STALE, None, 4.0, Wait(6.0)),
+        (Verdict.UNREACHABLE, None, 4.0, Wait(6.0)),
+        (Verdict.UNREACHABLE, None, 10.0, out_of_budget()),
         (Verdict.PAUSE, None, 4.0, Pause(0.0, 6.0)),
         (Verdict.PAUSE, 6.0, 4.0, Pause(6.0, 6.0)),
         # A pause that outlasts the budget has decided already, and is obeyed by all partitions nevertheless.
