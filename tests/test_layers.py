@@ -36,7 +36,9 @@ MAY_IMPORT = {
     "sandbox": set[str](),
     "integrations": {*AGENT, "_background", "threaded"},
     "testing": {*AGENT, "_background", "threaded", "access", "integrations", "sandbox"},
-    "cli": {*AGENT, "access", "sandbox"},
+    "relay": {*WORDS, "_core", "_delivery"},
+    "engines": {*WORDS, "_core", "relay"},
+    "cli": {*AGENT, "access", "engines", "relay", "sandbox"},
 }
 
 

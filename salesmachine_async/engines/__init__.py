@@ -1,0 +1,1 @@
+"""Engines: distributed queues between agents and relays."""

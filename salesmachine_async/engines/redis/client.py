@@ -1,0 +1,221 @@
+"""Connections to the server: opening them, calling scripts, and the meaning of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from redis import exceptions as redis_errors
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry as ClientRetry
+from redis.backoff import NoBackoff
+
+from salesmachine_async._core.response import Outcome, Verdict
+from salesmachine_async.engines.redis.scripts import LuaScript
+from salesmachine_async.errors import (
+    ConfigError,
+    ConnectionFailed,
+    DeliveryError,
+    Rejected,
+    RequestTimeout,
+    ServerFailure,
+    Unauthorized,
+)
+
+__all__ = [
+    "TIMEOUT",
+    "ClientHolder",
+    "RedisClient",
+    "as_text",
+    "check_server",
+    "failure",
+    "on_server",
+    "outcome_of",
+    "pairs_of",
+    "run",
+]
+
+# Seconds for a connection, and for an answer.
+TIMEOUT = 5.0
+# Errors of a server that is loading, failing over, full, or saving to a disk that fails: they pass.
+_TRANSIENT = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_NOT_ALLOWED = ("NOAUTH", "NOPERM", "WRONGPASS")
+
+
+class RedisClient(Protocol):
+    """What is used of a client: any of ``redis.asyncio`` has it."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        """Send a command and return the reply."""
+        ...
+
+
+class ClientHolder:
+    """
+    Opens a client from a URL for each event loop and process; one that was given belongs to the application.
+
+    Args:
+        server: A URL, as of ``redis.asyncio.Redis.from_url``, or a client.
+        connections: How many connections one opened here may have.
+
+    Raises:
+        ConfigError: It is neither, or the URL is malformed.
+    """
+
+    def __init__(self, server: str | RedisClient, *, connections: int) -> None:
+        self._given: RedisClient | None = None
+        self._open: Callable[[], Redis] | None = None
+        self._redis: Redis | None = None
+        self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
+        if not isinstance(server, str):
+            if not callable(getattr(server, "execute_command", None)):
+                raise ConfigError(f"the server must be a URL or a client of redis.asyncio, not {type(server).__name__}")
+            self._given = server
+            return
+
+        def open_client() -> Redis:
+            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+                server,
+                max_connections=connections,
+                timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
+                socket_timeout=TIMEOUT,
+                retry=ClientRetry(NoBackoff(), 1),
+            )
+            return Redis.from_pool(pool)
+
+        try:
+            open_client()
+        except ValueError:
+            # Not the error's own text, which may quote the password.
+            raise ConfigError("the server's URL is malformed: expected redis://, rediss:// or unix://") from None
+        self._open = open_client
+
+    def client(self) -> RedisClient:
+        """Return the client for the running event loop."""
+        if self._open is None:
+            assert self._given is not None
+            return self._given
+        owner = asyncio.get_running_loop(), os.getpid()
+        if self._redis is None or self._owner != owner:
+            # Connections of another loop, or of the process before a fork, are left alone.
+            self._redis, self._owner = self._open(), owner
+        return self._redis
+
+    async def aclose(self) -> None:
+        """Close what was opened here in this event loop."""
+        redis, self._redis = self._redis, None
+        if redis is not None and self._owner == (asyncio.get_running_loop(), os.getpid()):
+            await redis.aclose()
+
+
+async def run(client: RedisClient, script: LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:
+    """Call a script; send its text if the server does not know it yet, as after a restart or a failover."""
+    try:
+        return await client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+    except redis_errors.NoScriptError:
+        return await client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+
+def as_text(reply: Any) -> str:
+    """Return a string of a reply, whether the client decodes replies or not."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+
+
+def on_server(exc: BaseException) -> bool:
+    """Return whether *exc* is a failure of the server or of the way to it, which `failure` can describe."""
+    return isinstance(exc, (redis_errors.RedisError, OSError, asyncio.TimeoutError))
+
+
+def failure(exc: BaseException) -> DeliveryError:
+    """Describe a failure of the server. The text of its errors holds no value of a command."""
+    text = str(exc)
+    # redis-py raises a ConnectionError for a refusal while it connects, with the refusal as its cause.
+    refused = isinstance(exc.__cause__ or exc, redis_errors.AuthenticationError)
+    if refused or _begins(exc, _NOT_ALLOWED):
+        return Unauthorized(f"the Redis server refuses access: {text}")
+    if isinstance(exc, (redis_errors.TimeoutError, TimeoutError)):
+        return RequestTimeout("the Redis server did not answer in time")
+    if _is_transient(exc):
+        return ServerFailure(f"the Redis server cannot be written to now: {text}")
+    if isinstance(exc, redis_errors.ResponseError):
+        return Rejected(f"the Redis server answered {text}")
+    return ConnectionFailed(f"no connection to the Redis server: {type(exc).__name__}")
+
+
+def outcome_of(exc: BaseException) -> Outcome:
+    """Return the outcome of a request that failed like this. It says nothing about its batch, which is never lost."""
+    error = failure(exc)
+    if _is_transient(exc):
+        return Outcome(verdict=Verdict.PAUSE, error=error, retry_after=0.0)
+    if isinstance(error, Unauthorized | Rejected):
+        return Outcome.failed(error, Verdict.PARKED)
+    return Outcome.failed(error, Verdict.UNREACHABLE)
+
+
+def _is_transient(exc: BaseException) -> bool:
+    kinds = (
+        redis_errors.OutOfMemoryError,
+        redis_errors.ReadOnlyError,
+        redis_errors.BusyLoadingError,
+        redis_errors.ClusterDownError,
+        redis_errors.TryAgainError,
+    )
+    return isinstance(exc, kinds) or _begins(exc, _TRANSIENT)
+
+
+def _begins(exc: BaseException, codes: tuple[str, ...]) -> bool:
+    """Return whether the server's error has one of these codes. redis-py cuts off those for which it has a class."""
+    if isinstance(exc, redis_errors.NoPermissionError):
+        return codes is _NOT_ALLOWED
+    return isinstance(exc, redis_errors.ResponseError) and str(exc).startswith(codes)
+
+
+async def check_server(client: RedisClient, *, synced: bool = False) -> None:
+    """
+    Check that the server can keep a queue.
+
+    Args:
+        client: To it; of a cluster, every node that answers is checked.
+        synced: Whether it must write each command to its disk before it answers.
+
+    Raises:
+        ConfigError: Its version or its configuration does not allow it.
+    """
+    for info in _by_node(await client.execute_command("INFO")):
+        version = as_text(info.get("redis_version", "0"))
+        if int(version.partition(".")[0] or 0) < 7:
+            raise ConfigError(f"the Redis server has version {version}; 7.0 is needed (or any Valkey)")
+        policy = as_text(info.get("maxmemory_policy", "noeviction"))
+        if policy != "noeviction":
+            raise ConfigError(
+                f"the Redis server would evict messages and leases: set maxmemory-policy to noeviction, not {policy}"
+            )
+    if synced:
+        await _check_synced(client)
+
+
+async def _check_synced(client: RedisClient) -> None:
+    settings: dict[str, str] = {}
+    for name in ("appendonly", "appendfsync"):
+        reply: Any = await client.execute_command("CONFIG GET", name)
+        settings |= {as_text(key): as_text(value) for key, value in pairs_of(reply)}
+    if settings != {"appendonly": "yes", "appendfsync": "always"}:
+        found = ", ".join(f"{name} {value}" for name, value in settings.items())
+        raise ConfigError(
+            f'confirm="synced" needs a Redis server with appendonly yes, appendfsync always; it has {found}'
+        )
+
+
+def pairs_of(reply: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the pairs of a reply, which is a mapping or a flat list, by the protocol of the client."""
+    return reply.items() if hasattr(reply, "items") else zip(reply[::2], reply[1::2], strict=False)
+
+
+def _by_node(reply: Any) -> list[Mapping[str, Any]]:
+    """Return the answers of the nodes: a client of a cluster answers with one for each, any other with the only one."""
+    if reply and all(isinstance(value, Mapping) for value in reply.values()):
+        return [*reply.values()]
+    return [reply]

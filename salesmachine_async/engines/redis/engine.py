@@ -1,0 +1,416 @@
+"""The engine of relays on Redis or Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from math import ceil
+from typing import Any, Final
+
+from redis import exceptions as redis_errors
+
+from salesmachine_async.engines.redis import scripts
+from salesmachine_async.engines.redis.client import (
+    TIMEOUT,
+    ClientHolder,
+    RedisClient,
+    as_text,
+    check_server,
+    failure,
+    on_server,
+    pairs_of,
+    run,
+)
+from salesmachine_async.engines.redis.keys import Keys
+from salesmachine_async.errors import ConfigError
+from salesmachine_async.policy import check_seconds, check_whole
+from salesmachine_async.relay.engine import (
+    DeadLetter,
+    Entry,
+    FleetStatus,
+    LeaseLost,
+    PartitionStatus,
+    RelayStatus,
+    described,
+    from_description,
+)
+from salesmachine_async.report import Endpoint
+
+__all__ = ["RedisEngine"]
+
+# Connections of a relay: each partition may wait on one of its own for entries, besides those that work.
+CONNECTIONS: Final = 512
+# How many dead letters a partition keeps, about.
+MAX_DEAD: Final = 10_000
+# The longest time to wait for one's turn at a rate in one call; the pause has to be looked at again after it.
+MAX_TURN_SECONDS: Final = 1.0
+# A client that was given may have time-outs; a command that blocks has to end before.
+MAX_BLOCK_SECONDS: Final = 2.0
+# From the beginning of what was read and not settled.
+BEGINNING: Final = "0"
+
+# Runs while the host sleeps, too, where the operating system has it.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC") else None
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
+
+
+class RedisLease:
+    """
+    The ownership of a partition, and how far its owner has read.
+
+    Attributes:
+        partition: Its index.
+        token: What the server knows the owner by. It is random, because a counter would repeat on a server that has
+            lost its data.
+        expires: When it ends at the earliest, on a clock of this module.
+        history: The id after which to read what was read before and not settled; None once that was read.
+        read: The id up to which the group has read, as far as it is known.
+        in_hand: The ids of the entries that were read and are not settled.
+    """
+
+    def __init__(self, partition: int, token: str) -> None:
+        self.partition = partition
+        self.token = token
+        self.expires = 0.0
+        self.history: str | None = BEGINNING
+        self.read = "0-0"
+        self.in_hand: set[str] = set()
+
+    def __repr__(self) -> str:
+        """Show the partition and the time left."""
+        return f"<RedisLease of {self.partition} | {self.left:.1f} s>"
+
+    @property
+    def left(self) -> float:
+        """Seconds until it ends, at least; negative after."""
+        return self.expires - _now()
+
+
+class RedisEngine:
+    """
+    A queue on Redis or Valkey, as relays and the command line use it.
+
+    Args:
+        server: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of ``redis.asyncio``, which is not closed
+            here.
+        name: The name of the queue, as of `RedisTransport`.
+        relay: The name of the relay, unique; default: host, process and a random part.
+        lease: Seconds after which another relay takes over the partitions of one that is dead. It must be longer than
+            a request may take.
+
+    Raises:
+        ConfigError: An argument is unusable.
+
+    Attributes:
+        name: As given.
+        partitions: Number of the queue's streams; 0 before `start`, and if no agent has used the queue yet.
+        lease_seconds: As given.
+        relay: As given.
+    """
+
+    def __init__(
+        self, server: str | RedisClient, *, name: str = "default", relay: str | None = None, lease: float = 30.0
+    ) -> None:
+        check_seconds("lease", lease, above_zero=True)
+        self._keys = Keys(name)
+        self._holder = ClientHolder(server, connections=CONNECTIONS)
+        self.name = name
+        self.partitions = 0
+        self.lease_seconds: float = lease
+        # A call that takes longer has failed: the lease must be renewed in time.
+        self._timeout = min(TIMEOUT, lease / 3)
+        self.relay = relay or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        # Tokens of acquisitions whose answer was lost: trying again with another would have to wait for its end.
+        self._tokens: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        """Show the queue, never the URL, which may hold a password."""
+        return f"<RedisEngine {self.name} | relay {self.relay}>"
+
+    # Life.
+
+    async def start(self) -> None:
+        """Connect and check the server; raises `ConfigError` if it cannot be used as it is configured."""
+        async with self._connected() as client:
+            await check_server(client)
+            version, partitions = await client.execute_command("HMGET", self._keys.meta, "version", "partitions")
+            if version is not None and as_text(version) != "1":
+                raise ConfigError(f"the queue {self.name} was made by a newer version of salesmachine-async")
+            self.partitions = int(partitions or 0)
+
+    async def create(self, partitions: int) -> None:
+        """Create the queue with so many streams, if no agent has used it yet."""
+        check_whole("partitions", partitions, at_least=1, at_most=256)
+        await self._run(scripts.META, (self._keys.meta,), partitions)
+        await self.start()
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened here."""
+        await self._holder.aclose()
+
+    # Members.
+
+    async def members(self, status: RelayStatus) -> Sequence[str]:
+        """Register this relay as living for a third of a lease; returns the names of all living ones."""
+        reply = await self._run(
+            scripts.MEMBERS, self._relays(), self.relay, described(status), max(1, int(self.lease_seconds * 1000 / 3))
+        )
+        if not self.partitions:
+            await self.start()  # an agent may have used the queue since
+        return [as_text(name) for name in reply]
+
+    async def leave(self) -> None:
+        """Remove this relay from the living ones."""
+        await self._run(scripts.LEAVE, self._relays(), self.relay)
+
+    # The owner's steps.
+
+    async def acquire(self, partition: int) -> RedisLease | None:
+        """Become the owner of a partition; None if it has one."""
+        token = self._tokens.setdefault(partition, f"{self.relay}:{secrets.token_hex(8)}")
+        lease = RedisLease(partition, token)
+        began = _now()
+        acquired = await self._run(scripts.ACQUIRE, (self._keys.owner(partition),), token, self._lease_ms)
+        del self._tokens[partition]
+        lease.expires = began + self.lease_seconds
+        return lease if acquired else None
+
+    async def fetch(self, lease: RedisLease, *, messages: int, size: int, wait: float = 0.0) -> Sequence[Entry]:
+        """Read the next entries, oldest first; see `Engine.fetch`."""
+        entries = await self._fetch(lease, messages, size)
+        if entries or wait <= 0 or messages <= 0:
+            return entries
+        await self._wait_for_entries(lease, min(wait, MAX_BLOCK_SECONDS))
+        return await self._fetch(lease, messages, size)
+
+    async def _fetch(self, lease: RedisLease, messages: int, size: int) -> Sequence[Entry]:
+        queue = self._keys.queue(lease.partition)
+        while True:
+            after = ">" if lease.history is None else lease.history
+            read, found = await self._fenced(lease, scripts.FETCH, (queue,), after, messages, size, lease.read)
+            if messages <= 0:
+                return ()
+            lease.read = as_text(read)
+            if found is None:  # an answer was lost
+                lease.history = BEGINNING
+                continue
+            entries = [_entry(as_text(id_), fields) for id_, fields in found]
+            if lease.history is not None:
+                lease.history = entries[-1].id if entries else None
+            new = [entry for entry in entries if entry.id not in lease.in_hand]
+            lease.in_hand.update(entry.id for entry in new)
+            if new or after == ">":
+                return new
+
+    async def _wait_for_entries(self, lease: RedisLease, seconds: float) -> None:
+        """
+        Wait until there is an entry behind the last one.
+
+        This changes nothing on the server and only spares it many looks: an answer that gets lost, or a time-out, ends
+        the waiting.
+        """
+        queue, block = self._keys.queue(lease.partition), ceil(seconds * 1000)
+        async with self._connected(seconds) as client:
+            with suppress(redis_errors.TimeoutError):  # a client of the application may have a shorter time-out
+                await client.execute_command("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", queue, lease.read)
+
+    async def settle(self, lease: RedisLease, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> None:
+        """Remove entries and store the dead letters among their messages; see `Engine.settle`."""
+        if not entries:
+            return
+        partition = lease.partition
+        arguments: list[object] = [MAX_DEAD, len(entries)]
+        for entry in entries:
+            # What no agent has written was not counted.
+            size = len(entry.body) + scripts.ENTRY_BYTES if entry.count else 0
+            arguments += [entry.id, size, entry.count]
+        for letter in dead:
+            arguments += [
+                entries[0].id,
+                letter.reason,
+                "" if letter.status is None else letter.status,
+                letter.error,
+                letter.server_message,
+                letter.endpoint.value,
+                letter.line,
+                self.relay,
+            ]
+        keys = self._keys.queue(partition), self._keys.size(partition), self._keys.dead(partition)
+        await self._fenced(lease, scripts.SETTLE, keys, *arguments)
+        lease.in_hand.difference_update(entry.id for entry in entries)
+
+    async def permit(self, lease: RedisLease, *, rate: float | None = None) -> float:
+        """Wait for one's turn at this rate, and renew the lease; see `Engine.permit`."""
+        interval = 0 if rate is None else max(1, round(1_000_000 / rate))
+        keys = self._keys.pause, self._keys.rate
+        while True:
+            pause, turn = await self._run(scripts.PERMIT, keys, interval, int(MAX_TURN_SECONDS * 1_000_000))
+            if pause > 0:
+                return int(pause) / 1000
+            if turn > 0:
+                await asyncio.sleep(min(turn / 1_000_000, MAX_TURN_SECONDS))
+                if turn > MAX_TURN_SECONDS * 1_000_000:
+                    continue
+                interval = 0  # the turn is taken; only the pause has to be looked at again
+                continue
+            await self.fetch(lease, messages=0, size=0)
+            return 0.0
+
+    async def release(self, lease: RedisLease) -> None:
+        """Give up the ownership."""
+        lease.expires = 0.0
+        await self._run(scripts.RELEASE, (self._keys.owner(lease.partition),), lease.token)
+
+    async def pause(self, seconds: float) -> None:
+        """Hold back all relays for so long from now on; a longer pause stays."""
+        await self._run(scripts.PAUSE, (self._keys.pause,), max(1, ceil(seconds * 1000)))
+
+    async def lag(self) -> FleetStatus:
+        """Return what waits, and who delivers it."""
+        if not self.partitions:
+            await self.start()
+        pause, relays = await self._run(scripts.FLEET, (*self._relays(), self._keys.pause))
+        partitions = [await self._status(partition) for partition in range(self.partitions)]
+        return FleetStatus(
+            name=self.name,
+            partitions=tuple(partitions),
+            relays=tuple(from_description(as_text(relay), _as_bytes(text)) for relay, text in sorted(relays)),
+            pause_seconds=int(pause) / 1000,
+        )
+
+    async def _status(self, partition: int) -> PartitionStatus:
+        keys = self._keys
+        owner, lease, messages, entries, size, age, dead = await self._run(
+            scripts.STATUS, (keys.owner(partition), keys.queue(partition), keys.size(partition), keys.dead(partition))
+        )
+        return PartitionStatus(
+            partition=partition,
+            owner=as_text(owner).rpartition(":")[0] or None,
+            lease_seconds=int(lease) / 1000,
+            messages=int(messages),
+            entries=int(entries),
+            bytes=int(size),
+            oldest_seconds=int(age) / 1000,
+            dead=int(dead),
+        )
+
+    # Dead letters.
+
+    async def dead_letters(self, *, partition: int | None = None, count: int = 100) -> Sequence[DeadLetter]:
+        """Return at most *count* of the oldest dead letters, of one partition or of all."""
+        if not self.partitions:
+            await self.start()
+        found: list[DeadLetter] = []
+        for each in range(self.partitions) if partition is None else (partition,):
+            async with self._connected() as client:
+                reply = await client.execute_command("XRANGE", self._keys.dead(each), "-", "+", "COUNT", count)
+            found += [_letter(each, as_text(id_), fields) for id_, fields in reply]
+        return sorted(found, key=lambda letter: letter.time)[:count]
+
+    async def dead_letter(self, partition: int, letter: str) -> DeadLetter | None:
+        """Return the dead letter with this id, or None if there is none."""
+        async with self._connected() as client:
+            reply = await client.execute_command("XRANGE", self._keys.dead(partition), letter, letter)
+        return _letter(partition, as_text(reply[0][0]), reply[0][1]) if reply else None
+
+    async def retry_dead(self, letters: Sequence[DeadLetter]) -> int:
+        """Move dead letters back to the end of their partitions; returns how many there still were."""
+        moved = 0
+        for letter in letters:
+            partition, body = letter.partition, letter.batch().body()
+            keys = self._keys.queue(partition), self._keys.size(partition), self._keys.dead(partition)
+            moved += await self._run(
+                scripts.RETRY_DEAD, keys, letter.id, body, letter.endpoint.value, scripts.ENTRY_BYTES
+            )
+        return moved
+
+    async def purge_dead(self, letters: Sequence[DeadLetter]) -> int:
+        """Delete dead letters; returns how many there still were."""
+        deleted = 0
+        for letter in letters:
+            async with self._connected() as client:
+                deleted += await client.execute_command("XDEL", self._keys.dead(letter.partition), letter.id)
+        return deleted
+
+    # The server.
+
+    @property
+    def _lease_ms(self) -> int:
+        return max(1, int(self.lease_seconds * 1000))
+
+    def _relays(self) -> tuple[str, str]:
+        return self._keys.relays, self._keys.descriptions
+
+    async def _fenced(
+        self, lease: RedisLease, script: scripts.LuaScript, keys: tuple[str, ...], *arguments: object
+    ) -> Any:
+        """Call a script of the owner, which renews the lease; raises `LeaseLost`."""
+        began = _now()  # before the call, because the lease ends no sooner than so long after the server's renewal
+        owner = self._keys.owner(lease.partition)
+        reply = await self._run(script, (owner, *keys), lease.token, self._lease_ms, *arguments)
+        if reply is None:
+            lease.expires = 0.0
+            raise LeaseLost(f"the lease of partition {lease.partition} is lost")
+        lease.expires = began + self.lease_seconds
+        return reply
+
+    async def _run(self, script: scripts.LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:
+        async with self._connected() as client:
+            return await run(client, script, keys, *arguments)
+
+    @asynccontextmanager
+    async def _connected(self, seconds: float = 0.0) -> AsyncGenerator[RedisClient]:
+        """Yield the client for a call that blocks for so long; failures of the server become a `DeliveryError`."""
+        try:
+            async with asyncio.timeout(self._timeout + seconds):
+                yield self._holder.client()
+        except Exception as exc:
+            if not on_server(exc):
+                raise
+            raise failure(exc) from None
+
+
+def _as_bytes(reply: Any) -> bytes:
+    return reply if isinstance(reply, bytes) else str(reply).encode()
+
+
+def _fields(reply: Any) -> dict[str, bytes]:
+    """Return the fields of an entry."""
+    return {as_text(name): _as_bytes(value) for name, value in pairs_of(reply)}
+
+
+def _entry(id_: str, reply: Any) -> Entry:
+    fields = _fields(reply)
+    body = fields.get("b", b"")
+    try:
+        return Entry(id_, Endpoint(fields["e"].decode()), int(fields["n"]), body)
+    except (KeyError, ValueError):
+        return Entry(id_, Endpoint.BATCH, 0, body or repr(fields).encode())
+
+
+def _letter(partition: int, id_: str, reply: Any) -> DeadLetter:
+    fields = _fields(reply)
+
+    def text(name: str) -> str:
+        return fields.get(name, b"").decode(errors="replace")
+
+    return DeadLetter(
+        partition=partition,
+        id=id_,
+        time=int(id_.partition("-")[0]) / 1000,
+        reason=text("reason"),
+        status=int(text("status")) if text("status") else None,
+        error=text("error"),
+        server_message=text("server"),
+        endpoint=Endpoint(text("e")) if text("e") else Endpoint.BATCH,
+        line=fields.get("line", b""),
+        relay=text("relay"),
+    )

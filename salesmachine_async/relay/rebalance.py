@@ -1,0 +1,33 @@
+"""How many partitions a relay owns: each an equal share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+__all__ = ["fair_share", "surplus", "wanted"]
+
+
+def fair_share(partitions: int, relays: int) -> int:
+    """Return how many partitions a relay owns at most, of so many living ones."""
+    return -(-partitions // max(1, relays))
+
+
+def surplus(owned: Collection[int], share: int) -> Sequence[int]:
+    """Return the partitions to give back: those with the highest indices."""
+    return sorted(owned)[share:]
+
+
+def wanted(owned: Collection[int], share: int, partitions: int, *, first: int) -> Sequence[int]:
+    """
+    Return the partitions to try to acquire, in this order, until the share is reached.
+
+    Args:
+        owned: Those that the relay owns.
+        share: How many it may own.
+        partitions: How many there are.
+        first: Where to begin, so that relays which start together do not all ask for the same ones.
+    """
+    if len(owned) >= share:
+        return ()
+    order = ((first + i) % partitions for i in range(partitions))
+    return [partition for partition in order if partition not in owned]

@@ -1,0 +1,396 @@
+"""Publishing: once each, in order, within the bound, and what each failure means to the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from salesmachine_async import Agent, Batching, ConfigError, Retry, State, Verdict
+from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.partition import partition_of
+from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.relay import Entry
+from salesmachine_async.report import Endpoint
+from tests.support.redis_servers import Between, RedisServer
+from tests.support.waiting import held_back, until
+
+FAST = Retry(wait_initial=0.01, wait_max=0.05)
+
+
+def batch(*numbers: int, partition: int = 0, contact: str = "u") -> Batch:
+    """A batch of events with these numbers."""
+    lines = [b'{"method":"event","contact_uid":"%s","n":%d}' % (contact.encode(), n) for n in numbers]
+    return Batch.of_lines(lines, partition=partition)
+
+
+async def published(url: str, name: str) -> dict[int, list[Entry]]:
+    """What is in each stream of a queue."""
+    engine = RedisEngine(url, name=name)
+    try:
+        await engine.start()
+        found: dict[int, list[Entry]] = {}
+        for partition in range(engine.partitions):
+            lease = await engine.acquire(partition)
+            assert lease is not None
+            found[partition] = [*await engine.fetch(lease, messages=10**6, size=10**9)]
+            await engine.release(lease)
+        return found
+    finally:
+        await engine.aclose()
+
+
+async def numbers(url: str, name: str) -> list[int]:
+    """The numbers of all messages in the only stream."""
+    entries = (await published(url, name))[0]
+    return [message["n"] for entry in entries for message in Batch(entry.body, entry.count).messages()]
+
+
+async def test_an_agent_hands_its_messages_over(server: RedisServer, name: str) -> None:
+    """Each message is in the stream of its contact, in order; the agent has as many partitions as there are streams."""
+    transport = RedisTransport(server.url, name=name, partitions=4)
+    async with Agent(transport=transport, batching=Batching(max_messages=5)) as agent:
+        for i in range(100):
+            agent.track(f"u{i % 7}", "e", {"i": i})
+        agent.alias("u1", "u2")
+        assert (await agent.flush()).delivered == 101
+        assert agent.stats().state is State.OPEN
+    found = await published(server.url, name)
+    order: dict[str, list[int]] = {}
+    for partition, entries in found.items():
+        for entry in entries:
+            for message in Batch(entry.body, entry.count, endpoint=entry.endpoint).messages():
+                assert partition_of(message["contact_uid"], 4) == partition
+                if entry.endpoint is Endpoint.BATCH:
+                    order.setdefault(message["contact_uid"], []).append(message["params"]["i"])
+    assert order == {f"u{k}": [*range(k, 100, 7)] for k in range(7)}
+    (alias,) = (entry for entries in found.values() for entry in entries if entry.endpoint is Endpoint.ALIAS)
+    assert alias is found[partition_of("u1", 4)][-1]
+
+
+async def test_a_repetition_after_a_lost_answer_is_recognized(server: RedisServer, name: str) -> None:
+    """The answer to a publication is cut: whole, halved or in single messages, the batch is in the stream once."""
+    async with Between(server) as between:
+        transport = RedisTransport(between.url, name=name, partitions=1)
+        assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
+        for parts in ([[1, 2, 3, 4]], [[11, 12], [13, 14]], [[21], [22], [23, 24]]):
+            whole = [number for part in parts for number in part]
+            # The client tries once more by itself.
+            lost = [lambda data: b"PUBLISHED" in data or b"DUPLICATE" in data] * 2
+            between.cut = lambda data: bool(lost) and lost[0](data) and bool(lost.pop())  # noqa: B023
+            assert (await transport.send(batch(*whole))).verdict is Verdict.UNREACHABLE
+            for part in parts:
+                assert (await transport.send(batch(*part))).verdict is Verdict.DELIVERED
+        assert (await transport.send(batch(30))).verdict is Verdict.DELIVERED
+        assert between.cuts == 6
+        await transport.aclose()
+    assert await numbers(server.url, name) == [0, 1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24, 30]
+
+
+async def test_another_batch_is_not_taken_for_one_that_was_given_up(server: RedisServer, name: str) -> None:
+    """A batch whose fate is not known is given up; what follows it is published, its newer half included."""
+    async with Between(server) as between:
+        transport = RedisTransport(between.url, name=name, partitions=1)
+        await transport.send(batch(0))
+        between.cut = lambda data: b"PUBLISHED" in data or b"DUPLICATE" in data
+        assert (await transport.send(batch(1, 2))).verdict is Verdict.UNREACHABLE
+        assert (await transport.send(batch(5, 6))).verdict is Verdict.UNREACHABLE
+        between.cut = lambda _: False
+        assert (await transport.send(batch(6))).verdict is Verdict.DELIVERED
+        assert (await transport.send(batch(7, 8))).verdict is Verdict.DELIVERED
+        await transport.aclose()
+    assert await numbers(server.url, name) == [0, 1, 2, 5, 6, 6, 7, 8]
+
+
+async def test_two_agents_may_share_a_transport(server: RedisServer, name: str) -> None:
+    """Batches that were numbered alike are not taken for each other."""
+    transport = RedisTransport(server.url, name=name, partitions=1)
+    await asyncio.gather(*(transport.send(batch(i)) for i in range(20)))
+    await transport.aclose()
+    assert sorted(await numbers(server.url, name)) == [*range(20)]
+
+
+async def test_the_bound_is_kept_and_the_rest_waits(server: RedisServer, name: str) -> None:
+    """A full queue pauses the agent, which keeps its messages and hands them over once there is room."""
+    transport = RedisTransport(server.url, name=name, partitions=1, max_bytes=20_000)
+    agent = Agent(transport=transport, batching=Batching(max_messages=10, linger=0), retry=FAST)
+    engine = RedisEngine(server.url, name=name)
+    async with agent:
+        for i in range(400):
+            agent.track("u", "e", {"i": i})
+        await until(lambda: held_back(agent))
+        assert "is full" in str(agent.stats().last_error)
+        (status,) = (await engine.lag()).partitions
+        assert 0 < status.bytes <= 20_000
+        lease = await engine.acquire(0)
+        assert lease is not None
+        seen: list[int] = []
+        while len(seen) < 400:
+            entries = await engine.fetch(lease, messages=50, size=10**6, wait=1)
+            seen += [m["params"]["i"] for each in entries for m in Batch(each.body, each.count).messages()]
+            assert (await engine.lag()).bytes <= 20_000
+            await engine.settle(lease, entries, [])
+        assert seen == [*range(400)]
+        assert (await agent.flush()).ok
+    assert (await engine.lag()).bytes == 0
+    await engine.aclose()
+
+
+async def test_one_full_stream_does_not_stop_the_others(server: RedisServer, name: str) -> None:
+    """If others can be published, only the partition of the full stream waits."""
+    transport = RedisTransport(server.url, name=name, partitions=2, max_bytes=2000)
+    while (first := await transport.send(batch(1))).verdict is Verdict.DELIVERED:
+        pass
+    assert first.verdict is Verdict.PAUSE
+    assert (await transport.send(batch(2, partition=1))).verdict is Verdict.DELIVERED
+    assert (await transport.send(batch(1))).verdict is Verdict.UNREACHABLE
+    assert (await transport.send(batch(1))).verdict is Verdict.PAUSE
+    await transport.aclose()
+
+
+async def test_a_server_without_memory_pauses(start_server: Callable[..., RedisServer], name: str) -> None:
+    """At maxmemory nothing is published, and the agent pauses."""
+    server = start_server()
+    transport = RedisTransport(server.url, name=name, partitions=1)
+    assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
+    async with Redis.from_url(server.url) as client:
+        await client.config_set("maxmemory", "1")
+    outcome = await transport.send(batch(1))
+    assert (outcome.verdict, outcome.retry_after) == (Verdict.PAUSE, 0.0)
+    assert "cannot be written to" in str(outcome.error)
+    await transport.aclose()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_server_that_evicts_is_refused(
+    start_server: Callable[..., RedisServer], name: str, policy: str
+) -> None:
+    """A policy that deletes keys for want of memory parks the agent, and keeps a relay from starting."""
+    server = start_server("--maxmemory-policy", policy)
+    transport = RedisTransport(server.url, name=name)
+    outcome = await transport.send(batch(1))
+    assert outcome.verdict is Verdict.PARKED
+    assert "noeviction" in str(outcome.error)
+    await transport.aclose()
+    engine = RedisEngine(server.url, name=name)
+    with pytest.raises(ConfigError, match="noeviction"):
+        await engine.start()
+    await engine.aclose()
+
+
+async def test_a_wrong_password_parks(start_server: Callable[..., RedisServer], name: str) -> None:
+    """A server that refuses access parks the agent; the password is shown nowhere."""
+    server = start_server("--requirepass", "right")
+    for url in (server.url, f"unix://:hunter2@{server.socket}"):
+        transport = RedisTransport(url, name=name)
+        outcome = await transport.send(batch(1))
+        assert outcome.verdict is Verdict.PARKED
+        assert "hunter2" not in f"{outcome.error} {transport!r}"
+        await transport.aclose()
+    transport = RedisTransport(f"unix://:right@{server.socket}", name=name)
+    assert (await transport.send(batch(1))).verdict is Verdict.DELIVERED
+    await transport.aclose()
+
+
+async def test_a_missing_permission_parks(start_server: Callable[..., RedisServer], name: str) -> None:
+    """A user of the server who may not call scripts parks the agent."""
+    server = start_server()
+    async with Redis.from_url(server.url) as client:
+        await client.acl_setuser("shop", enabled=True, nopass=True, keys=["*"], commands=["+info", "+ping"])
+    transport = RedisTransport(f"unix://shop:x@{server.socket}", name=name)
+    outcome = await transport.send(batch(1))
+    assert outcome.verdict is Verdict.PARKED
+    assert "refuses access" in str(outcome.error)
+    await transport.aclose()
+
+
+async def test_a_replica_pauses(start_server: Callable[..., RedisServer], name: str) -> None:
+    """A server that only reads, as after a failover, pauses the agent."""
+    server = start_server()
+    transport = RedisTransport(server.url, name=name)
+    assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
+    async with Redis.from_url(server.url) as client:
+        await client.replicaof("127.0.0.1", "1")
+    assert (await transport.send(batch(1))).verdict is Verdict.PAUSE
+    await transport.aclose()
+
+
+async def test_a_server_that_is_away_is_tried_again(start_server: Callable[..., RedisServer], name: str) -> None:
+    """An agent keeps its messages while the server is away, and loses its scripts with a restart without harm."""
+    server = start_server()
+    agent = Agent(
+        transport=RedisTransport(server.url, name=name, partitions=1), retry=FAST, batching=Batching(linger=0)
+    )
+    async with agent:
+        agent.track("u", "e", {"i": 0})
+        assert (await agent.flush()).ok
+        server.kill()
+        for i in range(1, 20):
+            agent.track("u", "e", {"i": i})
+        await until(lambda: agent.stats().last_error)
+        assert "no connection to the Redis server" in str(agent.stats().last_error)
+        server.start()
+        report = await agent.flush()
+        assert (report.delivered, report.ok) == (20, True)
+
+
+async def test_a_single_message_outlives_a_long_outage(
+    server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of one message that fails again and again while another partition delivers is never given up."""
+    monkeypatch.setattr("salesmachine_async._delivery.sender.LEAST_FULL_WAIT", 0.001)
+    transport = RedisTransport(server.url, name=name, partitions=2)
+    away = RedisTransport("redis://127.0.0.1:1", name=name, partitions=2)
+    contacts = {partition_of(f"u{i}", 2): f"u{i}" for i in range(9)}
+    failures = 0
+
+    class OneNodeAway:
+        """A cluster one node of which is away."""
+
+        partitions = 2
+
+        async def send(self, batch: Batch) -> Any:
+            nonlocal failures
+            if batch.partition == 0 and failures < 12:
+                failures += 1
+                return await away.send(batch)
+            return await transport.send(batch)
+
+        async def aclose(self) -> None:
+            await transport.aclose()
+
+    retry = Retry(wait_initial=0.001, wait_max=0.001)
+    async with Agent(transport=OneNodeAway(), retry=retry, batching=Batching(linger=0)) as agent:
+        agent.track(contacts[0], "e")
+        for delivered in range(1000):
+            agent.track(contacts[1], "e")
+            await until(lambda: agent.stats().delivered > delivered)  # noqa: B023
+            if failures == 12:
+                break
+        assert (await agent.flush()).ok
+
+
+async def test_later_agents_adopt_the_number_of_streams(server: RedisServer, name: str) -> None:
+    """The first transport decides; one with another number puts each message into the stream of its contact."""
+    first = RedisTransport(server.url, name=name, partitions=3)
+    await first.send(batch(0, partition=partition_of("u", 3)))
+    async with Agent(transport=RedisTransport(server.url, name=name, partitions=8), batching=Batching()) as agent:
+        for i in range(50):
+            agent.track(f"u{i}", "e")
+        agent.alias("u1", "u2")
+        assert (await agent.flush()).delivered == 51
+    await first.aclose()
+    found = await published(server.url, name)
+    assert len(found) == 3
+    for partition, entries in found.items():
+        for entry in entries:
+            for message in Batch(entry.body, entry.count, endpoint=entry.endpoint).messages():
+                assert partition_of(message["contact_uid"], 3) == partition
+
+
+async def test_an_extra_partition_is_distributed(server: RedisServer, name: str) -> None:
+    """What an agent delivers for another process, in a partition beyond its own, goes where it belongs."""
+    transport = RedisTransport(server.url, name=name, partitions=2)
+    contacts = {partition_of(f"u{i}", 2): f"u{i}" for i in range(9)}
+    lines = [b'{"contact_uid":"%s"}' % contacts[i % 2].encode() for i in range(4)]
+    assert (await transport.send(Batch.of_lines(lines, partition=2))).verdict is Verdict.DELIVERED
+    alias = AliasLine(b'{"contact_uid":"%s","alias":"x"}' % contacts[1].encode())
+    assert (await transport.send(Batch.of_lines([alias], partition=2))).verdict is Verdict.DELIVERED
+    await transport.aclose()
+    found = await published(server.url, name)
+    assert [[entry.count for entry in found[partition]] for partition in (0, 1)] == [[2], [2, 1]]
+    assert found[1][-1].endpoint is Endpoint.ALIAS
+
+
+async def test_synced_needs_a_server_that_syncs(start_server: Callable[..., RedisServer], name: str) -> None:
+    """Without ``appendfsync always`` nothing is published."""
+    transport = RedisTransport(start_server().url, name=name, confirm="synced")
+    outcome = await transport.send(batch(1))
+    assert outcome.verdict is Verdict.PARKED
+    assert "appendonly no" in str(outcome.error)
+    await transport.aclose()
+    transport = RedisTransport(
+        start_server("--appendonly", "yes", "--appendfsync", "always").url, name=name, confirm="synced"
+    )
+    assert (await transport.send(batch(1))).verdict is Verdict.DELIVERED
+    await transport.aclose()
+
+
+async def test_a_replica_confirms(
+    start_server: Callable[..., RedisServer], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a replica the batch is not handed over, and it is published once all the same."""
+    monkeypatch.setattr("salesmachine_async.engines.redis.transport.REPLICA_MS", 1)
+    server = start_server()
+    transport = RedisTransport(server.url, name=name, confirm="replica", partitions=1)
+    for _ in range(2):
+        outcome = await transport.send(batch(1))
+        assert outcome.verdict is Verdict.UNREACHABLE
+        assert "no replica" in str(outcome.error)
+    await transport.aclose()
+    assert await numbers(server.url, name) == [1]
+
+
+async def test_ping_asks_the_server(server: RedisServer, name: str) -> None:
+    """`Agent.ping` succeeds if the server can be used."""
+    async with Agent(transport=RedisTransport(server.url, name=name)) as agent:
+        await agent.ping()
+
+
+async def test_a_client_of_the_application_stays_open(server: RedisServer, name: str) -> None:
+    """A client is used as it is, one that decodes replies too, and is not closed."""
+    async with Redis.from_url(server.url, decode_responses=True) as client:
+        transport = RedisTransport(client, name=name, partitions=1)
+        assert (await transport.send(batch(1))).verdict is Verdict.DELIVERED
+        await transport.aclose()
+        engine = RedisEngine(client, name=name)
+        await engine.start()
+        lease = await engine.acquire(0)
+        assert lease is not None
+        (entry,) = await engine.fetch(lease, messages=10, size=1000)
+        assert Batch(entry.body, 1).messages()[0]["n"] == 1
+        await engine.aclose()
+        assert await client.ping()
+
+
+def test_each_event_loop_has_its_own_connections(server: RedisServer, name: str) -> None:
+    """A transport may be used by one loop after another, as by `asyncio.run` twice."""
+    transport = RedisTransport(server.url, name=name, partitions=1)
+
+    async def send(number: int) -> None:
+        assert (await transport.send(batch(number))).verdict is Verdict.DELIVERED
+        await transport.aclose()
+
+    asyncio.run(send(1))
+    asyncio.run(send(2))
+    assert asyncio.run(numbers(server.url, name)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"server": "http://x"}, "malformed"),
+        ({"server": 7}, "must be a URL or a client"),
+        ({"name": "a b"}, "name must be"),
+        ({"name": "{a}"}, "name must be"),
+        ({"partitions": 0}, "partitions"),
+        ({"partitions": 257}, "partitions"),
+        ({"max_bytes": 0}, "max_bytes"),
+        ({"confirm": "disk"}, "confirm must be"),
+    ],
+)
+def test_unusable_arguments(arguments: dict[str, Any], problem: str) -> None:
+    """An argument that cannot be used is found when the transport is made."""
+    with pytest.raises(ConfigError, match=problem):
+        RedisTransport(**{"server": "redis://127.0.0.1/0", **arguments})
+
+
+def test_no_url_is_shown() -> None:
+    """A malformed URL is not repeated, because it may hold a password."""
+    with pytest.raises(ConfigError) as caught:
+        RedisTransport("redis://:hunter2@host:port/0")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
