@@ -40,8 +40,9 @@ def moment(value: Any) -> datetime | None:
         return None
     try:
         if isinstance(value, str):
-            # Eight digits are a date in ISO 8601, because as an epoch they would lie in 1970 to 1973.
-            if len(value) != 8 and value.lstrip("-").replace(".", "", 1).isdecimal():
+            # Eight digits are a date in ISO 8601, because as an epoch they would lie in 1970 to 1973. The hyphen of
+            # most dates is looked at first, because the rest takes longer than the conversion.
+            if value[4:5] != "-" and len(value) != 8 and value.lstrip("-").replace(".", "", 1).isdecimal():
                 return _epoch(float(value))
             found = datetime.fromisoformat(value)
             return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

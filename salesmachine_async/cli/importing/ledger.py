@@ -162,7 +162,8 @@ class Ledger:
 
     def note_sent(self, block: Block, index: int, uid: str, message_id: str | None) -> None:
         """Note that the agent has accepted a message of a row."""
-        partition = self._partitions[partition_of(uid, len(self._partitions))]
+        partitions = self._partitions
+        partition = partitions[partition_of(uid, len(partitions)) if len(partitions) > 1 else 0]
         if not partition or partition[-1].block is not block:
             partition.append(_Run(block))
         run = partition[-1]

@@ -111,6 +111,7 @@ class Mapper:
             column: CONVERTERS[kind] for column, kind in options.types.items()
         }
         self._others = self._converters.pop("*", None)
+        self._convert_time = self._converters.get("created_at")
         if header:
             check_header(name, header, options)
 
@@ -212,7 +213,7 @@ class Mapper:
             params = self._converted(params)
         if data.get("account_uid") is not None and method in ("event", "pageview"):
             params.setdefault("account_uid", data["account_uid"])
-        return _call(method, self._with_time(data), params, row)
+        return _call(method, self._with_time(data) if self._convert_time else data, params, row)
 
     def _flat(self, data: dict[str, Any], row: InputRow) -> TrackingCall:
         said = data.get("method")
@@ -233,11 +234,11 @@ class Mapper:
             params.pop(name, None)
         if method == "alias" and params:
             raise BadRow(f'is an alias, which has no "{min(params)}"; leave it out with --map {min(params)}=')
-        return _call(method, self._with_time(data), self._converted(params), row)
+        return _call(method, self._with_time(data) if self._convert_time else data, self._converted(params), row)
 
     def _with_time(self, data: dict[str, Any]) -> dict[str, Any]:
         """Convert created_at if --types names it."""
-        convert, value = self._converters.get("created_at"), data.get("created_at")
+        convert, value = self._convert_time, data.get("created_at")
         if convert is None or not isinstance(value, str) or not value:
             return data
         try:
@@ -261,7 +262,9 @@ class Mapper:
 
 
 def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: InputRow) -> TrackingCall:
-    uids = [_uid(data, name) for name in UIDS[method]]
+    names = UIDS[method]
+    uid = _uid(data, names[0])
+    other = _uid(data, names[1]) if len(names) > 1 else ""
     message_id = _message_id(data)
     # An alias needs no id, because sending it again changes nothing, and its documented body has none.
     if message_id is None and method != "alias":
@@ -271,8 +274,8 @@ def _call(method: str, data: dict[str, Any], params: dict[str, Any], row: InputR
     except BadValue as error:
         raise BadRow(f"created_at: {error}") from None
     if method == "pageview":
-        return TrackingCall("event", uids[0], "pageview", params, created_at, message_id)
-    return TrackingCall(method, uids[0], uids[1] if len(uids) > 1 else "", params, created_at, message_id)
+        return TrackingCall("event", uid, "pageview", params, created_at, message_id)
+    return TrackingCall(method, uid, other, params, created_at, message_id)
 
 
 def _uid(data: dict[str, Any], name: str) -> str:
