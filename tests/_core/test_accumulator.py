@@ -55,7 +55,7 @@ class Loop:
 
 
 def test_the_partition_of_a_uid_is_the_same_in_every_process() -> None:
-    """It is computed from the uid's bytes, with CRC-32."""
+    """The partition is the CRC-32 of the uid's bytes, modulo the number of partitions."""
     assert [partition_of(uid, 4) for uid in ("", "a", "78910", "\u00e9")] == [0, 3, 0, 2]
     it = accumulator(partitions=4)
     assert [it.partition_for(uid).index for uid in ("a", "78910")] == [3, 0]
@@ -66,7 +66,7 @@ def test_the_partition_of_a_uid_is_the_same_in_every_process() -> None:
 
 
 def test_the_first_call_notifies_the_loop_and_the_next_do_not_until_a_batch_is_full() -> None:
-    """One notification for the beginning of a batch, and one for each batch that is full."""
+    """The loop is notified once for the beginning of a batch, and once for each full batch."""
     it = accumulator(batch=4)
     loop = Loop(it)
     (partition,) = it.partitions
@@ -93,7 +93,7 @@ def test_a_loop_that_does_not_come_is_notified_once() -> None:
 
 
 def test_after_a_look_that_leaves_nothing_open_the_next_call_notifies() -> None:
-    """There is no timer then that would find the message."""
+    """No timer would find the next message, so its call notifies the loop."""
     it = accumulator(batch=2)
     loop = Loop(it)
     (partition,) = it.partitions
@@ -105,7 +105,7 @@ def test_after_a_look_that_leaves_nothing_open_the_next_call_notifies() -> None:
 
 
 def test_a_call_that_raises_the_number_after_the_loop_has_looked_changes_nothing() -> None:
-    """It raises that of an outdated notice; or the next message would wait for nothing."""
+    """A late call raises the number of an outdated notice, so that the next message still notifies the loop."""
     it = accumulator(batch=2)
     (partition,) = it.partitions
 
@@ -136,7 +136,7 @@ def test_the_loop_is_told_of_another_batch_only_when_one_is_open() -> None:
 
 @pytest.mark.parametrize(("count", "sealed", "opened"), [(1, [], 1), (2, [2], 0), (5, [2, 2], 1), (6, [2, 2, 2], 0)])
 def test_a_batch_is_sealed_when_it_is_full_by_count(count: int, sealed: list[int], opened: int) -> None:
-    """What is left over stays open."""
+    """A full batch is sealed, and the remaining messages stay open."""
     it = accumulator(batch=2)
     (partition,) = it.partitions
     add_all(it, *range(count))
@@ -162,7 +162,7 @@ def test_no_body_exceeds_the_batch_size(sizes: list[int], limit: int) -> None:
 
 
 def test_a_batch_that_is_full_by_bytes_notifies_the_loop() -> None:
-    """Long lines are counted as they come."""
+    """Long lines count by their bytes at the call."""
     it = accumulator(batch=100, batch_bytes=1000, queue=100, queue_bytes=10**5)
     loop = Loop(it)
     (partition,) = it.partitions
@@ -184,7 +184,7 @@ def test_a_batch_that_is_full_by_bytes_notifies_the_loop() -> None:
 
 
 def test_an_alias_is_a_request_of_its_own_in_its_place() -> None:
-    """It follows what was accepted before it, and comes before what is accepted after it."""
+    """An alias is sent after all messages accepted before it, and before all accepted after it."""
     it = accumulator()
     add_all(it, 1, 2)
     add_alias(it, 3)
@@ -200,7 +200,7 @@ def test_an_alias_is_a_request_of_its_own_in_its_place() -> None:
 
 
 def test_an_alias_is_sealed_by_the_next_look() -> None:
-    """It waits for no linger, and neither does what stands before it."""
+    """Neither an alias nor the open batch before it waits for the linger."""
     it = accumulator()
     (partition,) = it.partitions
     add_all(it, 1)
@@ -225,7 +225,7 @@ def test_what_waits_for_a_busy_sender_fills_its_batch() -> None:
 
 
 def test_an_open_batch_that_is_not_due_is_not_taken() -> None:
-    """It may still fill."""
+    """A batch stays open for its linger, because more messages may follow."""
     it = accumulator()
     add_all(it, 1)
     it.collect(it.partitions[0])
@@ -236,7 +236,7 @@ def test_an_open_batch_that_is_not_due_is_not_taken() -> None:
 
 
 def test_a_batch_in_flight_counts_as_in_flight() -> None:
-    """It is no longer queued, and its bytes are not either."""
+    """A batch in flight counts neither as queued messages nor as queued bytes."""
     it = accumulator(batch=2)
     add_all(it, 1, 2, 3, size=SIZE)
     it.collect(it.partitions[0])
@@ -249,7 +249,7 @@ def test_a_batch_in_flight_counts_as_in_flight() -> None:
 
 
 def test_a_returned_batch_is_the_next_one_again() -> None:
-    """It goes to the front of its queue."""
+    """A returned batch goes to the front of its queue."""
     it = accumulator(batch=1)
     add_all(it, 1, 2)
     it.collect(it.partitions[0])
@@ -260,7 +260,7 @@ def test_a_returned_batch_is_the_next_one_again() -> None:
 
 @pytest.mark.parametrize("searching", [False, True])
 def test_the_halves_of_a_batch_take_its_place(searching: bool) -> None:
-    """Older first, at the front of the queue."""
+    """The halves of a batch go to the front of the queue, the older one first."""
     it = accumulator(batch=5)
     add_all(it, *range(7))
     it.seal(it.partitions[0])
@@ -273,7 +273,7 @@ def test_the_halves_of_a_batch_take_its_place(searching: bool) -> None:
 
 
 def test_a_lost_batch_is_counted_by_its_reason() -> None:
-    """Reasons add up over the partitions."""
+    """The count of each reason is the sum over all partitions."""
     it = accumulator(batch=1, partitions=2)
     for index in (0, 1):
         add_all(it, index, uid=uid_for(index, 2))
@@ -285,7 +285,7 @@ def test_a_lost_batch_is_counted_by_its_reason() -> None:
 
 
 def test_numbers_follow_the_order_of_sealing() -> None:
-    """Across all partitions, from 1."""
+    """Batches are numbered from 1 across all partitions."""
     it = accumulator(batch=1, partitions=2)
     for number in range(4):
         uid = uid_for(number % 2, 2)
@@ -298,7 +298,7 @@ def test_numbers_follow_the_order_of_sealing() -> None:
 
 
 def test_a_closed_accumulator_accepts_nothing() -> None:
-    """Neither short lines nor long ones nor aliases; what it holds stays."""
+    """A closed accumulator refuses short lines, long lines and aliases, and keeps what it holds."""
     it = accumulator()
     add_all(it, 1)
     it.close()
@@ -324,7 +324,7 @@ def test_a_quiet_partition_is_quiet_no_longer_once_it_is_closed() -> None:
 
 
 def test_a_line_appended_in_the_moment_of_the_close_is_taken_back() -> None:
-    """Its call raises AgentClosed, and it is counted nowhere."""
+    """The call that appended the line raises AgentClosed, and no count includes it."""
     it = accumulator()
     (partition,) = it.partitions
     append = partition.append  # as a call has read it
@@ -337,7 +337,7 @@ def test_a_line_appended_in_the_moment_of_the_close_is_taken_back() -> None:
 
 
 def test_a_line_that_the_close_has_collected_was_accepted() -> None:
-    """It has an outcome, so its call returns True."""
+    """The collected line gets an outcome, so its call returns True."""
     it = accumulator()
     (partition,) = it.partitions
     late = line(1)
@@ -413,7 +413,7 @@ def test_an_interrupted_call_leaves_no_line_that_is_not_looked_at(closed: bool) 
 
 
 def test_abandoning_loses_everything_that_is_not_in_flight() -> None:
-    """Oldest first, over all partitions, each batch once."""
+    """Abandoned batches are lost once each, the oldest of all partitions first."""
     it = accumulator(batch=2, partitions=2)
     uids = [uid_for(index, 2) for index in (0, 1)]
     for number in range(7):
@@ -434,13 +434,13 @@ def test_abandoning_loses_everything_that_is_not_in_flight() -> None:
 
 
 def test_a_fresh_one_has_counted_nothing() -> None:
-    """Reasons that never happened are absent."""
+    """Counts by reason leave out reasons that never happened."""
     counts = accumulator().counts()
     assert (counts.accepted, counts.queued_bytes, counts.lost, counts.dropped) == (0, 0, Counter(), Counter())
 
 
 def test_dropped_calls_are_counted_by_reason() -> None:
-    """Those of the agent, and those for want of room."""
+    """Drops by the agent and drops for want of room are counted."""
     it = accumulator(queue=1)
     it.drop(DropReason.INVALID)
     add_all(it, 1, 2, 3)
@@ -448,7 +448,7 @@ def test_dropped_calls_are_counted_by_reason() -> None:
 
 
 def test_bytes_are_counted_wherever_a_message_waits() -> None:
-    """Pending, open and sealed ones, as encoded."""
+    """Pending, open and sealed messages count with their encoded size."""
     it = accumulator(batch=2)
     (partition,) = it.partitions
     for _ in range(3):
@@ -460,7 +460,7 @@ def test_bytes_are_counted_wherever_a_message_waits() -> None:
 
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_fill_is_the_nearer_bound(overflow: Overflow) -> None:
-    """By messages or by bytes, whichever is fuller."""
+    """The fill level is that of messages or of bytes, whichever is higher."""
     it = accumulator(queue=10, queue_bytes=1000, overflow=overflow, batch=2)
     assert it.fill() == 0
     for number in range(4):
@@ -496,7 +496,7 @@ def failing(uids: str, batch: int = 1) -> tuple[Accumulator, Batch]:
     [("ab", [1, 0]), ("aab", [2, 0, 1]), ("abbcc", [1, 0, 2, 3, 4]), ("aaba", [2, 0, 1, 3])],
 )
 def test_a_deferred_message_lets_one_of_another_contact_pass(uids: str, order: list[int]) -> None:
-    """It returns to its place; what overtakes it has no contact in common with what it overtakes."""
+    """A deferred message returns to its place, and only messages of other contacts overtake it."""
     it, first = failing(uids)
     assert it.defer(first)
     assert law_holds(it.counts())
@@ -524,7 +524,7 @@ def test_a_message_is_cut_out_of_a_batch_that_waits() -> None:
 
 @pytest.mark.parametrize("uids", ["a", "aa", "aaaa"])
 def test_a_message_stays_in_flight_if_all_that_waits_belongs_to_its_contact(uids: str) -> None:
-    """None may overtake it."""
+    """A message is not deferred if every waiting one belongs to its contact."""
     it, first = failing(uids)
     assert not it.others_wait(first)
     assert not it.defer(first)
@@ -532,7 +532,7 @@ def test_a_message_stays_in_flight_if_all_that_waits_belongs_to_its_contact(uids
 
 
 def test_those_that_failed_alone_take_turns() -> None:
-    """One that has not failed is preferred; then comes the one that waits for the longest time."""
+    """A message that has not failed comes first, then the one that has waited longest."""
     it, first = failing("abc")
     assert it.defer(first)
     second = take(it)
@@ -547,7 +547,7 @@ def test_those_that_failed_alone_take_turns() -> None:
 
 
 def test_a_flush_waits_for_a_deferred_message() -> None:
-    """Though the one in flight before it was sealed behind the barrier."""
+    """A deferred message stays before the barrier, although the message sent in its place came later."""
     it, first = failing("a")
     barrier = it.barrier()
     (partition,) = it.partitions
@@ -602,7 +602,7 @@ def test_a_batch_that_is_settled_or_displaced_holds_no_other() -> None:
 
 
 def test_a_snapshot_in_the_middle_of_a_seal_is_taken_again() -> None:
-    """Another thread may collect and seal between two steps of it."""
+    """A snapshot is repeated if another thread collects or seals while it is taken."""
 
     class Sealing(deque[bytes]):
         def __len__(self) -> int:
@@ -618,7 +618,7 @@ def test_a_snapshot_in_the_middle_of_a_seal_is_taken_again() -> None:
 
 
 def test_no_more_than_about_a_megabyte_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a message that may be sent before one that fails alone."""
+    """The search for a message to send before a deferred one covers about a megabyte."""
     monkeypatch.setattr(module, "LOOK_AHEAD_BYTES", 1)
     it = accumulator(batch=2)
     add_all(it, *range(6))

@@ -26,7 +26,7 @@ def held(it: Accumulator) -> int:
 @pytest.mark.parametrize("batch", [1, 2, 7, 100])
 @pytest.mark.parametrize("queue", [1, 2, 3, 10, 99, 100, 101, 350])
 def test_the_bound_on_messages_is_exact(partitions: int, batch: int, queue: int) -> None:
-    """So many are accepted before the loop runs, and not one more, in any partition."""
+    """Before the loop runs, exactly `max_messages` are accepted, in any partition."""
     it = accumulator(batch=batch, queue=queue, partitions=partitions)
     accepted = sum(add(it, number, uid=str(number)) for number in range(queue + 50))
     assert (accepted, held(it)) == (queue, queue)
@@ -38,7 +38,7 @@ def test_the_bound_on_messages_is_exact(partitions: int, batch: int, queue: int)
 def test_the_bound_holds_while_the_loop_collects_and_delivers(
     partitions: int, looks: list[int], settles: list[bool]
 ) -> None:
-    """Whatever the loop does between the calls, it is never exceeded, and what fits is accepted."""
+    """The bound is never exceeded, and a message that fits is accepted, whatever the loop does between calls."""
     it = accumulator(batch=4, queue=30, partitions=partitions)
     number = 0
     for calls, settle in zip(looks, settles, strict=False):
@@ -71,7 +71,7 @@ def test_the_bound_on_bytes_is_exact(sizes: list[int], collect: bool) -> None:
 
 
 def test_delivered_messages_make_room() -> None:
-    """For as many as were delivered, and calls become quick again."""
+    """A delivery makes room for as many messages, and calls take the fast path again."""
     it = accumulator(batch=2, queue=20)
     (partition,) = it.partitions
     assert all(add_all(it, *range(20)))
@@ -85,7 +85,7 @@ def test_delivered_messages_make_room() -> None:
 
 
 def test_what_is_in_flight_takes_room() -> None:
-    """It is not delivered yet."""
+    """Messages in flight count against the bound, because they are not delivered yet."""
     it = accumulator(batch=2, queue=2)
     add_all(it, 1, 2)
     it.seal(it.partitions[0])
@@ -94,7 +94,7 @@ def test_what_is_in_flight_takes_room() -> None:
 
 
 def test_an_alias_takes_room() -> None:
-    """It is a message like any other."""
+    """An alias counts against the bound like any other message."""
     it = accumulator(queue=2)
     assert [add_alias(it, number) for number in range(3)] == [True, True, False]
 
@@ -102,7 +102,7 @@ def test_an_alias_takes_room() -> None:
 @pytest.mark.parametrize("overflow", list(Overflow))
 @pytest.mark.parametrize("size", [255, 300, 5000])
 def test_a_message_larger_than_a_batch_is_refused(overflow: Overflow, size: int) -> None:
-    """At the call, with both sizes; nothing else is lost for it."""
+    """The call raises an error with both sizes, and no other message is lost."""
     it = accumulator(batch_bytes=256, overflow=overflow)
     assert add(it, 0, size=254)
     with pytest.raises(MessageTooLarge, match=rf"message: is {size} bytes, but a batch holds at most 254"):
@@ -111,7 +111,7 @@ def test_a_message_larger_than_a_batch_is_refused(overflow: Overflow, size: int)
 
 
 def test_raise_raises_at_the_call() -> None:
-    """And the call counts as dropped."""
+    """Under `Overflow.RAISE` the call raises QueueFull and counts as dropped."""
     it = accumulator(queue=2, overflow=Overflow.RAISE)
     add_all(it, 1, 2)
     with pytest.raises(QueueFull, match="2 messages"):
@@ -128,7 +128,7 @@ def displacing(**options: int) -> Accumulator:
 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_the_oldest_are_displaced_when_the_loop_runs(partitions: int) -> None:
-    """Exactly as many as are too many; the newest stay."""
+    """Exactly the surplus is displaced, and the newest messages stay."""
     it = displacing(batch=5, queue=12, partitions=partitions)
     for number in range(15):
         assert add(it, number, uid=str(number))
@@ -146,7 +146,7 @@ def test_the_oldest_are_displaced_when_the_loop_runs(partitions: int) -> None:
 
 
 def test_nothing_is_displaced_while_the_bounds_hold() -> None:
-    """Nor under another policy."""
+    """No message is displaced below the bounds, nor under another policy."""
     it = displacing(queue=3)
     add_all(it, 1, 2, 3)
     assert not it.displace()
@@ -157,7 +157,7 @@ def test_nothing_is_displaced_while_the_bounds_hold() -> None:
 
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_calls_exceed_the_bound_by_a_batch_for_each_partition_at_most(partitions: int) -> None:
-    """Until the loop runs, or where none does; beyond that they are dropped."""
+    """Without a run of the loop, calls beyond the bound and a batch for each partition are dropped."""
     it = displacing(batch=4, queue=10, partitions=partitions)
     accepted = sum(add(it, number, uid=str(number)) for number in range(50))
     assert accepted == 10 + 4 * partitions
@@ -174,7 +174,7 @@ def test_part_of_a_batch_is_displaced() -> None:
 
 
 def test_bytes_are_made_room_for() -> None:
-    """As many of the oldest messages go as the new one needs."""
+    """The oldest messages are displaced until the new one fits."""
     it = displacing(batch=10, queue=100, queue_bytes=10 * SIZE)
     add_all(it, *range(10), size=SIZE)
     add(it, 10, size=2 * SIZE + 1)
@@ -198,7 +198,7 @@ def test_what_is_in_flight_stays() -> None:
 
 
 def test_calls_of_the_hook_displace_nothing() -> None:
-    """Or it would be called again for each message that it tracks, without end. Other threads may displace."""
+    """Calls by the hook displace nothing, so that it is not called again for each; other threads may displace."""
     it = displacing(batch=1, queue=2)
     add_all(it, 1, 2)
     from threading import Thread, get_ident
@@ -214,7 +214,7 @@ def test_calls_of_the_hook_displace_nothing() -> None:
 
 
 def test_the_oldest_of_all_partitions_goes_first() -> None:
-    """By the order in which batches were sealed."""
+    """Messages are displaced in the order in which their batches were sealed."""
     it = displacing(batch=1, queue=4, partitions=2)
     for number in range(4):
         uid = uid_for((number // 2) % 2, 2)

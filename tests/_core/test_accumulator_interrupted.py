@@ -321,7 +321,7 @@ class TestEveryPoint:
     """Each step, interrupted once at each of its points."""
 
     def test_by_calls(self, step: str, partitions: int, overflow: Overflow, queue: int, held: int) -> None:
-        """Short lines, a long one and an alias, in the same partition and in another."""
+        """Each interruption tracks short lines, a long one and an alias, in the same partition and in another."""
 
         def inner(scene: Scene) -> None:
             for number in range(200, 206):
@@ -332,7 +332,7 @@ class TestEveryPoint:
         at_every_point(lambda: Scene(step, partitions, overflow, queue, held), inner)
 
     def test_by_a_close(self, step: str, partitions: int, overflow: Overflow, queue: int, held: int) -> None:
-        """What was accepted is delivered; a call in the middle is accepted or is not."""
+        """Accepted messages are delivered after the close, and an interrupted call is accepted or is not."""
 
         def inner(scene: Scene) -> None:
             scene.it.close()
@@ -359,7 +359,7 @@ class TestEveryPoint:
     def test_by_calls_at_all_points(
         self, step: str, partitions: int, overflow: Overflow, queue: int, held: int
     ) -> None:
-        """As a handler does whose signal comes again and again."""
+        """A handler tracks at every point of a step, as for a signal that arrives again and again."""
         scene = Scene(step, partitions, overflow, queue, held)
 
         def inner(point: int) -> None:

@@ -24,7 +24,7 @@ def test_a_tally_is_replaced_and_never_changed() -> None:
 
 
 def test_a_barrier_lies_behind_everything_accepted_before() -> None:
-    """What comes later is neither waited for nor reported."""
+    """Messages accepted after the barrier are neither waited for nor reported."""
     it = accumulator(batch=2)
     (partition,) = it.partitions
     add_all(it, 1, 2, 3)
@@ -62,7 +62,7 @@ def test_parts_of_a_batch_lie_where_the_whole_lay() -> None:
 
 
 def test_each_partition_passes_by_itself() -> None:
-    """One that is stuck does not hide that another has passed."""
+    """A stuck partition does not hide that another has passed the barrier."""
     it = accumulator(partitions=2)
     for index in (0, 1):
         add_all(it, index, uid=uid_for(index, 2))

@@ -45,14 +45,14 @@ def test_body_of_an_alias_is_one_json_object() -> None:
 
 
 def test_a_ping_has_no_body_and_no_messages() -> None:
-    """A ping asks; it carries nothing."""
+    """A ping has an empty body and no messages."""
     ping = Batch.ping()
     assert (ping.body(), ping.body_size, ping.count, ping.messages(), ping.lines()) == (b"", 0, 0, [], [])
     assert ping.endpoint is Endpoint.PING
 
 
 def test_a_fresh_batch_was_never_sent() -> None:
-    """It has no attempts behind it, and is neither searched nor suspected."""
+    """A new batch has no attempts and is neither searched nor suspected."""
     fresh = batch([{}])
     assert (fresh.attempts, fresh.failing_since, fresh.searching, fresh.suspected) == (0, None, False, False)
     assert fresh.partner is None

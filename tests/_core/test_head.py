@@ -59,7 +59,7 @@ def bytewise(data: bytes) -> list[bytes]:
     ],
 )
 def test_status_line(line: bytes, status: int | None) -> None:
-    """What is a status line is read, what is none fails, in one piece or byte by byte."""
+    """A valid status line is read, and an invalid one fails, in one piece or byte by byte."""
     for pieces in ([line + b"\r\n"], bytewise(line + b"\r\n")):
         reader = fed(*pieces)
         head = reader.read()
@@ -69,7 +69,7 @@ def test_status_line(line: bytes, status: int | None) -> None:
 
 @pytest.mark.parametrize("stray", [b"SSH-2.0-OpenSSH_9.9\r\n", bytes(100), b"\x15\x03", b"HTTP/1.1 abc Odd\r\n", b"<"])
 def test_what_is_not_http_is_not_waited_for(stray: bytes) -> None:
-    """It is found out as soon as no status line can come of it."""
+    """The parser fails as soon as the bytes cannot become a status line."""
     reader = HeadReader()
     assert reader.feed(stray) is None
     assert reader.failed
@@ -108,7 +108,7 @@ def test_headers(sent: bytes, headers: dict[str, str]) -> None:
 
 
 def test_line_that_has_not_ended_is_not_read() -> None:
-    """Of ``Retry-After: 120`` a part has arrived: 12 would be wrong."""
+    """A partial ``Retry-After: 120`` is not read as 12."""
     reader = HeadReader()
     assert reader.feed(b"HTTP/1.1 503 No\r\nDate: d\r\nRetry-After: 12") is None
     assert reader.read() == Head(503, {"Date": "d"})
@@ -118,7 +118,7 @@ def test_line_that_has_not_ended_is_not_read() -> None:
 
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"])
 def test_head_and_what_follows_are_told_apart(end: bytes) -> None:
-    """Whatever line ends a server uses; not a byte is lost."""
+    """The head ends at its blank line, with any line ends, and all bytes after it are kept."""
     head = b"HTTP/1.1 200 OK\r\nX: y" + end
     for pieces in ([head + b"body"], [*bytewise(head)[:-1], head[-1:] + b"body"]):
         reader = HeadReader()
@@ -129,7 +129,7 @@ def test_head_and_what_follows_are_told_apart(end: bytes) -> None:
 @pytest.mark.parametrize("count", [1, 2, 1000])
 @pytest.mark.parametrize("interim", [100, 102, 103, 199])
 def test_interim_answers_are_skipped(count: int, interim: int) -> None:
-    """However many there are and whatever they say: malformed headers, a pause, a huge reason."""
+    """Interim answers are skipped whatever they contain: malformed headers, a Retry-After, a huge reason."""
     one = b"HTTP/1.1 %d Wait\r\nno colon\r\nRetry-After: 3600\r\nX: \x00\r\n\r\n" % interim
     answer = one * count + b"HTTP/1.1 503 No\r\nRetry-After: 7\r\n\r\n"
     step = 1 if count < 1000 else 1021
@@ -138,13 +138,13 @@ def test_interim_answers_are_skipped(count: int, interim: int) -> None:
 
 
 def test_interim_answer_alone_decides_nothing() -> None:
-    """Neither one that has ended, nor one that has not."""
+    """A complete or partial interim answer has no status."""
     assert fed(b"HTTP/1.1 100 Continue\r\n\r\n").read() is None
     assert fed(b"HTTP/1.1 100 Continue\r\nRetry-After: 1\r\n").read() is None
 
 
 def test_endless_interim_answer_takes_no_memory() -> None:
-    """Its end is found all the same."""
+    """The end of a very long interim answer is found without keeping it."""
     reader = fed(b"HTTP/1.1 103 Early\n\rX: ", *[b"\nX: " + b"x" * 5000] * 1000, b"\n", b"\r")
     assert len(reader._raw) < 2 * MAX_HEAD_BYTES
     assert not reader.failed
@@ -152,7 +152,7 @@ def test_endless_interim_answer_takes_no_memory() -> None:
 
 
 def test_head_without_an_end_is_failed() -> None:
-    """What arrived before decides."""
+    """A head without an end is decided by the bytes that arrived."""
     reader = HeadReader()
     assert reader.feed(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\n") is None
     while not reader.failed:
@@ -174,7 +174,7 @@ PIECES = st.lists(
 
 @given(PIECES, st.lists(st.integers(0, 400), max_size=20))
 def test_pieces_make_no_difference(parts: list[bytes], cuts: list[int]) -> None:
-    """Any bytes, cut anywhere: the same head, the same rest, and no exception."""
+    """Any bytes, cut anywhere, give the same head and the same rest, without an exception."""
     data = b"".join(parts)
     edges = [0, *sorted(cuts), len(data)]
     pieces = [data[start:end] for start, end in pairwise(edges) if start < end]
@@ -193,7 +193,7 @@ def test_pieces_make_no_difference(parts: list[bytes], cuts: list[int]) -> None:
 
 @given(st.sampled_from([200, 201, 400, 401, 413, 429, 503]), st.binary(max_size=200))
 def test_a_status_line_decides_whatever_follows(status: int, junk: bytes) -> None:
-    """Once the line has ended no byte can change the status."""
+    """After the end of the status line no byte changes the status."""
     reader = fed(b"HTTP/1.1 %d Something\r\n" % status, junk)
     head = reader.read()
     assert head is not None

@@ -189,7 +189,7 @@ def test_as_deep_as_allowed() -> None:
 
 
 def test_deeper_than_allowed() -> None:
-    """One level more is a problem; leniently, what is too deep becomes null."""
+    """A value nested one level too deep is a problem; leniently, the deepest part becomes null."""
     with pytest.raises(InvalidMessage, match="nested deeper than 200 levels"):
         clean(nested(MAX_DEPTH + 1))
     value, reported = problems_of(nested(MAX_DEPTH + 1))
@@ -280,7 +280,7 @@ odd = st.recursive(
 
 @given(json_like)
 def test_both_paths_agree_on_what_orjson_knows(value: Any) -> None:
-    """Whatever orjson encodes itself, the slow path encodes to the same bytes."""
+    """The slow path encodes the types that orjson supports to the same bytes."""
     direct = fast(value)
     assert slow(value) == direct
 

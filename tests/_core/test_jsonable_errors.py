@@ -89,7 +89,7 @@ class BrokenSet(Unreadable, Set[int]):
 
 
 class BrokenClass(Unreadable):
-    """As an unbound lazy proxy: even `isinstance` fails on it."""
+    """Fails even in `isinstance`, as an unbound lazy proxy does."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -163,7 +163,7 @@ def released() -> memoryview:
     ids=lambda value: type(value).__name__,
 )
 def test_a_value_without_a_json_form_is_told_by_its_type(value: Any, problem: str) -> None:
-    """Neither the value's repr nor the text of its exception is shown; leniently, it becomes null."""
+    """The error shows neither the value's repr nor the text of its exception; leniently, it becomes null."""
     with pytest.raises(InvalidMessage) as caught:
         clean(value)
     assert str(caught.value) == f"params.v: {problem}"
@@ -186,7 +186,7 @@ def test_an_int_with_too_many_digits_is_refused() -> None:
 
 
 def test_a_moment_that_is_none_becomes_null() -> None:
-    """pandas' NaT is a datetime that differs from itself: there is no moment to tell."""
+    """A datetime that differs from itself, such as pandas' NaT, becomes null."""
 
     class NotATime(datetime):
         def __eq__(self, other: object) -> bool:

@@ -98,7 +98,7 @@ def test_text_of_a_key(key: Any, text: str) -> None:
     ids=repr,
 )
 def test_keys_are_written_as_orjson_would(key: Any) -> None:
-    """What orjson writes under OPT_NON_STR_KEYS is what we write."""
+    """Keys have the text that orjson writes under OPT_NON_STR_KEYS."""
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
     assert slow({key: 1}) == orjson.dumps({key: 1}, None, options)
 
@@ -236,7 +236,7 @@ def test_a_str_that_lies_about_its_encoding_is_taken_at_its_content() -> None:
 
 
 def test_an_object_that_only_claims_to_be_a_str_is_no_text_key() -> None:
-    """What is no str by its type, like a mock or a lazy proxy, is refused as a key. (Finding: TypeError escapes.)"""
+    """A key that is no str by its type, such as a mock, is refused. (Finding: TypeError escapes.)"""
     with pytest.raises(InvalidMessage, match="key of type Mock"):
         clean({Mock(spec=str): 1})
 

@@ -83,7 +83,7 @@ def test_message_on_the_long_way(method: str, uids: dict[str, object], params: A
 
 
 def test_both_ways_write_the_same_bytes() -> None:
-    """Which way a message took cannot be seen on it."""
+    """The fast path and the slow one write the same bytes."""
     short, long = encoder(), encoder()
     message = long.compose("contact", {"contact_uid": "1"}, CONTACT, None, None)
     assert message is not None
@@ -91,7 +91,7 @@ def test_both_ways_write_the_same_bytes() -> None:
 
 
 def test_a_composed_message_takes_odd_values_as_a_call_does() -> None:
-    """What the long way has composed is encoded like what came the short way."""
+    """A composed message is encoded like one of the fast path."""
     it, params = encoder(), {"price": Decimal("42.50"), "items": [{"on": date(2026, 11, 22)}]}
     short = it.event("1", "e", params)
     assert params_of(it.encode(composed(it, params=params))) == params_of(short)
@@ -142,7 +142,7 @@ def test_a_line_holds_no_more_memory_than_its_own_bytes() -> None:
 
 
 def test_a_deep_stack_is_no_problem_of_the_caller() -> None:
-    """With little stack left a message is sent or refused, nothing else. (Finding: RecursionError escapes.)"""
+    """Near the recursion limit a message is sent or refused. (Finding: RecursionError escapes.)"""
     params: Any = {1: "odd, so that it goes the slow way"}
     for _ in range(190):
         params = {"d": params}
@@ -161,7 +161,7 @@ def test_a_deep_stack_is_no_problem_of_the_caller() -> None:
 
 @pytest.mark.parametrize("fast", ["event", "record"])
 def test_a_replaced_clock_takes_the_slow_way(fast: str) -> None:
-    """It may raise anything, and is read under guard there."""
+    """A replaced clock may raise, so it is read only on the guarded path."""
 
     class Other:
         def time(self) -> float:

@@ -39,7 +39,7 @@ uid_text = any_text.filter(lambda text: bool(text) and not any("\ud800" <= c <= 
 
 @given(uid_text, uid_text, any_text, any_text)
 def test_any_text_stays_on_one_line(uid: str, event: str, key: str, value: str) -> None:
-    """Whatever text a message holds, it is one line, and the text is what is read back."""
+    """A message with any text is one line, from which the same text is read back."""
     it = encoder()
     line = it.event(uid, event, {key: value})
     if line is None:
@@ -124,7 +124,7 @@ class Instant:
 
 
 class Weird:
-    """One of many things users pass."""
+    """A value of one of the many types that users pass."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -233,14 +233,14 @@ def test_params_with_odd_keys_arrive_as_documented(params: dict[Any, Any]) -> No
 @settings(max_examples=200)
 @given(shallow(odd_keys, structures(plain_leaves | odd_leaves, odd_keys)))
 def test_anything_at_all_is_sent_or_refused(params: dict[Any, Any]) -> None:
-    """Whatever is passed becomes one line of strict JSON, or InvalidMessage; never another exception."""
+    """Any value becomes one line of strict JSON or raises InvalidMessage, and no other exception."""
     check_fuzzed(params)
 
 
 @settings(max_examples=200)
 @given(structures(plain_leaves | odd_leaves, odd_keys), st.data())
 def test_any_arguments_at_all_are_sent_or_refused(anything: Any, data: st.DataObject) -> None:
-    """The same for each of the arguments of a call."""
+    """Any argument becomes part of a line of strict JSON or raises InvalidMessage."""
     name = data.draw(st.sampled_from(["contact_uid", "event_uid", "params", "created_at", "message_id"]))
     it = encoder()
     try:
@@ -296,7 +296,7 @@ def same(reported: Any, expected: object) -> bool:
 
 
 def test_the_oracle_can_fail() -> None:
-    """The comparison tells apart what Python calls equal."""
+    """The comparison distinguishes values that Python calls equal."""
     assert not same(1, True)
     assert not same(1.0, 1)
     assert not same({"a": [None]}, {"a": [0]})

@@ -70,7 +70,7 @@ def test_ids_are_unique_across_threads() -> None:
 
 @pytest.mark.parametrize("given_id", ["x", " ", "é", "x" * 500, Id("mine")])
 def test_a_given_message_id_is_sent(given_id: str) -> None:
-    """Any non-empty text will do as an id."""
+    """Any non-empty text is accepted as an id."""
     message = composed(encoder(), message_id=given_id)
     assert message["messageId"] == given_id
     assert type(message["messageId"]) is str
@@ -88,7 +88,7 @@ def test_a_given_message_id_is_sent(given_id: str) -> None:
     ],
 )
 def test_an_unusable_message_id(given_id: object, problem: str) -> None:
-    """Any other id is refused; leniently, it is reported and one is minted."""
+    """Any other id is refused; leniently, it is reported and a new one is created."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), message_id=given_id)
     assert (caught.value.path, caught.value.problem) == ("message_id", problem)
@@ -130,7 +130,7 @@ def test_a_child_process_has_ids_of_its_own_from_the_next_millisecond_on() -> No
 
 
 def test_a_child_process_has_ids_of_its_own_while_the_clock_stands_still() -> None:
-    """With a frozen clock the fork is noticed with the next thousand of ids."""
+    """With a frozen clock the fork is detected by the next thousand of ids."""
     process = Process()
     process.mint()
     process.pid = 2

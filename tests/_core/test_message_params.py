@@ -52,7 +52,7 @@ def test_any_mapping_will_do_as_params(params: Any) -> None:
 
 
 def test_unusable_values_are_told_by_path_and_become_null() -> None:
-    """Leniently, each bad value is reported once and null, and everything else is kept."""
+    """Leniently, each bad value is reported once and becomes null, and the rest is kept."""
     lenient = Lenient()
     message = lenient.compose(params={"a": 1, "b": {"c": [object(), 2]}, (1, 2): 3, "d": {4}})
     assert message is not None
@@ -64,14 +64,14 @@ def test_unusable_values_are_told_by_path_and_become_null() -> None:
 
 
 def test_an_unusable_value_is_raised_with_its_path() -> None:
-    """Strictly, the first bad value ends it."""
+    """Strictly, the first bad value raises InvalidMessage with its path."""
     it = encoder()
     with pytest.raises(InvalidMessage, match=r"^params\.plan\.started: a value of type object has no JSON form$"):
         it.encode(composed(it, params={"plan": {"started": object()}}))
 
 
 def test_the_callers_dict_is_only_read() -> None:
-    """What is sent is as it was at the call; the caller's dict stays as it is, and can be changed after."""
+    """The message has the state of the dict at the call, and the caller's dict is unchanged."""
     it = encoder()
     params: dict[Any, Any] = {"a": [1], 2: {3}}
     line = it.encode(composed(it, params=params))

@@ -27,7 +27,7 @@ from tests.support.encoding import (
     ],
 )
 def test_uids_and_params_can_be_revised_and_nothing_else(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """What a hook may not change stays as it was; what it adds is left out."""
+    """Other fields keep their values, and added fields are left out."""
     message = message_to_revise()
     assert revise(message, {**message_to_revise(), **changes}) == {**message_to_revise(), **expected}
     assert message == message_to_revise()

@@ -58,14 +58,14 @@ def test_a_fragment_in_params_is_refused(content: bytes, wrap: Callable[[Any], A
 
 
 def test_a_fragment_is_refused_as_any_argument() -> None:
-    """Nor is it accepted in the place of params, uids or ids."""
+    """A Fragment is refused in the place of params, uids or ids."""
     for name in ("contact_uid", "event_uid", "params", "created_at", "message_id"):
         with pytest.raises(InvalidMessage, match=f"^{name}: .*Fragment"):
             compose(encoder(), **{name: orjson.Fragment(b"{}")})
 
 
 def test_a_fragment_as_a_key_is_refused() -> None:
-    """Nor is it accepted as a key."""
+    """A Fragment is refused as a key."""
     it = encoder()
     with pytest.raises(InvalidMessage, match="key of type Fragment"):
         it.encode(composed(it, params={orjson.Fragment(b"1"): 1}))
@@ -127,7 +127,7 @@ def test_an_interrupt_in_the_conversion_of_a_value_comes_through() -> None:
 
 
 def test_a_dict_of_its_own_kind_is_read_past_its_methods() -> None:
-    """What orjson does, and a copy must not do otherwise: a lazy dict may raise, or know nothing of what it holds."""
+    """The stored items of a dict subclass are copied, as orjson reads them, without its methods."""
 
     class Lazy(dict[str, Any]):
         def __iter__(self) -> Iterator[str]:
@@ -235,7 +235,7 @@ def test_a_fragment_is_refused_wherever_it_hides(position: int) -> None:
 
 
 def test_a_fragment_is_refused_also_if_another_was_alive_at_the_import() -> None:
-    """Neither a Fragment nor a name for its type that is there at the import hides a later Fragment."""
+    """A Fragment, or a reference to its type, that exists at the import does not hide a later Fragment."""
     done = run_python("""
 import orjson
 from orjson import Fragment

@@ -76,7 +76,7 @@ def test_created_at_is_written_in_utc_with_milliseconds(moment: datetime, text: 
     ids=lambda value: type(value).__name__,
 )
 def test_an_unusable_created_at(moment: object, problem: str) -> None:
-    """What is no moment in UTC is refused; leniently, it is reported and now is taken."""
+    """A `created_at` without a moment in UTC is refused; leniently, it is reported and replaced by the current time."""
     with pytest.raises(InvalidMessage) as caught:
         compose(encoder(), created_at=moment)
     assert (caught.value.path, caught.value.problem) == ("created_at", problem)
@@ -123,13 +123,13 @@ WAYS = pytest.mark.parametrize("stamp", [stamp_of, stamp_of_record, stamp_of_com
     ],
 )
 def test_a_message_carries_the_time_of_its_call(stamp: Callable[[Encoder], str], now: float, text: str) -> None:
-    """Without `created_at` a message has the clock's time, to the millisecond, cut off."""
+    """Without `created_at` a message has the current time, truncated to the millisecond."""
     assert stamp(encoder(ManualClock(now))) == text
 
 
 @WAYS
 def test_time_goes_on_from_one_millisecond_to_the_next(stamp: Callable[[Encoder], str]) -> None:
-    """At an exact boundary a new millisecond begins; within one nothing changes."""
+    """The text changes exactly at the boundary of a millisecond."""
     clock = ManualClock()
     it = encoder(clock)
     for now, milliseconds in [
@@ -147,7 +147,7 @@ def test_time_goes_on_from_one_millisecond_to_the_next(stamp: Callable[[Encoder]
 @WAYS
 @pytest.mark.parametrize("back", [0.000_5, 0.001, 0.25, 3600.0, 1_700_000_000.0])
 def test_a_clock_set_back_is_believed(stamp: Callable[[Encoder], str], back: float) -> None:
-    """When the clock goes backwards the time sent goes with it: a cached text is never sent for another time."""
+    """After the clock is set back, no cached text of a later time is sent."""
     clock = ManualClock()
     it = encoder(clock)
     stamp(it)
@@ -157,7 +157,7 @@ def test_a_clock_set_back_is_believed(stamp: Callable[[Encoder], str], back: flo
 
 @given(st.lists(st.floats(0, 4e9), min_size=1, max_size=20))
 def test_no_time_is_off_by_a_millisecond(times: list[float]) -> None:
-    """Whatever the clock does, the time sent is the clock's, at most a millisecond early and never late."""
+    """The time sent is at most a millisecond before that of the clock, and never after it."""
     clock = ManualClock()
     it = encoder(clock)
     for now in times:
@@ -211,7 +211,7 @@ class BrokenClock:
     ids=lambda value: f"{value}" if isinstance(value, float) else type(value).__name__,
 )
 def test_an_unusable_clock_never_reaches_the_caller(answer: Any) -> None:
-    """When the clock raises or returns no usable time, the spare clock is read."""
+    """The spare clock is read when the clock raises or returns no usable time."""
     it = encoder(BrokenClock(answer))
     assert read_stamp(it) == STAMP
     assert stamp_of_composed(it) == STAMP

@@ -17,7 +17,7 @@ from tests.support.core import Interruption, accumulator, add_all, everything, i
 
 
 class Origin:
-    """Where batches come from; notes the answers of their receipts."""
+    """A source of batches that records the answers of their receipts."""
 
     def __init__(self) -> None:
         self.answers: list[Sequence[RejectedLine]] = []
@@ -76,7 +76,7 @@ def test_a_full_queue_takes_it_and_drops_calls() -> None:
 
 
 def test_its_receipt_answers_when_the_last_part_is_settled() -> None:
-    """With what was rejected, whichever way it was split."""
+    """The receipt answers with the rejected messages, whichever way the batch was split."""
     it, origin = accumulator(), Origin()
     error = Rejected("400", status=400)
     it.put(origin.batch(*range(4)))
@@ -109,7 +109,7 @@ def test_other_losses_are_not_rejected() -> None:
 
 @pytest.mark.parametrize("reason", [None, LossReason.REJECTED])
 def test_an_interruption_loses_no_answer(reason: LossReason | None) -> None:
-    """Whatever point of the step a signal handler raises at, the next step has the receipt answer."""
+    """After a signal handler that raises at any point of a step, the next step answers the receipt."""
     point = 0
 
     def interrupt() -> None:
@@ -133,7 +133,7 @@ def test_an_interruption_loses_no_answer(reason: LossReason | None) -> None:
 
 
 def test_an_interrupted_put_has_happened_or_has_not() -> None:
-    """At every point; then it can be repeated."""
+    """A put that is interrupted at any point can be repeated."""
     point = 0
 
     def interrupt() -> None:

@@ -9,7 +9,7 @@ from salesmachine_async.errors import Rejected
 
 
 def test_it_answers_once_with_what_was_rejected() -> None:
-    """However the batch was split."""
+    """The receipt answers once, however the batch was split."""
     answers: list[Sequence[RejectedLine]] = []
     receipt = Receipt(5, answers.append)
     guilty = RejectedLine(b"{}", Rejected("400", status=400))

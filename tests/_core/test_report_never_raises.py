@@ -23,7 +23,7 @@ class Hostile(Mapping[str, Any]):
 
 
 class HostileDict(dict[str, Any]):
-    """The same, and a dict by its type."""
+    """A dict whose every method raises."""
 
     def _raise(self, *_: object) -> Any:
         raise LookupError("SECRET")
@@ -120,7 +120,7 @@ def test_the_short_way_never_raises(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_result_of_a_hook_is_refused(make: Callable[[], Any]) -> None:
-    """What `before_send` returns is read as strictly."""
+    """The result of `before_send` is read as strictly as the arguments of a call."""
     for changed in (make(), {**message_to_revise(), "params": make()}, {**message_to_revise(), "contact_uid": make()}):
         refused = ""
         try:
@@ -131,7 +131,7 @@ def test_a_hostile_result_of_a_hook_is_refused(make: Callable[[], Any]) -> None:
 
 
 def test_the_rest_is_kept_beside_a_hostile_value() -> None:
-    """Only the value is lost, not its neighbours."""
+    """A hostile value is lost alone, without its neighbours."""
     lenient = Lenient()
     line = line_of(lenient.encoder, {"a": 1, "v": Hostile(), "b": [2, Liar(dict)]})
     assert one_line(line)["params"] == {"a": 1, "v": None, "b": [2, None]}

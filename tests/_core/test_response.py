@@ -87,7 +87,7 @@ def test_error_of_a_status(status: int, kind: type[DeliveryError], says: str) ->
 
 
 def test_a_success_needs_nothing_but_its_status() -> None:
-    """Whatever a 2xx answer says in headers and body, it is a delivery."""
+    """A 2xx answer is a delivery, whatever its headers and body contain."""
     assert outcome(201, {"Retry-After": "9"}, now=NOW, body=b'{"error": "no"}') == Outcome(
         verdict=Verdict.DELIVERED, status=201
     )
@@ -141,7 +141,7 @@ def test_an_outcome_without_an_answer_is_tried_again() -> None:
     ],
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:
-    """Seconds, whole or broken, and HTTP-dates are understood; what is malformed or negative is absent."""
+    """Whole and broken seconds and HTTP-dates are parsed; malformed or negative values count as absent."""
     assert retry_after(value, date=None, now=NOW) == seconds
 
 
@@ -158,20 +158,20 @@ def test_retry_after_of_endless_digits_raises_nothing() -> None:
 
 
 def test_a_date_is_measured_against_the_servers_clock() -> None:
-    """With a Date header a wrong clock here does no harm."""
+    """A Date header makes Retry-After independent of the local clock."""
     wrong = NOW + timedelta(days=400)
     assert retry_after(IN_A_MINUTE, date=AN_HOUR_EARLIER, now=wrong) == 3660.0
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "\x00", "Sun, 99 Nov 2026 12:00:00 GMT"])
 def test_a_date_without_a_readable_date_header_is_measured_here(date: str | None) -> None:
-    """Without a readable Date header our own clock must do."""
+    """Without a readable Date header the local clock is used."""
     assert retry_after(IN_A_MINUTE, date=date, now=NOW) == 60.0
 
 
 @given(st.text(max_size=60), st.none() | st.text(max_size=60))
 def test_retry_after_survives_any_text(value: str, date: str | None) -> None:
-    """Whatever the header holds, the result is a sane number or None."""
+    """Any header value gives a finite number or None."""
     seconds = retry_after(value, date=date, now=NOW)
     assert seconds is None or 0 <= seconds < float("inf")
 

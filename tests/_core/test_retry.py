@@ -96,7 +96,7 @@ FULL = Wait(None, 30.0)
     ],
 )
 def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision: Decision) -> None:
-    """Halved, deferred or lost; a 503 that names no time likewise, but never a 429 and never a Retry-After."""
+    """The batch is halved, deferred or lost, also after a 503 without Retry-After, never after a 429."""
     assert decide(Outcome(verdict=Verdict.RETRY, status=500), where, FOR_EVER) == decision
     if where.lasting:
         assert decide(Outcome(verdict=Verdict.PAUSE, status=503), where, FOR_EVER) == decision
@@ -218,7 +218,7 @@ def refusing(*guilty: int) -> Callable[[list[int]], Outcome]:
 # The bound is tight about the powers of two.
 @pytest.mark.parametrize("count", [*range(1, 35), 63, 64, 65, 100, 127, 128, 129])
 def test_one_guilty_message_is_found_within_the_bound(count: int) -> None:
-    """Wherever it stands, it alone is lost, the rest arrives in order, for at most 2·log2(n) + 2 requests more."""
+    """One guilty message is lost alone, wherever it is, for at most 2·log2(n) + 2 further requests."""
     for guilty in range(count):
         search = Search(count, refusing(guilty))
         assert search.lost == [(guilty, LossReason.REJECTED)]
@@ -228,7 +228,7 @@ def test_one_guilty_message_is_found_within_the_bound(count: int) -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 8, 13, 16, 24])
 def test_two_guilty_messages_are_found(count: int) -> None:
-    """Exactly those two are lost, wherever they stand, and the rest arrives in order."""
+    """Two guilty messages are lost alone, wherever they are, and the rest arrives in order."""
     for guilty in combinations(range(count), 2):
         search = Search(count, refusing(*guilty))
         assert [number for number, _ in search.lost] == list(guilty)
@@ -238,7 +238,7 @@ def test_two_guilty_messages_are_found(count: int) -> None:
 
 @pytest.mark.parametrize("count", [3, 4, 6, 9, 14])
 def test_three_guilty_messages_are_found(count: int) -> None:
-    """Exactly those three are lost, wherever they stand, and the rest arrives in order."""
+    """Three guilty messages are lost alone, wherever they are, and the rest arrives in order."""
     for guilty in combinations(range(count), 3):
         search = Search(count, refusing(*guilty))
         assert [number for number, _ in search.lost] == list(guilty)

@@ -45,7 +45,7 @@ def held(partition: Partition) -> list[int]:
 
 
 def test_everything_is_there_in_order_wherever_it_is() -> None:
-    """In flight, sealed, open, pending; and each has the number of its place among all."""
+    """Messages in flight, sealed, open and pending appear in order, each with its number."""
     it = accumulator(batch=3)
     partition = it.partitions[0]
     add_all(it, *range(8))
@@ -74,7 +74,7 @@ def test_only_what_is_not_written_is_there() -> None:
 
 
 def test_an_alias_is_a_run_of_its_own() -> None:
-    """Also while it is loose."""
+    """An alias is a run of its own, also before it is sealed."""
     it = accumulator()
     partition = it.partitions[0]
     add_all(it, 0, 1)
@@ -97,7 +97,7 @@ def test_many_loose_lines_are_several_runs() -> None:
 
 
 def test_the_first_unsettled_is_the_oldest_one() -> None:
-    """Whatever lies where, and also when newer ones have an outcome already."""
+    """The first unsettled message is the oldest one, also when newer ones have an outcome."""
     it = accumulator(batch=2, queue=100, overflow=Overflow.DROP_OLDEST)
     partition = it.partitions[0]
     assert first_unsettled(partition) == 0
@@ -147,7 +147,7 @@ def test_parts_know_their_numbers() -> None:
 
 
 def test_a_move_that_ran_out_of_memory_does_not_hold_the_view_for_ever() -> None:
-    """The number of changes is odd until the next move, and nothing moves meanwhile."""
+    """A failed move leaves an odd number of changes, and a reader does not wait for the next move."""
     it = accumulator()
     partition = it.partitions[0]
     add_all(it, 0, 1)
@@ -181,7 +181,7 @@ def flying(it: Accumulator) -> Batch:
 
 @pytest.mark.parametrize(("name", "queue"), [*product(STEPS, (10, 1000))])
 def test_no_step_hides_a_message(name: str, queue: int) -> None:
-    """Looked at from every point of a step, the numbers have no gap and no message has another's number."""
+    """At every point of a step the numbers have no gap, and each belongs to its message."""
     point = 0
     while True:
         point += 1

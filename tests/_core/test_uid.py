@@ -101,7 +101,7 @@ def test_an_argument_that_fails_at_isinstance_is_refused(name: str) -> None:
     [("", "e", {}), ("1", "", {}), (1, "e", {}), ("1", 2, {}), (None, "e", {}), (Id("1"), "e", {}), ("1", Id("e"), {})],
 )
 def test_the_short_way_leaves_unusual_uids_to_the_long_one(arguments: tuple[Any, Any, Any]) -> None:
-    """What is not a plain, non-empty str is not decided on the short way."""
+    """The fast path accepts only plain, non-empty strings as uids."""
     assert encoder().event(*arguments) is None
 
 
@@ -113,14 +113,14 @@ def test_the_short_way_of_records_leaves_unusual_uids_to_the_long_one(uid: objec
 
 @pytest.mark.parametrize("params", [[], "", 0, False, MappingProxyType({}), [("a", 1)], deque()])
 def test_the_short_way_leaves_unusual_params_to_the_long_one(params: object) -> None:
-    """What is neither None nor a plain dict is not decided on the short way, empty or not."""
+    """The fast path accepts only None and plain dicts as params."""
     assert encoder().event("1", "e", params) is None
     assert encoder().record("contact", "contact_uid", "1", params) is None
 
 
 @pytest.mark.parametrize("params", [{"v": object()}, {"v": 2**64}, {"v": "\ud800"}, {1: 2}])
 def test_the_short_way_leaves_what_orjson_cannot_to_the_long_one(params: object) -> None:
-    """What orjson has no hook for is not decided on the short way."""
+    """The fast path refuses types for which orjson has no hook."""
     assert encoder().event("1", "e", params) is None
     assert encoder().record("account", "account_uid", "1", params) is None
 
@@ -133,5 +133,5 @@ def test_lane_uid() -> None:
 
 
 def test_check_uids_of_nothing() -> None:
-    """Without uids there is nothing wrong."""
+    """An empty mapping of uids has no problem."""
     assert check_uids({}, raise_invalid) == {}

@@ -43,7 +43,7 @@ def params_text(line: bytes) -> str:
 
 @rows
 def test_a_value_has_one_form_wherever_it_stands(row: Row) -> None:
-    """In every container and model, on the short way and the long one, a value has the form of the table."""
+    """A value has the form of the table in every container and model, on both paths."""
     for name, (wrap, around) in CONTAINERS.items():
         for beside in ({}, {"odd": 2**64}, {"odd key": {1: 1}}):
             params = {"v": wrap(row.value()), **beside}

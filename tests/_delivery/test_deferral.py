@@ -130,7 +130,7 @@ def name_of(message: dict[str, Any]) -> str:
 def test_one_message_that_always_fails_is_lost_alone(
     retry: Retry, concurrency: int, contact: Contact, guilty: int
 ) -> None:
-    """Wherever it stands, the 1,999 others are delivered, once each, those of each contact in order."""
+    """The other 1,999 messages are delivered once each, in the order of each contact, wherever it is."""
     if contact is one_contact and guilty == 0:
         return  # see the next test
     play = Play(2000, poisoned([guilty], answer(500)), contact=contact, retry=retry, concurrency=concurrency)
@@ -145,14 +145,14 @@ def test_one_message_that_always_fails_is_lost_alone(
 
 @pytest.mark.parametrize("guilty", [0, 100])
 def test_the_first_message_of_the_only_contact_waits_on(guilty: int) -> None:
-    """Nothing can be sent before it without a change of order, and without that it looks like a server that is down."""
+    """The first message of the only contact cannot be deferred, and its failure looks like an outage."""
     play = Play(200, poisoned([guilty], answer(500)), contact=one_contact)
     report = play.run(seconds=3600)
     assert (report.delivered, report.lost, report.pending) == (guilty, {}, 200 - guilty)
 
 
 def test_no_message_is_sent_first_where_another_partition_delivers() -> None:
-    """Another partition delivers, so nothing has to be sent before the failing message."""
+    """Deliveries of another partition are evidence enough, so no message is sent before the failing one."""
     carrier = Carrier(decide=poisoned([0], answer(500)))
     first, second = (uid_for(index, 2) for index in (0, 1))
 
@@ -173,7 +173,7 @@ def test_no_message_is_sent_first_where_another_partition_delivers() -> None:
 @pytest.mark.parametrize("contact", [one_contact, a_few_contacts, a_contact_each])
 @pytest.mark.parametrize("guilty", [(0, 1), (0, 99), (0, 199), (1, 2), (98, 99), (99, 100), (198, 199), (20, 120)])
 def test_two_messages_that_always_fail_are_lost(contact: Contact, guilty: tuple[int, int]) -> None:
-    """Also side by side, at the beginning and at the end."""
+    """Two messages are lost alone, also side by side, at the beginning and at the end."""
     if contact is one_contact and (0 in guilty or 100 in guilty):
         return  # the first of a batch of the only contact waits on
     play = Play(200, poisoned(guilty, answer(500)), contact=contact)
@@ -194,7 +194,7 @@ def test_a_run_of_messages_that_always_fail_is_lost(first: int) -> None:
 
 @pytest.mark.parametrize("outcome", [RESET, TIMED_OUT, answer(502), answer(503), answer(504), answer(408), answer(599)])
 def test_however_a_message_fails(outcome: Outcome) -> None:
-    """By any answer, by none, by a time-out, by a broken connection."""
+    """A message may fail by any answer, by none, by a time-out or by a broken connection."""
     play = Play(200, poisoned([42], outcome), contact=a_few_contacts)
     assert play.run().delivered == 199
     assert play.lost == [42]
@@ -233,7 +233,7 @@ def test_aliases_that_pass_are_no_evidence_against_a_batch() -> None:
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("outcome", [answer(500), TIMED_OUT])
 def test_nothing_is_given_up_while_nothing_passes(contact: Contact, concurrency: int, outcome: Outcome) -> None:
-    """After an hour of an endpoint that is down everything arrives; a flush with a timeout ends in time."""
+    """After an hour without any success everything is delivered; a flush with a timeout ends in time."""
     down = True
     carrier = Carrier(decide=lambda batch: outcome if down else None, takes=0.001)
     play = Play(1000, lambda batch: None)

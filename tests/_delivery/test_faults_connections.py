@@ -112,7 +112,7 @@ def check_received(server: RawServer, ids: list[str], *, ordered: bool = True) -
 @dataclass(frozen=True)
 class Row:
     """
-    One fault.
+    One fault of the matrix.
 
     Attributes:
         name: Begins with the number of its row.
@@ -211,7 +211,7 @@ async def test_outcome(row: Row) -> None:
 @pytest.mark.slow
 @every_row
 async def test_every_message_arrives(row: Row) -> None:
-    """However often the fault strikes, every message arrives, in order; what is delivered is not sent again."""
+    """Every message arrives in order, however often the fault occurs, and none is sent again after its delivery."""
     count = 20
     batching = Batching(max_messages=count if row.padding else 4, max_bytes=32 * 2**20, linger=0.005)
     async with RawServer(*[row.turn] * row.times) as server:
@@ -407,7 +407,7 @@ async def test_12_nobody_accepts() -> None:
 
 
 async def test_15_endless_body_takes_no_memory() -> None:
-    """Of an endless answer some kilobytes are held, for a moment."""
+    """At most some kilobytes of an endless answer are held."""
     turn = flood(chunked(200), b"10000\r\n" + b"x" * 2**16 + b"\r\n", commit=True)
     async with RawServer(then=turn) as server:
         agent = Agent(TOKEN, base_url=server.url, retry=RETRY, timeouts=LONG, batching=Batching(max_messages=1))
@@ -429,7 +429,7 @@ async def test_15_endless_body_takes_no_memory() -> None:
 @pytest.mark.parametrize(("senders", "reset"), [(1, False), (4, False), (4, True)])
 async def test_17_stale_keepalive(senders: int, reset: bool, caplog: pytest.LogCaptureFixture) -> None:
     """
-    Against a server that closes idle connections about when the next request comes: no loss, no backoff.
+    A server that closes idle connections just before the next request causes no loss and no backoff.
 
     A request on such a connection may have been received; it is sent again, as the same messages.
     """
@@ -459,7 +459,7 @@ async def test_17_stale_keepalive(senders: int, reset: bool, caplog: pytest.LogC
 
 @pytest.mark.parametrize("turn", [raw(b""), raw(b"", reset=True), at_accept(), at_accept(reset=True)])
 async def test_17_each_connection_may_be_stale_once(turn: Turn, caplog: pytest.LogCaptureFixture) -> None:
-    """All kept connections were closed under their second request: each is found out at once, without a backoff."""
+    """Each kept connection that the server has closed is detected at once, without a backoff."""
     caplog.set_level(logging.WARNING)
     senders = 4
     batching = Batching(max_messages=1, linger=0)
@@ -501,7 +501,7 @@ async def test_17_new_connection_that_is_closed_is_not_stale(caplog: pytest.LogC
 
 
 async def test_18_lanes_do_not_wait_for_connections() -> None:
-    """There is a connection for every sender: with a slow server none times out waiting for one."""
+    """Each sender has a connection, so that none times out waiting for one while the server is slow."""
     senders = 32
     everybody = asyncio.Barrier(senders)
 
@@ -527,7 +527,7 @@ async def test_18_lanes_do_not_wait_for_connections() -> None:
 
 
 async def test_20_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken proxy in the environment is none of ours."""
+    """Proxy variables of the environment are ignored."""
     with refusing() as dead:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, dead)
@@ -575,7 +575,7 @@ async def test_21_killed_and_restarted(tmp_path: Path, signal: str) -> None:
 
 @pytest.mark.slow
 async def test_21_bounced() -> None:
-    """The same without the cost of processes: the listening socket goes and comes on the same port."""
+    """Messages survive a listening socket that closes and opens again on the same port."""
     server = RawServer()
     ids: list[str] = []
     agent = Agent(
@@ -605,7 +605,7 @@ async def test_21_bounced() -> None:
 
 @pytest.mark.slow
 async def test_every_fault_in_one_run() -> None:
-    """One agent meets all rows that do not take time, everything arrives, each contact in order."""
+    """One agent survives all rows that take no time, and delivers each contact's messages in order."""
     turns = [row.turn for row in ROWS if row.error is not RequestTimeout and not row.padding]
     script = [turn for turn in turns for _ in range(2)]
     async with RawServer(*script) as server:
@@ -628,7 +628,7 @@ async def test_every_fault_in_one_run() -> None:
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever happened: no credential in any log line, and no complaint of asyncio's."""
+    """Check after each test that no log line has a credential and that asyncio has logged nothing."""
     yield
     assert "4711" not in caplog.text
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.WARNING]

@@ -133,7 +133,7 @@ async def test_malformed_header(status: int) -> None:
 @main_statuses
 @pytest.mark.parametrize("bytewise", [0, 150], ids=["at once", "in bytes"])
 async def test_defect_behind_the_status_line(status: int, defect: bytes, bytewise: int) -> None:
-    """Delivered, parked, paused as without it: the header before it is obeyed, and it is never sent again for that."""
+    """A defect changes neither the verdict nor the effect of the headers before it, and causes no repetition."""
     check(await outcome_of(raw(line(status) + PAUSE + defect, bytewise=bytewise)), status)
 
 
@@ -149,7 +149,7 @@ async def test_pause_behind_a_defect(defect: bytes, bytewise: int) -> None:
     "reason", [b"x" * 9_000, b"x" * 70_000, b"\x00\xff", b"", b"a: b"], ids=["9,000", "70,000", "odd", "empty", "colon"]
 )
 async def test_reason_phrase(status: int, reason: bytes) -> None:
-    """However long or odd it is."""
+    """The reason phrase may be long or odd."""
     outcome = await outcome_of(raw(b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, reason, PAUSE)))
     # Beyond the limit it depends on the network whether the header is seen.
     check(outcome, status, pause=7.0 if len(reason) < MAX_HEAD_BYTES else outcome.retry_after)
@@ -198,13 +198,13 @@ async def test_head_without_an_end(status: int, behind: bytes, how: str) -> None
     ids=["endless headers", "endless header", "endless body", "endless trailers"],
 )
 async def test_endless_answer(status: int, turn_of: Callable[[bytes], Turn]) -> None:
-    """Bounded by its size or by the time for a body; the status line decides."""
+    """An endless answer ends at the limit of size or of time, and its status line decides."""
     check(await outcome_of(turn_of(line(status) + PAUSE)), status)
 
 
 @main_statuses
 async def test_slow_header(status: int) -> None:
-    """Bounded by the time-out, though bytes come; the status line decides."""
+    """A slow header ends at the time-out, although bytes arrive, and the status line decides."""
     check(await outcome_after_silence(drip(b"x", after=line(status) + PAUSE)), status)
 
 
@@ -227,14 +227,14 @@ async def test_slow_header(status: int) -> None:
 )
 @pytest.mark.parametrize("bytewise", [False, True])
 async def test_without_a_status_line_nothing_is_decided(data: bytes, bytewise: bool) -> None:
-    """What is no status line, or not a whole one, is sent again."""
+    """A batch is sent again if the answer has no complete status line."""
     outcome = await outcome_of(raw(data, bytewise=len(data) if bytewise else 0))
     assert (outcome.verdict, outcome.status) == (Verdict.RETRY, None)
 
 
 @pytest.mark.parametrize("head", [b"X: " + b"x" * 9_000 + b"\r\n", b"X: y\r\n" * 200])
 async def test_large_head_does_not_cost_the_connection(head: bytes) -> None:
-    """Within the limits aiohttp understands it, so the next request needs no new connection."""
+    """The connection is kept after a large head within the limits of aiohttp."""
     turn = raw_and_keep(b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: 0\r\n\r\n")
     async with RawServer(turn) as server, transport_to(server) as transport:
         for _ in range(2):
@@ -272,7 +272,7 @@ async def test_connection_of_a_spoiled_answer_is_not_used_again(status: int) -> 
 
 
 async def test_failed_attempt_does_not_see_the_answer_before() -> None:
-    """On a kept connection each request has its own head: the second is closed without an answer."""
+    """A closed connection is a failure, although the request before it on the same connection was answered."""
     async with RawServer(says(200), raw(b"")) as server, transport_to(server) as transport:
         assert (await transport.send(Batch.ping())).status == 200
         outcome = await transport.send(Batch.ping())
@@ -344,7 +344,7 @@ BODIES: dict[str, bytes] = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @every_status
 async def test_no_body_changes_what_the_status_decided(status: int, body: bytes) -> None:
-    """Not the outcome, not the pause, not the use of the connection; what the server says is short text or None."""
+    """A body changes neither outcome nor pause nor connection, and the server's message is short text or None."""
     async with RawServer(says(status, body, Retry_After="7"), ok()) as server, transport_to(server) as transport:
         outcome = await transport.send(Batch.of_lines([b'{"messageId":"m"}']))
         check(outcome, status)
@@ -355,7 +355,7 @@ async def test_no_body_changes_what_the_status_decided(status: int, body: bytes)
 
 
 async def test_body_in_chunks_without_an_end() -> None:
-    """What came of an error's body is dropped with it; the pause is not."""
+    """The partial body of an error is discarded, and its pause is kept."""
     turn = raw(chunked(429, b'{"error"', Retry_After="7"), hold=True)
     check(await outcome_of(turn), 429)
 
@@ -373,7 +373,7 @@ async def test_message_survives_junk_behind_the_body() -> None:
 
 @pytest.mark.slow
 def test_with_the_parser_in_python() -> None:
-    """Installed without its extensions aiohttp has another parser; all of this file holds with that, too."""
+    """All tests of this file pass with the pure Python parser of aiohttp."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", __file__],
         env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"},

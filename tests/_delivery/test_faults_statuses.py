@@ -84,7 +84,7 @@ def check_received(server: RawServer, ids: Iterable[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever happened: no credential in any log line, and no complaint of asyncio's."""
+    """Check after each test that no log line has a credential and that asyncio has logged nothing."""
     yield
     assert "4711" not in caplog.text
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.WARNING]
@@ -95,7 +95,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 207, 226, 299])
 async def test_2xx_is_delivered(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Any 2xx is success: once, and without a word."""
+    """Any 2xx delivers the batch once, without a log line."""
     async with RawServer(then=says(status, b"" if status == 204 else b"{}")) as server, agent_to(server) as agent:
         ids = track(agent, 10)
         assert await agent.flush() == Report(delivered=10, lost={}, pending=0)
@@ -136,7 +136,7 @@ class Pausing:
 
     @property
     def pause(self) -> float:
-        """Seconds between the last refusal and the first request after it."""
+        """Return the seconds between the last refusal and the first request after it."""
         return min(self.came) - max(self.told)
 
 
@@ -179,7 +179,7 @@ async def test_pause_obeys_retry_after(status: int, header: str, caplog: pytest.
     [None, "", "soon", "-1", "-1e300", "nan", "inf", "-inf", "1,2", "0x10", "Wed, 99 Foo 2026 99:99:99 GMT"],
 )
 async def test_pause_without_a_usable_retry_after(status: int, header: str | None) -> None:
-    """Absent, malformed or negative: a backoff like any other."""
+    """An absent, malformed or negative Retry-After gives an ordinary backoff."""
     headers = {} if header is None else {"Retry_After": header}
     turn = says(status, b"{}", **headers)
     async with RawServer(turn, turn, turn) as server, agent_to(server) as agent:
@@ -205,7 +205,7 @@ async def test_pause_is_never_longer_than_allowed(status: int, header: str) -> N
 
 @pytest.mark.parametrize("status", PAUSES)
 async def test_pause_in_the_past(status: int) -> None:
-    """A date that is over asks for nothing beyond a backoff."""
+    """A date in the past gives an ordinary backoff."""
     turn = says(status, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")
     async with RawServer(turn) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -248,7 +248,7 @@ async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
 
 
 async def test_pause_holds_the_question_to_ping_back() -> None:
-    """A sender that must ask ping, because its batch was refused, asks when the pause is over."""
+    """A ping that follows a refused batch waits until the pause is over."""
     pausing = Pausing(429, Retry_After="0.2")
     together = asyncio.Barrier(2)
     paused = asyncio.Event()
@@ -313,7 +313,7 @@ GARBAGE = [
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 504, 507, 520, 599])
 async def test_transient_failure_is_retried(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """With a backoff, in place, the same messages, until it works."""
+    """The same messages are sent again in place, with a backoff, until they are delivered."""
     turn = says(status)
     async with RawServer(turn, turn, turn) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -359,7 +359,7 @@ PARKING = [300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 406, 407,
 
 @pytest.mark.parametrize("status", PARKING)
 async def test_parked_sender_keeps_everything_and_recovers(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """One ERROR line; flush does not wait; a probe now and then; when it is mended, everything arrives, in order."""
+    """A parked sender logs one ERROR line, blocks no flush, probes, and delivers in order after the repair."""
     async with RawServer(then=says(status, b"", Location="/elsewhere")) as server, agent_to(server) as agent:
         ids = track(agent, 10)
         assert await agent.flush() == Report(delivered=0, lost={}, pending=10)
@@ -415,7 +415,7 @@ async def test_parked_sender_does_not_stop_the_others() -> None:
 
 
 async def test_redirect_is_never_followed() -> None:
-    """Not to another server, not to another path."""
+    """No request goes to the target of a redirect, on the same server or another."""
     async with RawServer() as other:
         for location in (f"{other.url}/v1/batch", "/v2/batch"):
             async with RawServer(says(307, Location=location)) as server, agent_to(server) as agent:
@@ -434,7 +434,7 @@ async def test_redirect_is_never_followed() -> None:
 async def test_refused_batch_with_a_refused_key_is_parked(
     status: int, refusal: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When ping is refused as well it is no message's fault: everything is kept, and heals."""
+    """A refused ping means that no message is at fault: all are kept, and delivered after the repair."""
     turn = answers(lambda seen: http(refusal if seen.path == "/v1/ping" else status))
     async with RawServer(then=turn) as server, agent_to(server) as agent:
         ids = track(agent, 10)
@@ -455,7 +455,7 @@ def refuses(guilty: set[str], status: int = 400) -> Turn:
 @pytest.mark.parametrize("status", [400, 422, 409, 431])
 @pytest.mark.parametrize("guilty", [[0], [7], [15], [5, 6], [0, 15], list(range(16))])
 async def test_guilty_messages_are_found(status: int, guilty: list[int]) -> None:
-    """Exactly the invalid messages are lost, as REJECTED, one by one; the rest is delivered, in order."""
+    """Exactly the invalid messages are lost as REJECTED, one by one, and the rest is delivered in order."""
     told: list[Loss] = []
     wrong = [f"c-m{number}" for number in guilty]
     async with RawServer(then=refuses(set(wrong), status)) as server:
@@ -480,7 +480,7 @@ async def test_guilty_messages_are_found(status: int, guilty: list[int]) -> None
 
 
 async def test_search_for_one_message_is_short() -> None:
-    """At most 2·log2(n) more batches, and two questions to ping."""
+    """The search takes at most 2·log2(n) further batches and two pings."""
     async with RawServer(then=refuses({"c-m77"})) as server:
         async with agent_to(server, batching=Batching(max_messages=128, linger=0.002)) as agent:
             track(agent, 128)
@@ -574,7 +574,7 @@ SANDBOX_FAULTS: list[tuple[str, list[Fault]]] = [
 @pytest.mark.parametrize("faults", [faults for _, faults in SANDBOX_FAULTS], ids=[name for name, _ in SANDBOX_FAULTS])
 @pytest.mark.parametrize("senders", [1, 3])
 async def test_sandbox_has_everything_once(faults: list[Fault], senders: int) -> None:
-    """By message id the sandbox counts each message once, whatever went wrong."""
+    """The sandbox counts each message once by its messageId, whatever failed."""
     async with Sandbox() as sandbox:
         sandbox.faults(faults)
         agent = Agent(
@@ -632,7 +632,7 @@ async def test_a_message_that_makes_the_server_fail_is_lost_alone() -> None:
 
 
 async def test_a_server_that_never_answers_large_bodies_gets_small_ones() -> None:
-    """As behind an uplink that is too slow: everything arrives, in order, and few requests are made in vain."""
+    """Everything arrives in order with few wasted requests, as behind a slow uplink."""
     in_vain = 0
 
     async def only_small(exchange: Exchange) -> bool:

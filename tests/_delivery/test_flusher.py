@@ -41,7 +41,7 @@ def contact_of_partition(index: int, senders: int) -> str:
 
 
 def test_the_linger_begins_with_the_first_message() -> None:
-    """What comes later, even by displacing older messages of another sender, does not put the batch off."""
+    """Later messages do not postpone the batch, even if they displace older ones of another sender."""
     full, other = contact_of_partition(0, 2), contact_of_partition(1, 2)
 
     def decide(batch: Batch) -> Outcome | None:
@@ -98,7 +98,7 @@ def test_a_batch_that_lingers_is_sent_when_it_is_due_and_not_before() -> None:
 
 
 def test_a_message_of_another_thread_begins_a_linger() -> None:
-    """The loop learns of the open batch and sends it when it is due, though nothing else happens."""
+    """A call from another thread wakes the loop, which sends the batch when its linger is over."""
     carrier = Carrier()
 
     async def main() -> None:
@@ -146,7 +146,7 @@ def test_a_lane_killed_in_the_last_moment_does_not_come_back() -> None:
 def test_a_crash_of_a_lane_is_told_with_type_and_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a bug the log names where it is, and that no message is lost."""
+    """The log line of a bug has its type and its place, and says that no message is lost."""
     failures = [ZeroDivisionError("SECRET")]
 
     def failing(outcome: Outcome, situation: RetryState, policy: Retry) -> Decision:
@@ -187,7 +187,7 @@ def test_a_cancelled_anyio_scope_does_not_keep_the_loop_busy() -> None:
 
 
 def test_a_close_cancelled_in_its_last_moments_still_ends() -> None:
-    """Killed while it waits for senders, and again while it waits for the transport, it accounts for everything."""
+    """A close that is cancelled while it waits for senders and for the transport accounts for every message."""
 
     class Stubborn(Hanging):
         async def send(self, batch: Batch) -> Outcome:
@@ -222,7 +222,7 @@ def test_a_close_cancelled_in_its_last_moments_still_ends() -> None:
 
 
 def test_a_flush_leaves_nothing_behind() -> None:
-    """Neither one that was awaited to its end nor one whose time was up is remembered."""
+    """Neither a finished flush nor one that timed out leaves a reference."""
 
     async def main() -> None:
         async with Agent(transport=Carrier(takes=5)) as agent:
@@ -261,12 +261,12 @@ async def test_ping_says_what_400_means() -> None:
 
 
 def test_an_agent_that_never_started_has_no_stuck_partition() -> None:
-    """There is no sender that could be parked."""
+    """An agent that never started has no parked sender."""
     assert not Agent(transport=Carrier())._flusher._is_stuck(0)
 
 
 async def test_an_end_that_was_interrupted_ends_without_another_wait() -> None:
-    """What is left is lost as CLOSED."""
+    """The remaining messages are lost as CLOSED."""
     agent = Agent(transport=Hanging())
     agent.track("u", "e")
     await agent.start()
@@ -285,7 +285,7 @@ def test_a_call_after_the_end_of_its_loop_is_kept_for_the_next_one() -> None:
 
 
 async def test_a_loop_that_cannot_be_notified_is_the_callers_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near the recursion limit, say; the call does not return True."""
+    """A call that cannot notify the loop, as near the recursion limit, does not return True."""
 
     def fail(*_: object, **__: object) -> None:
         raise RecursionError
@@ -317,7 +317,7 @@ async def test_a_task_that_another_has_replaced_returns_nothing_to_the_queue() -
 
 
 def test_a_batch_that_was_taken_back_during_its_wait_is_not_rearranged() -> None:
-    """It is in its queue then, where its halves would be second copies."""
+    """A batch that is back in its queue is not split, because its halves would be duplicates."""
 
     async def main() -> None:
         async with Agent(transport=Carrier()) as agent:

@@ -60,7 +60,7 @@ def test_an_agent_delivers_from_a_thread_of_the_system(
 
 
 def test_waiting_for_a_lock_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With greenlets and without."""
+    """The wait for a lock ends in time, with greenlets and without."""
     lock = _thread.allocate_lock()
     lock.acquire()
     assert not green.acquire(lock, 0.0)

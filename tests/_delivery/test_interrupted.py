@@ -24,12 +24,12 @@ FACTORIES: Final = [None, EAGER] if EAGER is not None else [None]
 
 
 class TimeLimit(Exception):
-    """What a time limit raises from its signal handler. The event loop survives it."""
+    """An exception as raised by the signal handler of a time limit; the event loop survives it."""
 
 
 class Play:
     """
-    One life of an agent, interrupted at one point.
+    The life of one agent, with an interruption at one point.
 
     Args:
         inner: Runs at the point.
@@ -141,7 +141,7 @@ class TestEveryPoint:
     """The life of an agent, with one interruption at each point of its background."""
 
     def test_by_calls(self, concurrency: int, factory: Any) -> None:
-        """They are delivered without any further call."""
+        """Messages tracked by an interruption are delivered without a further call."""
 
         def inner(play: Play) -> None:
             for number in range(3):
@@ -161,7 +161,7 @@ class TestEveryPoint:
         at_every_point(inner, concurrency=concurrency, factory=factory)
 
     def test_by_an_exception(self, concurrency: int, factory: Any) -> None:
-        """Of a time limit: the sender's task, the look or the timer that it breaks off is repeated."""
+        """An interrupted task of a sender, look or timer is repeated."""
 
         def inner(_play: Play) -> None:
             raise TimeLimit

@@ -41,7 +41,7 @@ def alarms(handler: Callable[[], object]) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 async def test_a_handler_that_tracks_and_reads_counts(batch: int) -> None:
-    """All that it tracked is delivered without a further call, once, and the law holds in each of its snapshots."""
+    """The handler's messages are delivered once, without a further call, and each of its snapshots obeys the law."""
     carrier = Carrier()
     accepted: list[bool] = []
     async with Agent(transport=carrier, batching=Batching(max_messages=batch, linger=0.001), queue=LIMITS) as agent:
@@ -65,7 +65,7 @@ async def test_a_handler_that_tracks_and_reads_counts(batch: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [20, 100])
 def test_a_handler_that_raises_within_calls(batch: int) -> None:
-    """In calls of the main thread to an agent whose loop runs in another: nothing is lost, doubled or left behind."""
+    """No message is lost, duplicated or left when handlers raise within calls of the main thread."""
     carrier = Carrier()
     returned = raised = 0
     armed = False

@@ -47,7 +47,7 @@ def test_coroutines_run_in_the_thread_until_it_is_stopped(loop: LoopThread) -> N
 
 
 def test_what_was_submitted_before_the_end_is_done(loop: LoopThread) -> None:
-    """It is ahead of the end."""
+    """Work submitted before the end is done."""
     pending = [loop.submit(here) for _ in range(100)]
     end(loop)
     assert all(each.result(0).name == "salesmachine" for each in pending)
@@ -87,7 +87,7 @@ def test_one_thread_serves_however_many_callers_start_it(monkeypatch: pytest.Mon
 
 
 def test_what_comes_first_runs_before_all_that_was_submitted() -> None:
-    """Its failure is logged, and ends nothing."""
+    """A failure of the first callback is logged and does not end the thread."""
     seen: list[str] = []
 
     async def first() -> None:
@@ -106,7 +106,7 @@ def test_what_comes_first_runs_before_all_that_was_submitted() -> None:
 
 
 def test_the_thread_must_not_wait_for_itself(loop: LoopThread) -> None:
-    """It would wait for ever."""
+    """A wait of the thread for itself would never end, so it raises."""
 
     async def inside() -> None:
         loop.submit(here)
@@ -137,7 +137,7 @@ def test_a_loop_that_is_held_is_left_behind(loop: LoopThread) -> None:
 def test_a_loop_that_cannot_be_made_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was submitted by then fails; what is submitted later is done."""
+    """Earlier submissions fail, and later ones are done."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(module, "_log", RateLimitedLogger())
 
@@ -164,7 +164,7 @@ def test_a_loop_that_cannot_be_made_is_tried_again(
 
 
 def test_each_submission_is_a_try_to_make_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None waits for the next try by the clock, and what is posted stays until there is a loop."""
+    """A submission tries at once to make the loop, and posted work stays until it exists."""
 
     def fail(*_: object) -> None:
         raise OSError("no more file descriptors")
@@ -189,7 +189,7 @@ def test_each_submission_is_a_try_to_make_the_loop(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_thread_without_a_loop_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not sit out its wait."""
+    """A stop ends the wait for the next try."""
 
     def fail(*_: object) -> None:
         raise OSError("no more file descriptors")
@@ -209,7 +209,7 @@ def test_a_thread_without_a_loop_can_be_stopped(monkeypatch: pytest.MonkeyPatch)
 def test_a_loop_that_a_hook_breaks_off_is_run_again(
     loop: LoopThread, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether it stops the loop or cancels all tasks."""
+    """The loop runs again after a hook that stops it or cancels all tasks."""
 
     async def break_off() -> None:
         if how == "stop":
@@ -231,7 +231,7 @@ def test_an_exit_in_a_task_does_not_end_it(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor one in a callback: it would end no program from there."""
+    """An exit in a task or callback does not end the loop, because it would end no program from there."""
     monkeypatch.setattr(module, "_log", RateLimitedLogger(interval=-1.0))
 
     def leave() -> None:
@@ -255,7 +255,7 @@ def test_an_exit_in_a_task_does_not_end_it(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_a_task_forks_may_end(loop: LoopThread) -> None:
-    """There it is the main thread, and an exit ends the loop."""
+    """In a forked child the thread is the main one, so an exit ends the loop."""
 
     async def fork() -> int:
         child = os.fork()
@@ -277,7 +277,7 @@ def test_a_child_that_a_task_forks_may_end(loop: LoopThread) -> None:
 
 
 def test_an_exit_in_another_thread_is_raised() -> None:
-    """As in that child, where a main thread runs the loop."""
+    """An exit is raised where a main thread runs the loop, as in a forked child."""
 
     async def leave() -> None:
         raise SystemExit
@@ -289,7 +289,7 @@ def test_an_exit_in_another_thread_is_raised() -> None:
 
 
 def test_a_coroutine_can_run_in_the_calling_thread() -> None:
-    """Where no other can be started; not inside an event loop, which it would have to interrupt."""
+    """A coroutine can run in the caller's thread if no other starts, except inside an event loop."""
     assert run_here(here) is threading.current_thread()
 
     async def inside() -> None:

@@ -36,7 +36,7 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def delays(carrier: Carrier) -> list[float]:
-    """Seconds between the attempts."""
+    """Return the seconds between the attempts."""
     times = carrier.times
     return [round(later - earlier, 6) for earlier, later in pairwise(times)]
 
@@ -96,7 +96,7 @@ def test_every_attempt_carries_the_same_messages() -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 504, 599, 600, 199])
 def test_passing_troubles_are_retried(status: int) -> None:
-    """These statuses mean: later."""
+    """Statuses of temporary failures are retried."""
     carrier = Carrier([answer(status)])
     assert deliver(carrier, "e").ok
 
@@ -144,7 +144,7 @@ def test_a_pause_holds_every_lane() -> None:
 
 
 def test_a_longer_pause_is_not_shortened_by_a_shorter_one() -> None:
-    """Of two pauses the later end counts."""
+    """The later end of two pauses counts."""
     carrier = Carrier(takes=1)
     carrier.script.extend([answer(429, Retry_After="100"), answer(429, Retry_After="1")])
 
@@ -167,7 +167,7 @@ def test_a_stale_connection_is_tried_again_at_once(caplog: pytest.LogCaptureFixt
 
 
 def test_a_second_stale_connection_backs_off() -> None:
-    """One immediate repetition per connection there can be, then backoff: no hot loop."""
+    """A batch is repeated at once as often as there are connections, and with a backoff after that."""
     carrier = Carrier([STALE] * 4)
     deliver(carrier, "e", retry=Retry(wait_initial=1))
     assert delays(carrier) == [0, 1, 0, 2]
@@ -198,13 +198,13 @@ def test_a_batch_is_given_up_when_its_budget_is_spent() -> None:
 
 
 def test_no_budget_means_for_ever() -> None:
-    """Without a budget a batch outlives any outage."""
+    """Without `Retry.timeout` a batch outlives any outage."""
     carrier = Carrier([BROKEN] * 1000)
     assert deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=3600)).ok
 
 
 def test_a_pause_beyond_the_budget_loses_the_batch_but_is_obeyed() -> None:
-    """What cannot be sent in time is lost at once; the server's pause still holds for what follows."""
+    """A batch that cannot be sent in time is lost at once, and the pause still holds for the next ones."""
     carrier = Carrier([answer(429, Retry_After="100")])
     report = deliver(carrier, "1", "2", batching=Batching(max_messages=1), retry=Retry(wait_initial=0.5, timeout=10))
     assert report.lost == {LossReason.EXPIRED: 1}
@@ -239,14 +239,14 @@ def test_refusals_that_no_message_is_to_blame_for_park_the_lane(status: int, cap
 
 
 def test_being_parked_costs_no_budget() -> None:
-    """What a person mends is not held against the messages."""
+    """The time while parked does not count towards `Retry.timeout`."""
     carrier = Carrier([BROKEN, answer(401), answer(401), BROKEN])
     report = deliver_parked(carrier, retry=Retry(wait_initial=1, wait_max=30, timeout=40))
     assert (report.delivered, report.lost) == (1, {})
 
 
 def deliver_parked(carrier: Carrier, **options: Any) -> Any:
-    """As `deliver`, but waits beyond the parking."""
+    """Deliver as `deliver` does, but wait beyond the parking."""
 
     async def main() -> Any:
         async with Agent(transport=carrier, **options) as agent:
@@ -258,7 +258,7 @@ def deliver_parked(carrier: Carrier, **options: Any) -> Any:
 
 
 def test_closing_does_not_wait_for_a_parked_sender() -> None:
-    """What a parked sender holds is lost as CLOSED at once."""
+    """The messages of a parked sender are lost as CLOSED at once."""
     losses: list[Loss] = []
 
     async def main() -> None:
@@ -313,7 +313,7 @@ def guilty(*names: str, status: int = 400, ping: Outcome | None = None) -> Calla
 @pytest.mark.parametrize("status", [400, 422, 409])
 @pytest.mark.parametrize("culprit", ["0", "49", "99"])
 def test_one_guilty_message_is_isolated(status: int, culprit: str) -> None:
-    """It alone is lost as REJECTED; the 99 others are delivered in order; at most 2·log2(n)+2 extra requests."""
+    """One message is lost as REJECTED, the other 99 are delivered in order, with at most 2·log2(n)+2 extra requests."""
     losses: list[Loss] = []
     carrier = Carrier(decide=guilty(culprit, status=status))
     names = [str(number) for number in range(100)]
@@ -325,7 +325,7 @@ def test_one_guilty_message_is_isolated(status: int, culprit: str) -> None:
 
 
 def test_several_guilty_messages_are_isolated() -> None:
-    """Each of them, and only they, are lost."""
+    """All guilty messages are lost, and no others."""
     carrier = Carrier(decide=guilty("3", "4", "77"))
     names = [str(number) for number in range(100)]
     report = deliver(carrier, *names)
@@ -370,7 +370,7 @@ def test_a_key_revoked_during_the_search_loses_nothing() -> None:
 
 @pytest.mark.parametrize("ping", [BROKEN, answer(500), answer(429), STALE])
 def test_a_ping_without_an_answer_decides_nothing(ping: Outcome) -> None:
-    """If a ping fails temporarily, it is repeated later."""
+    """A ping that fails temporarily is repeated later."""
     carrier = Carrier([answer(400), ping, answer(400)], decide=guilty("1"))
     report = deliver(carrier, "1", "2", retry=Retry(wait_initial=1))
     assert (report.delivered, report.lost) == (1, {LossReason.REJECTED: 1})
@@ -412,7 +412,7 @@ def test_flush_with_a_deadline_does_not_sit_out_a_backoff() -> None:
 
 
 def test_flush_returns_at_its_deadline() -> None:
-    """With a host that never answers, flush(timeout) reports what is pending in time."""
+    """flush(timeout) reports pending messages in time if the host never answers."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -524,7 +524,7 @@ def test_many_messages_pass_through_a_small_queue() -> None:
 
 
 def test_a_transport_that_raises_is_a_broken_connection(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a carrier raises, the batch is sent again and the text is not logged."""
+    """An exception of a transport causes a retry, and its text is not logged."""
     carrier = Carrier([ValueError("SECRET"), TimeoutError(), KeyError("SECRET")])
     assert deliver(carrier, "e").ok
     assert "SECRET" not in caplog.text
@@ -581,7 +581,7 @@ def test_flush_ends_when_everything_under_it_was_displaced() -> None:
 
 @pytest.mark.slow
 def test_an_outage_of_ten_thousand_failures_logs_little(caplog: pytest.LogCaptureFixture) -> None:
-    """Less than twenty lines of an outage of 10,000 failed requests within minutes."""
+    """An outage of 10,000 failed requests writes less than twenty lines."""
     carrier = Carrier([BROKEN, answer(500), answer(503)] * 3334)
     with caplog.at_level(logging.DEBUG, logger="salesmachine_async"):
         assert deliver(carrier, "e", retry=Retry(wait_initial=0.001, wait_max=0.05)).ok
@@ -590,7 +590,7 @@ def test_an_outage_of_ten_thousand_failures_logs_little(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_is_decided(verdict: Verdict) -> None:
-    """Whatever a carrier comes back with, the counts add up."""
+    """The counts add up for any outcome of a transport."""
 
     async def main() -> None:
         outcome = Outcome(verdict=verdict, error=None if verdict is Verdict.DELIVERED else BROKEN.error)

@@ -37,7 +37,7 @@ def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def delays(carrier: Carrier) -> list[float]:
-    """Seconds between the attempts."""
+    """Return the seconds between the attempts."""
     return [round(later - earlier, 6) for earlier, later in pairwise(carrier.times)]
 
 
@@ -99,21 +99,21 @@ def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_address_that_never_answered_and_a_long_outage_are_seen_without_logging(
     outcomes: list[Any], seen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On stderr, where no logging is configured; a hiccup is not."""
+    """Without logging a long outage is written to stderr, and a short one is not."""
     monkeypatch.setattr("salesmachine_async._log._is_heard", lambda level: False)
     deliver(Carrier(outcomes), "1", "2", batching=Batching(max_messages=1))
     assert capsys.readouterr().err == seen
 
 
 def test_a_delivered_batch_leaves_no_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing went wrong, nothing is said."""
+    """A delivery without a failure writes no log line."""
     with caplog.at_level(logging.DEBUG, logger="salesmachine_async"):
         deliver(Carrier(), "1", "2", batching=Batching(max_messages=1))
     assert said(caplog) == []
 
 
 def test_each_reason_of_a_loss_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    """How many were lost, why, and what the server had said, if it had."""
+    """The line has the number, the reason and the server's message."""
 
     async def main() -> None:
         agent = Agent(transport=Carrier([answer(413)], takes=1), batching=Batching(max_messages=1))
@@ -132,7 +132,7 @@ def test_each_reason_of_a_loss_has_a_line_of_its_own(caplog: pytest.LogCaptureFi
 
 
 def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
-    """Which hook, what it raised and where; both within a minute."""
+    """The line names the hook, the exception and its place, also twice within a minute."""
 
     def fail(_: object) -> None:
         raise ValueError("SECRET")
@@ -147,7 +147,7 @@ def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture
 
 
 class TimeIsUp(BaseException):
-    """As of a test's timeout, which a signal handler raises."""
+    """An exception as raised by the signal handler of a test's timeout."""
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, TimeIsUp])
@@ -165,7 +165,7 @@ def test_what_is_no_exception_in_a_hook_may_be_meant_for_the_caller(error: type[
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_the_program_may_end_in_the_middle_of_a_hook_or_a_request(error: type[BaseException]) -> None:
-    """It goes out of the event loop, as from anywhere."""
+    """An exit in a hook or a request leaves the event loop."""
 
     def fail(_: object) -> None:
         raise error
@@ -177,7 +177,7 @@ def test_the_program_may_end_in_the_middle_of_a_hook_or_a_request(error: type[Ba
 
 
 def test_what_is_no_exception_goes_on_from_the_closing_of_a_transport() -> None:
-    """As from a hook."""
+    """A BaseException in the closing of a transport propagates, as from a hook."""
 
     def fail() -> None:
         raise TimeIsUp
@@ -190,7 +190,7 @@ def test_what_is_no_exception_goes_on_from_the_closing_of_a_transport() -> None:
 
 
 def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """In the agent's own thread too, where every other exception is the transport's own."""
+    """A closed coroutine is no failure of the transport, also in the agent's own thread."""
 
     async def close_one() -> None:
         sending = send_guarded(Hanging(), Batch(b"[{}]", 1), RateLimitedLogger())
@@ -206,7 +206,7 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
 
 
 def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
-    """Without a traceback there is no place to name."""
+    """An exception without a traceback is named by its type alone."""
     assert describe_exception(ValueError("SECRET")) == "ValueError"
 
 
@@ -223,7 +223,7 @@ def test_a_transport_that_raises_is_told_with_type_and_place(caplog: pytest.LogC
 
 
 def test_a_pause_of_our_own_ends_with_the_budget() -> None:
-    """After a 429 that names no time, the last attempt comes when the budget ends, not a backoff later."""
+    """After a 429 without Retry-After the last attempt is made when `Retry.timeout` ends."""
     losses: list[Loss] = []
     carrier = Carrier([answer(429)] * 2)
     deliver(carrier, "e", retry=Retry(wait_initial=10, wait_max=10, timeout=4), on_lost=losses.append)
@@ -251,7 +251,7 @@ def test_a_ping_that_fails_in_passing_is_a_failure_of_the_batch(caplog: pytest.L
 
 
 def test_a_ping_on_a_stale_connection_is_repeated_at_once_and_then_backs_off() -> None:
-    """Also by way of ping a batch is repeated at once only as often as there are connections."""
+    """Pings count towards the repetitions that stale connections allow."""
     carrier = Carrier([answer(400), STALE, answer(400), STALE, OK])
     deliver(carrier, "e", retry=Retry(wait_initial=3))
     assert delays(carrier) == [0, 0, 0, 3]
@@ -338,7 +338,7 @@ def test_a_cancellation_held_back_is_obeyed_after_the_outcome(caplog: pytest.Log
 
 
 def test_batches_that_time_out_are_sent_in_parts() -> None:
-    """Halved after the second time-out; later batches go out in parts that pass, and grow again with the link."""
+    """Batches are halved after the second time-out, later ones are sent in parts, which grow again."""
     slow = True
     carrier = Carrier(decide=lambda batch: TIMED_OUT if slow and batch.count > 25 else None)
 
@@ -448,7 +448,7 @@ def test_each_step_is_shown_at_debug(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_debug_handler_that_raises_does_not_stop_the_delivery() -> None:
-    """Nor does a filter."""
+    """Neither a handler nor a filter that raises stops the delivery."""
 
     def fail(_: object) -> bool:
         raise ValueError
@@ -464,6 +464,6 @@ def test_a_debug_handler_that_raises_does_not_stop_the_delivery() -> None:
 
 
 def test_without_a_hook_a_message_passes_unchanged() -> None:
-    """There is nothing to filter it."""
+    """A message is unchanged if there is no hook."""
     message = {"method": "event"}
     assert Hooks(None, None, None, RateLimitedLogger()).filtered(message, b"{}") == (message, b"{}")

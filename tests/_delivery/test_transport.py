@@ -87,7 +87,7 @@ async def transport_to(url: str, **kwargs: Any) -> AsyncIterator[HttpTransport]:
 
 
 def sockets() -> int:
-    """How many sockets this process has open."""
+    """Count the open sockets of this process."""
     found = 0
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the one that lists them
@@ -164,7 +164,7 @@ async def test_answer_becomes_an_outcome(status: int, verdict: Verdict, kind: ty
     ],
 )
 async def test_retry_after_is_read(status: int, headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds or a date against the server's own clock; what is malformed is as if absent."""
+    """Seconds and dates by the server's clock are parsed; malformed values count as absent."""
     with aioresponses() as mocked:
         mocked.post("https://api.salesmachine.io/v1/batch", status=status, headers=headers)
         async with transport_to("https://api.salesmachine.io") as transport:
@@ -174,7 +174,7 @@ async def test_retry_after_is_read(status: int, headers: dict[str, str], seconds
 
 
 async def test_retry_after_date_without_a_date_is_read_by_our_clock() -> None:
-    """A server that does not tell the time is believed to have ours."""
+    """A date is compared with the local clock if the answer has no Date header."""
     at = (datetime.now(UTC) + timedelta(hours=1)).strftime("%a, %d %b %Y %H:%M:%S GMT")
     with aioresponses() as mocked:
         mocked.post("https://api.salesmachine.io/v1/batch", status=503, headers={"Retry-After": at})
@@ -282,7 +282,7 @@ async def test_empty_secret_is_an_empty_password() -> None:
 
 
 async def test_large_body_goes_out_whole() -> None:
-    """Beyond 1 MiB too: announced with its length, not in chunks, and without a ResourceWarning."""
+    """A body beyond 1 MiB has a Content-Length and causes no ResourceWarning."""
     request = batch(10, padding=300_000)
     async with RawServer() as server, transport_to(server.url) as transport:
         for _ in range(2):  # on a new connection, and on a kept one
@@ -308,7 +308,7 @@ async def test_body_about_the_size_that_is_sliced(size: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_not_followed(status: int) -> None:
-    """Neither to the same host nor to another; the error tells where it points, without what may be a secret."""
+    """A redirect is an error that names its target without possible secrets."""
     async with RawServer() as other:
         there = f"http://user:{SECRET}@127.0.0.1:{other.port}/v1/batch?api_token={TOKEN}"
         async with RawServer(says(status, Location=there)) as server, transport_to(server.url) as transport:
@@ -322,7 +322,7 @@ async def test_redirect_is_not_followed(status: int) -> None:
 
 
 async def test_cookies_are_not_kept() -> None:
-    """What the server wants remembered is forgotten."""
+    """Cookies of the server are not sent back."""
     async with RawServer(then=says(200, Set_Cookie="id=1; Path=/")) as server:
         async with transport_to(server.url.replace("127.0.0.1", "localhost")) as transport:
             for _ in range(2):
@@ -332,7 +332,7 @@ async def test_cookies_are_not_kept() -> None:
 
 @pytest.mark.usefixtures("no_proxies")
 async def test_environment_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither its proxies nor the passwords in ~/.netrc are used."""
+    """Proxy variables and the passwords in ~/.netrc are ignored."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login mallory password other\n")
     netrc.chmod(0o600)
@@ -358,7 +358,7 @@ async def test_proxy_is_used_when_given() -> None:
     ("status", "verdict"), [(401, Verdict.PARKED), (403, Verdict.PARKED), (407, Verdict.PARKED), (502, Verdict.RETRY)]
 )
 async def test_proxy_that_refuses_a_tunnel(status: int, verdict: Verdict) -> None:
-    """What a proxy says about CONNECT is not what the API says about messages."""
+    """The answer of a proxy to CONNECT is no verdict of the API."""
     async with RawServer(then=raw(http(status))) as server:
         async with transport_to("https://api.example.com", proxy=server.url) as transport:
             outcome = await transport.send(batch())
@@ -381,7 +381,7 @@ async def test_proxy_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("pieces", [[b"one"], [b"one", b"two", b"three"], [b"x" * MAX_ANSWER_BYTES]])
 async def test_answer_is_read_to_its_end(pieces: list[bytes]) -> None:
-    """All pieces of a body up to the limit are returned, and its connection is not closed."""
+    """All pieces of a body up to the limit are returned, and the connection is kept."""
     response = Mock()
     response.content.is_eof.return_value = False
     response.content.readany = AsyncMock(side_effect=[*pieces, b""])
@@ -390,7 +390,7 @@ async def test_answer_is_read_to_its_end(pieces: list[bytes]) -> None:
 
 
 async def test_answer_beyond_the_limit_is_cut() -> None:
-    """One byte too many: what was allowed is returned, and the connection closed without reading on."""
+    """A body beyond the limit is cut, and the connection closed without reading on."""
     response = Mock()
     response.content.is_eof.return_value = False
     response.content.readany = AsyncMock(side_effect=[b"x" * MAX_ANSWER_BYTES, b"y", AssertionError])
@@ -409,7 +409,7 @@ async def test_compressed_answer_is_not_unpacked() -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_endless_answer_is_cut_off(status: int) -> None:
-    """After 64 KiB the connection is closed, whatever more would come."""
+    """The connection is closed after 64 KiB."""
     sent = 0
 
     async def turn(exchange: Exchange) -> None:
@@ -529,7 +529,7 @@ async def test_further_answer_is_not_taken_for_the_next() -> None:
 
 @pytest.mark.parametrize("stray", [http(200), http(400), http(408, Connection="close"), b"garbage"])
 async def test_unasked_answer_is_not_taken_for_the_next(stray: bytes) -> None:
-    """What a server says on an idle connection answers nothing: were it a 200, a batch would be lost silently."""
+    """An answer on an idle connection is discarded, because a batch would be lost with a false 200."""
     idle = asyncio.Event()
 
     async def turn(exchange: Exchange) -> bool:
@@ -560,7 +560,7 @@ async def test_unasked_answer_is_not_taken_for_the_next(stray: bytes) -> None:
     ids=["204 with a body", "more", "end of chunks", "bad chunk", "bad second chunk"],
 )
 async def test_status_line_decides_whatever_comes_in_the_same_bytes(answer: bytes) -> None:
-    """What is wrong behind the head does not undo it, also when both come at once; else it would be sent for ever."""
+    """A defect in the same bytes as the status line does not change the outcome."""
     async with RawServer(answers(lambda _: answer)) as server, transport_to(server.url) as transport:
         outcome = await transport.send(batch())
         assert outcome.verdict is Verdict.DELIVERED, outcome
@@ -608,7 +608,7 @@ async def test_session_is_made_at_the_first_request(monkeypatch: pytest.MonkeyPa
 
 
 async def test_close_without_a_request_does_nothing() -> None:
-    """There is nothing to close; and twice is once."""
+    """A transport without a session can be closed, also twice."""
     transport = HttpTransport(TOKEN, SECRET)
     await transport.aclose()
     await transport.aclose()
@@ -623,7 +623,7 @@ def authority() -> trustme.CA:
 @pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 async def test_close_gives_all_sockets_back(authority: trustme.CA, tls: bool) -> None:
-    """After aclose there is not one socket more than before, and nothing left for the collector to complain of."""
+    """After aclose no socket is left open, and nothing is left for the garbage collector."""
     gc.collect()
     before = sockets()
     context = server_context(authority) if tls else None
@@ -646,7 +646,7 @@ async def test_close_gives_all_sockets_back(authority: trustme.CA, tls: bool) ->
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore:unclosed transport:ResourceWarning")
 def test_second_loop_after_the_first_was_closed(closing: str) -> None:
     """
-    The transport goes on in the loop it is used in; the sockets of a dead loop do not pile up.
+    A transport can be used in a second loop, and sockets of the first do not accumulate.
 
     Only asyncio complains, of the loop that was closed over its connections.
     """
@@ -673,7 +673,7 @@ def test_second_loop_after_the_first_was_closed(closing: str) -> None:
 
 @pytest.mark.slow
 async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a fork the session is dropped unclosed, and kept from the collector; the next request makes its own."""
+    """A forked child drops the session without closing it, and opens its own."""
     inherited: list[Any] = []
     monkeypatch.setattr(connector_module, "INHERITED", inherited)
     async with RawServer() as server, transport_to(server.url) as transport:
@@ -690,7 +690,7 @@ async def test_child_leaves_its_parents_connections_alone(monkeypatch: pytest.Mo
 
 
 async def test_fork_that_ran_no_hooks_is_noticed_by_the_process_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the hooks had run; see also tests/_http/test_fork.py, with a real fork."""
+    """A changed process id has the effect of the fork hooks; tests/_http/test_fork.py has a real fork."""
     inherited: list[Any] = []
     monkeypatch.setattr(connector_module, "INHERITED", inherited)
     async with RawServer() as server, transport_to(server.url) as transport:
@@ -755,7 +755,7 @@ async def test_private_authority_must_be_passed(authority: trustme.CA) -> None:
 
 @pytest.mark.parametrize("context", [False, True, "no", object()])
 def test_verification_cannot_be_switched_off(context: Any) -> None:
-    """To aiohttp False means no verification; here only a context or None is taken."""
+    """False, which means no verification in aiohttp, is refused."""
     with pytest.raises(ValueError, match="ssl_context"):
         HttpTransport(TOKEN, ssl_context=context)
 
@@ -785,7 +785,7 @@ async def test_tls_appears_on_a_connection(authority: trustme.CA) -> None:
     ids=["no answer", "no status", "status line of a failure", "status of a failure"],
 )
 async def test_cancellation_passes_through(turn: Any) -> None:
-    """Until a 2xx is known a cancelled send is cancelled, and its connection not used again."""
+    """Before a 2xx a cancelled send raises, and its connection is not used again."""
     async with RawServer(turn) as server, transport_to(server.url) as transport:
         task = asyncio.create_task(transport.send(batch()))
         await until(lambda: server.turns)
@@ -798,7 +798,7 @@ async def test_cancellation_passes_through(turn: Any) -> None:
 
 
 class Knowledge:
-    """Whether aiohttp has handed over a status line."""
+    """Records whether aiohttp has passed on a status line."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.come = asyncio.Event()
@@ -814,7 +814,7 @@ class Knowledge:
 
 @pytest.mark.parametrize("turn", [turn for _, turn in (*SPOILED[:2], SPOILED[3], EARLY[4])])
 async def test_cancellation_after_2xx_is_held_back(turn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delivered is delivered: the outcome is returned, the cancellation left for the caller to see."""
+    """After a 2xx the outcome is returned, and the cancellation stays pending."""
     knowledge = Knowledge(monkeypatch)
     async with RawServer(turn) as server, transport_to(server.url) as transport:
         task = asyncio.create_task(transport.send(batch(20, padding=10**6)))
@@ -830,7 +830,7 @@ async def test_cancellation_after_2xx_is_held_back(turn: Any, monkeypatch: pytes
 
 
 async def test_cancellation_after_a_status_line_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2xx is delivered, though the rest of the head has not come and aiohttp knows of no answer."""
+    """A 2xx status line is a delivery, although the rest of the head has not arrived."""
     come = asyncio.Event()
     feed = HeadReader.feed
 
@@ -858,7 +858,7 @@ async def test_cancellation_after_a_status_line_is_held_back(monkeypatch: pytest
     ids=["small", "large", "early"],
 )
 async def test_cancellation_at_any_moment(turn: Any, request_: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it strikes: cancelled before a 2xx, delivered after; and the next request is well."""
+    """A send is cancelled before a 2xx and delivered after it, and the next request succeeds."""
     ends = set()
     for steps in (*range(25), None):
         with monkeypatch.context() as patch:
@@ -908,7 +908,7 @@ async def failures(authority: trustme.CA) -> AsyncIterator[Callable[[], Awaitabl
 
 
 async def test_nothing_tells_the_credentials(authority: trustme.CA, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither repr nor errors nor logs, also aiohttp's and asyncio's at DEBUG, hold token, secret or header."""
+    """No repr, error or log line has the token, the secret or the header, also at DEBUG."""
     caplog.set_level(logging.DEBUG)
     count = 0
     async with aclosing(failures(authority)) as each:  # type: ignore[type-var]
