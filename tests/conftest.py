@@ -22,7 +22,7 @@ settings.load_profile("salesmachine")
 
 
 class MockedResponse(aiohttp.ClientResponse):
-    """aiohttp 3.14 asks for a *stream_writer*, which aioresponses 0.7.9 does not know of."""
+    """A response as aioresponses makes it, with the *stream_writer* that aiohttp 3.14 passes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, stream_writer=Mock(output_size=0), **kwargs)
@@ -49,7 +49,7 @@ def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def untraced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
-    Run a test, and the processes it starts, at full speed, as users do.
+    Run a test, and the processes it starts, without coverage, which makes a load four times as slow.
 
     Coverage, if it measures at all, makes a load four times as slow, and learns nothing from it that it does not know.
     Threads that were there before are not measured any more after it.

@@ -150,7 +150,7 @@ async def test_numbers_are_sent_as_text_in_every_uid() -> None:
 
 
 async def test_now_is_the_time_of_the_call() -> None:
-    """Without created_at a message says when it was tracked, in UTC with milliseconds."""
+    """A message without created_at has the time of its call, in UTC with milliseconds."""
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     (message,) = await sent(lambda agent: agent.track("u", "e"))
     at = datetime.strptime(message["created_at"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)

@@ -52,13 +52,13 @@ async def test_params_are_those_of_the_construction() -> None:
 
 @pytest.mark.parametrize("params", [[("a", 1)], "a", {"a": object()}])
 def test_unusable_params_are_refused_at_the_construction(params: Any) -> None:
-    """With the name of the argument or the path of the value."""
+    """The error has the name of the argument or the path of the value."""
     with pytest.raises(ConfigError, match="params"):
         Agent(transport=Carrier(), params=params)
 
 
 async def test_a_wrong_type_of_params_is_named_as_without_bound_ones() -> None:
-    """What is not a mapping is the caller's fault."""
+    """Params of a call that are no mapping raise the same error as without params of the agent."""
     async with Agent(transport=Carrier(), params={"release": 1}) as agent:
         with pytest.raises(ValueError, match="params: must be a mapping"):
             agent.track("u", "e", [1])  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ async def test_a_wrong_type_of_params_is_named_as_without_bound_ones() -> None:
 
 @pytest.mark.parametrize("way", ["argument", "environment"])
 async def test_a_disabled_agent_accepts_everything_and_sends_nothing(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs no token and no loop; each call returns True, also one that could not be sent."""
+    """A disabled agent needs no token and no loop, and each call returns True, whatever its arguments."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     if way == "environment":
         monkeypatch.setenv("SALESMACHINE_ENABLED", "0")
@@ -92,7 +92,7 @@ async def test_a_disabled_agent_accepts_everything_and_sends_nothing(way: str, m
 
 
 async def test_the_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And True is the default, with an empty variable too."""
+    """The argument takes precedence over the variable; the default, also of an empty variable, is True."""
     carrier = Carrier()
     for value, argument in (("0", True), ("", None), ("1", None)):
         monkeypatch.setenv("SALESMACHINE_ENABLED", value)
@@ -115,7 +115,7 @@ def test_unusable_switches_are_named(name: str, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_debug_logs_each_message_and_each_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """At DEBUG, on the loggers of the package; without it nothing is logged."""
+    """debug=True logs messages and answers at DEBUG; the default logs nothing."""
     caplog.set_level(logging.DEBUG, "salesmachine_async")
     async with Agent(transport=Carrier([answer(503)]), debug=True, batching=Batching(linger=0)) as agent:
         agent.track("u", "e", {"plan": "pro"})
@@ -129,7 +129,7 @@ async def test_debug_logs_each_message_and_each_answer(caplog: pytest.LogCapture
 
 
 def test_debug_is_seen_on_stderr_where_no_logging_is_configured() -> None:
-    """Never with the token; and not where logging is configured, which shows it by itself."""
+    """debug=True writes to stderr without the token, unless logging is configured."""
     code = """
 import asyncio, sys
 from salesmachine_async import Agent
@@ -181,7 +181,7 @@ async def test_the_partitions_of_a_transport_are_the_concurrency() -> None:
     [(0, 1, "transport.partitions"), ("3", 1, "transport.partitions"), (3, 2, "has 3 partitions")],
 )
 def test_unusable_partitions_of_a_transport(partitions: Any, concurrency: int, problem: str) -> None:
-    """They are found at the construction, also beside a concurrency that contradicts them."""
+    """The constructor refuses unusable partitions, and a concurrency that contradicts them."""
     carrier = Queues()
     carrier.partitions = partitions
     with pytest.raises(ConfigError, match=problem):

@@ -67,7 +67,7 @@ def closed_port() -> int:
 async def test_ten_thousand_refused_connections_leave_nothing_behind(
     closed_port: int, caplog: pytest.LogCaptureFixture, debug_lines: Leaks
 ) -> None:
-    """After 10,000 failed requests: descriptors, tasks, timers and memory as before; few lines; no secret in them."""
+    """10,000 failed requests leave no descriptor, task, timer or memory, and write few lines without secrets."""
     agent = Agent(
         "TOPSECRETTOKEN",
         "TOPSECRETSECRET",

@@ -62,7 +62,7 @@ async def test_closing_delivers_what_is_left() -> None:
 
 
 async def test_closing_an_agent_that_never_started_delivers() -> None:
-    """What was tracked before any start is not lost by closing."""
+    """Closing an agent that was never started delivers its messages."""
     carrier = Carrier()
     agent = Agent(transport=carrier)
     agent.track("u", "e")
@@ -103,7 +103,7 @@ async def test_every_call_after_the_end_raises() -> None:
 
 
 async def test_calls_are_refused_while_closing() -> None:
-    """From the call of aclose() on, nothing more is accepted."""
+    """Calls raise AgentClosed from the call of aclose() on."""
     agent = Agent(transport=Carrier(takes=0.05))
     agent.track("u", "e")
     closing = asyncio.ensure_future(agent.aclose())
@@ -139,7 +139,7 @@ def test_a_hanging_host_does_not_hold_up_the_end(concurrency: int, caplog: pytes
 
 
 def test_closing_cuts_a_long_backoff_short() -> None:
-    """In a backoff of 1000 s, closing tries again at once."""
+    """A close ends a backoff of 1000 s and tries again at once."""
     carrier = Carrier([BROKEN])
 
     async def main() -> None:
@@ -156,7 +156,7 @@ def test_closing_cuts_a_long_backoff_short() -> None:
 
 
 def test_closing_tries_until_its_deadline() -> None:
-    """With a broken host, closing repeats with a fresh backoff until its time is up."""
+    """A close repeats requests to a broken host with a fresh backoff until its deadline."""
     carrier = Carrier(decide=lambda _: BROKEN)
 
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_a_deadline_of_zero_gives_up_at_once() -> None:
 
 @pytest.mark.parametrize("timeout", [float("nan"), "5", True, object()])
 async def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
-    """A bad timeout is named, and the agent goes on."""
+    """A bad timeout raises an error that names it, and the agent stays open."""
     agent = Agent(transport=Carrier())
     with pytest.raises(ValueError, match="timeout"):
         await agent.flush(timeout)
@@ -283,7 +283,7 @@ def test_a_second_close_with_less_time_brings_the_end_forward() -> None:
 
 
 def test_a_second_close_with_more_time_does_not_prolong_the_first() -> None:
-    """The first deadline stays."""
+    """The deadline of the first close stays."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -297,7 +297,7 @@ def test_a_second_close_with_more_time_does_not_prolong_the_first() -> None:
 
 
 async def test_a_flush_while_the_lanes_end_does_not_start_them_again() -> None:
-    """Nothing of the agent is left in the loop, whatever is called during the last moments of a close."""
+    """A flush during the last moments of a close leaves no task in the loop."""
 
     class Slow(Carrier):
         async def send(self, batch: Batch) -> Outcome:
@@ -340,7 +340,7 @@ async def test_a_transport_whose_end_is_no_coroutine_does_not_stop_the_close(cap
 
 
 def test_a_loop_that_runs_on_after_another_took_over_sends_nothing() -> None:
-    """The concurrency of a loop that was left behind take nothing more, should it run again."""
+    """The senders of an abandoned loop take no more batches, even if it runs again."""
     carrier = Carrier(takes=0.02)
     agent = Agent(transport=carrier)
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
@@ -421,7 +421,7 @@ def waiting(agent: Agent) -> dict[str, Callable[[], Coroutine[Any, Any, object]]
 
 @pytest.mark.parametrize("name", ["flush", "drain"])
 def test_cancelling_a_wait_cancels_only_the_wait(name: str) -> None:
-    """The request under way goes on; nothing is sent twice; waiting again works."""
+    """A cancelled flush leaves its request alone, no message is sent twice, and another flush works."""
     carrier = Carrier(takes=5)
 
     async def main() -> None:
@@ -442,7 +442,7 @@ def test_cancelling_a_wait_cancels_only_the_wait(name: str) -> None:
 @pytest.mark.parametrize("after", [0, 0.5])
 @pytest.mark.parametrize("times", [1, 3])
 def test_cancelled_while_closing_it_still_drains_and_then_raises(after: float, times: int) -> None:
-    """However often the closer is cancelled, the rest is delivered, and the cancellation comes through."""
+    """A close that is cancelled, once or often, delivers the rest and then raises the cancellation."""
     carrier = Carrier(takes=2)
 
     async def main() -> None:
@@ -572,7 +572,7 @@ def test_a_crashing_lane_is_started_again(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 def test_a_lane_killed_while_closing_does_not_stop_the_drain() -> None:
-    """Killed in the last moments, a sender still comes back."""
+    """A sender whose task is cancelled in the last moments of a close is started again."""
     carrier = Carrier(takes=2)
 
     async def main() -> None:
@@ -587,7 +587,7 @@ def test_a_lane_killed_while_closing_does_not_stop_the_drain() -> None:
 
 
 def test_everything_killed_while_closing_still_accounts_for_all() -> None:
-    """If the end of the loop cancels even the closing task, the rest is lost as CLOSED and passed to on_lost."""
+    """If the end of the loop cancels the closing task too, the rest is lost as CLOSED and passed to on_lost."""
     losses: list[Loss] = []
     agent = Agent(transport=Hanging(), on_lost=losses.append)
 
@@ -629,7 +629,7 @@ def test_a_second_event_loop_takes_over_what_the_first_left() -> None:
 
 
 def test_a_batch_in_flight_when_the_loop_ended_is_sent_by_the_next() -> None:
-    """What was under way has no outcome; it goes again, ids and all."""
+    """A batch without an outcome is sent again with the same ids."""
     agent = Agent(transport=(hanging := Hanging()))
 
     async def first() -> None:
@@ -693,7 +693,7 @@ async def test_starting_twice_does_nothing() -> None:
 
 
 def test_a_dropped_agent_warns_and_counts(caplog: pytest.LogCaptureFixture) -> None:
-    """Collected without aclose(): a ResourceWarning and a line with the number of messages."""
+    """An agent collected without aclose() causes a ResourceWarning and a line with the number of messages."""
     agent = Agent(transport=Carrier())
     agent.track("u", "e")
     agent.track("u", "e")
@@ -703,7 +703,7 @@ def test_a_dropped_agent_warns_and_counts(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureFixture) -> None:
-    """Forgotten while its loop runs, its concurrency end and its transport is closed."""
+    """An agent that is collected while its loop runs ends its senders and closes its transport."""
     carrier = Carrier()
     agent = Agent(transport=carrier, concurrency=3)
     await agent.start()
@@ -718,7 +718,7 @@ async def test_a_dropped_running_agent_ends_its_tasks(caplog: pytest.LogCaptureF
 
 
 def test_an_agent_dropped_after_its_loop_warns() -> None:
-    """If asyncio.run has ended without a close, the warning appears as usual."""
+    """An agent that is collected after its loop ended causes the usual warning."""
 
     async def main() -> Agent:
         agent = Agent(transport=Carrier())
@@ -743,7 +743,7 @@ def test_an_unused_agent_may_be_dropped() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    """After a close no task and no timer of the agent is left in the loop."""
+    """A close leaves no task and no timer in the loop."""
 
     async def main() -> None:
         before = asyncio.all_tasks()

@@ -29,7 +29,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_one_line_of_a_kind_a_minute_with_the_number_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """The first at once; kinds do not count for each other."""
+    """The first line of each kind is written at once, and the kinds are counted separately."""
     clock = Clock()
     log = RateLimitedLogger(clock)
     for _ in range(5000):
@@ -52,7 +52,7 @@ def test_one_line_of_a_kind_a_minute_with_the_number_left_out(caplog: pytest.Log
 
 
 def test_many_threads_write_one_line_each_time(caplog: pytest.LogCaptureFixture) -> None:
-    """And all others are counted."""
+    """One of many simultaneous lines is written, and all others are counted."""
     clock = Clock()
     log = RateLimitedLogger(clock)
     for minute in range(20):

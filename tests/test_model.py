@@ -75,7 +75,7 @@ class Server:
 
 
 class Life(RuleBasedStateMachine):
-    """One agent, from its first message to its end."""
+    """The life of one agent, from its first message to its end."""
 
     def __init__(self) -> None:
         super().__init__()

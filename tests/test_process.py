@@ -15,7 +15,7 @@ class Member:
 
 
 def test_each_living_member_is_renewed_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once per fork, whether Python's hook or the number of the process shows it; the parent is left alone."""
+    """Each member is renewed once for each fork, shown by the hook or the process id, and never in the parent."""
     renewed: list[object] = []
     member, gone = Member(), Member()
     for each in (member, gone):

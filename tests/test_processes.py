@@ -38,7 +38,7 @@ class Script:
         return (await asyncio.wait_for(self.process.stdout.readline(), 20)).decode().strip()
 
     async def end(self) -> tuple[int, str, str]:
-        """Its exit status, and what else it printed on stdout and stderr."""
+        """Wait for the end; return the exit status, and the rest of stdout and stderr."""
         try:
             out, err = await asyncio.wait_for(self.process.communicate(), 40)
         except TimeoutError:
@@ -165,7 +165,7 @@ async def test_a_script_that_loses_messages_says_so_unless_told_not_to(sandbox: 
 
 
 async def test_an_outage_does_not_hang_the_exit(sandbox: Sandbox) -> None:
-    """Nothing listens: the process ends at the close deadline and names what was lost."""
+    """Without a server the process ends at the close deadline and reports the lost messages."""
     script = await start(
         "http://127.0.0.1:9",
         """
@@ -264,7 +264,7 @@ async def test_a_fork_of_a_running_agent_leaves_the_parent_alone(sandbox: Sandbo
 
 
 async def test_a_fork_while_another_thread_tracks_does_not_deadlock(sandbox: Sandbox) -> None:
-    """Nothing is held by a thread that the child does not have."""
+    """A child forked during a call of another thread finds no lock taken."""
     script = await start(
         sandbox.url,
         """

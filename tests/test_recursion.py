@@ -35,7 +35,7 @@ def delivered_more(agent: Agent, than: int) -> bool:
 
 
 async def test_what_is_accepted_near_the_recursion_limit_is_delivered() -> None:
-    """Without any further call: where the loop cannot be notified, the call does not return True."""
+    """A call that cannot notify the loop does not return True, and accepted messages need no further call."""
     carrier = Carrier()
     async with Agent(transport=carrier, batching=Batching(linger=0.001)) as agent:
         seen: set[bool] = set()

@@ -28,7 +28,7 @@ X = "[redacted]"
     ],
 )  # fmt: skip
 def test_scrub(patterns: tuple[str, ...], params: dict[str, Any], sent: dict[str, Any]) -> None:
-    """What is passed stays as it was; all kinds of messages are scrubbed."""
+    """Messages of all kinds are scrubbed, and the original stays unchanged."""
     recorder = Recorder(before_send=scrub(*patterns))
     given = repr(params)
     assert recorder.track("u", "e", params)
@@ -63,7 +63,7 @@ def test_patterns_that_are_none(patterns: Any) -> None:
 
 
 def test_a_sample_is_stable_and_about_as_large_as_asked_for() -> None:
-    """By contact: all messages of one are kept or dropped; an int is the same contact as its text."""
+    """All messages of a contact are kept or all dropped, with its uid as an int or a text."""
     recorder = Recorder(before_send=sample(0.1))
     kept = [number for number in range(10_000) if recorder.track(number, "e")]
     assert 850 < len(kept) < 1150

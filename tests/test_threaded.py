@@ -72,7 +72,7 @@ def workspace(server: Sandbox) -> Workspace:
 
 
 def test_everything_arrives(workspace: Workspace) -> None:
-    """All calls, in a block."""
+    """Calls of all kinds within a block are delivered."""
     with workspace.threaded_agent() as agent:
         assert agent.contact("u", {"email": "e"})
         assert agent.account("acme", {"name": "Acme"})
@@ -131,12 +131,12 @@ def test_after_the_close_calls_raise_and_waiting_answers() -> None:
 
 
 def test_closing_what_was_never_used_is_fine() -> None:
-    """It ends as empty as it was."""
+    """A close without any call has an empty report."""
     assert ThreadedAgent(transport=Carrier()).close().ok
 
 
 def test_many_threads_share_it(workspace: Workspace) -> None:
-    """Also the first call, at the same time."""
+    """Many threads call at the same time, from the first call on."""
     agent = workspace.threaded_agent(batching=Batching(max_messages=50))
     barrier = threading.Barrier(8)
 
@@ -165,7 +165,7 @@ def test_flush_with_a_timeout_reports_what_is_pending() -> None:
 
 
 def test_a_timeout_may_be_infinite() -> None:
-    """As for the agent; the locks of the standard library know no such time."""
+    """An infinite timeout is accepted, although locks of the standard library have a limit."""
     agent = ThreadedAgent(transport=Carrier())
     agent.track("u", "e")
     assert agent.flush(float("inf")).ok
@@ -173,7 +173,7 @@ def test_a_timeout_may_be_infinite() -> None:
 
 
 def test_close_at_a_dead_host_ends_by_its_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    """With a report, and a line in the log."""
+    """The close returns a report and writes a line to the log."""
     lost: list[int] = []
     agent = ThreadedAgent(
         "t", base_url=DEAD, timeouts=Timeouts(close=0.05), on_lost=lambda loss: lost.append(loss.count)
@@ -199,7 +199,7 @@ def test_drain_holds_the_producer_back(workspace: Workspace) -> None:
 
 
 def test_faults_are_met_as_by_the_agent(workspace: Workspace) -> None:
-    """It is the agent."""
+    """Faults of the server are handled as by `Agent`."""
     workspace.faults(503, Fault(drop="after"), 429)
     agent = workspace.threaded_agent(retry=Retry(wait_initial=0.01))
     agent.track("u", "e")
@@ -210,7 +210,7 @@ def test_faults_are_met_as_by_the_agent(workspace: Workspace) -> None:
 
 
 def test_ping_raises_what_went_wrong() -> None:
-    """In the caller's thread."""
+    """A failed ping raises its error in the thread of the caller."""
     agent = ThreadedAgent("t", base_url=DEAD)
     with pytest.raises(DeliveryError):
         agent.ping()
@@ -257,7 +257,7 @@ def test_an_exit_in_a_hook_does_not_end_the_thread(
 
 
 def test_an_exit_in_a_task_of_the_transport_does_not_end_the_thread() -> None:
-    """It is raised past all that awaits the task, out of the event loop."""
+    """A SystemExit in a task leaves the event loop past all that awaits the task."""
 
     class Parallel(Carrier):
         async def send(self, batch: Batch) -> Outcome:
@@ -321,7 +321,7 @@ def test_a_hook_that_holds_the_loop_does_not_hold_the_end(
 
 
 def test_a_hook_that_holds_the_loop_does_not_hold_a_flush_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It returns what is known by then."""
+    """The flush returns the counts of its deadline."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.01)
     entered, leave = threading.Event(), threading.Event()
 
@@ -339,7 +339,7 @@ def test_a_hook_that_holds_the_loop_does_not_hold_a_flush_with_a_timeout(monkeyp
 
 
 def test_a_hook_must_not_close_its_agent() -> None:
-    """It runs in the thread that the close would wait for."""
+    """A hook runs in the thread for which the close would wait."""
     problems: list[BaseException] = []
 
     def hook(_delivery: object) -> None:
@@ -390,7 +390,7 @@ def test_a_signal_handler_may_use_it_while_it_starts(monkeypatch: pytest.MonkeyP
 
 
 def test_a_hook_may_track_while_the_agent_starts() -> None:
-    """What was queued before is delivered at once; the start does not wait for the hook, nor the hook for it."""
+    """Queued messages are delivered at once, and the start and the hook do not wait for each other."""
 
     def hook(_delivery: object) -> None:
         agent.track("u", "from the hook")
@@ -428,7 +428,7 @@ def test_a_start_that_is_interrupted_is_done_by_the_next_call(monkeypatch: pytes
 
 
 def test_closing_in_many_threads_at_once_while_others_wait() -> None:
-    """All callers get the same report; none waits for a loop that has ended."""
+    """All callers get the same report, and none waits for a loop that has ended."""
     for _ in range(30):
         agent = ThreadedAgent(transport=Carrier())
         for _ in range(10):
@@ -449,7 +449,7 @@ def test_closing_in_many_threads_at_once_while_others_wait() -> None:
 
 
 def test_unusable_arguments_are_refused_at_once() -> None:
-    """As by the agent."""
+    """Bad arguments raise the same errors as for `Agent`."""
     with pytest.raises(ConfigError):
         ThreadedAgent("to:ken")
     with pytest.raises(ConfigError):
@@ -484,7 +484,7 @@ def test_no_thread_to_be_had_is_a_line_in_the_log(
 
 
 def test_a_close_without_a_thread_delivers_in_the_calling_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started any more."""
+    """A close delivers in its own thread if no other can be started."""
     agent = ThreadedAgent(transport=Carrier())
 
     def refuse(self: object) -> None:
@@ -502,7 +502,7 @@ def test_a_close_without_a_thread_delivers_in_the_calling_one(monkeypatch: pytes
 async def test_a_close_without_a_thread_on_an_event_loop_reports(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is left is pending; the next close does it."""
+    """The rest is pending in the report, and the next close delivers it."""
     agent = ThreadedAgent(transport=Carrier())
 
     def refuse(self: object) -> None:
@@ -545,7 +545,7 @@ def test_without_descriptors_calls_go_on_and_waiting_answers(
 def test_a_forgotten_agent_without_descriptors_delivers_and_ends_once_there_are_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its end is not refused with the calls that wait."""
+    """A failure to make the loop fails waiting calls, but not the end of the thread."""
     monkeypatch.setattr(loop_thread, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(loop_thread, "_log", RateLimitedLogger())
     tried = [threading.Event(), threading.Event()]
@@ -570,7 +570,7 @@ def test_a_forgotten_agent_without_descriptors_delivers_and_ends_once_there_are_
 
 
 def test_a_task_factory_with_two_arguments_is_no_obstacle() -> None:
-    """Such factories were written before tasks had a context of their own."""
+    """A task factory without the parameter for a context is supported."""
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:
         return asyncio.Task(coroutine, loop=loop)
@@ -624,7 +624,7 @@ def test_a_logging_handler_may_make_the_first_call(number: int) -> None:
 
 
 def test_several_agents_that_are_held_are_given_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the exit: each has the whole time, and all have the same."""
+    """At the exit all agents have the same deadline."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr(module, "_running", set())
     leave = threading.Event()
@@ -660,7 +660,7 @@ def test_several_agents_that_are_held_are_given_up_together(monkeypatch: pytest.
 
 @pytest.mark.filterwarnings("ignore:unclosed ThreadedAgent:ResourceWarning")
 def test_a_forgotten_agent_delivers_ends_its_thread_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """Once it is collected; nothing waits for it."""
+    """A collected agent delivers and ends its thread, and no caller waits for it."""
     carrier = Carrier()
     agent = ThreadedAgent(transport=carrier, batching=Batching(linger=3600.0))
     agent.track("u", "e")
@@ -676,7 +676,7 @@ def test_a_forgotten_agent_delivers_ends_its_thread_and_says_so(caplog: pytest.L
 
 
 def test_a_forgotten_agent_that_was_never_used_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """There is nothing to end."""
+    """An agent without a call has no thread and causes no warning."""
     agent = ThreadedAgent(transport=Carrier())
     del agent
     gc.collect()
@@ -690,7 +690,7 @@ def test_a_forgotten_agent_that_was_never_used_says_nothing(caplog: pytest.LogCa
 def test_uwsgi_without_threads_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, options: Any, warned: bool
 ) -> None:
-    """It runs none of Python's unless it is started so."""
+    """uWSGI without --enable-threads starts no thread, so the agent logs it."""
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options))
     agent = ThreadedAgent(transport=Carrier())
     agent.track("u", "e")
@@ -728,7 +728,7 @@ def test_the_signatures_are_the_agents() -> None:
 
 
 def test_celerys_worker_processes_close_it_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They end by os._exit; Celery's signal is the last that is heard. The example's test does it for real."""
+    """Celery's signal closes the agent, because the processes end by os._exit; an example has a real one."""
     connected: dict[str, Callable[[], None]] = {}
 
     class Signal:
@@ -749,7 +749,7 @@ def test_celerys_worker_processes_close_it_at_their_end(monkeypatch: pytest.Monk
 
 
 def test_the_callback_of_multiprocessing_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In children only, however many agents they start; a child of a child has its own."""
+    """A child registers one callback for all its agents, and so does a child of a child."""
     util: Any = multiprocessing.util
     monkeypatch.setattr(_process, "_finalizer", None)
     before = dict(util._finalizer_registry)
@@ -794,7 +794,7 @@ def run(
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise RuntimeError('the program failed')"])
 def test_an_exit_delivers_what_is_left(workspace: Workspace, end: str) -> None:
-    """However the program ends, without a close; also what a forgotten agent still has."""
+    """Any end of the program without a close delivers all messages, those of a collected agent too."""
     _, err = run(
         workspace.url,
         f"""
@@ -896,7 +896,7 @@ def test_after_a_fork_both_deliver_their_own(workspace: Workspace) -> None:
 
 @needs_fork
 def test_children_of_multiprocessing_deliver_at_their_end(workspace: Workspace) -> None:
-    """They run no atexit callbacks before Python 3.13; the agent of the module is all they use."""
+    """Children without atexit callbacks (before Python 3.13) deliver the messages of the module's agent."""
     run(
         workspace.url,
         """
@@ -920,7 +920,7 @@ def test_children_of_multiprocessing_deliver_at_their_end(workspace: Workspace) 
 
 @needs_fork
 def test_a_child_of_a_closed_agent_finds_it_closed(workspace: Workspace) -> None:
-    """As the parent left it."""
+    """An agent that was closed in the parent is closed in the child."""
     out, _ = run(
         workspace.url,
         """
@@ -943,7 +943,7 @@ def test_a_child_of_a_closed_agent_finds_it_closed(workspace: Workspace) -> None
 
 
 def test_the_first_call_in_an_exit_handler_is_delivered(workspace: Workspace) -> None:
-    """Also where the interpreter starts no threads any more (CPython 3.12.0 to 3.12.2)."""
+    """The first call in an exit handler is delivered, also by CPython 3.12.0 to 3.12.2, which start no thread."""
     out, err = run(
         workspace.url,
         """
@@ -959,7 +959,7 @@ def test_the_first_call_in_an_exit_handler_is_delivered(workspace: Workspace) ->
 
 
 def test_an_exit_handler_that_comes_after_the_end_is_told_so(workspace: Workspace) -> None:
-    """It was registered before the import: False, not a traceback, and not a message that is lost silently."""
+    """A call in a handler registered before the import returns False, without a traceback or a silent loss."""
     out, err = run(
         workspace.url,
         """
@@ -975,7 +975,7 @@ def test_an_exit_handler_that_comes_after_the_end_is_told_so(workspace: Workspac
 
 @pytest.mark.parametrize("used", [True, False])
 def test_a_finalizer_at_the_end_of_the_interpreter_returns(workspace: Workspace, used: bool) -> None:
-    """Where a thread would never begin (CPython 3.11 waited for it for ever)."""
+    """A call at the end of the interpreter returns, where CPython 3.11 waited for a new thread for ever."""
     out, err = run(
         workspace.url,
         f"""
@@ -1041,7 +1041,7 @@ def test_without_descriptors_the_message_is_kept_until_there_are_some(workspace:
 
 
 def test_without_descriptors_an_exit_says_how_much_is_left(workspace: Workspace) -> None:
-    """And ends."""
+    """The exit reports the number of messages, and does not hang."""
     _, err = run(
         workspace.url,
         """
@@ -1057,7 +1057,7 @@ def test_without_descriptors_an_exit_says_how_much_is_left(workspace: Workspace)
 
 
 def test_without_threads_an_exit_delivers_all_the_same(workspace: Workspace) -> None:
-    """In the main thread."""
+    """The exit delivers in the main thread."""
     out, err = run(
         workspace.url,
         """
@@ -1110,7 +1110,7 @@ def test_a_fork_by_c_starts_a_thread_anew(workspace: Workspace, first: str) -> N
 
 @needs_fork
 def test_a_child_forked_while_another_thread_logs_is_not_stuck(workspace: Workspace) -> None:
-    """Nothing of the package holds a lock that the child would wait for."""
+    """The package holds no lock in the child while another thread logs at the fork."""
     run(
         workspace.url,
         """
@@ -1161,7 +1161,7 @@ def test_a_signal_handler_may_wait_in_the_middle_of_any_call(workspace: Workspac
 
 
 def test_a_signal_handler_may_close_while_the_program_waits(workspace: Workspace) -> None:
-    """In the middle of a flush of the main thread."""
+    """A handler closes the agent during a flush of the main thread."""
     out, err = run(
         workspace.url,
         """

@@ -28,7 +28,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 async def in_threads(work: object) -> None:
-    """Run ``work(index)`` in eight threads while the event loop goes on."""
+    """Run ``work(index)`` in eight threads while the event loop runs."""
     threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(THREADS)]  # type: ignore[arg-type]
     for thread in threads:
         thread.start()
@@ -38,7 +38,7 @@ async def in_threads(work: object) -> None:
 
 @pytest.mark.usefixtures("untraced")
 async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:
-    """Through 4 concurrency, with faults under way: each message once, each contact in order."""
+    """Four senders deliver each message once and each contact's in order, during faults."""
     sandbox.faults([Fault(times=20), Fault(status=503, times=3), Fault(times=5), Fault(status=429, retry_after=0.05)])
     each = 25_000
     async with Agent(
@@ -72,7 +72,7 @@ async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: S
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrency: int) -> None:
-    """Calls go on until the close; then they raise AgentClosed; what was accepted is what was delivered."""
+    """Calls raise AgentClosed after the close, and all accepted messages are delivered."""
     carrier = Carrier()
     limits = QueueLimits(max_messages=3000)
     agent = Agent(
@@ -138,7 +138,7 @@ async def test_what_a_broken_off_call_has_queued_is_sent_within_the_linger(step:
     """A time limit (Celery's, say) that raises once the line is in the queue leaves no message waiting for the next."""
 
     class Interrupted(Exception):
-        """What a signal handler raises."""
+        """The exception of a signal handler."""
 
     carrier = Carrier()
     # A bound so small that every message is long, and takes `_add`.

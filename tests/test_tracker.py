@@ -20,7 +20,7 @@ def recorder() -> Recorder:
 
 
 def test_the_calls_need_no_uid_any_more(recorder: Recorder) -> None:
-    """What is bound is in each of them."""
+    """Each call has the bound uid and params."""
     tracker = recorder.bind("u", "acme", plan="pro")
     assert tracker.contact({"email": "e"})
     assert tracker.track("ordered", {"order": 9})
@@ -32,13 +32,13 @@ def test_the_calls_need_no_uid_any_more(recorder: Recorder) -> None:
 
 
 def test_the_params_of_a_call_win(recorder: Recorder) -> None:
-    """Also over the account."""
+    """Params of a call take precedence over bound ones, also over the account."""
     recorder.bind("u", "acme", plan="pro").track("e", {"plan": "free", "account_uid": "other"})
     assert recorder.messages[0]["params"] == {"plan": "free", "account_uid": "other"}
 
 
 def test_without_anything_bound_the_params_are_passed_on(recorder: Recorder) -> None:
-    """As they are, none as well."""
+    """Params are passed on unchanged, also None."""
     tracker = recorder.bind(7)
     tracker.track("e")
     tracker.track("e", {"a": 1})
@@ -54,7 +54,7 @@ def test_without_params_what_is_bound_is_sent(recorder: Recorder, params: Any) -
 
 
 def test_time_and_id_are_passed_on(recorder: Recorder) -> None:
-    """By all three."""
+    """Each of the three calls passes on created_at and message_id."""
     tracker = recorder.bind("u")
     tracker.contact(created_at=WHEN, message_id="1")
     tracker.track("e", created_at=WHEN, message_id="2")
@@ -80,14 +80,14 @@ class Broken(Lazy):
 
 
 def test_any_mapping_will_do(recorder: Recorder) -> None:
-    """As for the agent."""
+    """Params may be any mapping, as for the agent."""
     recorder.bind("u", plan="pro").track("e", Lazy())
     assert recorder.messages[0]["params"] == {"plan": "pro", "a": 1}
 
 
 @pytest.mark.parametrize("params", [Broken(), [("a", 1)], [], 0, "text"])
 def test_what_is_no_mapping_is_refused_by_the_agent(recorder: Recorder, params: Any) -> None:
-    """With its own words, whether something is bound or not."""
+    """The agent's error is raised, with bound params and without."""
     for tracker in (recorder.bind("u", plan="pro"), recorder.bind("u")):
         with pytest.raises(InvalidMessage, match="params"):
             tracker.track("e", params)
@@ -137,7 +137,7 @@ async def test_the_refusal_of_the_agent_comes_through() -> None:
 
 
 def test_a_threaded_agent_binds_as_well() -> None:
-    """The same view."""
+    """A ThreadedAgent binds the same tracker."""
     agent = ThreadedAgent(transport=Recorder()._transport)
     tracker = agent.bind("u", plan="pro")
     assert tracker.track("e")

@@ -172,7 +172,7 @@ def test_keys_that_collide_are_refused(mapping: Any, kept: Any, path: str) -> No
     ids=lambda value: ascii(value)[:30],
 )
 def test_a_key_in_a_path(key: object, shown: str) -> None:
-    """A plain word stands as it is; anything else is quoted, escaped and barrier, or named by its type."""
+    """A plain word is unchanged; other keys are quoted, escaped and cut, or named by their type."""
     assert key_in_path(key) == shown
 
 

@@ -116,7 +116,7 @@ def test_passing_troubles_are_retried(status: int) -> None:
     ],
 )
 def test_a_pause_is_as_long_as_asked_for(status: int, header: str | None, expected: float) -> None:
-    """Retry-After is obeyed and a little jitter added; absent or malformed it is a backoff; too long it is barrier."""
+    """Retry-After is obeyed with a little jitter; absent or malformed it gives a backoff, and too long it is cut."""
     carrier = Carrier([answer(status) if header is None else answer(status, Retry_After=header)])
     deliver(carrier, "e", retry=Retry(wait_initial=0.5, wait_max=10, max_retry_after=60))
     assert delays(carrier) == [expected]
