@@ -6,7 +6,7 @@ from salesmachine_async.integrations import aiohttp as salesmachine
 
 
 async def order(request: web.Request) -> web.Response:
-    """Track an event of whoever orders."""
+    """Track an order."""
     sm = salesmachine.tracker(request)
     sm.identify(request.match_info["user_id"])
     sm.track("order_created", {"order": request.match_info["order_id"]})

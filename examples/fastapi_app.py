@@ -23,7 +23,7 @@ async def health() -> str:
 
 @app.post("/users/{user_id}/orders/{order_id}")
 async def order(user_id: str, order_id: str, sm: Tracker) -> dict[str, str]:
-    """Track an event of whoever orders."""
+    """Track an order."""
     sm.identify(user_id, account_uid="acme")
     sm.track("order_created", {"order": order_id})
     return {"order": order_id}

@@ -8,7 +8,7 @@ from salesmachine_async.integrations.litestar import SalesmachinePlugin, Tracker
 
 @post("/users/{user_id:str}/orders/{order_id:str}")
 async def order(user_id: FromPath[str], order_id: FromPath[str], salesmachine: Tracker) -> str:
-    """Track an event of whoever orders."""
+    """Track an order."""
     salesmachine.identify(user_id)
     salesmachine.track("order_created", {"order": order_id})
     return "ok"

@@ -10,7 +10,7 @@ from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current
 
 
 async def order(request: Request) -> PlainTextResponse:
-    """Track an event of whoever orders."""
+    """Track an order."""
     identify(request.path_params["user_id"])
     current_tracker().track("order_created", {"order": request.path_params["order_id"]})
     return PlainTextResponse("ok")

@@ -493,12 +493,12 @@ async def test_stats_tell_the_last_error_until_a_request_succeeds() -> None:
 
 async def test_on_delivered_tells_of_each_request() -> None:
     """on_delivered receives count, status, attempts and, on access, the messages."""
-    told: list[Delivery] = []
+    delivered: list[Delivery] = []
     carrier = Carrier([BROKEN])
-    async with Agent(transport=carrier, on_delivered=told.append, retry=Retry(wait_initial=0.001)) as agent:
+    async with Agent(transport=carrier, on_delivered=delivered.append, retry=Retry(wait_initial=0.001)) as agent:
         agent.track("u", "1")
         agent.track("u", "2")
-    (delivery,) = told
+    (delivery,) = delivered
     assert (delivery.count, delivery.status, delivery.attempts) == (2, 201, 2)
     assert delivery.seconds >= 0
     assert [message["event_uid"] for message in delivery.messages] == ["1", "2"]
@@ -507,11 +507,11 @@ async def test_on_delivered_tells_of_each_request() -> None:
 
 async def test_on_lost_tells_why_and_what() -> None:
     """on_lost receives reason, error and, on access, the messages."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     refuse = Carrier(decide=lambda batch: answer(422, b'{"error":"no"}') if batch.endpoint is Endpoint.BATCH else None)
-    async with Agent(transport=refuse, on_lost=told.append) as agent:
+    async with Agent(transport=refuse, on_lost=losses.append) as agent:
         agent.track("u", "bad")
-    (loss,) = told
+    (loss,) = losses
     assert (loss.reason, loss.count) == (LossReason.REJECTED, 1)
     assert isinstance(loss.error, Rejected)
     assert loss.error.server_message == "no"

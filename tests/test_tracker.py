@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async import Agent, InvalidMessage, ThreadedAgent, Tracker
+from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async.testing import Recorder
 
 WHEN = datetime(2026, 11, 22, tzinfo=UTC)
@@ -103,19 +104,23 @@ def test_what_is_bound_is_a_copy(recorder: Recorder) -> None:
     assert recorder.messages[0]["params"] == {"plan": "pro"}
 
 
-def test_nobody_is_refused_and_said_once(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
-    """An anonymous visitor is no mistake: no exception, but False and a line."""
+def test_calls_without_a_contact_are_dropped_and_logged_once(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An anonymous visitor is no mistake: calls return False, and one line is logged, without an exception."""
+    monkeypatch.setattr("salesmachine_async.tracker._log", RateLimitedLogger())
     tracker = Tracker(recorder)
     assert [tracker.contact(), tracker.track("e"), tracker.pageview()] == [False, False, False]
     assert recorder.messages == []
-    assert len([record for record in caplog.records if "for nobody" in record.message]) <= 1
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["contact dropped: no contact identified yet; call identify() first"]
     assert (tracker.contact_uid, tracker.account_uid) == (None, None)
     tracker.identify("u", "acme")
     assert tracker.track("e")
     assert (tracker.contact_uid, tracker.account_uid) == ("u", "acme")
 
 
-def test_its_repr_shows_nobody(recorder: Recorder) -> None:
+def test_its_repr_shows_no_contact(recorder: Recorder) -> None:
     """A uid may be an email address."""
     assert repr(recorder.bind("elon@teslamotors.com")) == "<Tracker [identified]>"
     assert repr(Tracker(recorder)) == "<Tracker [anonymous]>"

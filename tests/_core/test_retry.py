@@ -105,7 +105,7 @@ def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision
 
 
 @pytest.mark.parametrize(
-    ("verdict", "asked", "failing_for", "decision"),
+    ("verdict", "pause", "failing_for", "decision"),
     [
         (Verdict.RETRY, None, 0.0, Wait(10.0)),
         (Verdict.RETRY, None, 9.0, Wait(1.0)),
@@ -130,10 +130,10 @@ def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision
         (Verdict.DELIVERED, None, 99.0, Deliver()),
     ],
 )
-def test_decision_with_a_timeout(verdict: Verdict, asked: float | None, failing_for: float, decision: Decision) -> None:
+def test_decision_with_a_timeout(verdict: Verdict, pause: float | None, failing_for: float, decision: Decision) -> None:
     """A wait never exceeds what the budget has left, and a batch is given up when nothing is left."""
     where = situation(failing_for=failing_for, repeated_at_once=1)
-    assert decide(Outcome(verdict=verdict, retry_after=asked), where, TEN_SECONDS) == decision
+    assert decide(Outcome(verdict=verdict, retry_after=pause), where, TEN_SECONDS) == decision
 
 
 def test_a_stale_connection_costs_no_budget() -> None:
@@ -141,10 +141,10 @@ def test_a_stale_connection_costs_no_budget() -> None:
     assert decide(Outcome(verdict=Verdict.STALE), situation(failing_for=99.0), TEN_SECONDS) == RetryNow()
 
 
-@pytest.mark.parametrize(("asked", "obeyed"), [(None, 0.0), (0.0, 0.0), (3.0, 3.0), (100.0, 100.0), (1e9, 100.0)])
-def test_retry_after_is_cut_to_the_policys_longest(asked: float | None, obeyed: float) -> None:
+@pytest.mark.parametrize(("retry_after", "obeyed"), [(None, 0.0), (0.0, 0.0), (3.0, 3.0), (100.0, 100.0), (1e9, 100.0)])
+def test_retry_after_is_cut_to_the_policys_longest(retry_after: float | None, obeyed: float) -> None:
     """A server can ask for much, but gets no more than ``max_retry_after``."""
-    assert decide(Outcome(verdict=Verdict.PAUSE, retry_after=asked), situation(), FOR_EVER) == Pause(obeyed)
+    assert decide(Outcome(verdict=Verdict.PAUSE, retry_after=retry_after), situation(), FOR_EVER) == Pause(obeyed)
 
 
 def test_every_verdict_is_decided() -> None:

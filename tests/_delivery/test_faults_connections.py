@@ -252,13 +252,13 @@ async def test_01_refused() -> None:
 
 async def test_02_dns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is not found is looked up again; the failure is not kept."""
-    asked = 0
+    lookups = 0
 
     def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
-        nonlocal asked
-        asked += 1
+        nonlocal lookups
+        lookups += 1
         assert host == "api.localhost"
-        if asked <= 4:
+        if lookups <= 4:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
@@ -274,7 +274,7 @@ async def test_02_dns(monkeypatch: pytest.MonkeyPatch) -> None:
             ids = track(agent, 10)
             assert (await agent.flush()).ok
             assert agent.stats().retries == 3
-    assert asked == 5  # found, it is kept for a while
+    assert lookups == 5  # found, it is kept for a while
     check_received(server, ids)
 
 

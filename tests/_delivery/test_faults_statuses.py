@@ -115,14 +115,14 @@ class Pausing:
 
     def __init__(self, status: int, **headers: str) -> None:
         self.answer = http(status, b"{}", **headers)
-        self.told: list[float] = []
+        self.paused_at: list[float] = []
         self.came: list[float] = []
 
     async def refuse(self, exchange: Exchange) -> bool:
         """Answer with the pause."""
         await exchange.request()
         # Noted before it is sent: the client cannot know it earlier.
-        self.told.append(asyncio.get_running_loop().time())
+        self.paused_at.append(asyncio.get_running_loop().time())
         await exchange.send(self.answer)
         return True
 
@@ -137,7 +137,7 @@ class Pausing:
     @property
     def pause(self) -> float:
         """Return the seconds between the last refusal and the first request after it."""
-        return min(self.came) - max(self.told)
+        return min(self.came) - max(self.paused_at)
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ class Pausing:
 )
 async def test_pause_obeys_retry_after(status: int, header: str, caplog: pytest.LogCaptureFixture) -> None:
     """No request is made before Retry-After is over, given in seconds or as a date; then all arrives."""
-    asked = {"0.2": 0.2, "seconds": 1.0, "date": 0.0, "date of the server": 1.0}[header]
+    wanted = {"0.2": 0.2, "seconds": 1.0, "date": 0.0, "date of the server": 1.0}[header]
     now = datetime.now(UTC)
     headers = {
         "0.2": {"Retry_After": "0.2"},
@@ -163,12 +163,12 @@ async def test_pause_obeys_retry_after(status: int, header: str, caplog: pytest.
     async with RawServer(pausing.refuse, then=pausing.accept) as server, agent_to(server) as agent:
         ids = track(agent, 10)
         await until(lambda: agent.stats().last_error)
-        assert held_back(agent) or asked == 0.0
+        assert held_back(agent) or wanted == 0.0
         assert type(agent.stats().last_error) is (RateLimited if status == 429 else ServerFailure)
         assert (await agent.flush()).ok
         assert not held_back(agent)
     check_received(server, ids)
-    assert pausing.pause >= asked
+    assert pausing.pause >= wanted
     (warning,) = lines(caplog, logging.WARNING)
     assert str(status) in warning
 
@@ -228,7 +228,7 @@ async def test_pause_of_one_lane_is_a_pause_of_all(status: int) -> None:
         await together.wait()
         if not refused:
             refused = True
-            pausing.told.append(asyncio.get_running_loop().time())
+            pausing.paused_at.append(asyncio.get_running_loop().time())
             await exchange.send(pausing.answer)
             return True
         exchange.server.committed += seen.ids
@@ -258,7 +258,7 @@ async def test_pause_holds_the_question_to_ping_back() -> None:
         seen = await exchange.request()
         await together.wait()
         if seen.ids == [f"{innocent}-m0"]:
-            pausing.told.append(asyncio.get_running_loop().time())
+            pausing.paused_at.append(asyncio.get_running_loop().time())
             await exchange.send(pausing.answer)
         else:
             await paused.wait()
@@ -279,16 +279,16 @@ async def test_pause_holds_the_question_to_ping_back() -> None:
 
 async def test_close_does_not_wait_for_a_pause_beyond_its_deadline() -> None:
     """Messages that cannot be sent any more are lost at once, and passed to on_lost."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     async with RawServer(then=says(429, Retry_After="3600")) as server:
-        async with agent_to(server, on_lost=told.append) as agent:
+        async with agent_to(server, on_lost=losses.append) as agent:
             ids = track(agent, 10)
             await until(lambda: held_back(agent))
             async with asyncio.timeout(PATIENCE / 2):
                 report = await agent.aclose(PATIENCE)
     assert report == Report(delivered=0, lost={LossReason.CLOSED: 10}, pending=0)
-    assert [message["messageId"] for loss in told for message in loss.messages] == ids
-    assert {type(loss.error) for loss in told} == {RateLimited}
+    assert [message["messageId"] for loss in losses for message in loss.messages] == ids
+    assert {type(loss.error) for loss in losses} == {RateLimited}
 
 
 # Retried.
@@ -384,18 +384,18 @@ async def test_parked_sender_keeps_everything_and_recovers(status: int, caplog: 
 @pytest.mark.parametrize("status", [302, 401, 404])
 async def test_close_does_not_wait_for_a_parked_sender(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """Parked messages are lost as CLOSED at once, and passed to on_lost with the error."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     async with RawServer(then=says(status)) as server:
         retry = Retry(wait_initial=0.01, wait_max=3600)
-        async with agent_to(server, retry=retry, on_lost=told.append) as agent:
+        async with agent_to(server, retry=retry, on_lost=losses.append) as agent:
             ids = track(agent, 10)
             await until(lambda: held_back(agent))
             async with asyncio.timeout(PATIENCE / 2):
                 report = await agent.aclose(PATIENCE)
     assert report == Report(delivered=0, lost={LossReason.CLOSED: 10}, pending=0)
-    assert [message["messageId"] for loss in told for message in loss.messages] == ids
-    assert {loss.reason for loss in told} == {LossReason.CLOSED}
-    assert {type(loss.error) for loss in told} <= {Unauthorized, Rejected}
+    assert [message["messageId"] for loss in losses for message in loss.messages] == ids
+    assert {loss.reason for loss in losses} == {LossReason.CLOSED}
+    assert {type(loss.error) for loss in losses} <= {Unauthorized, Rejected}
     assert len(server.seen) == 1
     assert len(lines(caplog, logging.ERROR)) == 2  # parked, and lost
 
@@ -456,18 +456,18 @@ def refuses(guilty: set[str], status: int = 400) -> Turn:
 @pytest.mark.parametrize("guilty", [[0], [7], [15], [5, 6], [0, 15], list(range(16))])
 async def test_guilty_messages_are_found(status: int, guilty: list[int]) -> None:
     """Exactly the invalid messages are lost as REJECTED, one by one, and the rest is delivered in order."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     wrong = [f"c-m{number}" for number in guilty]
     async with RawServer(then=refuses(set(wrong), status)) as server:
         batching = Batching(max_messages=16, linger=0.002)
-        async with agent_to(server, batching=batching, on_lost=told.append) as agent:
+        async with agent_to(server, batching=batching, on_lost=losses.append) as agent:
             ids = track(agent, 20)
             report = await agent.flush()
             assert agent.stats().lost == {LossReason.REJECTED: len(wrong)}
     assert report == Report(delivered=20 - len(wrong), lost={LossReason.REJECTED: len(wrong)}, pending=0)
     check_received(server, [id_ for id_ in ids if id_ not in wrong])
-    assert [[message["messageId"] for message in loss.messages] for loss in told] == [[id_] for id_ in wrong]
-    for loss in told:
+    assert [[message["messageId"] for message in loss.messages] for loss in losses] == [[id_] for id_ in wrong]
+    for loss in losses:
         assert loss.reason is LossReason.REJECTED
         assert type(loss.error) is Rejected
         assert (loss.error.status, loss.error.server_message) == (status, "bad message")
@@ -492,15 +492,15 @@ async def test_search_for_one_message_is_short() -> None:
 
 async def test_refused_alias_is_lost_alone() -> None:
     """An alias that is refused does not take its neighbours with it."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     turn = answers(lambda seen: http(400 if seen.path == "/v1/alias" else 200))
-    async with RawServer(then=turn) as server, agent_to(server, on_lost=told.append) as agent:
+    async with RawServer(then=turn) as server, agent_to(server, on_lost=losses.append) as agent:
         before = track(agent, 2)
         agent.alias("c", "d")
         after = track(agent, 2, start=2)
         assert await agent.flush() == Report(delivered=4, lost={LossReason.REJECTED: 1}, pending=0)
     check_received(server, before + after)
-    (loss,) = told
+    (loss,) = losses
     assert loss.messages == [{"contact_uid": "c", "alias": "d"}]
 
 
@@ -541,15 +541,15 @@ async def test_too_large_a_batch_is_halved(limit: int) -> None:
 
 async def test_too_large_a_message_is_lost() -> None:
     """A message that is too large alone is lost as TOO_LARGE; the rest is delivered, in order."""
-    told: list[Loss] = []
+    losses: list[Loss] = []
     turn = answers(lambda seen: http(413 if "c-m5" in seen.ids else 200))
     async with RawServer(then=turn) as server:
         batching = Batching(max_messages=16, linger=0.002)
-        async with agent_to(server, batching=batching, on_lost=told.append) as agent:
+        async with agent_to(server, batching=batching, on_lost=losses.append) as agent:
             ids = track(agent, 20)
             assert await agent.flush() == Report(delivered=19, lost={LossReason.TOO_LARGE: 1}, pending=0)
     check_received(server, [id_ for id_ in ids if id_ != "c-m5"])
-    (loss,) = told
+    (loss,) = losses
     assert loss.reason is LossReason.TOO_LARGE
     assert [message["messageId"] for message in loss.messages] == ["c-m5"]
 

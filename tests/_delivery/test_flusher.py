@@ -164,9 +164,9 @@ def test_a_crash_of_a_lane_is_told_with_type_and_place(
     run(main())
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    told = record.getMessage()
-    assert told.startswith("a delivery task failed: ZeroDivisionError (test_flusher.py:")
-    assert told.endswith("); it is restarted, and nothing is lost")
+    line = record.getMessage()
+    assert line.startswith("a delivery task failed: ZeroDivisionError (test_flusher.py:")
+    assert line.endswith("); it is restarted, and nothing is lost")
 
 
 # Closing.

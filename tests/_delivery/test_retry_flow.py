@@ -72,16 +72,16 @@ def test_backoff_begins_anew_after_a_success() -> None:
 
 def test_waits_are_jittered_over_the_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait is what full_jitter makes of the ceiling."""
-    asked: list[float] = []
+    ceilings: list[float] = []
 
     def quarter(ceiling: float) -> float:
-        asked.append(ceiling)
+        ceilings.append(ceiling)
         return ceiling / 4
 
     monkeypatch.setattr(backoff, "full_jitter", quarter)
     carrier = Carrier([BROKEN, BROKEN])
     deliver(carrier, "e", retry=Retry(wait_initial=1, wait_max=10))
-    assert asked == [1, 2]
+    assert ceilings == [1, 2]
     assert delays(carrier) == [0.25, 0.5]
 
 

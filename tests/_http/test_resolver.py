@@ -149,8 +149,8 @@ async def test_failure_is_an_oserror_for_every_request(monkeypatch: pytest.Monke
     """An exception of getaddrinfo fails all waiting requests; the next request starts a new lookup."""
     failing(monkeypatch, exc)
     resolver = DaemonResolver()
-    told = await asyncio.gather(*(resolver.resolve("nosuch.invalid") for _ in range(3)), return_exceptions=True)
-    assert all(isinstance(each, OSError) for each in told)
+    errors = await asyncio.gather(*(resolver.resolve("nosuch.invalid") for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(each, OSError) for each in errors)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: FOUND)
     assert await resolver.resolve("nosuch.invalid")
 

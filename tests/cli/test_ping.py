@@ -22,13 +22,13 @@ async def test_ok(sandbox: Sandbox, keys: dict[str, str]) -> None:
 async def test_json(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """--json prints one object, also after a failure."""
     ended = await invoke("ping", "--json", **keys)
-    told = json.loads(ended.out)
-    assert told == {"ok": True, "url": sandbox.url, "seconds": told["seconds"], "status": None, "error": None}
+    outcome = json.loads(ended.out)
+    assert outcome == {"ok": True, "url": sandbox.url, "seconds": outcome["seconds"], "status": None, "error": None}
     sandbox.faults([Fault(status=500, times=None, body={"error": "broken"})])
     ended = await invoke("ping", "--json", **keys)
     assert ended.status == 5
-    told = json.loads(ended.out)
-    assert (told["ok"], told["status"], told["error"]) == (
+    outcome = json.loads(ended.out)
+    assert (outcome["ok"], outcome["status"], outcome["error"]) == (
         False,
         500,
         'the server answered 500. Server message: "broken"',

@@ -105,9 +105,9 @@ async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: i
     sandbox.faults([Fault(status=status, times=None, path="/v1/batch", body={"error": f"no {TOKEN}\x1b[31m"})])
     ended = await invoke("track", "1", "x", "--json", **keys)
     assert ended.status == 4
-    told = json.loads(ended.out)
-    assert (told["ok"], told["status"], told["lost"]) == (False, status, lost)
-    assert 'Server message: "no ***' in told["error"]
+    outcome = json.loads(ended.out)
+    assert (outcome["ok"], outcome["status"], outcome["lost"]) == (False, status, lost)
+    assert 'Server message: "no ***' in outcome["error"]
     assert f"the server answered {status}" in ended.err
     assert "\\x1b[31m" in ended.err
     assert TOKEN not in ended.out + ended.err

@@ -13,7 +13,7 @@ from tests.support.example_process import served
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:websockets"), pytest.mark.slow]
 
 
-def told(workspace: Workspace) -> list[tuple[Any, ...]]:
+def tracked(workspace: Workspace) -> list[tuple[Any, ...]]:
     return [
         (event["event_uid"], event["contact_uid"], event["params"].get("visit_url")) for event in workspace.events()
     ]
@@ -33,7 +33,7 @@ def test_every_message_arrives(workspace: Workspace) -> None:
                 pass
         said = server.end()
     assert "Traceback" not in said
-    assert told(workspace) == [
+    assert tracked(workspace) == [
         ("order_created", "u1", None),
         ("pageview", "u1", "/users/{user_id}/orders/{order_id}"),
         ("pageview", "u2", "/users/{user_id}"),
@@ -64,4 +64,4 @@ def test_without_a_lifespan_what_is_left_is_delivered_at_the_exit(workspace: Wor
         assert workspace.events() == []
         said = server.end()
     assert "Traceback" not in said
-    assert [name for name, _, _ in told(workspace)] == ["order_created", "pageview"]
+    assert [name for name, _, _ in tracked(workspace)] == ["order_created", "pageview"]

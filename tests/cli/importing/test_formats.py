@@ -20,8 +20,8 @@ def imported(sandbox: Sandbox, sdk: str, tmp_path: Path) -> tuple[dict[str, Any]
     """Import the file of an SDK; return the result and the reasons of its rejected rows."""
     rejects = tmp_path / "r.ndjson"
     file = DATA / f"{sdk}.ndjson"
-    _, told = import_json(file, "--from", sdk, "--no-checkpoint", "--rejects", rejects, **keys(sandbox))
-    return told, [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
+    _, summary = import_json(file, "--from", sdk, "--no-checkpoint", "--rejects", rejects, **keys(sandbox))
+    return summary, [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
 
 
 def events(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
@@ -31,8 +31,8 @@ def events(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
 def test_segment(tmp_path: Path) -> None:
     """Segment's identify, group, track, page and alias are mapped; screen and records without an id are rejected."""
     with serve() as sandbox:
-        told, reasons = imported(sandbox, "segment", tmp_path)
-        assert (told["delivered"], told["rejected"]) == (5, 2)
+        summary, reasons = imported(sandbox, "segment", tmp_path)
+        assert (summary["delivered"], summary["rejected"]) == (5, 2)
         contact = sandbox.contact("97980cfea0067")
         assert contact["params"]["name"] == "Peter Gibbons"
         assert contact["params"]["account_uid"] == "0e8c78ea9d97a7b8185e8632"
@@ -59,8 +59,8 @@ def test_segment(tmp_path: Path) -> None:
 def test_rudderstack(tmp_path: Path) -> None:
     """RudderStack's traits in the context and empty user ids are read."""
     with serve() as sandbox:
-        told, reasons = imported(sandbox, "rudderstack", tmp_path)
-        assert (told["delivered"], told["rejected"]) == (4, 1)
+        summary, reasons = imported(sandbox, "rudderstack", tmp_path)
+        assert (summary["delivered"], summary["rejected"]) == (4, 1)
         assert sandbox.contact("rs-1")["params"] == {"name": "Ann", "email": "ann@example.com", "account_uid": "acme"}
         assert sandbox.account("acme")["params"] == {"name": "Acme"}
         found = events(sandbox)
@@ -73,8 +73,8 @@ def test_rudderstack(tmp_path: Path) -> None:
 def test_posthog(tmp_path: Path) -> None:
     """PostHog's persons, groups, aliases, pageviews and own events are mapped; internal events are rejected."""
     with serve() as sandbox:
-        told, reasons = imported(sandbox, "posthog", tmp_path)
-        assert (told["delivered"], told["rejected"]) == (5, 1)
+        summary, reasons = imported(sandbox, "posthog", tmp_path)
+        assert (summary["delivered"], summary["rejected"]) == (5, 1)
         contact = sandbox.contact("user-42")
         assert contact["params"]["email"] == "kim@example.com"
         assert contact["params"]["first_seen"] == "2026-01-01"
@@ -95,8 +95,8 @@ def test_posthog(tmp_path: Path) -> None:
 def test_mixpanel(tmp_path: Path) -> None:
     """Mixpanel's events, profiles, groups and merged ids are mapped."""
     with serve() as sandbox:
-        told, reasons = imported(sandbox, "mixpanel", tmp_path)
-        assert (told["delivered"], told["rejected"]) == (6, 2)
+        summary, reasons = imported(sandbox, "mixpanel", tmp_path)
+        assert (summary["delivered"], summary["rejected"]) == (6, 2)
         contact = sandbox.contact("mp-7")
         assert contact["params"] == {"email": "joe@example.com", "name": "Joe", "Plan": "Pro"}
         assert {"$device:1850ab", "mp-old"} <= set(contact["uids"])
@@ -112,8 +112,8 @@ def test_mixpanel(tmp_path: Path) -> None:
 def test_amplitude(tmp_path: Path) -> None:
     """Amplitude's identify operations, events, pageviews and groups are mapped."""
     with serve() as sandbox:
-        told, reasons = imported(sandbox, "amplitude", tmp_path)
-        assert (told["delivered"], told["rejected"]) == (4, 2)
+        summary, reasons = imported(sandbox, "amplitude", tmp_path)
+        assert (summary["delivered"], summary["rejected"]) == (4, 2)
         assert sandbox.contact("amp-1")["params"]["email"] == "lee@example.com"
         assert sandbox.contact("amp-1")["params"]["source"] == "ad"
         found = events(sandbox)

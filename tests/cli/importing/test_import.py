@@ -41,18 +41,18 @@ def test_several_files_and_forms(tmp_path: Path) -> None:
     )
     second = write(tmp_path / "b.jsonl", events(2000))
     with serve() as sandbox:
-        ended, told = import_json(first, second, "--concurrency", "4", "--batch", "100", **keys(sandbox))
+        ended, result = import_json(first, second, "--concurrency", "4", "--batch", "100", **keys(sandbox))
         assert ended.status == 0, ended
-        assert (told["rows"], told["delivered"], told["rejected"], told["unanswered"]) == (2005, 2005, 0, 0)
-        assert [each["delivered"] for each in told["files"]] == [5, 2000]
-        assert all(each["done"] and each["checkpoint"] is None for each in told["files"])
+        assert (result["rows"], result["delivered"], result["rejected"], result["unanswered"]) == (2005, 2005, 0, 0)
+        assert [each["delivered"] for each in result["files"]] == [5, 2000]
+        assert all(each["done"] and each["checkpoint"] is None for each in result["files"])
         assert sandbox.contact("one")["params"] == {"email": "new@b.c", "account_uid": "9"}
         assert sandbox.contact("one")["uids"] == ["1", "one"]
         summary = sandbox.summary()
         assert (summary["events"], summary["duplicates"]) == (2001, 0)
         # The same again: the ids are the same, so nothing is counted twice.
-        ended, told = import_json(first, second, **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 2005)
+        ended, result = import_json(first, second, **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 2005)
         assert (sandbox.summary()["events"], sandbox.summary()["duplicates"]) == (2001, 2004)  # an alias has no id
         ids = [event["message_id"] for event in sandbox.events(limit=100_000)]
         assert len(set(ids)) == 2001
@@ -76,10 +76,10 @@ def test_export_of_the_sandbox(tmp_path: Path) -> None:
         assert ended.status == 0, ended
         assert f"{skipped}  skipped: users, notes, activities and tasks, which the tracking API" in ended.out
         assert "rejected" not in ended.out
-        _, told = import_json(exported, "--dry-run")
-        assert (told["exit"], told["rejected"], told["skipped"]) == (0, 0, skipped)
-        assert told["rows"] == told["sendable"] + skipped == told["files"][0]["rows"]
-        assert told["files"][0]["skipped"] == skipped
+        _, result = import_json(exported, "--dry-run")
+        assert (result["exit"], result["rejected"], result["skipped"]) == (0, 0, skipped)
+        assert result["rows"] == result["sendable"] + skipped == result["files"][0]["rows"]
+        assert result["files"][0]["skipped"] == skipped
         for ours, theirs in zip(here.contacts(), there.contacts(), strict=True):
             assert ours == {**theirs, "updated_at": ours["updated_at"]}
         assert here.accounts() == there.accounts()
@@ -105,7 +105,7 @@ def test_the_same_row_of_two_files_is_two_messages(tmp_path: Path) -> None:
 def test_csv_on_stdin() -> None:
     """CSV on stdin without --format is an error with advice; with --format ndjson the rows are rejected."""
     people = b"contact_uid,name\n1,Ann\n2,Bob\n"
-    for options, status, told in (
+    for options, status, problem in (
         ((), 2, "stdin: its first row is not a JSON object, so this is not NDJSON; if it is CSV, add --format csv"),
         (("--format", "csv"), 0, "2  can be sent"),
         (("--format", "ndjson"), 3, "line 1 is not JSON"),
@@ -113,7 +113,7 @@ def test_csv_on_stdin() -> None:
         process = popen("import", "-", "--type", "contact", "--dry-run", *options)
         out, _ = process.communicate(people)
         assert process.returncode == status
-        assert told in out.decode()
+        assert problem in out.decode()
         assert ("line 1" in out.decode()) is (status == 3)
 
 
@@ -125,11 +125,11 @@ def test_dry_run(tmp_path: Path) -> None:
         {"method": "contact", "contact_uid": "x" * 600_000},
     ]
     file, rejects = write(tmp_path / "a.ndjson", rows), tmp_path / "r.ndjson"
-    ended, told = import_json(file, "--dry-run", "--rejects", rejects)
+    ended, result = import_json(file, "--dry-run", "--rejects", rejects)
     assert ended.status == 3, ended
-    assert (told["dry_run"], told["sendable"], told["rejected"]) == (True, 1000, 2)
-    assert "delivered" not in told
-    assert told["files"][0]["sendable"] == 1000
+    assert (result["dry_run"], result["sendable"], result["rejected"]) == (True, 1000, 2)
+    assert "delivered" not in result
+    assert result["files"][0]["sendable"] == 1000
     reasons = [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
     assert reasons[0] == "contact_uid is missing"
     assert reasons[1].startswith("message: is 600")
@@ -144,20 +144,20 @@ def test_unwritable_stdout(tmp_path: Path) -> None:
     """The status is that of the import even if stdout cannot be written."""
     file = write(tmp_path / "a.ndjson", [*events(3), {"method": "event"}])
 
-    def told(stdout: Any, *option: str) -> tuple[int, bytes]:
+    def run_to(stdout: Any, *option: str) -> tuple[int, bytes]:
         line = command("import", str(file), "--dry-run", *option)
         ended = subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, env=environment(), check=False)
         return ended.returncode, ended.stderr
 
     for option in ((), ("--json",)):
         with Path("/dev/full").open("wb") as full:
-            assert told(full, *option) == (
+            assert run_to(full, *option) == (
                 3,
                 b"salesmachine import: error: cannot write to stdout: No space left on device\n",
             )
         reader, writer = os.pipe()
         os.close(reader)
-        assert told(writer, *option) == (3, b"")
+        assert run_to(writer, *option) == (3, b"")
         os.close(writer)
 
 
@@ -171,8 +171,8 @@ def test_stdin(tmp_path: Path) -> None:
         until(sandbox.contacts)
         assert [each["contact_uid"] for each in sandbox.contacts()] == ["1"]
         out, _ = process.communicate(b"ob\n")
-        told = json.loads(out)
-        assert (process.returncode, told["delivered"], told["files"][0]["file"]) == (0, 2, "stdin")
+        result = json.loads(out)
+        assert (process.returncode, result["delivered"], result["files"][0]["file"]) == (0, 2, "stdin")
         pipe = tmp_path / "pipe.ndjson"
         os.mkfifo(pipe)
         process = popen("import", str(pipe), **keys(sandbox))
@@ -187,9 +187,9 @@ def test_empty_inputs(tmp_path: Path) -> None:
     names = {"a.ndjson": "", "b.csv": "", "c.csv": "contact_uid\n", "d.ndjson": "\n\n"}
     for name, text in names.items():
         (tmp_path / name).write_text(text)
-    ended, told = import_json(*(tmp_path / name for name in names), "--type", "contact", "--dry-run")
-    assert (ended.status, told["rows"]) == (0, 0), ended
-    assert all(each["done"] for each in told["files"])
+    ended, result = import_json(*(tmp_path / name for name in names), "--type", "contact", "--dry-run")
+    assert (ended.status, result["rows"]) == (0, 0), ended
+    assert all(each["done"] for each in result["files"])
 
 
 @pytest.mark.slow

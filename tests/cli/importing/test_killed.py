@@ -77,9 +77,9 @@ async def test_killed_and_resumed_until_it_is_done(tmp_path: Path, seed: int, co
                 break
         summary = sandbox.summary()
         arrived = await asyncio.to_thread(sandbox.events, limit=ROWS)
-    told = json.loads(ended.out)
+    result = json.loads(ended.out)
     assert ended.status == 3, ended
-    assert (told["rows"], told["delivered"], told["rejected"]) == (ROWS, ROWS - len(BAD), len(BAD))
+    assert (result["rows"], result["delivered"], result["rejected"]) == (ROWS, ROWS - len(BAD), len(BAD))
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [number + 1 for number in BAD]
     assert sorted(event["params"]["n"] for event in arrived) == [n for n in range(ROWS) if n not in BAD]
     assert len({event["message_id"] for event in arrived}) == summary["events"] == ROWS - len(BAD)

@@ -64,7 +64,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0.04, "0.0 s"),
         (9.9, "9.9 s"),
@@ -75,9 +75,9 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
         (7260, "2:01 h"),
     ],
 )
-def test_durations(seconds: float, told: str) -> None:
-    """As people tell them."""
-    assert duration(seconds) == told
+def test_durations(seconds: float, text: str) -> None:
+    """Durations are rounded to what a person reads."""
+    assert duration(seconds) == text
 
 
 def test_lines() -> None:
@@ -208,9 +208,9 @@ def test_nothing_of_the_files_steers_the_terminal() -> None:
 
 def test_the_end_for_programs() -> None:
     """One object with all counts; the status is a contract."""
-    told = as_json(results(ending=Ending.REFUSED, error="401"))
-    assert json.loads(json.dumps(told)) == told
-    assert {name: told[name] for name in ("status", "exit", "error", "rows", "delivered", "rejected", "resumed")} == {
+    found = as_json(results(ending=Ending.REFUSED, error="401"))
+    assert json.loads(json.dumps(found)) == found
+    assert {name: found[name] for name in ("status", "exit", "error", "rows", "delivered", "rejected", "resumed")} == {
         "status": "refused",
         "exit": 4,
         "error": "401",
@@ -219,7 +219,7 @@ def test_the_end_for_programs() -> None:
         "rejected": 2,
         "resumed": 4,
     }
-    assert told["files"][1]["checkpoint"] == "b.csv.smckpt"
+    assert found["files"][1]["checkpoint"] == "b.csv.smckpt"
     statuses = {ending: results(ending=ending).status for ending in Ending}
     assert statuses == {
         Ending.DONE: 3,

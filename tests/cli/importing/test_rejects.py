@@ -86,9 +86,9 @@ def test_rows_rejected_by_the_server(tmp_path: Path) -> None:
         rejects = tmp_path / f"r{concurrency}.ndjson"
         with serve() as sandbox:
             file = write(tmp_path / "a.ndjson", rows)
-            ended, told = import_json(file, "--rejects", rejects, "--concurrency", concurrency, **keys(sandbox))
+            ended, result = import_json(file, "--rejects", rejects, "--concurrency", concurrency, **keys(sandbox))
             assert ended.status == 3, ended
-            assert (told["delivered"], told["rejected"]) == (297, 3)
+            assert (result["delivered"], result["rejected"]) == (297, 3)
             lines = [json.loads(line) for line in rejects.read_text().splitlines()]
             assert [line["line"] for line in lines] == [18, 19, 251]
             assert all(line["reason"].startswith("rejected by the server: ") for line in lines)
@@ -102,8 +102,8 @@ def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
     file, rejects = write(tmp_path / "a.ndjson", [{"object": "note"}, *events(99), {}, *events(3000)]), tmp_path / "r"
     with serve() as sandbox:
         refuse_after(sandbox, 3, 403)
-        ended, told = import_json(file, "--batch", "100", "--rejects", rejects, **keys(sandbox))
-        assert (ended.status, told["rejected"], told["skipped"]) == (4, 1, 1), ended
+        ended, result = import_json(file, "--batch", "100", "--rejects", rejects, **keys(sandbox))
+        assert (ended.status, result["rejected"], result["skipped"]) == (4, 1, 1), ended
         kept, checkpoint = rejects.read_bytes(), tmp_path / "a.ndjson.smckpt"
         assert kept
         before = checkpoint.read_bytes()
@@ -112,9 +112,9 @@ def test_rejected_rows_are_never_overwritten(tmp_path: Path) -> None:
         assert "which may have been corrected; name another file" in ended.err
         assert (rejects.read_bytes(), checkpoint.read_bytes()) == (kept, before)
         sandbox.faults([])
-        ended, told = import_json(file, "--resume", "--rejects", rejects, **keys(sandbox))
+        ended, result = import_json(file, "--resume", "--rejects", rejects, **keys(sandbox))
         assert (ended.status, rejects.read_bytes()) == (3, kept)
-        assert (told["rows"], told["delivered"], told["rejected"], told["skipped"]) == (3101, 3099, 1, 1)
+        assert (result["rows"], result["delivered"], result["rejected"], result["skipped"]) == (3101, 3099, 1, 1)
         # It is done: there is nothing to go on with, and what is there is only added to.
         ended, _ = import_json(file, "--resume", "--rejects", rejects, **keys(sandbox))
         assert (ended.status, rejects.read_bytes()) == (3, kept * 2)
@@ -143,9 +143,9 @@ async def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:
             arguments = ("import", str(file), "--rejects", str(rejects), "--restart", *option)
             ended = await run(*arguments, **env, SALESMACHINE_API_SECRET=secret)
             assert ended.status == status, ended
-            told = ended.out + ended.err + rejects.read_text()
-            assert "no: Basic ***== ***:***" in told
-            assert not any(key in told for key in (token, secret, both))
+            result = ended.out + ended.err + rejects.read_text()
+            assert "no: Basic ***== ***:***" in result
+            assert not any(key in result for key in (token, secret, both))
     await server.close()
 
 
@@ -157,19 +157,19 @@ def test_rejected_rows_are_kept_until_the_import_is_done(tmp_path: Path) -> None
     same.symlink_to(rejects)
     with serve() as sandbox:
         refuse_after(sandbox, 5, 403)
-        ended, told = import_json(file, "--batch", "100", "--rejects", os.path.relpath(rejects), **keys(sandbox))
-        assert (ended.status, told["rejected"]) == (4, 1), ended
+        ended, result = import_json(file, "--batch", "100", "--rejects", os.path.relpath(rejects), **keys(sandbox))
+        assert (ended.status, result["rejected"]) == (4, 1), ended
         ended = run_import(str(file), "--dry-run", "--rejects", str(rejects))
         assert (ended.status, "is in use by an unfinished import" in ended.err) == (2, True), ended
         sandbox.faults([])
-        ended, told = import_json(file, "--resume", "--rejects", same, **keys(sandbox))
-        assert (ended.status, told["rejected"]) == (3, 2), ended
+        ended, result = import_json(file, "--resume", "--rejects", same, **keys(sandbox))
+        assert (ended.status, result["rejected"]) == (3, 2), ended
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [1, 1002]
 
 
 def test_a_full_disk_under_the_rejected_rows(tmp_path: Path) -> None:
     """A full disk ends the import with an error and its results."""
     file = write(tmp_path / "a.ndjson", [{"method": "event"}] * 3)
-    ended, told = import_json(file, "--dry-run", "--rejects", "/dev/full")
-    assert (ended.status, told["error"]) == (1, "[Errno 28] No space left on device"), ended
+    ended, result = import_json(file, "--dry-run", "--rejects", "/dev/full")
+    assert (ended.status, result["error"]) == (1, "[Errno 28] No space left on device"), ended
     assert "Traceback" not in ended.err

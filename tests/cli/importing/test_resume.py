@@ -51,8 +51,8 @@ def test_stopped_while_skipping(tmp_path: Path) -> None:
         refuse_after(sandbox, 10, 401)
         assert (run_import(str(file), "--batch", "100", **keys(sandbox))).status == 4
         before = (tmp_path / "a.ndjson.smckpt").read_text()
-        ended, told = import_json(file, "--resume", "--batch", "100", **keys(sandbox))
-        assert (ended.status, told["delivered"], told["resumed"]) == (4, 1000, 1000), ended
+        ended, result = import_json(file, "--resume", "--batch", "100", **keys(sandbox))
+        assert (ended.status, result["delivered"], result["resumed"]) == (4, 1000, 1000), ended
         assert (tmp_path / "a.ndjson.smckpt").read_text() == before
 
 
@@ -74,11 +74,11 @@ def test_key_revoked_during_the_import(tmp_path: Path) -> None:
     file = write(tmp_path / "a.ndjson", events(3000))
     with serve() as sandbox:
         refuse_after(sandbox, 10, 401)
-        ended, told = import_json(file, "--batch", "100", **keys(sandbox))
+        ended, result = import_json(file, "--batch", "100", **keys(sandbox))
         assert ended.status == 4, ended
-        assert (told["status"], told["delivered"]) == ("refused", 1000)
-        assert told["unanswered"] > 0
-        assert told["files"][0]["checkpoint"] == f"{file}.smckpt"
+        assert (result["status"], result["delivered"]) == ("refused", 1000)
+        assert result["unanswered"] > 0
+        assert result["files"][0]["checkpoint"] == f"{file}.smckpt"
         assert ended.err.startswith("salesmachine import: error: the server answered 401")
         sandbox.faults([])
         # Without --resume nothing happens by mistake.
@@ -86,9 +86,9 @@ def test_key_revoked_during_the_import(tmp_path: Path) -> None:
         assert ended.status == 2
         assert "1,000 rows of" in ended.err
         assert "continue with --resume, or start over with --restart" in " ".join(ended.err.split())
-        ended, told = import_json(file, "--resume", **keys(sandbox))
+        ended, result = import_json(file, "--resume", **keys(sandbox))
         assert ended.status == 0, ended
-        assert (told["rows"], told["delivered"], told["resumed"]) == (3000, 3000, 1000)
+        assert (result["rows"], result["delivered"], result["resumed"]) == (3000, 3000, 1000)
         assert numbers(sandbox) == list(range(3000))
         assert sandbox.summary()["duplicates"] == 0
     assert list(tmp_path.iterdir()) == [file]
@@ -107,9 +107,9 @@ def test_unreachable_server(tmp_path: Path) -> None:
     assert "trying again for 0.5 s" in ended.err
     with serve() as sandbox:
         sandbox.faults([Fault(status=503, times=4), Fault(drop="after")])
-        ended, told = import_json(file, **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 10), ended
-        assert told["retries"] > 0
+        ended, result = import_json(file, **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 10), ended
+        assert result["retries"] > 0
         assert numbers(sandbox) == list(range(10))
 
 
@@ -133,9 +133,9 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
         kept = json.loads((tmp_path / "a.ndjson.smckpt").read_text())["settled"]
         assert (kept["line"], kept["delivered"]) == (len(arrived), len(arrived))
         sandbox.faults([])
-        ended, told = import_json(file, "--resume", **keys(sandbox))
+        ended, result = import_json(file, "--resume", **keys(sandbox))
         assert ended.status == 0, ended
-        assert (told["delivered"], told["resumed"]) == (10_000, len(arrived))
+        assert (result["delivered"], result["resumed"]) == (10_000, len(arrived))
         assert numbers(sandbox) == list(range(10_000))
         assert sandbox.summary()["duplicates"] == 0
 
@@ -156,10 +156,10 @@ def test_interrupted_twice(tmp_path: Path) -> None:
         assert process.returncode == 130, (out, err)
         assert b"sent, but not answered" in out
         sandbox.faults([])
-        ended, told = import_json(file, "--resume", **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 3000), ended
+        ended, result = import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 3000), ended
         # Five batches were taken; the answer to the last may have been under way still.
-        assert told["resumed"] in (200, 250)
+        assert result["resumed"] in (200, 250)
         assert numbers(sandbox) == list(range(3000))
 
 
@@ -201,8 +201,8 @@ def test_resume_rejects_a_changed_input(tmp_path: Path) -> None:
             assert json.loads(kept.read_text())["settled"]["delivered"] == 1000
         assert sandbox.summary()["events"] == 1000
         file.write_text(text)
-        ended, told = import_json(file, "--resume", **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 3001), ended
+        ended, result = import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 3001), ended
         assert numbers(sandbox) == list(range(3001))
         assert not kept.exists()
         refuse_after(sandbox, 10, 401)
@@ -223,13 +223,13 @@ def test_resume_with_several_files_and_rejects(tmp_path: Path) -> None:
     arguments = (*files, "--batch", "100", "--rejects", rejects)
     with serve() as sandbox:
         refuse_after(sandbox, 15, 403)
-        ended, told = import_json(*arguments, **keys(sandbox))
-        assert (ended.status, told["delivered"], told["rejected"]) == (4, 1500, 1), ended
+        ended, result = import_json(*arguments, **keys(sandbox))
+        assert (ended.status, result["delivered"], result["rejected"]) == (4, 1500, 1), ended
         with rejects.open("a") as file:
             file.write("what a killed import had written after its last checkpoint\n")
         sandbox.faults([])
-        ended, told = import_json(*arguments, "--resume", **keys(sandbox))
-        assert (ended.status, told["delivered"], told["rejected"], told["resumed"]) == (3, 3000, 3, 1501), ended
+        ended, result = import_json(*arguments, "--resume", **keys(sandbox))
+        assert (ended.status, result["delivered"], result["rejected"], result["resumed"]) == (3, 3000, 3, 1501), ended
         assert numbers(sandbox) == list(range(3000))
         assert sandbox.summary()["duplicates"] == 0
         lines = [json.loads(line) for line in rejects.read_text().splitlines()]
@@ -246,13 +246,13 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     file = tmp_path / "a.ndjson.gz"
     file.write_bytes(whole.read_bytes()[:-20_000])
     with serve() as sandbox:
-        ended, told = import_json(file, **keys(sandbox))
+        ended, result = import_json(file, **keys(sandbox))
         assert ended.status == 1, ended
-        assert "breaks off in the middle of its gzip data" in told["error"]
+        assert "breaks off in the middle of its gzip data" in result["error"]
         arrived = numbers(sandbox)
-        assert arrived == list(range(told["delivered"]))
+        assert arrived == list(range(result["delivered"]))
         assert 0 < len(arrived) < 9000
         file.write_bytes(whole.read_bytes())
-        ended, told = import_json(file, "--resume", **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 9000), ended
+        ended, result = import_json(file, "--resume", **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 9000), ended
         assert numbers(sandbox) == list(range(9000))

@@ -36,7 +36,7 @@ def of_csv(data: bytes, size: int = 7, delimiter: str = ",") -> list[InputRow]:
     return [row for rows in CsvRows(pieces(data, size), SALT, delimiter, "x.csv") for row in rows]
 
 
-def told(rows: list[InputRow]) -> list[tuple[int, object]]:
+def lines_and_cells(rows: list[InputRow]) -> list[tuple[int, object]]:
     return [(row.line, row.problem or row.cells or row.text) for row in rows]
 
 
@@ -83,7 +83,7 @@ def test_a_hundred_megabytes_in_one_line_need_no_memory() -> None:
 
 def test_ndjson() -> None:
     """Blank lines are counted and skipped; CRLF, a byte order mark and a missing last newline are fine."""
-    assert told(ndjson(b'\xef\xbb\xbf{"a":1}\r\n\r\n  \n{"b":2}\n{"c":3}')) == [
+    assert lines_and_cells(ndjson(b'\xef\xbb\xbf{"a":1}\r\n\r\n  \n{"b":2}\n{"c":3}')) == [
         (1, b'{"a":1}'),
         (4, b'{"b":2}'),
         (5, b'{"c":3}'),
@@ -118,7 +118,7 @@ def test_csv() -> None:
     data = b'\xef\xbb\xbfid, name\r\n1,"Ann, ""the"" one"\r\n\r\n2,"two\r\nlines"\r\n,\r\n3,5" pipe'
     rows = CsvRows(pieces(data, 5), SALT, ",", "x.csv")
     assert rows.header == ["id", "name"]
-    assert told([row for some in rows for row in some]) == [
+    assert lines_and_cells([row for some in rows for row in some]) == [
         (2, ["1", 'Ann, "the" one']),
         (4, ["2", "two\r\nlines"]),
         (7, ["3", '5" pipe']),
@@ -143,7 +143,7 @@ def test_whatever_csv_writes_is_read(rows: list[tuple[str, str, str]], delimiter
 def test_an_open_quotation_mark_costs_one_row() -> None:
     """Reading continues with the next line, and the numbers of lines stay right."""
     data = b'id,name\n1,Ann\n2,"Bob\n3,Cid\n4,"Dora"x\n5,Eve\n6,"F\nG"\n'
-    found = told(of_csv(data))
+    found = lines_and_cells(of_csv(data))
     assert [line for line, _ in found] == [2, 3, 4, 5, 6, 7]
     assert [row for _, row in found if isinstance(row, list)] == [
         ["1", "Ann"],
@@ -157,7 +157,7 @@ def test_an_open_quotation_mark_costs_one_row() -> None:
 
 def test_an_open_quotation_mark_at_the_end() -> None:
     """The rows after an open quotation mark are read."""
-    found = told(of_csv(b'id,name\n1,"Ann\n2,Bob\n3,Cid'))
+    found = lines_and_cells(of_csv(b'id,name\n1,"Ann\n2,Bob\n3,Cid'))
     assert found[0] == (2, "has a quotation mark that is never closed")
     assert found[1:] == [(3, ["2", "Bob"]), (4, ["3", "Cid"])]
 
@@ -176,7 +176,7 @@ def test_an_open_quotation_mark_in_a_large_file() -> None:
 def test_bytes_that_are_no_text() -> None:
     """A record that is not UTF-8 or holds NUL is rejected as a whole; the rest is read."""
     data = b'id,name\n1,\xff\n2,"two\n\xe9lines"\n3,n\0l\n4,Dora\n'
-    assert told(of_csv(data)) == [
+    assert lines_and_cells(of_csv(data)) == [
         (2, "is not valid UTF-8 (byte 3 is 0xff)"),
         (3, "is not valid UTF-8 (byte 1 is 0xe9)"),
         (5, "holds a NUL byte"),
@@ -188,8 +188,8 @@ def test_bytes_that_are_no_text() -> None:
 def test_a_csv_line_beyond_the_bound() -> None:
     """A line that is too long ends an open record; only these two are rejected."""
     long = b"x" * (MAX_ROW_BYTES + 10)
-    assert told(of_csv(b"id,name\n1," + long + b"\n2,Bob\n", 65536)) == [(2, TOO_LONG), (3, ["2", "Bob"])]
-    found = told(of_csv(b'id,name\n1,"' + b"a\n" + long + b"\n2,Bob\n", 65536))
+    assert lines_and_cells(of_csv(b"id,name\n1," + long + b"\n2,Bob\n", 65536)) == [(2, TOO_LONG), (3, ["2", "Bob"])]
+    found = lines_and_cells(of_csv(b'id,name\n1,"' + b"a\n" + long + b"\n2,Bob\n", 65536))
     assert [line for line, _ in found] == [2, 3, 4]
     assert found[1:] == [(3, TOO_LONG), (4, ["2", "Bob"])]
 

@@ -61,8 +61,8 @@ def test_encoding(tmp_path: Path, encoding: str) -> None:
     file.write_bytes(text.encode(encoding))
     with serve() as sandbox:
         options = ("--type", "contact", "--encoding", encoding, "--batch", "10000")
-        ended, told = import_json(file, *options, **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (0, 40_000), ended
+        ended, result = import_json(file, *options, **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (0, 40_000), ended
         assert sandbox.contact("39999")["params"]["name"] == "Zoé 39999"
 
 
@@ -70,8 +70,8 @@ def test_a_byte_that_the_encoding_lacks_costs_its_row(tmp_path: Path) -> None:
     """Only the row with an undefined byte is rejected."""
     file = tmp_path / "people.csv"
     file.write_bytes(b"contact_uid,name\n1,Zo\xe9\n2,\x81\n")
-    ended, told = import_json(file, "--type", "contact", "--encoding", "cp1252", "--dry-run")
-    assert (ended.status, told["sendable"], told["rejected"]) == (3, 1, 1)
+    ended, result = import_json(file, "--type", "contact", "--encoding", "cp1252", "--dry-run")
+    assert (ended.status, result["sendable"], result["rejected"]) == (3, 1, 1)
 
 
 def test_unknown_encoding(tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ def test_repeated_headers(tmp_path: Path) -> None:
         assert "4  skipped: the header again, as in joined files" in ended.out
         assert "users, notes" not in ended.out
         assert sorted(each["contact_uid"] for each in sandbox.contacts()) == ["1", "2", "3", "4"]
-    _, told = import_json(file, "--type", "contact", "--dry-run")
-    assert (told["rows"], told["skipped"], told["repeated_headers"]) == (8, 4, 4)
+    _, result = import_json(file, "--type", "contact", "--dry-run")
+    assert (result["rows"], result["skipped"], result["repeated_headers"]) == (8, 4, 4)
 
 
 def test_a_row_like_the_header(tmp_path: Path) -> None:
     """A row that differs from the header in one cell is a row."""
     file = tmp_path / "all.csv"
     file.write_text("contact_uid,name\ncontact_uid,Ann\n")
-    _, told = import_json(file, "--type", "contact", "--dry-run")
-    assert (told["sendable"], told["skipped"]) == (1, 0)
+    _, result = import_json(file, "--type", "contact", "--dry-run")
+    assert (result["sendable"], result["skipped"]) == (1, 0)

@@ -114,11 +114,11 @@ def test_rejects_to_a_device_or_a_pipe(tmp_path: Path) -> None:
     file = write(tmp_path / "a.ndjson", [{"method": "event", "contact_uid": ""}, *events(300)])
     with serve() as sandbox:
         refuse_after(sandbox, 1, 403)
-        ended, told = import_json(file, "--batch", "100", "--rejects", "/dev/null", **keys(sandbox))
-        assert (ended.status, told["rejected"]) == (4, 1), ended
+        ended, result = import_json(file, "--batch", "100", "--rejects", "/dev/null", **keys(sandbox))
+        assert (ended.status, result["rejected"]) == (4, 1), ended
         sandbox.faults([])
-        ended, told = import_json(file, "--resume", "--rejects", "/dev/null", **keys(sandbox))
-        assert (ended.status, told["delivered"]) == (3, 300), ended
+        ended, result = import_json(file, "--resume", "--rejects", "/dev/null", **keys(sandbox))
+        assert (ended.status, result["delivered"]) == (3, 300), ended
         line = command("import", str(file), "--quiet", "--rejects", "/dev/stdout")
         ran = subprocess.run(line, capture_output=True, env=environment(**keys(sandbox)), check=False)
         assert (ran.returncode, ran.stderr) == (3, b"")
@@ -132,8 +132,8 @@ def test_a_deeply_nested_row_is_rejected(tmp_path: Path) -> None:
     file, rejects = tmp_path / "a.ndjson", tmp_path / "r.ndjson"
     file.write_text(nested + "\n" + json.dumps(events(1)[0]) + "\n")
     with serve() as sandbox:
-        ended, told = import_json(file, "--rejects", rejects, **keys(sandbox))
-        assert (ended.status, told["delivered"], told["rejected"]) == (3, 1, 1), ended
+        ended, result = import_json(file, "--rejects", rejects, **keys(sandbox))
+        assert (ended.status, result["delivered"], result["rejected"]) == (3, 1, 1), ended
     (line,) = map(json.loads, rejects.read_text().splitlines())
     assert line["text"] == nested
     assert "row" not in line

@@ -38,10 +38,10 @@ async def test_the_command_finds_the_sandbox(tmp_path: Path) -> None:
     process = await start("sandbox", "exec", *script(code))
     out, err = await process.communicate(b"own stdin\n")
     assert process.returncode == 0
-    told = json.loads(out)
-    assert told["SALESMACHINE_API_URL"].startswith("http://127.0.0.1:")
+    variables = json.loads(out)
+    assert variables["SALESMACHINE_API_URL"].startswith("http://127.0.0.1:")
     assert err.decode() == (
-        f"Sandbox: {told['SALESMACHINE_API_URL']}/\n"
+        f"Sandbox: {variables['SALESMACHINE_API_URL']}/\n"
         "own stderr, own stdin\nSandbox: 1 contact, 0 accounts, 0 events, 0 rejected, 1 duplicate; 1 request\n"
     )
 

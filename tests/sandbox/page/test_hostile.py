@@ -62,7 +62,7 @@ async def test_the_policy_would_tell(look: Look) -> None:
     await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
     wanted = {"require-trusted-types-for", "style-src-attr", "script-src-elem", "img-src", "connect-src"}
     # Violations are reported asynchronously; the time limit of the test ends the loop.
-    while wanted - {told.partition(" ")[0] for told in await look.violations()}:
+    while wanted - {violation.partition(" ")[0] for violation in await look.violations()}:
         pass
     assert await page.evaluate("window.__hit") is None
     assert look.complaints != []

@@ -39,8 +39,8 @@ async def run(*command: str, stdin: str = "") -> str:
 async def test_curl_as_documented(sandbox: Sandbox) -> None:
     """The documented calls, run by a shell, are accepted and produce the expected state."""
     script = CALLS.read_text().replace("https://api.salesmachine.io", sandbox.url).replace("curl ", "curl -sS ")
-    told = await run("sh", "-e", "-c", script)
-    assert told == '{"status":"success"}' * 7
+    output = await run("sh", "-e", "-c", script)
+    assert output == '{"status":"success"}' * 7
     contact = sandbox.contact("789")
     assert contact["params"]["email"] == "elon@teslamotors.com"
     assert [each["event_uid"] for each in contact["events"]] == [
@@ -77,8 +77,8 @@ async def test_the_published_python_client(sandbox: Sandbox) -> None:
             client.track_event("123456", "count", {{"n": n}})
         client.flush()
     """
-    told = await run(str(old_python()), "-W", "ignore", "-c", textwrap.dedent(program))
-    assert told == ""
+    output = await run(str(old_python()), "-W", "ignore", "-c", textwrap.dedent(program))
+    assert output == ""
     assert sandbox.contact("123456")["params"]["mrr"] == 99
     assert sandbox.account("78910")["contacts"] == ["123456"]
     names = [each["event_uid"] for each in sandbox.events(TOKEN)]
