@@ -1,5 +1,8 @@
 """The documentation's build: `make docs`. Sphinx, because it reads the docstrings' references as they are written."""
 
+import re
+from pathlib import Path
+
 import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -71,7 +74,16 @@ def public_titles(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
             reference["reftitle"] = reference.get("refid") or reference["refuri"].partition("#")[2]
 
 
+def add_results(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Add the figures and plots of this machine to the page on performance, where `make bench` has written them."""
+    results = Path(__file__).parent.parent / "benchmarks/RESULTS.md"
+    if page == "performance" and results.exists():
+        text = re.sub("^#", "##", results.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        source[0] += "\n" + text.replace("](plots/", "](../benchmarks/plots/")
+
+
 def setup(app: Sphinx) -> None:
     """Register what is defined above."""
+    app.connect("source-read", add_results)
     app.connect("doctree-resolved", public_titles)
     app.add_directive("help-pages", HelpPages)

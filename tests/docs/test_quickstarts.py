@@ -1,40 +1,37 @@
-"""The README's quickstarts are what the examples say, and its tests pass as they stand there."""
+"""The quickstarts of the guides are what the examples say."""
 
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.example_process import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+pytestmark = pytest.mark.one_python
 
-README = (ROOT / "README.md").read_text()
-# By heading: whose code it shows.
+# By page: whose code it shows.
 QUICKSTARTS = {
-    "FastAPI": "fastapi_app",
-    "Starlette, or any ASGI application": "starlette_app",
-    "Litestar": "litestar_app",
-    "Django": "django_app",
+    "fastapi": "fastapi_app",
+    "starlette": "starlette_app",
+    "litestar": "litestar_app",
+    "django": "django_app",
     "aiohttp": "aiohttp_app",
-    "Flask, or any WSGI application": "flask_app",
-    "Without an event loop": "script",
+    "flask": "flask_app",
+    "scripts": "script",
+    "celery": "celery_worker",
+    "taskiq": "taskiq_worker",
 }
 
 
-def block(heading: str) -> str:
-    """Return the first Python block below a heading."""
-    (section,) = re.findall(rf"^##+ {re.escape(heading)}\n(.*?)(?=^## |^### |\Z)", README, re.DOTALL | re.MULTILINE)
-    found = re.search(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    assert found is not None, heading
-    return found[1]
+def quickstart(page: str) -> str:
+    """Return the first Python block of a guide; of Django's, which has one for each file, all before its options."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / f"docs/guides/{page}.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    return "\n".join(blocks[:3]) if page == "django" else str(blocks[0])
 
 
 class Said:
@@ -65,7 +62,7 @@ class Said:
                 return True
         if ast.unparse(statement) in self.statements:
             return True
-        # What stands in a function of the README stands in the same function here, which may do more.
+        # What stands in a function of a guide stands in the same function here, which may do more.
         if isinstance(statement, ast.FunctionDef):
             return all(map(self.has, statement.body)) and any(
                 text.startswith(ast.unparse(statement).splitlines()[0]) for text in self.statements
@@ -89,11 +86,11 @@ def fits(shown: ast.expr, there: ast.expr) -> bool:
     return ast.unparse(shown) == ast.unparse(there)
 
 
-@pytest.mark.parametrize(("heading", "example"), QUICKSTARTS.items())
-def test_a_quickstart_is_copied_from_an_example(heading: str, example: str) -> None:
-    """Each of its statements; the example itself is run by another test."""
+@pytest.mark.parametrize(("page", "example"), QUICKSTARTS.items())
+def test_a_quickstart_is_copied_from_an_example(page: str, example: str) -> None:
+    """Each of its statements; the example itself is run by another test, in its server."""
     said = Said((ROOT / "examples" / f"{example}.py").read_text())
-    missing = [ast.unparse(node) for node in ast.parse(block(heading)).body if not said.has(node)]
+    missing = [ast.unparse(node) for node in ast.parse(quickstart(page)).body if not said.has(node)]
     assert missing == []
 
 
@@ -112,34 +109,3 @@ def test_drift_would_be_noticed() -> None:
         "def order(sm):\n    pass",
     ):
         assert not said.has(ast.parse(other).body[0]), other
-
-
-CONFTEST = """
-import pytest
-from fastapi.testclient import TestClient
-from examples.fastapi_app import app
-
-@pytest.fixture
-def client():
-    {}
-"""
-
-
-@pytest.mark.parametrize("client", ["return TestClient(app)", "with TestClient(app) as client:\n        yield client"])
-def test_the_tests_of_the_readme_pass(tmp_path: Path, client: str) -> None:
-    """Word for word, with the client of FastAPI's own tutorial and with one that runs the lifespan."""
-    (tmp_path / "test_readme.py").write_text(block("In your tests"))
-    (tmp_path / "conftest.py").write_text(CONFTEST.format(client))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SALESMACHINE_", "PYTEST_"))}
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "salesmachine_async.testing.plugin", str(tmp_path)],
-        cwd=tmp_path,
-        # The plug-in is named: it may or may not be installed where this runs.
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ended.stdout.splitlines()[-1].startswith("2 passed"), ended.stdout + ended.stderr
-    assert ended.stderr == ""
