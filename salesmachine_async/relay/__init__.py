@@ -1,7 +1,7 @@
 """
 The relay: delivers what agents have published to an engine, a distributed queue outside of their processes.
 
-A relay owns some partitions of the engine, each by a lease, and delivers their batches to Salesmachine as an agent
+A `Relay` owns some partitions of the engine, each by a lease, and delivers their batches to Salesmachine as an agent
 does: in order, with backoff, pauses, parking and the search for rejected messages. Any number of relays share the
 partitions, one pause and one rate. See `salesmachine_async.engines.redis` for the engine on Redis or Valkey.
 """
@@ -19,6 +19,8 @@ from salesmachine_async.relay.engine import (
     PartitionStatus,
     RelayStatus,
 )
+from salesmachine_async.relay.relay import Relay
+from salesmachine_async.relay.stats import RelayStats
 
 __all__ = [
     "DeadLetter",
@@ -29,5 +31,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "PartitionStatus",
+    "Relay",
+    "RelayStats",
     "RelayStatus",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -53,6 +53,9 @@ class Lease(Protocol):
     def left(self) -> float:
         """Seconds until it ends, at least, by a clock that also runs while the process is stopped; negative after."""
         ...
+
+
+L = TypeVar("L", bound=Lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +199,9 @@ class FleetStatus:
         return sum(each.dead for each in self.partitions)
 
 
-class Engine(Protocol):
+class Engine(Protocol[L]):
     """
-    A distributed queue, as a relay uses it. It belongs to one event loop, and to one relay.
+    A distributed queue with leases of a type of its own. It belongs to one event loop, and to one relay.
 
     Each method with a *lease* raises `LeaseLost`, and does nothing, once another relay may own the partition; if it
     succeeds it has also renewed the lease. Every method raises `DeliveryError` if the engine cannot be reached or
@@ -224,11 +227,11 @@ class Engine(Protocol):
         """Register this relay as living for some seconds more; returns the names of all living ones."""
         ...
 
-    async def acquire(self, partition: int) -> Lease | None:
+    async def acquire(self, partition: int) -> L | None:
         """Become the owner of a partition; None if it has one."""
         ...
 
-    async def fetch(self, lease: Lease, *, messages: int, size: int, wait: float = 0.0) -> Sequence[Entry]:
+    async def fetch(self, lease: L, *, messages: int, size: int, wait: float = 0.0) -> Sequence[Entry]:
         """
         Read the next entries, oldest first; each stays in the partition until it is settled.
 
@@ -243,11 +246,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def settle(self, lease: Lease, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> None:
+    async def settle(self, lease: L, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> None:
         """Remove entries and store the dead letters among their messages, in one step, and once if it is repeated."""
         ...
 
-    async def permit(self, lease: Lease, *, rate: float | None = None) -> float:
+    async def permit(self, lease: L, *, rate: float | None = None) -> float:
         """
         Wait until a request may be sent at this *rate*, in requests a second of all relays together; None: no limit.
 
@@ -256,7 +259,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: L) -> None:
         """Give up the ownership, so that another relay can acquire it at once."""
         ...
 

@@ -1,0 +1,273 @@
+"""Relays on a real server: order, nothing lost, and every trouble between them, the server and Salesmachine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from salesmachine_async import Agent, Batching, LossReason, Outcome, Retry, State, Timeouts
+from salesmachine_async._core.batch import Batch
+from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.engines.redis.keys import Keys
+from salesmachine_async.relay import DeadLetter, Relay
+from salesmachine_async.report import Endpoint
+from tests.support.carriers import Carrier, answer
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import until
+
+FAST = Retry(wait_initial=0.005, wait_max=0.02)
+# A lease that a test can wait for, and requests that it outlasts.
+LEASE = 0.9
+QUICK = Timeouts(request=0.2)
+
+
+async def publish(url: str, name: str, count: int, *, partitions: int = 4, entry: int = 5, contacts: int = 9) -> None:
+    """Publish so many events, in entries of so many."""
+    async with Agent(
+        transport=RedisTransport(url, name=name, partitions=partitions),
+        batching=Batching(max_messages=entry),
+        retry=FAST,
+    ) as agent:
+        for i in range(count):
+            agent.track(f"u{i % contacts}", "e", {"i": i})
+        assert (await agent.flush()).ok
+
+
+@asynccontextmanager
+async def relaying(
+    url: str, name: str, carrier: Carrier, *, engine: RedisEngine | None = None, **options: Any
+) -> AsyncIterator[Relay]:
+    """A relay that runs."""
+    settings = {"batching": Batching(linger=0.02), "retry": FAST, "timeouts": QUICK, **options}
+    relay = Relay(engine or RedisEngine(url, name=name), carrier, **settings)
+    running = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        await running
+
+
+def numbers(messages: Iterable[dict[str, Any]]) -> list[int]:
+    """The numbers of the events."""
+    return [message["params"]["i"] for message in messages]
+
+
+def check(messages: list[dict[str, Any]], count: int, *, without: Iterable[int] = (), repeated: int = 0) -> None:
+    """All were delivered, the first deliveries of each contact in order; so many at most were repeated."""
+    assert set(numbers(messages)) == set(range(count)) - set(without)
+    assert len(messages) - count + len({*without}) <= repeated
+    newest: dict[str, int] = {}
+    seen: set[str] = set()
+    for message in messages:
+        if message["messageId"] not in seen:
+            seen.add(message["messageId"])
+            assert message["params"]["i"] > newest.get(message["contact_uid"], -1)
+            newest[message["contact_uid"]] = message["params"]["i"]
+
+
+async def drained(relay: Relay) -> None:
+    """Return once nothing waits in the queue."""
+    while (await relay.status()).messages:
+        await asyncio.sleep(0.005)
+
+
+async def dead_letters(url: str, name: str) -> list[DeadLetter]:
+    """All dead letters of a queue."""
+    engine = RedisEngine(url, name=name)
+    try:
+        return [*await engine.dead_letters()]
+    finally:
+        await engine.aclose()
+
+
+async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None:
+    """Everything arrives once, and nothing is left on the server."""
+    await publish(server.url, name, 500)
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await drained(relay)
+        stats, status = relay.stats(), await relay.status()
+        assert (stats.state, stats.partitions, stats.delivered, stats.read) == (State.OPEN, (0, 1, 2, 3), 500, 500)
+        assert (stats.relays, stats.in_hand, stats.dead, stats.last_error) == (1, 0, {}, None)
+        assert repr(relay) == "<Relay [open | 4 partitions, 0 in hand]>"
+        assert (status.messages, status.bytes, status.dead, status.oldest_seconds) == (0, 0, 0, 0.0)
+        (described,) = status.relays
+        assert {each.owner for each in status.partitions} == {described.relay}
+        await publish(server.url, name, 1)
+        await drained(relay)
+    check(carrier.delivered[:-1], 500)
+    assert relay.stats().state is State.CLOSED
+    assert carrier.closed == 1
+
+
+async def test_small_entries_become_full_requests(server: RedisServer, name: str) -> None:
+    """A thousand entries of one message are a few requests."""
+    await publish(server.url, name, 1000, entry=1, partitions=2)
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await drained(relay)
+    check(carrier.delivered, 1000)
+    assert len(carrier.attempts) < 20
+
+
+async def test_an_alias_keeps_its_place(server: RedisServer, name: str) -> None:
+    """An alias is sent after what was published before it, and before what comes after."""
+    async with Agent(transport=RedisTransport(server.url, name=name, partitions=1)) as agent:
+        agent.track("u", "before")
+        agent.alias("u", "v")
+        agent.track("u", "after")
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await drained(relay)
+    assert [endpoint for _, endpoint, _ in carrier.attempts] == [Endpoint.BATCH, Endpoint.ALIAS, Endpoint.BATCH]
+    assert [message.get("event_uid") for message in carrier.delivered] == ["before", None, "after"]
+
+
+async def test_poison_becomes_dead_letters_and_the_rest_arrives(server: RedisServer, name: str) -> None:
+    """What the server refuses alone is stored once, with its words; the messages beside it are delivered."""
+    await publish(server.url, name, 300)
+    poison = {17, 18, 120, 299}
+
+    def refuse(batch: Batch) -> Outcome | None:
+        if poison.isdisjoint(numbers(batch.messages()) if batch.count else ()):
+            return None
+        return answer(413) if batch.count == 1 and 120 in numbers(batch.messages()) else answer(422, b'{"error":"bad"}')
+
+    lost: list[int] = []
+    carrier = Carrier(decide=refuse)
+    on_lost = lambda loss: lost.extend(numbers(loss.messages))  # noqa: E731
+    async with relaying(server.url, name, carrier, on_lost=on_lost) as relay:
+        await drained(relay)
+        letters = await dead_letters(server.url, name)
+        assert relay.stats().dead == {LossReason.REJECTED: 3, LossReason.TOO_LARGE: 1}
+    check(carrier.delivered, 300, without=poison)
+    assert sorted(numbers(letter.message() for letter in letters)) == sorted(lost) == sorted(poison)
+    assert {letter.reason for letter in letters} == {"rejected", "too_large"}
+    assert {(letter.status, letter.server_message) for letter in letters} == {(422, "bad"), (413, "")}
+
+
+async def test_a_damaged_entry_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
+    """What no agent has written stops nothing."""
+    await publish(server.url, name, 10, partitions=1)
+    async with Redis.from_url(server.url) as client:
+        await client.xadd(Keys(name).queue(0), {"hello": "world"})
+    await publish(server.url, name, 10, partitions=1)
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await until(lambda: relay.stats().delivered == 20)
+        while (status := await relay.status()).partitions[0].entries:
+            await asyncio.sleep(0.005)
+        assert status.dead == 1
+        (letter,) = await dead_letters(server.url, name)
+    assert (letter.reason, b"hello" in letter.line) == ("damaged", True)
+
+
+async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
+    """With a deadline for retries, nothing disappears without a trace."""
+    await publish(server.url, name, 5, partitions=1)
+    carrier = Carrier(decide=lambda _: answer(500))
+    retry = Retry(wait_initial=0.001, wait_max=0.002, timeout=0.0)
+    async with relaying(server.url, name, carrier, retry=retry) as relay:
+        await drained(relay)
+        letters = await dead_letters(server.url, name)
+    assert {letter.reason for letter in letters} == {"expired"}
+    assert numbers(letter.message() for letter in letters) == [*range(5)]
+
+
+async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -> None:
+    """While the key is refused, nothing is lost and little is read; then all is delivered."""
+    await publish(server.url, name, 800)
+    refused = True
+    carrier = Carrier(decide=lambda _: answer(401) if refused else None)
+    async with relaying(server.url, name, carrier, batching=Batching(max_messages=10)) as relay:
+        await until(lambda: relay.stats().state is State.PARKED)
+        while [each.state for each in (await relay.status()).relays] != ["parked"]:
+            await asyncio.sleep(0.005)
+        status = await relay.status()
+        assert (status.messages, status.dead) == (800, 0)
+        assert relay.stats().in_hand <= 4 * 45
+        refused = False
+        await drained(relay)
+        assert relay.stats().state is State.OPEN
+    check(carrier.delivered, 800)
+
+
+async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, name: str) -> None:
+    """After a 429 no relay sends, one that starts later neither."""
+    await publish(server.url, name, 400)
+    first = Carrier([answer(429, Retry_After="3600")] * 9)
+    async with relaying(server.url, name, first) as relay:
+        await until(lambda: relay.stats().state is State.PAUSED)
+        while (await relay.status()).pause_seconds < 3500:
+            await asyncio.sleep(0.005)
+        # Those that had their permit when the answer came.
+        assert len(first.attempts) <= 4
+    later = Carrier()
+    async with relaying(server.url, name, later) as relay:
+        await until(lambda: relay.stats().state is State.PAUSED and relay.stats().in_hand > 0)
+        assert (await relay.status()).pause_seconds > 3500
+        async with Redis.from_url(server.url) as client:
+            await client.delete(Keys(name).pause)
+    assert later.attempts == []
+    async with relaying(server.url, name, later) as relay:
+        await drained(relay)
+    check(later.delivered, 400)
+
+
+async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., RedisServer], name: str) -> None:
+    """The agent pauses at maxmemory and keeps its messages; a relay that starts then makes room for them."""
+    server = start_server()
+    agent = Agent(
+        transport=RedisTransport(server.url, name=name, partitions=2), batching=Batching(max_messages=10), retry=FAST
+    )
+    async with agent, Redis.from_url(server.url) as client:
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", used + 800_000)
+        for i in range(200):
+            agent.track(f"u{i % 9}", "e", {"i": i, "x": "x" * 10_000})
+        await until(lambda: agent.stats().state is State.PAUSED)
+        assert agent.stats().delivered > 0
+        await client.config_set("maxmemory", "1")
+        published = agent.stats().delivered
+        carrier = Carrier()
+        async with relaying(server.url, name, carrier) as relay:
+            await until(lambda: relay.stats().delivered == published)
+            await drained(relay)
+            assert agent.stats().delivered == published
+            await client.config_set("maxmemory", "0")
+            assert (await agent.flush()).ok
+            await drained(relay)
+    check(carrier.delivered, 200)
+
+
+async def test_a_stop_finishes_the_request_and_gives_the_leases_back(server: RedisServer, name: str) -> None:
+    """What is under way is settled, what was only read is left for the next relay, which goes on at once."""
+    await publish(server.url, name, 1000, partitions=2)
+    release, under_way = asyncio.Event(), asyncio.Event()
+
+    class Slow(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            under_way.set()
+            await release.wait()
+            return await super().send(batch)
+
+    slow, next_carrier = Slow(), Carrier()
+    async with relaying(server.url, name, slow, timeouts=Timeouts(request=20)) as relay:
+        await under_way.wait()
+        await until(lambda: relay.stats().in_hand > 100)
+        relay.stop()
+        await until(lambda: relay.stats().state is State.CLOSING)
+        release.set()
+        await until(lambda: relay.stats().state is State.CLOSED)
+        running = [task for task in asyncio.all_tasks() if "relay" in task.get_name()]
+        assert running == []
+        async with relaying(server.url, name, next_carrier) as other:
+            await drained(other)
+        return_check = slow.delivered + next_carrier.delivered
+    assert 0 < len(slow.delivered) <= 200
+    check(return_check, 1000)
