@@ -19,7 +19,8 @@ __all__ = ["Files"]
 
 # What every POSIX system takes in one call.
 _MOST_BUFFERS: Final = 1024
-_SAFE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Without O_NONBLOCK the open of a pipe in the place of a file would wait for ever.
+_SAFE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 
 

@@ -49,6 +49,8 @@ _CRC: Final = Struct("<I")
 # Where in a record the bytes begin that its checksum covers.
 _CHECKED: Final = _MARKED.size
 _RESTARTED: Final = 1
+# No process lives to write as many; a cursor has no room for a larger number.
+_MOST_MESSAGES: Final = 2**64 - 1
 
 
 class LogRecord(NamedTuple):
@@ -127,7 +129,7 @@ def _record_at(data: bytes, view: memoryview, position: int, used: int) -> LogRe
     if start >= used or not data.startswith(MARK, position):
         return None
     _, length, checksum, partition, kind, first, count, written_ms = _RECORD.unpack_from(data, position)
-    if not length or not count:
+    if not length or not count or first + count > _MOST_MESSAGES:
         return None
     end = start + length
     if end > used or crc32(view[position + _CHECKED : end]) != checksum:

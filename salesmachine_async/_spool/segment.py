@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from salesmachine_async._spool.record import (
 
 __all__ = ["Loaded", "Segment", "load", "read_head", "segment_name", "segment_numbers"]
 
+# A file that is larger is not one of the spool's: reading it whole could take all memory.
+_MOST_BYTES: Final = 2**30
 _NAME: Final = re.compile(r"(\d{8,})\.seg", re.ASCII)
 
 
@@ -161,7 +164,10 @@ def load(files: Files, directory: int, number: int, end: int | None = None) -> L
     except FileNotFoundError:
         return None
     try:
-        data = files.read(fd, files.status_of(fd).st_size if end is None else end)
+        size = files.status_of(fd).st_size if end is None else end
+        if size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        data = files.read(fd, size)
     finally:
         files.close(fd)
     records: list[LogRecord] = []

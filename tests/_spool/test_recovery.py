@@ -16,6 +16,7 @@ import pytest
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async._spool.record import SEGMENT_HEAD_BYTES, encode_head
 from salesmachine_async._spool.segment import segment_name
+from salesmachine_async._spool.survey import Survey
 from tests.support.spool import (
     DESTINATION,
     FaultyFiles,
@@ -390,3 +391,43 @@ def test_a_large_backlog_is_begun_at_once(tmp_path: Path, untraced: None) -> Non
     assert peak < 40 * 2**20
     recovery.close()
     assert segments(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["00000001.seg", "cursor", "lock", "owner.json", "rejected.ndjson"])
+def test_a_pipe_in_the_place_of_a_file_does_not_block(orphan: Path, name: str) -> None:
+    """Opening a pipe waits for its other end; nothing here may wait while it holds the lock of the path."""
+    [directory] = [each for each in orphan.iterdir() if each.is_dir()]
+    (directory / name).unlink(missing_ok=True)
+    os.mkfifo(directory / name)
+    recovery = Parts(orphan).adopt()
+    if recovery is not None:
+        recovery.read(1 << 30)
+        recovery.close()
+    survey = Survey(orphan)
+    for found in survey.directories():
+        list(survey.read(found))
+        list(survey.rejected(found))
+
+
+def test_a_file_of_any_size_is_not_read_whole(orphan: Path) -> None:
+    """A damaged file system, or a mistake, may give a segment any size: it is left where it is."""
+    [segment] = segments(orphan)
+    os.truncate(segment, 2**40)
+    recovery = Parts(orphan).adopt()
+    assert recovery is not None
+    assert recovery.read(1) == []
+    recovery.close()
+    assert segment.exists()
+
+
+def test_a_number_beyond_any_cursor_is_damage(tmp_path: Path) -> None:
+    """A record with a whole checksum and a number that no process reaches does not stop the recovery."""
+    parts = Parts(tmp_path)
+    parts.log.commit([LogPiece(0, 2**64 - 1, 1, b"{}")])
+    parts.queue.accept(2)
+    parts.die()
+    recovery = Parts(tmp_path).adopt()
+    assert recovery is not None
+    assert recovery.read(1) == []
+    recovery.trim()
+    recovery.close()
