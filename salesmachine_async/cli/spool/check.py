@@ -19,7 +19,7 @@ from salesmachine_async.cli.spool.directories import (
     survey_of,
 )
 from salesmachine_async.cli.spool.reading import read_all
-from salesmachine_async.cli.spool.tables import print_rows
+from salesmachine_async.cli.tables import print_rows
 from salesmachine_async.cli.terminal import fail, note
 
 if TYPE_CHECKING:

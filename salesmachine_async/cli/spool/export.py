@@ -9,7 +9,7 @@ import click
 from salesmachine_async.cli.spool.directories import directory_option, find, path_argument, survey_of
 from salesmachine_async.cli.spool.messages import rejected, waiting
 from salesmachine_async.cli.spool.reading import check_readable
-from salesmachine_async.cli.spool.tables import safe_json
+from salesmachine_async.cli.tables import safe_json
 from salesmachine_async.cli.terminal import emit, note, warn
 
 # Messages that are written at once.

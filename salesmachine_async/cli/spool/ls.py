@@ -18,7 +18,7 @@ from salesmachine_async.cli.spool.directories import (
     writer,
 )
 from salesmachine_async.cli.spool.reading import read_all
-from salesmachine_async.cli.spool.tables import print_rows
+from salesmachine_async.cli.tables import print_rows
 from salesmachine_async.cli.terminal import note, on_terminal
 
 HEADERS = ("DIRECTORY", "STATE", " MESSAGES", " SIZE", " OLDEST", " REJECTED", "KEY", "WRITER")

@@ -13,7 +13,7 @@ from salesmachine_async.cli.exit_codes import FAILED, USAGE
 from salesmachine_async.cli.options import json_option
 from salesmachine_async.cli.spool.directories import age, directory_option, find, path_argument, survey_of, writer
 from salesmachine_async.cli.spool.reading import read_all
-from salesmachine_async.cli.spool.tables import emit_json
+from salesmachine_async.cli.tables import emit_json
 from salesmachine_async.cli.terminal import fail, note, warn
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from salesmachine_async.cli.message_text import message_text
 from salesmachine_async.cli.spool.directories import directory_option, find, iso, path_argument, survey_of
 from salesmachine_async.cli.spool.messages import SpooledMessage, rejected, waiting
 from salesmachine_async.cli.spool.reading import check_readable
-from salesmachine_async.cli.spool.tables import emit_json
+from salesmachine_async.cli.tables import emit_json
 from salesmachine_async.cli.terminal import harmless, note, on_terminal, out, reader_left
 
 if TYPE_CHECKING:

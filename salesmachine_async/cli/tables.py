@@ -1,4 +1,4 @@
-"""Rows of the spool's commands: a table on a terminal, else one JSON object for each, or one for all."""
+"""Rows of a command: a table on a terminal, else one JSON object for each, or one for all."""
 
 from __future__ import annotations
 
