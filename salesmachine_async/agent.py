@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -20,19 +24,31 @@ from salesmachine_async._core.batch import AliasLine
 from salesmachine_async._core.jsonable import raise_invalid
 from salesmachine_async._core.message import Encoder, partition_key
 from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.snapshot import messages_below
 from salesmachine_async._delivery.flusher import Flusher
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async._delivery.transport import HttpTransport, Transport
 from salesmachine_async._log import InvalidValues, RateLimitedLogger, log_or_stderr, logger, show_debug
-from salesmachine_async.errors import AgentClosed, ConfigError, InvalidMessage, MessageTooLarge, SalesmachineError
-from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts, check_whole
+from salesmachine_async._spool.destination import destination_of
+from salesmachine_async._spool.source import Source
+from salesmachine_async._spool.spooler import Spooler
+from salesmachine_async.errors import (
+    AgentClosed,
+    ConfigError,
+    InvalidMessage,
+    MessageTooLarge,
+    SalesmachineError,
+    SpoolFailed,
+)
+from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Spool, Timeouts, check_whole
 from salesmachine_async.report import Delivery, DropReason, Loss, Report, State, Stats
 from salesmachine_async.tracker import Tracker
 
 __all__ = ["Agent"]
 
 MAX_CONCURRENCY = 256
+SPOOL_VARIABLE = "SALESMACHINE_SPOOL"
 
 # The real clock, should a test have put an unusable one in its place.
 _clock = time.time
@@ -62,6 +78,8 @@ class Agent:
             Default: ``SALESMACHINE_ENABLED``, else True.
         debug: True logs each accepted message and each answer at DEBUG, and shows them on stderr where no logging is
             configured. Default: ``SALESMACHINE_DEBUG``, else False.
+        spool: Directory in which messages survive the process, or a `Spool` with the details; default:
+            ``SALESMACHINE_SPOOL``, else none. An empty string: none, whatever the environment says.
         on_delivered: Called with each delivered request, on the event loop.
         on_lost: Called with each loss, on the event loop.
         before_send: Called in each tracking call with the message as it would be sent; returns it, changed or
@@ -88,6 +106,7 @@ class Agent:
         params: Mapping[str, Any] | None = None,
         enabled: bool | None = None,
         debug: bool | None = None,
+        spool: str | os.PathLike[str] | Spool | None = None,
         on_delivered: Callable[[Delivery], None] | None = None,
         on_lost: Callable[[Loss], None] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
@@ -117,6 +136,8 @@ class Agent:
         self._on_lost = on_lost
         self._before_send = before_send
         self._warned_unclosed = False
+        self._spool = _spool_policy(spool) if self._enabled else None
+        self._spooler: Spooler | None = None
         self._build()
         _process.watch(self, Agent._after_fork_in_child)
 
@@ -125,7 +146,8 @@ class Agent:
         self._log = RateLimitedLogger()
         self._hooks = Hooks(self._on_delivered, self._on_lost, self._before_send, self._log)
         self._invalid_values = InvalidValues(self._log)
-        self._accumulator = Accumulator(self._batching, self._queue, self._concurrency)
+        self._accumulator = Accumulator(self._batching, self._queue, self._concurrency, extra=int(bool(self._spool)))
+        self._prepare_spool()
         self._flusher = Flusher(
             self._accumulator,
             self._transport,
@@ -133,6 +155,7 @@ class Agent:
             retry=self._retry,
             hooks=self._hooks,
             log=self._log,
+            spool=(self._spooler, self._spool, self._queue) if self._spooler and self._spool else None,
         )
         strict = self._on_invalid is Invalid.RAISE
         self._encoder = Encoder(
@@ -150,6 +173,18 @@ class Agent:
         self._long = self._accumulator.long
         if self._debug:
             show_debug()
+
+    def _prepare_spool(self) -> None:
+        """Connect the queues with the spool. The first call, or `start`, begins to write."""
+        if self._spool is None:
+            return
+        if self._spooler is None:
+            self._source = Source(self._accumulator, deliver=self._spool.deliver)
+            self._spooler = Spooler(
+                self._spool, _destination(self._transport), self._concurrency, self._source, log=self._log
+            )
+        self._source.accumulator = self._accumulator  # in a child, whose spool has begun anew
+        self._accumulator.wake = partial(_begin_to_write, self._spooler)
 
     def __repr__(self) -> str:
         """Show the live state: ``<Agent [open | 12 queued, 3412 bytes | 1 in flight]>``."""
@@ -398,6 +433,25 @@ class Agent:
         """
         await self._flusher.drain()
 
+    async def sync(self) -> None:
+        """
+        Wait until everything accepted before is on stable storage, in the spool, or has an outcome.
+
+        Raises:
+            SpoolFailed: The disk refuses, or the agent has no spool.
+        """
+        if self._enabled:
+            await asyncio.wrap_future(self._begin_sync())
+
+    def _begin_sync(self) -> Future[None]:
+        if self._spooler is None:
+            raise SpoolFailed("the agent has no spool: pass spool=, or set SALESMACHINE_SPOOL")
+        if self._flusher.stage is State.CLOSED:
+            done: Future[None] = Future()
+            done.set_result(None)  # everything has an outcome
+            return done
+        return self._spooler.sync()
+
     async def aclose(self, timeout: float | None = None) -> Report:
         """
         Refuse further calls, deliver what is left, give up what cannot be delivered in time, and end.
@@ -409,7 +463,8 @@ class Agent:
             timeout: Seconds to deliver; default: `Timeouts.close`.
 
         Returns:
-            What became of all messages. What was given up is lost as `LossReason.CLOSED`; nothing is pending.
+            What became of all messages. What was given up is lost as `LossReason.CLOSED`, or, with a spool, kept on
+            disk; nothing is pending.
 
         Raises:
             ConfigError: *timeout* is not a number.
@@ -450,6 +505,11 @@ class Agent:
             retries=traffic.retries,
             bytes_sent=traffic.bytes_sent,
             last_error=traffic.last_error,
+            recovered=counts.recovered,
+            kept=counts.kept,
+            spooled=counts.spooled,
+            spooled_bytes=counts.spooled_bytes,
+            spool=self._spooler.stats() if self._spooler is not None else None,
         )
 
     # The steps of a call.
@@ -568,13 +628,33 @@ class Agent:
         if self._warned_unclosed:
             return
         self._warned_unclosed = True
+        kept = self._leave_spool(wait=at_exit)
+        left -= kept
+        if kept and self._spool is not None:
+            line = "an agent was not closed: %d messages wait in %s for the next process"
+            log_or_stderr(logging.WARNING, line, kept, os.fspath(self._spool.path))
         if left:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
             log_or_stderr(logging.ERROR, line, left)
-        else:
+        elif not kept:
             # aiohttp is going to warn of an unclosed session; this says whose it is.
             log_or_stderr(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def _leave_spool(self, *, wait: bool) -> int:
+        """Commit a last time, and return how many messages are on disk, as far as is known."""
+        if self._spooler is None:
+            return 0
+        closing = self._spooler.close()
+        if wait:
+            with suppress(Exception):  # the spool has logged it, or its disk hangs
+                closing.result(self._timeouts.close)
+        else:
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+        *ordinary, extra = self._accumulator.partitions
+        kept = sum(messages_below(partition, self._spooler.durable(partition.index)) for partition in ordinary)
+        return kept + messages_below(extra, sys.maxsize)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: the end of a copy would end the delivery."""
@@ -623,7 +703,36 @@ def _record_with(bound: dict[str, Any], encoder: Encoder, *arguments: Any) -> by
     return encoder.record(method, uid_name, uid, {**bound, **params} if params else bound)
 
 
+def _spool_policy(spool: object) -> Spool | None:
+    """Return the policy of the spool; None for none."""
+    if spool is None:
+        spool = os.environ.get(SPOOL_VARIABLE, "")
+    if spool == "":
+        return None
+    if isinstance(spool, str | os.PathLike):
+        return Spool(spool)  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(spool, Spool):
+        raise ConfigError(f"spool must be a path or a Spool, not {type(spool).__name__}")
+    return spool
+
+
+def _destination(transport: Transport) -> int:
+    destination: int | str = getattr(transport, "destination", "")
+    return destination if isinstance(destination, int) else destination_of(destination, "")
+
+
+def _begin_to_write(spooler: Spooler, partition: Partition) -> None:  # noqa: ARG001 (the signature of `wake`)
+    """Write what is tracked before the start; no call may fail for it."""
+    with suppress(Exception):
+        spooler.start()
+
+
+# The ends of the spools of forgotten agents, which the exit waits for.
+_closing: set[Future[None]] = set()
+
+
 @_process.at_exit
 def _at_exit() -> None:
+    wait(tuple(_closing), Timeouts().close)
     for agent in _process.living(Agent):
         agent._warn_if_unclosed(at_exit=True)  # pyright: ignore[reportPrivateUsage]

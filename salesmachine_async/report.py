@@ -61,7 +61,9 @@ class LossReason(Enum):
     EXPIRED = "expired"
     """The batch of the message failed for `Retry.timeout` seconds."""
     CLOSED = "closed"
-    """The agent was closed before the message could be delivered."""
+    """The agent was closed before the message could be delivered, and it was not on disk."""
+    DAMAGED = "damaged"
+    """The message had left the memory for the spool, and could not be read back."""
 
 
 class DropReason(Enum):
@@ -82,7 +84,7 @@ class Stats:
     """
     A snapshot of the agent.
 
-    At every instant ``accepted == delivered + sum(lost.values()) + queued + in_flight``.
+    At every instant ``accepted + recovered == delivered + sum(lost.values()) + kept + queued + in_flight``.
 
     Attributes:
         state: The state of the agent.
@@ -99,6 +101,11 @@ class Stats:
         retries: Requests with messages that had been sent before, alone or in a larger batch.
         bytes_sent: The total size of the bodies of all requests.
         last_error: The error of the latest request; None if it succeeded.
+        recovered: Messages taken over from the spools of processes that have ended, or put in by a relay.
+        kept: Messages left on disk at the end, or under ``Spool(deliver=False)``: another process sends them.
+        spooled: Those of `queued` that have left the memory and are on disk only.
+        spooled_bytes: Their bytes.
+        spool: How the spool is doing; None without one.
     """
 
     state: State
@@ -114,6 +121,11 @@ class Stats:
     retries: int
     bytes_sent: int
     last_error: DeliveryError | None
+    recovered: int = 0
+    kept: int = 0
+    spooled: int = 0
+    spooled_bytes: int = 0
+    spool: SpoolStats | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,20 +133,24 @@ class Report:
     """
     The outcomes of the messages accepted before a `flush()` or `aclose()`, since the agent was created.
 
+    Messages recovered from a spool are in it too.
+
     Attributes:
         delivered: Messages the server answered with 2xx.
         lost: Lost messages by reason; a reason that never occurred is absent and reads as 0.
         pending: Messages without an outcome yet.
+        kept: Messages left in the spool, for another process to send. They are not lost, and not delivered either.
     """
 
     delivered: int
     lost: Mapping[LossReason, int]
     pending: int
+    kept: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether every message was delivered."""
-        return not any(self.lost.values()) and not self.pending
+        return not any(self.lost.values()) and not self.pending and not self.kept
 
 
 class SpoolState(StrEnum):

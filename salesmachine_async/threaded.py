@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from os import getpid
+from os import PathLike, getpid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict
 
 from salesmachine_async._background import Background
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import AgentClosed
-from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Timeouts
+from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Spool, Timeouts
 from salesmachine_async.report import Delivery, DropReason, Loss, Report, Stats
 from salesmachine_async.tracker import Tracker
 
@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     params: Mapping[str, Any] | None
     enabled: bool | None
     debug: bool | None
+    spool: str | PathLike[str] | Spool | None
     on_delivered: Callable[[Delivery], None] | None
     on_lost: Callable[[Loss], None] | None
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
@@ -305,6 +306,16 @@ class ThreadedAgent:
             self._background.submit(self._agent.drain).result()
         except AgentClosed:
             return
+
+    def sync(self) -> None:
+        """
+        Wait until everything accepted before is on stable storage, in the spool, or has an outcome.
+
+        Raises:
+            SpoolFailed: The disk refuses, or the agent has no spool.
+        """
+        if self._agent._enabled:  # pyright: ignore[reportPrivateUsage]
+            self._agent._begin_sync().result()  # pyright: ignore[reportPrivateUsage]
 
     def ping(self) -> None:
         """

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "report": {"errors"},
     "_core": {"errors", "policy", "report"},
     "_http": {*WORDS, "_core"},
-    "_delivery": {*WORDS, "_core", "_http", "_process"},
+    "_delivery": {*WORDS, "_core", "_http", "_process", "_spool"},
     "_spool": {*WORDS, "_core", "_process"},
     "_arguments": {*WORDS, "_core", "_http"},
     "_process": {"_log"},

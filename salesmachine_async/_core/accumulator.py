@@ -16,6 +16,8 @@ A batch's life, and the method that makes each step:
     in flight  sealed        `defer`          in its place, and a message of another contact at the front
     sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
     sealed     lost          `abandon`        CLOSED
+    sealed     lost          `expire`         EXPIRED
+    sealed     kept          `keep`           it is on disk, and another process delivers it
     (outside)  sealed        `put`            a whole batch comes from a spool or a relay
     ========== ============= ================ =====================================================
 
@@ -44,7 +46,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, islice, repeat, starmap
+from itertools import accumulate, groupby, islice, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
 
@@ -71,8 +73,11 @@ class Counts:
     accepted: int
     recovered: int
     delivered: int
+    kept: int
     queued: int
     queued_bytes: int
+    spooled: int
+    spooled_bytes: int
     in_flight: int
     lost: Counter[LossReason]
     dropped: Counter[DropReason]
@@ -86,6 +91,7 @@ class Accumulator:
         batching: When a batch is full.
         limits: The bounds, over all messages without an outcome.
         partitions: Number of ordered queues.
+        extra: Number of further ones at the end, that no call belongs to.
 
     Attributes:
         partitions: The queues.
@@ -96,14 +102,15 @@ class Accumulator:
         reporting_thread: The thread (by `threading.get_ident`) in which a hook is being called with them; 0 for none.
     """
 
-    def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1) -> None:
+    def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1, extra: int = 0) -> None:
         self._limits = limits
+        self._ordinary = partitions
         self._batch_messages = min(batching.max_messages, limits.max_messages)
         self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
         self.long = min(limits.max_bytes // limits.max_messages, self._batch_bytes - FRAMING_BYTES)
         # Number of lines, none of them long, that fill a batch at the earliest.
         self._step = max(1, min(self._batch_messages, self._batch_bytes // (self.long + FRAMING_BYTES)))
-        self.partitions: tuple[Partition, ...] = tuple(Partition(index) for index in range(partitions))
+        self.partitions: tuple[Partition, ...] = tuple(Partition(index) for index in range(partitions + extra))
         self.wake: Callable[[Partition], None] = _nothing_to_wake
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self.reporting_thread = 0
@@ -122,8 +129,7 @@ class Accumulator:
 
     def partition_for(self, uid: str) -> Partition:
         """Return the queue that keeps the order of this contact or account."""
-        partitions = self.partitions
-        return partitions[partition_of(uid, len(partitions)) if len(partitions) > 1 else 0]
+        return self.partitions[partition_of(uid, self._ordinary) if self._ordinary > 1 else 0]
 
     # Steps of a call, in any thread.
 
@@ -243,10 +249,10 @@ class Accumulator:
             self._seal_some(partition)
 
     def take(self, partition: Partition) -> Batch | None:
-        """Move the oldest batch in flight: a sealed one, else the open one if it is due. None if there is none."""
+        """Move the oldest batch in flight: a sealed one, else the open one if it is due; None: it is not there."""
         if partition.due and not partition.sealed:
             self.seal(partition)
-        if not partition.sealed:
+        if not partition.sealed or partition.sealed[0].spilled:
             return None
         batch = partition.sealed[0]
         partition.changes |= 1
@@ -344,6 +350,92 @@ class Accumulator:
                 self._settled_receipts += (receipt,)
         self._answer()
 
+    def spill(self, partition: Partition, durable: int, leave: int, leave_bytes: int) -> None:
+        """
+        Let sealed batches leave the memory that are on disk, newest first.
+
+        Args:
+            partition: Whose.
+            durable: The number behind the last message that is on disk.
+            leave: How many messages stay in memory: the oldest ones, which are sent next.
+            leave_bytes: How many bytes of them stay at most.
+        """
+        left, left_bytes = partition.unsettled - partition.spilled, partition.unsettled_bytes - partition.spilled_bytes
+        for batch in reversed(partition.sealed):
+            count, size = batch.count, batch.size
+            left -= count
+            left_bytes -= size
+            if batch.spilled or (left < leave and left_bytes < leave_bytes):
+                break
+            if batch.first + count > durable or batch.receipt is not None:
+                continue
+            # From here on nothing is called.
+            batch.spilled, batch.stored = True, b""
+            partition.spilled += count
+            partition.spilled_bytes += size
+
+    def restore(self, batch: Batch, lines: list[bytes | None]) -> None:
+        """
+        Take messages back that have left the memory.
+
+        Args:
+            batch: A spilled batch in its queue.
+            lines: Its messages. Those that are None are lost as `LossReason.DAMAGED`; they are in `displaced`.
+        """
+        partition = self.partitions[batch.partition]
+        runs = [(known, [*run]) for known, run in groupby(enumerate(lines), lambda each: each[1] is not None)]
+        parts = [batch.part(run[0][0], [line for _, line in run if line is not None]) for known, run in runs if known]
+        gaps = [batch.missing(run[0][0], len(run)) for known, run in runs if not known]
+        at = partition.sealed.index(batch)
+        sealed = deque([*islice(partition.sealed, at), *parts, *islice(partition.sealed, at + 1, None)])
+        count, size = batch.count, batch.size
+        missing = sum(gap.count for gap in gaps)
+        unsettled_bytes = partition.unsettled_bytes - size + sum(part.size for part in parts)
+        lost, tallies = partition.lost, self._tallies
+        for gap in gaps:
+            after = self._after(partition, gap, LossReason.DAMAGED, lost, tallies)
+            lost, tallies = after.lost, after.tallies
+        displaced = [(LossReason.DAMAGED, gap) for gap in gaps]
+        # From here on nothing is called.
+        partition.changes |= 1
+        self.displaced += displaced
+        partition.sealed = sealed
+        partition.spilled -= count
+        partition.spilled_bytes -= size
+        partition.unsettled -= missing
+        partition.unsettled_bytes = unsettled_bytes
+        partition.lost, self._tallies = lost, tallies
+        partition.changes += 1
+
+    def keep(self, partition: Partition, end: int) -> None:
+        """Leave what is sealed and has a number below *end* to another process, which finds it on disk."""
+        kept: list[Batch] = []
+        left: deque[Batch] = deque()
+        for batch in partition.sealed:
+            below = batch.count if batch.spilled else min(batch.count, end - batch.first)
+            older, newer = batch.split(below) if 0 < below < batch.count else (batch, batch)
+            if below > 0:
+                kept.append(older)
+            if below < batch.count:
+                left.append(newer)
+        count, size = sum(batch.count for batch in kept), sum(batch.size for batch in kept)
+        spilled = sum(batch.count for batch in kept if batch.spilled)
+        spilled_bytes = sum(batch.size for batch in kept if batch.spilled)
+        tallies = {
+            barrier: tally.plus_kept(sum(batch.count for batch in kept if batch.number <= barrier.number))
+            for barrier, tally in self._tallies.items()
+        }
+        # From here on nothing is called.
+        partition.changes |= 1
+        partition.sealed = left
+        partition.unsettled -= count
+        partition.unsettled_bytes -= size
+        partition.spilled -= spilled
+        partition.spilled_bytes -= spilled_bytes
+        partition.kept += count
+        self._tallies = tallies
+        partition.changes += 1
+
     def displace(self) -> bool:
         """
         Under `Overflow.DROP_OLDEST`, lose the oldest messages that are not in flight until the bounds hold again.
@@ -356,15 +448,29 @@ class Accumulator:
         for partition in self.partitions:
             self.collect(partition)
         lost = False
-        while min(room := self._room()) < 0 and (oldest := self._with_oldest_sealed()) is not None:
-            self._lose_oldest(oldest, _covering(oldest.sealed[0], *room), LossReason.QUEUE_FULL)
+        while min(room := self._room()) < 0 and (oldest := self._oldest_sealed(in_memory=True)) is not None:
+            self._lose(oldest, _covering(oldest, *room), LossReason.QUEUE_FULL)
             lost = True
         return lost
 
+    def expire(self, partition: Partition, number: int) -> None:
+        """Lose what is queued in batches up to this number; it is in `displaced`."""
+        while partition.sealed and partition.sealed[0].number <= number:
+            self.lose(partition.sealed[0], LossReason.EXPIRED)
+
+    def lose(self, batch: Batch, reason: LossReason) -> None:
+        """Lose a sealed batch; it is in `displaced`."""
+        self._lose(batch, batch.count, reason)
+
+    @property
+    def sealed_batches(self) -> int:
+        """The number of the batch that was sealed last."""
+        return self._sealed_batches
+
     def abandon(self, reason: LossReason) -> None:
         """Lose everything that is queued, oldest first; it is in `displaced`."""
-        while (oldest := self._with_oldest_sealed()) is not None:
-            self._lose_oldest(oldest, oldest.sealed[0].count, reason)
+        while (oldest := self._oldest_sealed()) is not None:
+            self._lose(oldest, oldest.count, reason)
 
     def barrier(self) -> Barrier:
         """Seal everything and return a barrier behind it. It must be given back to `release`."""
@@ -377,10 +483,11 @@ class Accumulator:
             if barrier.number == number:
                 return barrier  # many flushes at the same time share one
         delivered = sum(partition.delivered for partition in self.partitions)
+        kept = sum(partition.kept for partition in self.partitions)
         lost = _sum_of(partition.lost for partition in self.partitions)
         unsettled = sum(partition.unsettled for partition in self.partitions)
-        barrier = Barrier(number, delivered + lost.total() + unsettled)
-        self._tallies = {**self._tallies, barrier: Tally(delivered, lost)}
+        barrier = Barrier(number, delivered + lost.total() + kept + unsettled)
+        self._tallies = {**self._tallies, barrier: Tally(delivered, lost, kept)}
         return barrier
 
     def passed(self, barrier: Barrier, partition: Partition) -> bool:
@@ -422,13 +529,16 @@ class Accumulator:
         They add up by construction, because what was accepted is derived from the rest. Without a GIL, a snapshot in
         the very moment in which another thread settles a batch may count this batch twice or not at all.
         """
-        recovered = delivered = queued = size = in_flight = 0
+        recovered = delivered = kept = queued = size = in_flight = spooled = spooled_bytes = 0
         losses: list[Mapping[LossReason, int]] = []
         for partition in self.partitions:
-            loose, unsettled, flying, put, settled, lost = _consistent(partition)
+            loose, unsettled, flying, put, left, settled, lost = _consistent(partition)
             flying_count, flying_bytes = (flying.count, flying.size) if flying is not None else (0, 0)
             recovered += put
             delivered += settled
+            kept += left
+            spooled += partition.spilled
+            spooled_bytes += partition.spilled_bytes
             losses.append(lost)
             in_flight += flying_count
             queued += loose + unsettled - flying_count
@@ -436,8 +546,11 @@ class Accumulator:
             size += partition.unsettled_bytes - flying_bytes
         lost_in_all = _sum_of(losses)
         return Counts(
-            accepted=delivered + lost_in_all.total() + queued + in_flight - recovered,
+            accepted=delivered + lost_in_all.total() + kept + queued + in_flight - recovered,
             recovered=recovered,
+            kept=kept,
+            spooled=spooled,
+            spooled_bytes=spooled_bytes,
             delivered=delivered,
             queued=queued,
             queued_bytes=size,
@@ -459,9 +572,9 @@ class Accumulator:
         messages, size = self._limits.max_messages, self._limits.max_bytes
         for partition in self.partitions:
             pending = len(partition.pending)
-            messages -= pending + len(partition.lines) + partition.unsettled
+            messages -= pending + len(partition.lines) + partition.unsettled - partition.spilled
             size -= _bytes_of(partition.pending.copy()) if exactly else partition.large_bytes + pending * self.long
-            size -= partition.lines_bytes + partition.unsettled_bytes
+            size -= partition.lines_bytes + partition.unsettled_bytes - partition.spilled_bytes
         return messages, size
 
     def _fits(self, size: int) -> bool:
@@ -590,9 +703,18 @@ class Accumulator:
         partition = self.partitions[batch.partition]
         _return(partition, deque((*parts, *partition.sealed)))
 
-    def _after(self, partition: Partition, batch: Batch, reason: LossReason | None) -> _After:
-        """Return the counts as they are once *batch* has its outcome."""
-        count, lost = batch.count, partition.lost
+    def _after(
+        self,
+        partition: Partition,
+        batch: Batch,
+        reason: LossReason | None,
+        lost: Mapping[LossReason, int] | None = None,
+        tallies: Mapping[Barrier, Tally] | None = None,
+    ) -> _After:
+        """Return the counts as they are once *batch* has its outcome, beginning with those given."""
+        count = batch.count
+        lost = partition.lost if lost is None else lost
+        tallies = self._tallies if tallies is None else tallies
         return _After(
             partition.unsettled - count,
             partition.unsettled_bytes - batch.size,
@@ -600,36 +722,40 @@ class Accumulator:
             lost if reason is None else {**lost, reason: lost.get(reason, 0) + count},
             {
                 barrier: tally.plus(count, reason) if batch.number <= barrier.number else tally
-                for barrier, tally in self._tallies.items()
+                for barrier, tally in tallies.items()
             },
         )
 
-    def _with_oldest_sealed(self) -> Partition | None:
-        """Return the partition with the oldest sealed batch; where there is none, seal the open ones first."""
+    def _oldest_sealed(self, *, in_memory: bool = False) -> Batch | None:
+        """Return the oldest sealed batch, in memory perhaps; where there is none, seal the open ones first."""
         if not any(partition.sealed for partition in self.partitions):
             for partition in self.partitions:
                 self.seal(partition)
-        return min(
-            (partition for partition in self.partitions if partition.sealed),
-            key=lambda partition: partition.sealed[0].number,
-            default=None,
+        fronts = (
+            next((batch for batch in partition.sealed if not (in_memory and batch.spilled)), None)
+            for partition in self.partitions
         )
+        return min((batch for batch in fronts if batch is not None), key=lambda batch: batch.number, default=None)
 
-    def _lose_oldest(self, partition: Partition, count: int, reason: LossReason) -> None:
-        """Lose the *count* oldest messages of the oldest sealed batch."""
-        batch = partition.sealed[0]
+    def _lose(self, batch: Batch, count: int, reason: LossReason) -> None:
+        """Lose the *count* oldest messages of a sealed batch."""
+        partition = self.partitions[batch.partition]
+        at = partition.sealed.index(batch)
         whole = count >= batch.count
         older, newer = (batch, batch) if whole else batch.split(count)
         after = self._after(partition, older, reason)
         displaced = (reason, older)
         receipt = older.receipt
+        spilled, spilled_bytes = (batch.count, batch.size) if batch.spilled else (0, 0)
         # From here on nothing is called, as in `_seal_some`.
         self.displaced += (displaced,)
         if whole:
-            del partition.sealed[0]
+            del partition.sealed[at]
         else:
-            partition.sealed[0] = newer
+            partition.sealed[at] = newer
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
+        partition.spilled -= spilled
+        partition.spilled_bytes -= spilled_bytes
         partition.lost = after.lost
         self._tallies = after.tallies
         older.partner = None
@@ -693,7 +819,7 @@ def _rejected(batch: Batch, reason: LossReason | None, error: DeliveryError | No
     return []
 
 
-def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int, Mapping[LossReason, int]]:
+def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int, int, Mapping[LossReason, int]]:
     """Return numbers of loose lines and unsettled messages, the batch in flight, what was put, what became of it."""
     while True:
         lines = partition.lines
@@ -701,9 +827,9 @@ def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int,
         loose = collected + len(partition.pending)
         # No calls here, so that no other thread settles a batch in between.
         unsettled, flying, put = partition.unsettled, partition.in_flight, partition.recovered
-        settled, lost = partition.delivered, partition.lost
+        left, settled, lost = partition.kept, partition.delivered, partition.lost
         if partition.lines is lines and len(lines) == collected:
-            return loose, unsettled, flying, put, settled, lost
+            return loose, unsettled, flying, put, left, settled, lost
 
 
 def _covering(batch: Batch, messages: int, size: int) -> int:
@@ -735,7 +861,7 @@ def _ahead(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, int, set[str]
         for at, uids in enumerate(batch.uids()):
             yield index, batch, at, uids
         size += batch.size
-        if size >= LOOK_AHEAD_BYTES:
+        if size >= LOOK_AHEAD_BYTES or batch.spilled:  # what is on disk only may concern any uid
             break
 
 

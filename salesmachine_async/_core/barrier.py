@@ -18,16 +18,22 @@ class Tally:
     Attributes:
         delivered: Number of messages delivered.
         lost: Number of messages lost, by reason.
+        kept: Number of messages left on disk.
     """
 
     delivered: int = 0
     lost: Counter[LossReason] = field(default_factory=Counter[LossReason])
+    kept: int = 0
 
     def plus(self, count: int, reason: LossReason | None) -> Tally:
         """Return the tally after *count* more messages were delivered, or lost for *reason*."""
         if reason is None:
-            return Tally(self.delivered + count, self.lost)
-        return Tally(self.delivered, self.lost + Counter({reason: count}))
+            return Tally(self.delivered + count, self.lost, self.kept)
+        return Tally(self.delivered, self.lost + Counter({reason: count}), self.kept)
+
+    def plus_kept(self, count: int) -> Tally:
+        """Return the tally after *count* more messages were left on disk."""
+        return Tally(self.delivered, self.lost, self.kept + count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +43,7 @@ class Barrier:
 
     Attributes:
         number: Batches with this number and lower ones lie before it.
-        accepted: Number of messages in them.
+        accepted: Number of messages in them, those included that were put in.
     """
 
     number: int
@@ -45,5 +51,5 @@ class Barrier:
 
     def report(self, tally: Tally) -> Report:
         """Return what became of the messages before the barrier; what has no outcome yet is pending."""
-        pending = self.accepted - tally.delivered - tally.lost.total()
-        return Report(delivered=tally.delivered, lost=tally.lost, pending=pending)
+        pending = self.accepted - tally.delivered - tally.lost.total() - tally.kept
+        return Report(delivered=tally.delivered, lost=tally.lost, pending=pending, kept=tally.kept)

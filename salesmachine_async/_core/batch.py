@@ -33,6 +33,9 @@ class Batch:
         first: Number of its first message among all messages of the partition, from 0.
         receipt: Settled with the outcome of each of its messages; None: nothing waits for that. The parts of a batch
             share its receipt.
+        stored: The body; empty while the messages are on disk only.
+        body_size: Length of the body in bytes, also while it is on disk only.
+        spilled: Whether the messages have left the memory, because they are on disk.
         attempts: Number of requests that have carried it, alone or in a larger batch.
         failing_since: Time of the first failed attempt, on the sender's clock; None before.
         searching: Whether it is part of a rejected batch in which the rejected message is being searched.
@@ -43,8 +46,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_body",
         "attempts",
+        "body_size",
         "count",
         "endpoint",
         "failing_since",
@@ -56,13 +59,17 @@ class Batch:
         "partner",
         "receipt",
         "searching",
+        "spilled",
+        "stored",
         "suspected",
     )
 
     def __init__(
         self, body: bytes, count: int, *, endpoint: Endpoint = Endpoint.BATCH, partition: int = 0, number: int = 0
     ) -> None:
-        self._body = body
+        self.stored = body
+        self.body_size = len(body)
+        self.spilled: bool = False
         self.endpoint: Endpoint = endpoint
         self.count: int = count
         self.partition: int = partition
@@ -99,12 +106,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Bytes that count against the bounds: those of the messages. The parts of a batch have the same sum."""
-        return len(self._body) - 2 * self.count if self.endpoint is Endpoint.BATCH else len(self._body)
-
-    @property
-    def body_size(self) -> int:
-        """Length of `body` in bytes."""
-        return len(self._body)
+        return self.body_size - 2 * self.count if self.endpoint is Endpoint.BATCH else self.body_size
 
     def body(self) -> bytes:
         """
@@ -112,17 +114,29 @@ class Batch:
 
         A JSON array for `Endpoint.BATCH`, one JSON object for `Endpoint.ALIAS`, nothing for `Endpoint.PING`.
         """
-        return self._body
+        return self.stored
 
     def messages(self) -> list[dict[str, Any]]:
         """Decode the messages, oldest first."""
         return [orjson.loads(line) for line in self.lines()]
 
     def lines(self) -> list[bytes]:
-        """Return the encoded messages, oldest first."""
-        if self.endpoint is Endpoint.BATCH:
-            return self._body[1:-1].split(SEPARATOR)
-        return [self._body] if self.count else []
+        """Return the encoded messages, oldest first; none while they are on disk only."""
+        body = self.stored
+        if not body:
+            return []
+        return body[1:-1].split(SEPARATOR) if self.endpoint is Endpoint.BATCH else [body]
+
+    def missing(self, at: int, count: int) -> Batch:
+        """Return *count* of its messages, from this index on, as a batch that has no longer any lines."""
+        part = Batch(b"", count, endpoint=self.endpoint, partition=self.partition, number=self.number)
+        part.first, part.receipt = self.first + at, self.receipt
+        part.body_size = 2 * count if self.endpoint is Endpoint.BATCH else 0  # so that its size is 0
+        return part
+
+    def part(self, at: int, lines: list[bytes]) -> Batch:
+        """Return the messages from this index on, whose lines are given, as a batch."""
+        return self._part([AliasLine(line) for line in lines] if self.endpoint is Endpoint.ALIAS else lines, at)
 
     def uids(self) -> list[set[str]]:
         """Return the uids that each message concerns, oldest first."""

@@ -63,6 +63,9 @@ class Partition:
         numbered: Number of messages that were ever sealed, and so the number of the first one that is not.
         changes: Odd while messages move between these containers, and another number afterwards; see `snapshot`.
         recovered: Number of messages put in as batches (`Accumulator.put`).
+        kept: Number of messages left on disk for another process.
+        spilled: Number of messages in `sealed` that are on disk only.
+        spilled_bytes: Their bytes.
         delivered: Number of messages delivered.
         lost: Number of messages lost, by reason. Replaced as a whole, never changed.
     """
@@ -74,6 +77,7 @@ class Partition:
         "due",
         "in_flight",
         "index",
+        "kept",
         "large_bytes",
         "lines",
         "lines_bytes",
@@ -83,6 +87,8 @@ class Partition:
         "pending",
         "recovered",
         "sealed",
+        "spilled",
+        "spilled_bytes",
         "unsettled",
         "unsettled_bytes",
     )
@@ -100,5 +106,6 @@ class Partition:
         self.in_flight: Batch | None = None
         self.unsettled = self.unsettled_bytes = 0
         self.numbered = self.changes = 0
-        self.recovered = self.delivered = 0
+        self.spilled = self.spilled_bytes = 0
+        self.recovered = self.kept = self.delivered = 0
         self.lost: Mapping[LossReason, int] = {}

@@ -16,7 +16,7 @@ from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async.report import Endpoint
 
-__all__ = ["Run", "first_unsettled", "unwritten"]
+__all__ = ["Run", "first_unsettled", "messages_below", "unwritten"]
 
 # Loose lines in one run: about as many as in a batch.
 RUN_LINES: Final = 128
@@ -63,6 +63,7 @@ def unwritten(partition: Partition, written: int) -> list[Run]:
     now = _copy(partition)
     found = {batch.first: batch for batch in _newer(now, written) if batch.first + batch.count > written}
     runs = [_run_of(found[first]) for first in sorted(found)]
+    runs = [run for run in runs if run.lines]  # without what is on disk only
     skipped = max(0, written - now.numbered)
     runs += _runs_of(now.loose[skipped:], now.numbered + skipped)
     return runs
@@ -73,6 +74,14 @@ def first_unsettled(partition: Partition) -> int:
     now = _copy(partition)
     oldest = now.sealed[:2] if now.in_flight is None else [now.in_flight, *now.sealed[:2]]
     return min((batch.first for batch in oldest), default=now.numbered)
+
+
+def messages_below(partition: Partition, end: int) -> int:
+    """Return how many messages without an outcome have a number below *end*."""
+    now = _copy(partition)
+    batches = {batch.first: batch for batch in (*now.sealed, *([now.in_flight] if now.in_flight else []))}
+    sealed = sum(max(0, min(batch.count, end - batch.first)) for batch in batches.values())
+    return sealed + max(0, min(len(now.loose), end - now.numbered))
 
 
 def _copy(partition: Partition) -> _Snapshot:

@@ -19,15 +19,18 @@ from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.barrier import Barrier
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.receipt import RejectedLine
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.hooks import Hooks, raised_by_callback
 from salesmachine_async._delivery.sender import Sender, set_again
 from salesmachine_async._delivery.sender_context import SenderContext, Traffic
+from salesmachine_async._delivery.spool_feed import SpoolFeed
 from salesmachine_async._delivery.throttle import Throttle
 from salesmachine_async._delivery.transport import Transport, send_guarded
 from salesmachine_async._log import RateLimitedLogger, describe_exception
-from salesmachine_async.errors import Unauthorized, WrongLoop
-from salesmachine_async.policy import Batching, Retry
+from salesmachine_async._spool.spooler import Spooler
+from salesmachine_async.errors import DeliveryError, Unauthorized, WrongLoop
+from salesmachine_async.policy import Batching, QueueLimits, Retry, Spool
 from salesmachine_async.report import LossReason, Report, State
 
 __all__ = ["Flusher"]
@@ -39,6 +42,9 @@ LOW_WATER: Final = 0.5
 RESTART_SECONDS: Final = 0.05
 # How long senders and connections may take to end once the deadline of a close has passed.
 GRACE_SECONDS: Final = 0.1
+# The part of the time of a close that is the disk's, and its maximum: what was not delivered is written then.
+DISK_SHARE: Final = 0.2
+DISK_SECONDS: Final = 1.0
 
 # The ends of forgotten agents, because the event loop itself holds tasks only weakly.
 _endings: Final[set[asyncio.Future[None]]] = set()
@@ -60,6 +66,8 @@ class Flusher:
         retry: For the senders.
         hooks: Called with outcomes.
         log: For failures.
+        spool: The spool, its policy, and the bounds of the queue; None: without one. The last partition of the
+            accumulator is then for what dead processes left.
 
     Attributes:
         stage: `State.NEW`, `OPEN`, `CLOSING` or `CLOSED`; `state` also says whether sending is paused or parked.
@@ -75,6 +83,7 @@ class Flusher:
         retry: Retry,
         hooks: Hooks,
         log: RateLimitedLogger,
+        spool: tuple[Spooler, Spool, QueueLimits] | None = None,
     ) -> None:
         self.stage = State.NEW
         self.traffic = Traffic()
@@ -84,6 +93,19 @@ class Flusher:
         self._retry = retry
         self._hooks = hooks
         self._log = log
+        self._spooler = spool[0] if spool else None
+        self._feed: SpoolFeed | None = None
+        if spool is not None:
+            self._feed = SpoolFeed(
+                accumulator,
+                *spool[:2],
+                batching=batching,
+                limits=spool[2],
+                log=log,
+                on_displaced=self._report_displaced,
+                on_progress=self._progress,
+                on_released=self._release,
+            )
         # Set by `start`, and again when a new loop takes over from one that has ended.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._throttle: Throttle | None = None
@@ -121,10 +143,14 @@ class Flusher:
         if self._loop is not loop:
             self._check_loop(loop)
             self._bind(loop)
+        feed = self._feed
+        if feed is not None and not feed.is_running():
+            feed.start()
         for sender in self._senders:
             task = self._tasks.get(sender)
             if task is None or task.done():  # at the start, or after an interruption
-                self._spawn(sender)
+                if feed is None or feed.delivers:
+                    self._spawn(sender)
                 sender.end_linger()  # what was tracked before the start has waited long enough
         if self.stage is State.NEW:
             self.stage = State.OPEN
@@ -151,8 +177,13 @@ class Flusher:
             linger=self._linger,
             on_progress=self._progress,
             on_displaced=self._report_displaced,
+            on_rejected=self._keep_rejected,
         )
         self._senders = tuple(Sender(partition, context) for partition in self._accumulator.partitions)
+        if self._feed is not None:
+            self._feed.stop()
+            for sender in self._senders[:-1]:
+                sender.held = self._feed.delivers
         self._accumulator.wake = _waker(loop, self._senders)
         self._loop = loop  # last: an interrupted call has not bound it
 
@@ -209,7 +240,7 @@ class Flusher:
     def _bring_forward(self) -> None:
         """Let the end wait no longer than until the deadline, which is an earlier one now."""
         if self._draining is not None and not self._draining.expired():
-            self._draining.reschedule(self._deadline)
+            self._draining.reschedule(self._deadline - self._for_the_disk())
         self._progress()
 
     async def _closed(self, closing: asyncio.Task[Report]) -> Report:
@@ -278,6 +309,8 @@ class Flusher:
         ending.add_done_callback(_endings.discard)
 
     async def _end_senders_and_transport(self) -> None:
+        if self._feed is not None:
+            self._feed.stop()
         await self._end_senders()
         await self._end_transport()
 
@@ -326,8 +359,20 @@ class Flusher:
             progress.clear()
             await progress.wait()
 
+    def _release(self) -> None:
+        """Let the senders send that were held back."""
+        for sender in self._senders:
+            sender.held = False
+            sender.wake()
+
+    def _keep_rejected(self, batch: Batch, error: DeliveryError | None) -> None:
+        if self._spooler is not None:
+            self._spooler.reject([RejectedLine(line, error) for line in batch.lines()])
+
     def _progress(self) -> None:
         """Wake those whose waiting is over."""
+        if self._feed is not None:
+            self._feed.settled()
         for progress, barrier in tuple(self._flushes.items()):
             if self._is_over(barrier):
                 set_again(progress)
@@ -351,7 +396,7 @@ class Flusher:
 
     def _report_displaced(self) -> None:
         """Call the hook with what was displaced or abandoned."""
-        for reason in (LossReason.QUEUE_FULL, LossReason.CLOSED):
+        for reason in dict.fromkeys(reason for reason, _ in self._accumulator.displaced):
             self._report_lost(reason)
         for sender in self._senders:
             sender.wake()  # to make room, the open batch of any partition may have been sealed
@@ -388,16 +433,25 @@ class Flusher:
             for sender in self._senders:
                 sender.expedite(self._deadline, at_once=True)
             with suppress(TimeoutError, asyncio.CancelledError):
-                async with asyncio.timeout_at(self._deadline) as self._draining:
+                async with asyncio.timeout_at(self._deadline - self._for_the_disk()) as self._draining:
                     if self.stage is not State.CLOSED:  # else an end before this one was interrupted
                         await self._passed(barrier, progress)
             self._draining = None
             self.stage = State.CLOSED  # before the next wait: a flush during it must not start senders again
             await self._end_senders()
+            if self._feed is not None:
+                left = self._deadline - asyncio.get_running_loop().time()
+                await self._feed.close(max(GRACE_SECONDS, left))
             self._accumulator.abandon(LossReason.CLOSED)
             self._report_displaced()
             await self._end_transport()
             return self._accumulator.report(barrier)
+
+    def _for_the_disk(self) -> float:
+        """Return how many of the seconds that are left belong to the disk."""
+        if self._feed is None:
+            return 0.0
+        return min(DISK_SECONDS, DISK_SHARE * max(0.0, self._deadline - asyncio.get_running_loop().time()))
 
     async def _end_senders(self) -> None:
         tasks, self._tasks = tuple(self._tasks.values()), {}

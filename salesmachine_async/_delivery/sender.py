@@ -30,7 +30,7 @@ from salesmachine_async._delivery.sender_context import SenderContext
 from salesmachine_async._delivery.transport import obey_cancellation, send_guarded
 from salesmachine_async._http.backoff import Backoff
 from salesmachine_async._process import check_fork
-from salesmachine_async.errors import RequestTimeout
+from salesmachine_async.errors import DeliveryError, RequestTimeout
 from salesmachine_async.report import Endpoint, LossReason
 
 # Seconds after which an outage is shown even where logging is not configured.
@@ -57,6 +57,7 @@ class Sender:
         partition: Its queue.
         parked: Whether it keeps everything and only probes, because the server refuses for a reason that lies in no
             message.
+        held: Whether it takes nothing yet, because older messages of an earlier process come first.
         sending: Whether a request is under way.
         looks: Number of looks that have begun.
     """
@@ -64,6 +65,7 @@ class Sender:
     def __init__(self, partition: Partition, around: SenderContext) -> None:
         self.partition = partition
         self.parked = False
+        self.held = False
         self.sending = False
         self.looks = 0
         # Set by callbacks of the loop alone: a signal handler may run in the middle of its `wait`.
@@ -95,7 +97,7 @@ class Sender:
         try:
             while self._run is run and not self._stopped:
                 self._ready.clear()  # before the look, so that what becomes ready after it is not missed
-                self._batch = self._around.accumulator.take(self.partition)
+                self._batch = None if self.held else self._around.accumulator.take(self.partition)
                 if self._batch is None:
                     await self._ready.wait()
                 else:
@@ -322,7 +324,9 @@ class Sender:
             case GiveUp(reason, pause):
                 if pause is not None:
                     self._pause_all(batch, pause, outcome)
-                self._settle(batch, reason)
+                self._settle(batch, reason, outcome.error)
+                if reason in (LossReason.REJECTED, LossReason.TOO_LARGE) and batch.receipt is None:
+                    around.on_rejected(batch, outcome.error)
                 around.hooks.lost(reason, outcome.error, [batch])
             case Pause():
                 self._pause_all(batch, decision, outcome)
@@ -350,11 +354,11 @@ class Sender:
         ):
             self._batch = None
 
-    def _settle(self, batch: Batch, reason: LossReason | None = None) -> None:
+    def _settle(self, batch: Batch, reason: LossReason | None = None, error: DeliveryError | None = None) -> None:
         self._batch = None
         if reason is LossReason.REJECTED:
             self._backoff = Backoff(self._around.retry)  # reset: the server accepts other messages
-        self._around.accumulator.settle(batch, reason)
+        self._around.accumulator.settle(batch, reason, error)
         self._around.on_progress()
 
     def _split(self, batch: Batch, *, searching: bool = False) -> None:

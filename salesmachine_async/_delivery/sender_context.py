@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.throttle import Throttle
 from salesmachine_async._delivery.transport import Transport
@@ -50,6 +51,7 @@ class SenderContext:
         linger: Seconds that an open batch waits for more messages.
         on_progress: Called when a batch is settled or what a sender waits for changes.
         on_displaced: Called when messages were displaced.
+        on_rejected: Called with a lost message that the server has rejected, and why.
     """
 
     accumulator: Accumulator
@@ -63,3 +65,4 @@ class SenderContext:
     linger: float
     on_progress: Callable[[], None]
     on_displaced: Callable[[], None]
+    on_rejected: Callable[[Batch, DeliveryError | None], None]

@@ -27,6 +27,7 @@ from salesmachine_async._http.session import (
     read_some,
 )
 from salesmachine_async._log import RateLimitedLogger, describe_exception
+from salesmachine_async._spool.destination import destination_of
 from salesmachine_async.errors import ConnectionFailed
 from salesmachine_async.policy import Timeouts
 from salesmachine_async.report import Endpoint
@@ -45,6 +46,9 @@ class Transport(Protocol):
     as many, and `Batch.partition` is the index of the queue; see `partition_of` for which uid belongs to which.
 
     An exception from `send` counts as a broken connection: the batch is sent again.
+
+    It may have an attribute ``destination``, a str (or an int) that says where messages go, without a secret in it: a
+    spool gives its messages only to agents of the same one.
     """
 
     async def send(self, batch: Batch) -> Outcome:
@@ -75,6 +79,9 @@ class HttpTransport:
             ``SALESMACHINE_CA_FILE``, else none.
         ssl_context: A context to use instead of the default one, e.g. with a client certificate.
 
+    Attributes:
+        destination: Identifies the base URL and the token; neither can be derived from it.
+
     Raises:
         ConfigError: An argument, or the environment variable in its place, is unusable.
     """
@@ -97,6 +104,7 @@ class HttpTransport:
         self._urls = {endpoint: self._network.base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
         self._redact = Redactor(token, secret)
+        self.destination: int = destination_of(str(self._network.base), token)
         self._timeouts = timeouts or Timeouts()
         # Opened in the running loop by the first request; it belongs to that loop and to this process.
         self._session: aiohttp.ClientSession | None = None

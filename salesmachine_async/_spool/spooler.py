@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from typing import TypeVar
 
 from salesmachine_async._core.receipt import RejectedLine
 from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async._process import check_fork, watch
 from salesmachine_async._spool.committer import Committer, QueueView
+from salesmachine_async._spool.destination import destination_of
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.log import Chunk
 from salesmachine_async._spool.worker import Recovered, Worker
@@ -25,11 +25,6 @@ from salesmachine_async.report import SpoolState, SpoolStats
 __all__ = ["Recovered", "Spooler", "destination_of"]
 
 T = TypeVar("T")
-
-
-def destination_of(base_url: str, token: str) -> int:
-    """Return a number that identifies an account; neither the URL nor the token can be derived from it."""
-    return int.from_bytes(blake2b(f"{base_url.rstrip('/')}\0{token}".encode(), digest_size=8).digest(), "little")
 
 
 class Spooler:

@@ -1,0 +1,280 @@
+"""The loop's side of a spool: takes in what dead processes left, moves the queue to disk and back, ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final
+
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._delivery.recovered import batches_of
+from salesmachine_async._log import RateLimitedLogger, describe_exception
+from salesmachine_async._spool.log import Chunk
+from salesmachine_async._spool.spooler import Recovered, Spooler
+from salesmachine_async.policy import Batching, QueueLimits, Spool
+from salesmachine_async.report import LossReason
+
+__all__ = ["SpoolFeed"]
+
+# How much is read ahead of dead processes' messages, and read back at once.
+RECOVER_BYTES: Final = 2 * 2**20
+READ_BACK_BYTES: Final = 2**20
+# Seconds between two looks for messages of dead processes, with a jitter; after the first look.
+RECOVER_SECONDS: Final = 30.0
+# Seconds between two looks at the queue, and until a disk that could not be read is tried again.
+UPKEEP_SECONDS: Final = 0.05
+RETRY_SECONDS: Final = 1.0
+# How full the memory may be before messages leave it; the part that stays for the requests to come.
+SPILL_ABOVE: Final = 0.5
+HEAD: Final = 1 / 8
+
+
+class SpoolFeed:
+    """
+    Connects an agent's queues with its spool, on the event loop of the senders.
+
+    Args:
+        accumulator: The queues; the last partition is for what is recovered.
+        spooler: The spool.
+        policy: Its policy.
+        batching: How large a batch may be.
+        limits: The bounds of the memory.
+        log: For failures.
+        on_displaced: Called when messages were lost.
+        on_progress: Called when messages were left to another process.
+        on_released: Called when new messages need not wait any longer for those of dead processes.
+    """
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        spooler: Spooler,
+        policy: Spool,
+        *,
+        batching: Batching,
+        limits: QueueLimits,
+        log: RateLimitedLogger,
+        on_displaced: Callable[[], None],
+        on_progress: Callable[[], None],
+        on_released: Callable[[], None],
+    ) -> None:
+        self.delivers = policy.deliver
+        self._accumulator = accumulator
+        self._spooler = spooler
+        self._policy = policy
+        self._batching = batching
+        self._log = log
+        self._on_displaced = on_displaced
+        self._on_progress = on_progress
+        self._on_released = on_released
+        *self._ordinary, self._extra = accumulator.partitions
+        self._head_messages = max(1, int(limits.max_messages * HEAD / len(self._ordinary)))
+        self._head_bytes = max(1, int(limits.max_bytes * HEAD / len(self._ordinary)))
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._patience: asyncio.TimerHandle | None = None
+        # Set when a batch was settled.
+        self._progress = asyncio.Event()
+        # With `max_age`: up to which batch everything was sealed by when; and when each recovered batch expires.
+        self._sealed_by: deque[tuple[float, int]] = deque()
+        self._expiries: deque[tuple[float, int]] = deque()
+
+    def start(self) -> None:
+        """Begin, on the running event loop; what ran on another one was ended by it."""
+        loop = asyncio.get_running_loop()
+        self._spooler.start()
+        self._progress = asyncio.Event()
+        loops: list[Coroutine[Any, Any, None]] = [self._upkeep()]
+        if self.delivers:
+            loops.append(self._recover())
+            self._patience = loop.call_later(self._policy.recover_first, self._on_released)
+        # In a context of its own, or a task started within a request would keep that request's context.
+        self._tasks = tuple(Context().run(loop.create_task, each) for each in loops)
+
+    def is_running(self) -> bool:
+        """Return whether its tasks run."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def settled(self) -> None:
+        """Note that a batch was settled."""
+        self._progress.set()
+
+    def stop(self) -> None:
+        """End the tasks."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = ()
+        if self._patience is not None:
+            self._patience.cancel()
+
+    async def close(self, seconds: float) -> None:
+        """
+        Commit a last time, and leave to another process what is on disk; wait for the disk at most so many seconds.
+
+        What is not on disk stays queued.
+        """
+        self.stop()
+        closing = asyncio.wrap_future(self._spooler.close())
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({closing}, timeout=seconds)
+        if closing.done() and not closing.cancelled():
+            closing.exception()  # the spool has logged it
+        for partition in self._ordinary:
+            self._accumulator.seal(partition)
+            self._accumulator.keep(partition, self._spooler.durable(partition.index))
+        self._accumulator.keep(self._extra, sys.maxsize)
+
+    # What dead processes left.
+
+    async def _recover(self) -> None:
+        waits = True
+        while True:
+            try:
+                await self._recover_all()
+                while waits and self._extra.unsettled:
+                    await self._settlement()
+            except Exception as exc:  # noqa: BLE001 (a disk that fails now may be read later)
+                self._log("spool recovery", logging.WARNING, "messages were not recovered: %s", describe_exception(exc))
+            waits = False
+            self._on_released()
+            await asyncio.sleep(RECOVER_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _recover_all(self) -> None:
+        """Put in what dead processes left, never much more than the next requests need."""
+        while found := await asyncio.wrap_future(self._spooler.recover(RECOVER_BYTES)):
+            self._put(found)
+            while self._extra.unsettled_bytes > RECOVER_BYTES // 2:
+                await self._settlement()
+
+    async def _settlement(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    def _put(self, found: list[Recovered]) -> None:
+        for batch, written_ms, expired in batches_of(found, self._batching, self._extra.index):
+            self._accumulator.put(batch)
+            if expired:
+                self._accumulator.lose(batch, LossReason.EXPIRED)
+            elif self._policy.max_age is not None:
+                left = self._policy.max_age - max(0.0, time.time() - written_ms / 1000)
+                self._expiries.append((time.monotonic() + left, batch.number))
+        if self._accumulator.displaced:
+            self._on_displaced()
+
+    # The queue.
+
+    async def _upkeep(self) -> None:
+        while True:
+            again = False
+            wait = UPKEEP_SECONDS
+            try:
+                again = await self._keep_up()
+            except Exception as exc:  # noqa: BLE001 (a disk that fails now may be read later)
+                wait = RETRY_SECONDS
+                self._log("spool", logging.WARNING, "the spool cannot be read: %s", describe_exception(exc), loud=True)
+            if not again:
+                self._progress.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        # Without messages on disk only, nothing is urgent.
+                        await (self._progress.wait() if self._spilled() else asyncio.sleep(wait))
+
+    async def _keep_up(self) -> bool:
+        """Do what is due; returns whether there is more to do at once."""
+        self._expire()
+        if not self.delivers:
+            self._leave()
+            return False
+        if self._accumulator.fill() > SPILL_ABOVE:
+            for partition in self._ordinary:
+                durable = self._spooler.durable(partition.index)
+                self._accumulator.spill(partition, durable, self._head_messages, self._head_bytes)
+        again = False
+        for partition in self._ordinary:
+            if partition.spilled and (wanted := self._wanted(partition)):
+                again = True
+                await self._read_back(partition, wanted)
+        return again
+
+    def _spilled(self) -> bool:
+        return any(partition.spilled for partition in self._ordinary)
+
+    def _leave(self) -> None:
+        """Leave what is on disk to the process that delivers."""
+        for partition in self._ordinary:
+            if partition.sealed:
+                self._accumulator.keep(partition, self._spooler.durable(partition.index))
+        self._on_progress()
+
+    def _wanted(self, partition: Partition) -> list[Batch]:
+        """Return the next batches to read back; none while enough of those before them are in memory."""
+        messages = size = 0
+        wanted: list[Batch] = []
+        for batch in partition.sealed:
+            if not batch.spilled and wanted:
+                break
+            messages += batch.count
+            size += batch.size
+            if batch.spilled:
+                wanted.append(batch)
+                if size >= READ_BACK_BYTES:
+                    break
+            elif messages > self._head_messages // 2 or size > self._head_bytes // 2:
+                break
+        return wanted
+
+    async def _read_back(self, partition: Partition, wanted: list[Batch]) -> None:
+        first, last = wanted[0], wanted[-1]
+        end = last.first + last.count
+        chunk = await asyncio.wrap_future(
+            self._spooler.read_back(partition.index, first.first, end, max(READ_BACK_BYTES, first.size))
+        )
+        lines = _by_number(chunk)
+        for batch in wanted:
+            if batch.first + batch.count > chunk.end:
+                break
+            if batch.spilled and batch in partition.sealed:  # else it has expired in the meantime
+                self._accumulator.restore(batch, [lines.get(batch.first + at) for at in range(batch.count)])
+        self._accumulator.wake(partition)
+        if self._accumulator.displaced:
+            self._log("spool damaged", logging.ERROR, "messages could not be read back from the spool", loud=True)
+            self._on_displaced()
+
+    # Age.
+
+    def _expire(self) -> None:
+        max_age = self._policy.max_age
+        if max_age is None:
+            return
+        now = time.monotonic()
+        if not self._sealed_by or now - self._sealed_by[-1][0] >= max_age / 100:
+            for partition in self._ordinary:
+                if self.delivers and partition.lines and self._sealed_by:
+                    self._accumulator.seal(partition)
+                    self._accumulator.wake(partition)
+            self._sealed_by.append((now, self._accumulator.sealed_batches))
+        while self._sealed_by and now - self._sealed_by[0][0] >= max_age:
+            _, number = self._sealed_by.popleft()
+            for partition in self._ordinary:
+                self._accumulator.expire(partition, number)
+        while self._expiries and (self._expiries[0][0] <= now or not self._extra.unsettled):
+            _, number = self._expiries.popleft()
+            self._accumulator.expire(self._extra, number)
+        if self._accumulator.displaced:
+            self._on_displaced()
+
+
+def _by_number(chunk: Chunk) -> dict[int, bytes]:
+    return {
+        number: line
+        for piece in chunk.pieces
+        for number, line in enumerate(bytes(piece.lines).split(b"\n"), piece.first)
+    }
