@@ -29,9 +29,10 @@ from salesmachine_async._delivery.flusher import Flusher
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.null_transport import NullTransport
 from salesmachine_async._delivery.transport import HttpTransport, Transport
+from salesmachine_async._http.config import SPOOL_VARIABLE
 from salesmachine_async._log import InvalidValues, RateLimitedLogger, log_or_stderr, logger, show_debug
 from salesmachine_async._spool.destination import destination_of
-from salesmachine_async._spool.source import Source
+from salesmachine_async._spool.queue_source import QueueSource
 from salesmachine_async._spool.spooler import Spooler
 from salesmachine_async.errors import (
     AgentClosed,
@@ -48,7 +49,6 @@ from salesmachine_async.tracker import Tracker
 __all__ = ["Agent"]
 
 MAX_CONCURRENCY = 256
-SPOOL_VARIABLE = "SALESMACHINE_SPOOL"
 
 # The real clock, should a test have put an unusable one in its place.
 _clock = time.time
@@ -179,7 +179,7 @@ class Agent:
         if self._spool is None:
             return
         if self._spooler is None:
-            self._source = Source(self._accumulator, deliver=self._spool.deliver)
+            self._source = QueueSource(self._accumulator, deliver=self._spool.deliver)
             self._spooler = Spooler(
                 self._spool, _destination(self._transport), self._concurrency, self._source, log=self._log
             )

@@ -16,7 +16,7 @@ all work on files; the other threads only read numbers that it publishes and app
 - `reader`: a directory's messages in order.
 - `recovery`: the directories that dead processes left.
 - `worker`, `committer`: the work of the thread; the thread.
-- `source`: the agent's queues, as the thread sees them; `destination`: whose messages they are.
+- `queue_source`: the agent's queues, as the thread sees them; `destination`: whose messages they are.
 - `survey`: read-only inspection for the command.
 - `spooler`: the class that the agent uses.
 """

@@ -62,7 +62,7 @@ async def _ping(
 
     timeouts = Timeouts(connect=timeout, request=timeout, close=0.0)
     carrier = HttpTransport(keys.token, keys.secret, base_url=keys.base_url, timeouts=timeouts, **transport)
-    async with Agent(enabled=True, transport=carrier, timeouts=timeouts) as agent:
+    async with Agent(enabled=True, spool="", transport=carrier, timeouts=timeouts) as agent:
         begun = time.monotonic()
         failure: DeliveryError | None = None
         try:

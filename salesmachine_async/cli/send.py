@@ -252,6 +252,7 @@ async def _deliver(
     timeouts = Timeouts(connect=min(5.0, timeout), request=min(15.0, timeout + 1), close=0.0)
     agent = Agent(
         enabled=True,
+        spool="",  # the exit status says what became of it
         batching=Batching(linger=0.0),
         retry=Retry(wait_max=2.0),  # short, because a person waits for one message
         timeouts=timeouts,

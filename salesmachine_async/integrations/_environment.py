@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from salesmachine_async._core.response import Outcome
 from salesmachine_async._delivery.null_transport import NullTransport
-from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._http.config import SECRET_VARIABLE, SPOOL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from salesmachine_async._log import log_or_stderr
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
@@ -20,7 +20,7 @@ from salesmachine_async.threaded import ThreadedAgent
 
 __all__ = ["AgentOptions", "agent_of_the_environment", "fallback_agent", "nothing"]
 
-VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE)
+VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE, SPOOL_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def agent_of_the_environment(options: AgentOptions = DEFAULT) -> Agent:
         return Agent(**options.keywords())
     except ConfigError as exc:
         _log_off(exc)
-        return Agent(transport=_nowhere(), before_send=nothing, on_invalid=options.on_invalid)
+        return Agent(transport=_nowhere(), spool="", before_send=nothing, on_invalid=options.on_invalid)
 
 
 def fallback_agent(options: AgentOptions = DEFAULT) -> ThreadedAgent:
@@ -88,7 +88,7 @@ def _made(environment: tuple[str | None, ...], options: AgentOptions = DEFAULT) 
         agent = ThreadedAgent(**options.keywords())
     except ConfigError as exc:
         _log_off(exc)
-        agent = ThreadedAgent(transport=_nowhere(), before_send=nothing, on_invalid=options.on_invalid)
+        agent = ThreadedAgent(transport=_nowhere(), spool="", before_send=nothing, on_invalid=options.on_invalid)
     # Without a lock, which a fork could leave locked. Of two made at once one is kept; the other has no thread yet.
     return _fallback_agents.setdefault((environment, options), agent)
 

@@ -23,14 +23,14 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._version import __version__
-from salesmachine_async.report import DropReason, LossReason, Stats
+from salesmachine_async.report import DropReason, LossReason, SpoolState, SpoolStats, Stats
 
 __all__ = ["HasStats", "UntracedTransport", "observe"]
 
 # What the contrib instrumentations of HTTP clients look for; the first is theirs, the second of all instrumentations.
 SUPPRESS: Final = ("suppress_http_instrumentation", "suppress_instrumentation")
 
-Read = Callable[[Stats], int]
+Read = Callable[[Stats], float]
 # By name: unit, description and how it is read.
 COUNTERS: Final[Mapping[str, tuple[str, str, Read]]] = {
     "accepted": ("{message}", "Messages taken by a call.", lambda stats: stats.accepted),
@@ -44,6 +44,36 @@ GAUGES: Final[Mapping[str, tuple[str, str, Read]]] = {
     "queue.bytes": ("By", "Bytes of the messages waiting.", lambda stats: stats.queued_bytes),
     "in_flight": ("{message}", "Messages in a request.", lambda stats: stats.in_flight),
 }
+# Those of an agent with a spool.
+SPOOL_COUNTERS: Final[Mapping[str, tuple[str, str, Read]]] = {
+    "recovered": ("{message}", "Messages taken over from processes that have ended.", lambda stats: stats.recovered),
+    "kept": ("{message}", "Messages left on disk for another process.", lambda stats: stats.kept),
+    "spool.write_errors": ("{error}", "Times that the disk refused.", lambda stats: _spool(stats).write_errors),
+    "spool.damaged": ("By", "Bytes on disk that were not what was written.", lambda stats: _spool(stats).damaged_bytes),
+    "spool.rejected_kept": (
+        "{message}",
+        "Rejected messages kept in files.",
+        lambda stats: _spool(stats).rejected_kept,
+    ),
+}
+SPOOL_GAUGES: Final[Mapping[str, tuple[str, str, Read]]] = {
+    "spool.size": ("{message}", "Messages waiting that are on disk only.", lambda stats: stats.spooled),
+    "spool.bytes": ("By", "Bytes of the messages waiting that are on disk only.", lambda stats: stats.spooled_bytes),
+    "spool.oldest": (
+        "s",
+        "Age of the oldest message on disk without an outcome.",
+        lambda stats: _spool(stats).oldest_seconds,
+    ),
+    "spool.failing": (
+        "1",
+        "Whether the spool cannot write (1) or can (0).",
+        lambda stats: int(_spool(stats).state in (SpoolState.FULL, SpoolState.FAILING, SpoolState.UNAVAILABLE)),
+    ),
+}
+
+
+def _spool(stats: Stats) -> SpoolStats:
+    return stats.spool or SpoolStats()
 
 
 class HasStats(Protocol):
@@ -82,11 +112,12 @@ def observe(
         dropped = agent.stats().dropped
         return [Observation(dropped.get(reason, 0), {**common, "reason": reason.value}) for reason in DropReason]
 
-    for name, (unit, text, read) in COUNTERS.items():
+    spools = agent.stats().spool is not None
+    for name, (unit, text, read) in {**COUNTERS, **(SPOOL_COUNTERS if spools else {})}.items():
         meter.create_observable_counter(f"salesmachine.agent.{name}", [reading(read)], unit, text)
     meter.create_observable_counter("salesmachine.agent.dropped", [drops], "{call}", "Calls that were not accepted.")
     meter.create_observable_counter("salesmachine.agent.lost", [losses], "{message}", "Messages given up.")
-    for name, (unit, text, read) in GAUGES.items():
+    for name, (unit, text, read) in {**GAUGES, **(SPOOL_GAUGES if spools else {})}.items():
         meter.create_observable_up_down_counter(f"salesmachine.agent.{name}", [reading(read)], unit, text)
 
 

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from salesmachine_async.report import DropReason, LossReason, State, Stats
+from salesmachine_async.report import DropReason, LossReason, SpoolState, SpoolStats, State, Stats
 
 __all__ = ["AgentCollector", "HasStats"]
 
@@ -37,6 +37,20 @@ GAUGES: Final = {
     "queued_bytes": "Bytes of the messages waiting.",
     "in_flight": "Messages in a request.",
     "paused": "Whether sending is held back (1) or not (0).",
+}
+# Those of an agent with a spool.
+SPOOL_COUNTERS: Final = {
+    "recovered": "Messages taken over from processes that have ended.",
+    "kept": "Messages left on disk for another process.",
+    "spool_write_errors": "Times that the disk refused.",
+    "spool_damaged_bytes": "Bytes on disk that were not what was written.",
+    "spool_rejected_kept": "Rejected messages kept in files.",
+}
+SPOOL_GAUGES: Final = {
+    "spooled": "Messages waiting that are on disk only.",
+    "spooled_bytes": "Bytes of the messages waiting that are on disk only.",
+    "spool_oldest_seconds": "Age of the oldest message on disk without an outcome.",
+    "spool_failing": "Whether the spool cannot write (1) or can (0).",
 }
 
 
@@ -65,8 +79,9 @@ class AgentCollector(Collector):
         """Read all counts at one moment."""
         names, values = list(self._labels), list(self._labels.values())
         stats = self._agent.stats()
-        numbers = numbers_of(stats)
-        for name, text in COUNTERS.items():
+        spool = stats.spool
+        numbers = {**numbers_of(stats), **({} if spool is None else spool_numbers_of(stats, spool))}
+        for name, text in {**COUNTERS, **({} if spool is None else SPOOL_COUNTERS)}.items():
             counter = CounterMetricFamily(f"salesmachine_{name}", text, labels=names)
             counter.add_metric(values, numbers[name])
             yield counter
@@ -79,7 +94,7 @@ class AgentCollector(Collector):
             # Also those that never happened: an alert on the rate needs the zero before the first.
             lost.add_metric([*values, reason.value], stats.lost.get(reason, 0))
         yield lost
-        for name, text in GAUGES.items():
+        for name, text in {**GAUGES, **({} if spool is None else SPOOL_GAUGES)}.items():
             gauge = GaugeMetricFamily(f"salesmachine_{name}", text, labels=names)
             gauge.add_metric(values, numbers[name])
             yield gauge
@@ -89,7 +104,22 @@ class AgentCollector(Collector):
         return []
 
 
-def numbers_of(stats: Stats) -> dict[str, int]:
+def spool_numbers_of(stats: Stats, spool: SpoolStats) -> dict[str, float]:
+    """Return the counts of an agent with a spool by the names of the metrics."""
+    return {
+        "recovered": stats.recovered,
+        "kept": stats.kept,
+        "spooled": stats.spooled,
+        "spooled_bytes": stats.spooled_bytes,
+        "spool_write_errors": spool.write_errors,
+        "spool_damaged_bytes": spool.damaged_bytes,
+        "spool_rejected_kept": spool.rejected_kept,
+        "spool_oldest_seconds": spool.oldest_seconds,
+        "spool_failing": int(spool.state in (SpoolState.FULL, SpoolState.FAILING, SpoolState.UNAVAILABLE)),
+    }
+
+
+def numbers_of(stats: Stats) -> dict[str, float]:
     """Return the counts by the names of the metrics."""
     return {
         "accepted": stats.accepted,

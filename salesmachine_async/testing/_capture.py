@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Final, NoReturn
@@ -13,7 +14,8 @@ from weakref import WeakKeyDictionary
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async._delivery.transport import HttpTransport
-from salesmachine_async._http.config import SECRET_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._http.config import SECRET_VARIABLE, SPOOL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._spool.spooler import Recovered, Spooler
 from salesmachine_async.access.calls import Caller
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import AgentClosed, ConnectionFailed
@@ -29,6 +31,7 @@ ENVIRONMENT: Final = {
     TOKEN_VARIABLE: "captured",
     SECRET_VARIABLE: "captured",
     URL_VARIABLE: "https://salesmachine.invalid",
+    SPOOL_VARIABLE: "",
 }
 
 
@@ -45,6 +48,7 @@ def capture() -> Generator[Recorder]:
         patch.dict(os.environ, ENVIRONMENT),
         patch.object(HttpTransport, "send", _send_nothing),
         patch.object(Caller, "make", _ask_nothing),
+        patch.object(Spooler, "recover", _recover_nothing),
     ):
         patches: list[Any] = [patch.object(Agent, name, shadows.divert(getattr(Agent, name))) for name in CALLS]
         patches += [
@@ -113,6 +117,13 @@ def _is_closed(agent: Agent) -> bool:
     except AgentClosed:
         return True
     return False
+
+
+def _recover_nothing(_spooler: Spooler, _n_bytes: int) -> Future[list[Recovered]]:
+    """Leave what an earlier process left on disk, because nothing is sent."""
+    nothing: Future[list[Recovered]] = Future()
+    nothing.set_result([])
+    return nothing
 
 
 async def _ask_nothing(*_: Any, **__: Any) -> NoReturn:

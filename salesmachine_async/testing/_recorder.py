@@ -44,7 +44,12 @@ class Recorder(Agent):
         self._collecting = RLock()
         self._is_collecting = False
         super().__init__(
-            batching=batching, queue=queue, on_invalid=on_invalid, before_send=before_send, transport=NullTransport()
+            batching=batching,
+            queue=queue,
+            on_invalid=on_invalid,
+            before_send=before_send,
+            spool="",
+            transport=NullTransport(),
         )
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from salesmachine_async import Agent, DropReason, Retry
+from salesmachine_async import Agent, DropReason, LossReason, Retry
 from salesmachine_async.integrations.opentelemetry import UntracedTransport, observe
 from salesmachine_async.integrations.prometheus import AgentCollector
 from salesmachine_async.testing import Workspace
@@ -57,6 +58,29 @@ async def test_prometheus_reads_all_counts() -> None:
     await agent.aclose()
 
 
+async def test_an_agent_with_a_spool_has_its_metrics_too(tmp_path: Path) -> None:
+    """In both; an agent without one has none of them."""
+    agent, reader = Agent(transport=Carrier(), spool=tmp_path), InMemoryMetricReader()
+    registry, provider = CollectorRegistry(), MeterProvider([reader])
+    registry.register(AgentCollector(agent))
+    observe(agent, meter_provider=provider)
+    agent.track("u", "e")
+    await agent.sync()
+    text = generate_latest(registry).decode().splitlines()
+    for line in ("salesmachine_recovered_total 0.0", "salesmachine_spooled 0.0", "salesmachine_spool_failing 0.0"):
+        assert line in text
+    assert any(line.startswith("salesmachine_spool_oldest_seconds") for line in text)
+    found = points(reader)
+    assert found["salesmachine.agent.kept"] == (0, "{message}")
+    assert found["salesmachine.agent.spool.bytes"] == (0, "By")
+    assert found["salesmachine.agent.spool.failing"][0] == 0
+    assert found["salesmachine.agent.spool.oldest"][1] == "s"
+    assert found["salesmachine.agent.spool.write_errors"][0] == found["salesmachine.agent.spool.damaged"][0] == 0
+    assert found["salesmachine.agent.spool.rejected_kept"][0] == 0
+    await agent.aclose()
+    provider.shutdown()
+
+
 async def test_several_agents_are_told_apart_by_their_labels() -> None:
     """In one registry."""
     registry = CollectorRegistry()
@@ -92,7 +116,7 @@ async def test_opentelemetry_observes_all_counts() -> None:
     assert found["salesmachine.agent.queue.size"][0] == 1
     assert found["salesmachine.agent.sent"][1] == "By"
     assert found["salesmachine.agent.dropped queue_full"] == (0, "{call}")
-    assert len(found) == 5 + 5 + 4 + 3
+    assert len(found) == 5 + len(LossReason) + len(DropReason) + 3
     await agent.aclose()
     provider.shutdown()
 

@@ -149,7 +149,7 @@ class _Delivering:
         self.expected = ExpectedState()
         self.requests = 0
         transport = HttpTransport(target.token, base_url=target.url, **target.transport)
-        self.agent = Agent(enabled=True, transport=transport, on_delivered=self._delivered)
+        self.agent = Agent(enabled=True, spool="", transport=transport, on_delivered=self._delivered)
 
     async def __aenter__(self) -> "_Delivering":
         await self.agent.start()

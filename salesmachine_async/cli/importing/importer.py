@@ -80,6 +80,7 @@ class Importer:
         timeouts = Timeouts(request=60.0)
         self._agent = Agent(
             enabled=True,
+            spool="",  # the checkpoint says what is left
             batching=Batching(max_messages=plan.batch),
             # Twenty batches for each partition, so that none of them runs dry while the reader waits between the marks.
             queue=QueueLimits(max_messages=max(10_000, 20 * plan.batch * plan.concurrency), max_bytes=MAX_HELD_BYTES),

@@ -6,10 +6,10 @@ from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.snapshot import first_unsettled, unwritten
 from salesmachine_async._spool.pieces import ALIAS, BATCH, LogPiece
 
-__all__ = ["Source"]
+__all__ = ["QueueSource"]
 
 
-class Source:
+class QueueSource:
     """
     The `QueueView` of an accumulator.
 
