@@ -34,6 +34,10 @@ class Traffic:
     delivered_at: dict[Endpoint, float] = field(default_factory=dict[Endpoint, float])
 
 
+def _keep_nothing(batch: Batch, error: DeliveryError | None) -> None:
+    """Keep no rejected message: the receipt of its batch has it, or there is no spool."""
+
+
 @dataclass(frozen=True, slots=True)
 class SenderContext:
     """
@@ -51,7 +55,7 @@ class SenderContext:
         linger: Seconds that an open batch waits for more messages.
         on_progress: Called when a batch is settled or what a sender waits for changes.
         on_displaced: Called when messages were displaced.
-        on_rejected: Called with a lost message that the server has rejected, and why.
+        on_rejected: Called with a lost message without a receipt that the server has rejected, and why.
     """
 
     accumulator: Accumulator
@@ -65,4 +69,4 @@ class SenderContext:
     linger: float
     on_progress: Callable[[], None]
     on_displaced: Callable[[], None]
-    on_rejected: Callable[[Batch, DeliveryError | None], None]
+    on_rejected: Callable[[Batch, DeliveryError | None], None] = _keep_nothing
