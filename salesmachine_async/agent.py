@@ -158,9 +158,8 @@ class Agent:
             spool=(self._spooler, self._spool, self._queue) if self._spooler and self._spool else None,
         )
         strict = self._on_invalid is Invalid.RAISE
-        self._encoder = Encoder(
-            _new_prefix, time, _clock, _process.process_id, raise_invalid if strict else self._invalid_values
-        )
+        self._on_problem = raise_invalid if strict else self._invalid_values
+        self._encoder = Encoder(_new_prefix, time, _clock, _process.process_id, self._on_problem)
         # The first step of a call. A message that has to be seen before it is queued takes the slow way.
         self._encode_event: Callable[[Any, Any, Any], bytes | None] = self._encoder.event
         self._encode_record: Callable[[str, str, Any, Any], bytes | None] = self._encoder.record
@@ -564,11 +563,19 @@ class Agent:
         try:
             message = self._encoder.compose(method, uids, params, created_at, message_id)
             if message is not None and self._params:
-                message["params"] = {**self._params, **message["params"]}
+                message["params"] = self._with_bound(message["params"])
             return self._add_message(message)
         except InvalidMessage as exc:
             # The caller's line is what counts; the depths in which the value was found would hide it.
             raise exc.with_traceback(None) from None
+
+    def _with_bound(self, params: dict[Any, Any]) -> dict[Any, Any]:
+        """Return the params of a call over the agent's own."""
+        try:
+            return {**self._params, **params}
+        except Exception as exc:  # noqa: BLE001 (the comparison of keys is the caller's own code)
+            self._on_problem("params", f"could not be read ({type(exc).__name__})")
+            return self._params
 
     def _add_message(self, message: dict[str, Any] | None, *, alias: bool = False) -> bool:
         if message is None:
@@ -692,7 +699,11 @@ def _event_with(
     """Encode an event with the agent's own params below those of the call."""
     if params is not None and type(params) is not dict:
         return None
-    return encoder.event(contact_uid, event_uid, {**bound, **params} if params else bound)
+    try:
+        merged: dict[str, Any] = {**bound, **params} if params else bound
+    except Exception:  # noqa: BLE001 (the slow way reports it)
+        return None
+    return encoder.event(contact_uid, event_uid, merged)
 
 
 def _record_with(bound: dict[str, Any], encoder: Encoder, *arguments: Any) -> bytes | None:
@@ -700,7 +711,11 @@ def _record_with(bound: dict[str, Any], encoder: Encoder, *arguments: Any) -> by
     method, uid_name, uid, params = arguments
     if params is not None and type(params) is not dict:
         return None
-    return encoder.record(method, uid_name, uid, {**bound, **params} if params else bound)
+    try:
+        merged: dict[str, Any] = {**bound, **params} if params else bound
+    except Exception:  # noqa: BLE001 (the slow way reports it)
+        return None
+    return encoder.record(method, uid_name, uid, merged)
 
 
 def _spool_policy(spool: object) -> Spool | None:

@@ -7,7 +7,7 @@ import logging
 from collections import ChainMap
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from salesmachine_async._log import RateLimitedLogger
 
@@ -231,20 +231,25 @@ class Tracker:
         return self.contact_uid
 
     def _merged(self, params: Any) -> Any:
-        """Return *params* over what is bound. What is no mapping is passed on, for the agent to refuse."""
+        """Return *params* over what is bound. What cannot be merged is passed on, for the agent to refuse."""
         account_uid = self.account_uid
         if not self._params and account_uid is None:
             return params
         bound = dict(self._params)
-        if account_uid is not None:
-            bound["account_uid"] = str(account_uid) if type(account_uid) is int else account_uid
-        if not params:
-            return bound if params is None or isinstance(params, Mapping) else params
-        if isinstance(params, dict):
-            return {**bound, **cast("dict[str, Any]", params)}
-        if isinstance(params, Mapping):
-            # Read by the agent, under its guard: a mapping may be the user's own code.
-            return ChainMap(params, bound)  # type: ignore[arg-type]  # pyright: ignore
+        # By its type: a mapping may be the user's own code, which the agent reads under its guard.
+        cls: Any = type(params)  # pyright: ignore[reportUnknownVariableType]
+        try:
+            if account_uid is not None:
+                bound["account_uid"] = str(account_uid) if type(account_uid) is int else account_uid
+            if params is None:
+                return bound
+            if issubclass(cls, dict):
+                stored: Any = dict.items(params)  # pyright: ignore
+                return {**bound, **dict(stored)}
+            if issubclass(cls, Mapping):
+                return ChainMap(params, bound)
+        except Exception:  # noqa: BLE001, S110 (the hash of a key, or of a class, may raise)
+            pass
         return params
 
 

@@ -38,8 +38,6 @@ MAX_DEPTH: Final = 200
 MAX_KEY_IN_PATH: Final = 40
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
-# Types encoded unchanged. `type(value) in` is exact: a subclass takes the slow way.
-_ATOMS: Final = frozenset({bool, float, NoneType})
 # The most conversions of a key; an Enum of an Enum of a numpy integer needs three.
 MAX_STEPS: Final = 8
 _NO_KEYS: Final = frozenset({dict, list, tuple, float, NoneType})
@@ -100,7 +98,8 @@ class Cleaner:
     def clean(self, value: Any, path: str, depth: int = 0) -> Any:
         """Return the plain copy of *value*, whose place is *path*."""
         cls: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        if cls in _ATOMS:
+        # By identity: the hash of a class is its metaclass's, which may be the user's own code.
+        if cls is bool or cls is float or cls is NoneType:
             return value
         if cls is str:
             return without_surrogates(value)

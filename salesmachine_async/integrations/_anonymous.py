@@ -140,10 +140,11 @@ class AnonymousVisitors:
         Returns:
             Whether it was accepted, now or before.
         """
-        key, mark = str(anonymous_id), object()
-        if self._joined.setdefault(key, mark) is not mark:
-            return True
+        key, mark = "", object()
         try:
+            key = str(anonymous_id)
+            if key == str(contact_uid) or self._joined.setdefault(key, mark) is not mark:
+                return True
             # A repetition by another process has the same id, by which a server can recognise it.
             accepted = agent.alias(contact_uid, anonymous_id, message_id=f"alias-{key}")
         except Exception as exc:  # noqa: BLE001 (identifying a contact never failed for this)
@@ -214,9 +215,8 @@ class Visitor:
         alias = self._known_id()
         if alias is None and (self._used or self._given):
             alias = self._fresh
-        if alias is None or str(alias) == str(contact_uid):
-            return
-        self._over = self._visitors.join(agent, contact_uid, alias)
+        if alias is not None:
+            self._over = self._visitors.join(agent, contact_uid, alias)
 
     def answer(self, *, is_page: bool, is_shared: bool) -> str | None:
         """

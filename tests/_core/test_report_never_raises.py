@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,77 +10,7 @@ import pytest
 from salesmachine_async._core.message import revise
 from salesmachine_async.errors import InvalidMessage
 from tests.support.encoding import Lenient, composed, encoder, line_of, message_to_revise, one_line
-
-
-class Hostile(Mapping[str, Any]):
-    """A mapping whose every method raises, as a bound proxy whose object is gone."""
-
-    def _raise(self, *_: object) -> Any:
-        raise LookupError("SECRET")
-
-    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = __contains__ = __eq__ = __hash__ = _raise
-    __repr__ = __str__ = _raise
-
-
-class HostileDict(dict[str, Any]):
-    """A dict whose every method raises."""
-
-    def _raise(self, *_: object) -> Any:
-        raise LookupError("SECRET")
-
-    __bool__ = __len__ = __getitem__ = __iter__ = keys = items = copy = get = _raise
-
-
-class Liar:
-    """A proxy that claims to be of another class."""
-
-    def __init__(self, claimed: type) -> None:
-        self._claimed = claimed
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self._claimed
-
-
-class OnceHashable(str):
-    """A key whose hash can be taken once."""
-
-    __slots__ = ("hashed",)
-
-    def __hash__(self) -> int:
-        if hasattr(self, "hashed"):
-            raise LookupError("SECRET")
-        self.hashed = True
-        return 1
-
-
-class NamelessType(type):
-    """The type of classes that raise when their name is read."""
-
-    def __getattribute__(cls, name: str) -> Any:
-        raise LookupError("SECRET")
-
-
-def raising(self: object) -> Iterator[int]:
-    raise LookupError("SECRET")
-
-
-HOSTILE: dict[str, Callable[[], Any]] = {
-    "mapping": Hostile,
-    "dict": lambda: HostileDict(a=1),
-    "liar dict": lambda: Liar(dict),
-    "liar str": lambda: Liar(str),
-    "liar int": lambda: Liar(int),
-    "liar mapping": lambda: Liar(Mapping),
-    "liar type": lambda: Liar(type),
-    "key hashed twice": lambda: {OnceHashable("k"): object()},
-    "key hashed twice in a dict of its own kind": lambda: type("Own", (dict,), {})({OnceHashable("k"): 1}),
-    "nameless": lambda: NamelessType("Nameless", (), {})(),
-    "set": lambda: type("Set", (set,), {"__iter__": raising})({1}),
-    "list": lambda: type("List", (list,), {"__iter__": raising})([1]),
-    "int": lambda: type("Int", (int,), {"__int__": raising})(1),
-    "str": lambda: type("Str", (str,), {"__str__": raising, "__len__": raising, "__bool__": raising})("x"),
-}
+from tests.support.hostile import HOSTILE, Hostile, Liar
 
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
