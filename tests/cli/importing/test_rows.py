@@ -231,6 +231,17 @@ def test_several_gzip_members_and_padding(tmp_path: Path) -> None:
     source.close()
 
 
+def test_short_gzip_members_are_joined(tmp_path: Path) -> None:
+    """Members of one row each become few chunks, because each chunk costs as much as hundreds of rows."""
+    path = tmp_path / "x.gz"
+    path.write_bytes(b"".join(gzip.compress(b"%d\n" % number) for number in range(10_000)))
+    source = Source(path)
+    chunks = list(source.chunks())
+    source.close()
+    assert b"".join(chunks) == b"".join(b"%d\n" % number for number in range(10_000))
+    assert len(chunks) < 10
+
+
 @pytest.mark.slow
 def test_what_was_packed_extremely_well_is_unzipped_in_parts(tmp_path: Path) -> None:
     """A hundred megabytes of newlines are never in memory at once."""

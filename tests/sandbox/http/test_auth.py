@@ -239,9 +239,12 @@ async def test_accept_must_include_json(client: Client, accept: str, status: int
     ],
 )
 async def test_content_type_must_be_json(client: Client, content_type: str, status: int) -> None:
-    """A body with another Content-Type is answered 406."""
+    """A body with another Content-Type is answered 406, and its message counts as rejected."""
     answer = await client.send("/v1/contact", '{"contact_uid": "1"}', content_type)
     assert answer.status == status
+    rejected = (await client.get("rejected"))["rejected"]
+    assert [each["status"] for each in rejected] == ([406] if status == 406 else [])
+    assert (await client.get("summary"))["rejected"] == len(rejected)
     if status == 406:
         assert answer.body == {"error": "the Content-Type must be application/json"}
 
