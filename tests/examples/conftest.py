@@ -23,4 +23,4 @@ def workspace(server: Sandbox) -> Workspace:
 
 @pytest.fixture(autouse=True)
 def _as_users_run_them(untraced: None) -> None:
-    """Their processes are many; the integrations have tests of their own."""
+    """Run the examples without coverage, because they start many processes."""

@@ -35,21 +35,21 @@ def client(request: pytest.FixtureRequest, application: Any) -> Iterator[Any]:
 
 
 def test_an_order_is_recorded(client: Any, salesmachine: Recorder) -> None:
-    """The client is asked for first, and finds our environment."""
+    """The client fixture comes first, and the application finds the environment."""
     assert client.post(PATH).is_success
     salesmachine.assert_tracked("order_created", contact_uid="u1", order="9")
     salesmachine.assert_tracked("pageview", contact_uid="u1")
 
 
 def test_an_order_arrives(client: Any, salesmachine_sandbox: Workspace) -> None:
-    """Also where the loop of the request is no more; and through an outage."""
+    """An order arrives through an outage, also after the loop of its request has ended."""
     salesmachine_sandbox.faults(503)
     assert client.post(PATH).is_success
     assert salesmachine_sandbox.wait_for("order_created", contact_uid="u1", order="9")
 
 
 async def test_an_order_of_aiohttp_is_recorded_and_arrives(salesmachine_sandbox: Workspace) -> None:
-    """On the loop of the test."""
+    """The order arrives on the loop of the test."""
     async with AiohttpClient(TestServer(aiohttp_app.create_app())) as client:
         assert (await client.post(PATH)).status == 200
         assert await salesmachine_sandbox.wait_for_async("order_created", contact_uid="u1", order="9")

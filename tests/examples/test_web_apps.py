@@ -40,7 +40,7 @@ def test_every_message_arrives(workspace: Workspace, command: tuple[str, ...], s
 
 
 def test_litestar_tracks_from_threads(workspace: Workspace) -> None:
-    """Of plain handlers."""
+    """Plain handlers track from their threads."""
     with served(workspace, *UVICORN, "examples.litestar_app:app") as server:
         assert server.get("/users/u1/letters", "POST")[0] == 201
         server.end()
@@ -48,7 +48,7 @@ def test_litestar_tracks_from_threads(workspace: Workspace) -> None:
 
 
 def test_aiohttps_agent_is_in_the_application(workspace: Workspace) -> None:
-    """For the calls that are about nobody."""
+    """The application has the agent, for calls without a contact."""
     with served(workspace, "tests.examples.serve_aiohttp") as server:
         assert server.get("/news")[0] == 200
         server.end()
@@ -60,7 +60,7 @@ def test_aiohttps_agent_is_in_the_application(workspace: Workspace) -> None:
     "command", [(*UVICORN, "examples.django_app:application"), ("tests.examples.serve_wsgi",)], ids=["asgi", "wsgi"]
 )
 def test_django_knows_who_is_logged_in(workspace: Workspace, command: tuple[str, ...]) -> None:
-    """Nobody before the login; then every page is theirs; SIGTERM; all accounted for."""
+    """No page counts before the login, all after it do, and SIGTERM loses none."""
     with served(workspace, *command) as server:
         assert server.get("/home/")[0] == 200
         status, _, cookie = server.get("/login/42/")

@@ -30,7 +30,7 @@ def test_the_consumer(workspace: Workspace) -> None:
 
 
 def test_the_consumer_ends_at_sigterm(workspace: Workspace) -> None:
-    """With what it has read by then."""
+    """The consumer delivers what it has read, and ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.consumer"],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def test_the_consumer_ends_at_sigterm(workspace: Workspace) -> None:
 
 
 def test_the_taskiq_worker(workspace: Workspace) -> None:
-    """Its agent lives from the worker's startup to its shutdown."""
+    """The agent lives from the worker's startup to its shutdown."""
     assert run(workspace, "examples.taskiq_worker") == "3 delivered\n"
     assert sorted(event["params"]["order"] for event in workspace.events()) == [0, 1, 2]
 

@@ -43,7 +43,7 @@ class Everybody(BaseBackend):
 
 
 def cookie_of(number: int) -> tuple[bytes, bytes]:
-    """The header of somebody logged in."""
+    """Return the Cookie header of a user who is logged in."""
     session = SessionStore()
     session[SESSION_KEY] = str(number)
     session[BACKEND_SESSION_KEY] = f"{__name__}.Everybody"

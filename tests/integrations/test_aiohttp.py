@@ -60,7 +60,7 @@ async def get(app: web.Application, path: str) -> int:
 
 @pytest.mark.parametrize(("path", "template"), [("/users/7", "/users/{user}"), ("/sub/items/7", "/sub/items/{item}")])
 async def test_the_pageview_has_the_whole_template(recorder: Recorder, path: str, template: str) -> None:
-    """Of sub-applications too."""
+    """The template includes the prefix of a sub-application."""
     assert await get(make(recorder, client_ip=True, user_agent=True), path) == 200
     params = recorder.assert_tracked("pageview", visit_url=template, status=200, visit_ip="127.0.0.1")["params"]
     assert "aiohttp" in params["visit_agent"]
@@ -68,7 +68,7 @@ async def test_the_pageview_has_the_whole_template(recorder: Recorder, path: str
 
 @pytest.mark.parametrize("path", ["/nope", "/health"])
 async def test_wrong_and_excluded_paths_are_no_pageviews(recorder: Recorder, path: str) -> None:
-    """And are answered as always."""
+    """Unknown and excluded paths are answered as always, without a pageview."""
     await get(make(recorder, exclude=["/health"], contact=lambda request: "u"), path)
     recorder.assert_not_tracked("pageview")
 
@@ -80,13 +80,13 @@ async def test_an_http_exception_has_its_status(recorder: Recorder) -> None:
 
 
 async def test_an_exception_is_a_500(recorder: Recorder) -> None:
-    """And reaches aiohttp untouched, which answers."""
+    """The exception reaches aiohttp unchanged, which answers 500."""
     assert await get(make(recorder), "/broken") == 500
     recorder.assert_tracked("pageview", status=500)
 
 
 async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) -> None:
-    """Its handler is a handler, but nobody looks at a page."""
+    """A WebSocket handler has a tracker, but its request is no pageview."""
     async with TestClient(TestServer(make(recorder))) as client, client.ws_connect("/ws") as ws:
         await ws.receive()
     recorder.assert_tracked("over a socket", contact_uid="u")
@@ -94,7 +94,7 @@ async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) 
 
 
 async def test_a_client_that_goes_cancels_nothing_of_ours(recorder: Recorder) -> None:
-    """With handler cancellation on, the request is an aborted pageview."""
+    """A handler that is cancelled for a lost client makes an aborted pageview."""
     reached, over = asyncio.Event(), asyncio.Event()
 
     async def slow(request: web.Request) -> web.Response:
@@ -133,7 +133,7 @@ async def test_set_up_twice_it_works_once(recorder: Recorder) -> None:
 
 
 async def test_a_failing_pageview_does_not_reach_the_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """It is in the log."""
+    """The failure of a pageview is logged, and the answer is unchanged."""
 
     class Broken(Recorder):
         def pageview(self, *args: Any, **kwargs: Any) -> bool:
@@ -144,7 +144,7 @@ async def test_a_failing_pageview_does_not_reach_the_answer(caplog: pytest.LogCa
 
 
 async def test_without_setup_the_error_says_what_to_do() -> None:
-    """At the first try, in development."""
+    """The first use without a setup raises an error with the fix."""
     app = web.Application()
     app.router.add_get("/", page)
     with pytest.raises(LookupError, match="setup"):

@@ -16,7 +16,7 @@ from tests.support.carriers import Carrier
 
 
 class Broken(Recorder):
-    """Whose every call raises."""
+    """A callable whose every call raises."""
 
     def pageview(self, *args: Any, **kwargs: Any) -> bool:
         raise RuntimeError("broken")
@@ -42,7 +42,7 @@ async def test_our_own_failures_do_not_reach_the_answer(caplog: pytest.LogCaptur
 async def test_callables_that_raise_or_return_nonsense_are_only_logged(
     recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also a coroutine, which nobody awaits: it is closed, so it does not even warn."""
+    """Failures of the callables are logged, and a returned coroutine is closed without a warning."""
 
     async def asynchronous(scope: Any) -> str:
         return "u"
@@ -97,7 +97,7 @@ async def test_a_closed_agent_answers_all_the_same(caplog: pytest.LogCaptureFixt
 async def test_messages_that_break_the_protocol_are_the_servers_affair(
     recorder: Recorder, message: dict[str, Any]
 ) -> None:
-    """They pass as well; the pageview knows no better than 500."""
+    """Invalid messages reach the server, and the pageview has the status 500."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         routed(scope)
@@ -125,7 +125,7 @@ async def test_messages_that_break_the_protocol_are_the_servers_affair(
     ids=str,
 )
 async def test_a_strange_scope_is_the_applications_affair(recorder: Recorder, strange: dict[str, Any]) -> None:
-    """Whatever a server, or a middleware outside, has put there: the answer is whole."""
+    """The answer is complete, whatever the scope contains."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         identify("u")

@@ -67,7 +67,7 @@ async def curt(receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("lifespan", [polite, silent, mute, hasty, curt, None])
 async def test_the_own_agent_lives_as_long_as_the_application(workspace: Workspace, lifespan: Any) -> None:
-    """Whatever the application makes of the lifespan: delivered when the server is told that it is over."""
+    """The agent delivers before the shutdown completes, whatever the application does with the lifespan."""
     app = App(lifespan)
     middleware = SalesmachineMiddleware(app)
     async with running(middleware):
@@ -109,7 +109,7 @@ async def test_what_the_applications_own_shutdown_tracks_is_delivered(workspace:
 
 
 async def test_a_given_agent_is_started_and_flushed_but_not_closed() -> None:
-    """Its owner closes it."""
+    """The owner of a given agent closes it."""
     carrier = Carrier()
     async with Agent(transport=carrier) as agent:
         middleware = SalesmachineMiddleware(App(polite), agent)
@@ -164,7 +164,7 @@ async def test_a_lifespan_that_breaks_is_not_covered_up(workspace: Workspace) ->
 
 
 async def test_a_failed_startup_that_returns_is_not_spoken_over(workspace: Workspace) -> None:
-    """After startup.failed the protocol is over."""
+    """No message follows startup.failed."""
 
     async def lifespan(receive: Any, send: Any) -> None:
         await receive()
@@ -189,7 +189,7 @@ async def test_a_cancelled_lifespan_still_drains(workspace: Workspace) -> None:
 
 
 async def test_without_a_lifespan_an_agent_with_a_thread_of_its_own_delivers(workspace: Workspace) -> None:
-    """In-process test clients, and servers told to leave it off: it is the same for all, and needs nobody's loop."""
+    """Without a lifespan, as in test clients, a ThreadedAgent delivers, independent of the application's loop."""
     app = App()
     for middleware in (SalesmachineMiddleware(app), SalesmachineMiddleware(app)):
         await call(middleware, "/")
@@ -213,7 +213,7 @@ async def test_a_lifespan_after_requests_without_one_has_its_own_agent(workspace
 
 
 async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's server must not be told by the agent of another test; what the old one has is delivered."""
+    """A changed environment makes a new agent, and the old one delivers its messages."""
     app = App()
     middleware = SalesmachineMiddleware(app)
     await call(middleware, "/old")
@@ -224,7 +224,7 @@ async def test_the_stand_in_follows_the_environment(workspace: Workspace, monkey
 
 
 async def test_one_stand_in_for_first_requests_that_come_together(workspace: Workspace) -> None:
-    """Who finds none yet, but makes his a moment after another thread, takes that one, and does not close it."""
+    """Of agents made at the same time by several threads one is used, and the others are dropped unstarted."""
     agent = _environment.fallback_agent()
     assert _environment._made(tuple(map(os.environ.get, _environment.VARIABLES))) is agent
     await asyncio.sleep(0.1)  # in which it would be closed
@@ -246,7 +246,7 @@ async def test_requests_on_another_loop_than_the_lifespans_are_no_trouble(
 
 
 async def test_a_given_agent_without_a_lifespan_is_started_by_the_first_request() -> None:
-    """On the loop of that request."""
+    """A given agent starts on the loop of the first request."""
     carrier = Carrier()
     agent = Agent(transport=carrier)
     middleware = SalesmachineMiddleware(App(), agent)
@@ -274,7 +274,7 @@ async def test_the_agents_tasks_do_not_remember_the_request_that_started_it() ->
 
 
 async def test_the_scope_does_not_keep_the_tracker(workspace: Workspace) -> None:
-    """They would refer to each other, and wait for the garbage collector."""
+    """Scope and tracker form no reference cycle."""
     app = App(polite)
     scope = http_scope()
 
@@ -300,7 +300,7 @@ async def test_mounted_twice_one_agent_lives(workspace: Workspace) -> None:
 async def test_without_keys_tracking_is_off_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a developer's machine nothing breaks; mistakes in the calls are still logged."""
+    """Without keys calls are checked and nothing is sent, with one line in the log."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     app = App(polite)
     middleware = SalesmachineMiddleware(app)
@@ -320,7 +320,7 @@ async def test_without_keys_tracking_is_off_and_says_so(
 async def test_missing_keys_are_told_where_nobody_has_configured_logging(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As under uvicorn, which configures its own loggers only; the NullHandler of a library would swallow it."""
+    """Without logging, as under uvicorn, the line about missing keys goes to stderr."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     monkeypatch.setattr(logging.getLogger("salesmachine_async"), "parent", None)
     async with running(SalesmachineMiddleware(App(polite))):
@@ -355,7 +355,7 @@ async def test_unusable_keys_are_an_error_in_the_log_and_no_more(
 
 
 async def test_an_end_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The server is told all the same."""
+    """A failed close is logged, and the shutdown completes."""
 
     class Unwilling(Agent):
         async def flush(self, timeout: float | None = None) -> Any:
@@ -453,7 +453,7 @@ class Hostile(logging.Handler):
 async def test_a_hostile_logging_handler_breaks_neither_the_start_nor_a_request(
     monkeypatch: pytest.MonkeyPatch, tracks: bool
 ) -> None:
-    """Where there is no token, with a lifespan and without one."""
+    """A handler that raises has no effect without a token, with a lifespan and without one."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     handler = Hostile(tracks=tracks)
     logger = logging.getLogger("salesmachine_async")
@@ -471,7 +471,7 @@ async def test_a_hostile_logging_handler_breaks_neither_the_start_nor_a_request(
 
 
 async def test_the_agent_can_be_had_by_the_application(workspace: Workspace) -> None:
-    """For metrics, signals, and calls outside of requests."""
+    """get_agent returns the agent for metrics, signals and calls outside of requests."""
     app = App(polite)
     middleware = SalesmachineMiddleware(app)
     async with running(middleware):
@@ -488,7 +488,7 @@ async def test_the_agent_can_be_had_by_the_application(workspace: Workspace) -> 
 
 
 async def test_a_block_outside_of_a_request_has_a_tracker(workspace: Workspace) -> None:
-    """In a cron job, a thread, a task; blocks can be nested."""
+    """A block in a job, a thread or a task has a tracker, also a nested one."""
     agent = Agent(transport=(carrier := Carrier()))
     with tracking("u", "acme", agent=agent) as tracker:
         assert current_tracker() is tracker

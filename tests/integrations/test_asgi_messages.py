@@ -14,7 +14,7 @@ from tests.support.asgi_driver import START, Route, call, http_scope, routed, we
 
 
 async def test_every_message_passes_as_it_is_and_at_once(recorder: Recorder) -> None:
-    """A streamed answer: the very objects, in order, each sent before the application goes on."""
+    """The messages of a streamed answer are the same objects, in order, each sent before the next is made."""
     sent = [
         START,
         *({"type": "http.response.body", "body": b"x", "more_body": True} for _ in range(3)),
@@ -85,7 +85,7 @@ async def test_an_answer_that_goes_on_after_its_end_is_one_pageview(recorder: Re
 
 
 async def test_an_exception_before_the_answer_is_a_500_and_passes_untouched(recorder: Recorder) -> None:
-    """The same exception, not wrapped; its text is nowhere in the pageview."""
+    """The exception propagates unchanged, and its text is not in the pageview."""
     boom = RuntimeError("secret")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -159,7 +159,7 @@ async def test_a_client_that_goes_in_the_middle_is_aborted(recorder: Recorder) -
 
 
 async def test_an_answer_ended_for_a_client_that_is_gone_is_aborted(recorder: Recorder) -> None:
-    """As Starlette's BaseHTTPMiddleware does: told of the disconnect, it ends the stream as if that were all."""
+    """A stream that ends normally after a disconnect, as in Starlette's BaseHTTPMiddleware, is aborted."""
     gone = {"type": "http.disconnect"}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -195,7 +195,7 @@ async def test_a_websocket_has_a_tracker_and_is_no_pageview(recorder: Recorder) 
 
 @pytest.mark.parametrize("kind", ["websocket.close", "websocket.http.response.start"])
 async def test_a_handshake_that_is_denied_passes_as_it_is(recorder: Recorder, kind: str) -> None:
-    """In either way that ASGI knows; it is no pageview either."""
+    """Both kinds of a denied handshake are sent unchanged, without a pageview."""
     messages: list[dict[str, Any]] = [{"type": kind, "code": 1008, "status": 403, "headers": []}]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -209,7 +209,7 @@ async def test_a_handshake_that_is_denied_passes_as_it_is(recorder: Recorder, ki
 
 
 async def test_a_websocket_that_breaks_off_raises_what_it_raised(recorder: Recorder) -> None:
-    """And its tracker is gone from the context."""
+    """The exception propagates, and the context has no tracker after it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         routed(scope)
@@ -222,7 +222,7 @@ async def test_a_websocket_that_breaks_off_raises_what_it_raised(recorder: Recor
 
 
 async def test_unknown_kinds_of_scopes_pass_through(recorder: Recorder) -> None:
-    """What a later version of ASGI brings is not touched."""
+    """Scopes of a later version of ASGI are passed on unchanged."""
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -252,7 +252,7 @@ async def test_mounted_twice_it_works_once(recorder: Recorder) -> None:
 
 
 async def test_routers_write_into_the_scope_of_the_server(recorder: Recorder) -> None:
-    """Middleware outside of ours reads there what was routed; a copy would hide it."""
+    """The scope is not copied, because middleware outside reads the route in it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         routed(scope)

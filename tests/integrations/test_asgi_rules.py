@@ -42,12 +42,12 @@ async def pageviews(recorder: Recorder, app: Any = None, path: str = "/things/1"
 
 
 async def test_by_default_there_are_none(recorder: Recorder) -> None:
-    """Only the context."""
+    """By default requests have a context and no pageview."""
     assert await pageviews(recorder, pageviews=False) == []
 
 
 async def test_anonymous_visitors_have_none(recorder: Recorder) -> None:
-    """A pageview is somebody's."""
+    """A request without a contact makes no pageview."""
     assert await pageviews(recorder, answering(uid=None)) == []
 
 
@@ -58,7 +58,7 @@ async def test_requests_without_a_route_have_none(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("pattern", ["/things/{thing}", "/things/1", "/things/*", "*"])
 async def test_routes_and_paths_can_be_excluded(recorder: Recorder, pattern: str) -> None:
-    """By the template, by the path, or by a pattern of either."""
+    """Pageviews are excluded by template, by path, or by a pattern of either."""
     assert await pageviews(recorder, exclude=("/health", pattern)) == []
 
 
@@ -74,20 +74,20 @@ async def test_methods_nobody_looks_at_do_not_count(recorder: Recorder, method: 
 
 
 async def test_methods_can_be_chosen_in_any_case(recorder: Recorder) -> None:
-    """As people write them."""
+    """The case of methods has no meaning."""
     assert len(await pageviews(recorder, methods=["get"])) == 1
     assert len(await pageviews(recorder, methods=["get"], method="POST")) == 1
 
 
 @pytest.mark.parametrize("options", [{"exclude": "/health"}, {"methods": "GET"}])
 def test_a_single_text_is_a_mistake(options: Any) -> None:
-    """Its letters would be the patterns."""
+    """A text in the place of a list is an error, because its letters would be the patterns."""
     with pytest.raises(ConfigError, match="must be several texts"):
         SalesmachineMiddleware(answering(), None, **options)
 
 
 async def test_address_and_browser_are_sent_only_on_demand(recorder: Recorder) -> None:
-    """They are personal data."""
+    """Address and browser are personal data, so they are sent on demand only."""
     (plain,) = await pageviews(recorder)
     assert plain.keys() == {"visit_url", "method", "duration", "status"}
     recorder.clear()
@@ -103,7 +103,7 @@ async def test_a_client_may_have_neither(recorder: Recorder, scope: Any) -> None
 
 
 async def test_long_user_agents_are_cut(recorder: Recorder) -> None:
-    """Whatever bytes they hold."""
+    """A long User-Agent is cut, whatever its bytes."""
     (params,) = await pageviews(recorder, user_agent=True, scope={"headers": [(b"user-agent", b"\xff" * 9000)]})
     assert params["visit_agent"] == "\xff" * 512
 
@@ -137,16 +137,16 @@ async def test_an_empty_uid_is_nobody(recorder: Recorder) -> None:
 
 
 async def test_identify_comes_before_what_the_callables_say(recorder: Recorder) -> None:
-    """Also when it says: nobody."""
+    """identify() takes precedence over the callables, also with no contact."""
     assert len(await pageviews(recorder, contact=lambda scope: "other", account=lambda scope: "team")) == 1
     assert recorder.messages[0]["contact_uid"] == "u"
     assert "account_uid" not in recorder.messages[0]["params"]
 
-    async def nobody(scope: Any, receive: Any, send: Any) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         identify(None)
         await answering(uid=None)(scope, receive, send)
 
-    assert len(await pageviews(recorder, nobody, contact=lambda scope: "other")) == 1
+    assert len(await pageviews(recorder, application, contact=lambda scope: "other")) == 1
 
 
 async def test_requests_at_the_same_time_do_not_see_each_other(recorder: Recorder) -> None:
@@ -167,7 +167,7 @@ async def test_requests_at_the_same_time_do_not_see_each_other(recorder: Recorde
 
 
 async def test_after_the_request_there_is_no_tracker(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where a server runs several requests in one task; identify() then only says so."""
+    """The context ends with the request, also where several share a task, and identify() then logs."""
     await pageviews(recorder)
     identify("u")
     tracker = current_tracker()

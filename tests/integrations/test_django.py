@@ -39,40 +39,40 @@ async def test_the_logged_in_user_is_the_contact_of_an_async_view(recorder: Reco
 
 
 async def test_the_logged_in_user_is_the_contact_of_a_sync_view(recorder: Recorder) -> None:
-    """In its thread the user may be loaded from the database."""
+    """A sync view may load the user from the database in its thread."""
     assert await asgi(recorder, "/sync/7/") == 200
     recorder.assert_tracked("seen in a thread", contact_uid=42)
     recorder.assert_tracked("pageview", contact_uid=42, visit_url="/sync/<int:number>/")
 
 
 async def test_an_async_view_that_has_loaded_the_user_tracks_for_them(recorder: Recorder) -> None:
-    """On the event loop only what is loaded is looked at."""
+    """On the event loop only a user that is already loaded is used."""
     assert await asgi(recorder, "/tracking/", pageviews=False) == 200
     recorder.assert_tracked("seen on the loop", contact_uid=42)
     recorder.assert_not_tracked("pageview")
 
 
 async def test_identify_comes_first(recorder: Recorder) -> None:
-    """Whoever is logged in."""
+    """identify() takes precedence over the user who is logged in."""
     assert await asgi(recorder, "/identified/") == 200
     recorder.assert_tracked("pageview", contact_uid="by hand", account_uid="acme")
 
 
 async def test_the_wrappers_own_callable_comes_before_the_user(recorder: Recorder) -> None:
-    """What was said explicitly counts."""
+    """The callable of the wrapper takes precedence over the user."""
     assert await asgi(recorder, "/async/", contact=lambda scope: "said") == 200
     recorder.assert_tracked("pageview", contact_uid="said")
 
 
 @pytest.mark.parametrize("path", ["/async/", "/sync/7/", "/streamed/"])
 async def test_anonymous_visitors_have_no_pageview(recorder: Recorder, path: str) -> None:
-    """And are answered as always."""
+    """Anonymous visitors are answered as always, without a pageview."""
     assert await asgi(recorder, path, user=None) == 200
     assert recorder.messages == []
 
 
 async def test_a_wrong_path_is_no_pageview(recorder: Recorder) -> None:
-    """Not even of somebody logged in."""
+    """An unknown path makes no pageview, even for a user who is logged in."""
     assert await asgi(recorder, "/nope/") == 404
     assert recorder.messages == []
 
@@ -101,7 +101,7 @@ async def test_without_authentication_there_is_no_user(recorder: Recorder) -> No
 
 
 async def test_the_contact_and_account_of_the_settings_are_asked(recorder: Recorder) -> None:
-    """With the request, not the scope."""
+    """The callables of the settings get the request, not the scope."""
     options = {"contact": lambda request: request.path, "account": lambda request: 7}
     with override_settings(SALESMACHINE=options):
         assert await asgi(recorder, "/async/") == 200
@@ -167,7 +167,7 @@ def test_wsgi_pageviews_come_from_the_middleware(recorder: Recorder, settings_wi
 
 
 def test_wsgi_errors_are_500(recorder: Recorder, settings_with: dict[str, Any]) -> None:
-    """And streams are 200 when they begin."""
+    """An error makes a pageview with 500, and a stream one with 200 when it begins."""
     assert wsgi("/broken/")[0] == "500"
     recorder.assert_tracked("pageview", status=500)
     recorder.clear()
@@ -181,7 +181,7 @@ def test_wsgi_errors_are_500(recorder: Recorder, settings_with: dict[str, Any]) 
 @pytest.mark.parametrize("path", ["/streamed/", "/streamed-async/"])
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators:Warning")
 async def test_asgi_streams_have_the_tracker(recorder: Recorder, path: str) -> None:
-    """Their pageview comes from the wrapper, at their end."""
+    """A stream has the tracker, and its pageview comes at its end."""
     application = SalesmachineMiddleware(ASGIHandler(), recorder, pageviews=True)
     answer = await call(application, path, headers=[cookie_of(42)])
     assert answer.body == b"ab"
@@ -191,7 +191,7 @@ async def test_asgi_streams_have_the_tracker(recorder: Recorder, path: str) -> N
 def test_wsgi_a_visitor_who_leaves_in_the_middle_of_the_upload(
     recorder: Recorder, settings_with: dict[str, Any]
 ) -> None:
-    """Django answers the error, which nobody sees."""
+    """Django handles the error of a broken upload."""
 
     class Body:
         def read(self, *_: Any) -> bytes:
@@ -218,7 +218,7 @@ def test_wsgi_async_views_work_too(recorder: Recorder, settings_with: dict[str, 
 
 @pytest.mark.parametrize("excluded", ["/sync/*", "/sync/<int:number>/"])
 def test_wsgi_routes_can_be_excluded(recorder: Recorder, settings_with: dict[str, Any], excluded: str) -> None:
-    """By the path or by the route."""
+    """Pageviews are excluded by path or by route."""
     settings_with.update(exclude=[excluded])
     assert wsgi("/sync/7/") == ("200", b"ok")
     recorder.assert_not_tracked("pageview")
@@ -227,7 +227,7 @@ def test_wsgi_routes_can_be_excluded(recorder: Recorder, settings_with: dict[str
 def test_wsgi_a_failing_pageview_does_not_reach_the_answer(
     settings_with: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is in the log."""
+    """The failure of a pageview is logged, and the answer is unchanged."""
 
     class Broken(Recorder):
         def pageview(self, *args: Any, **kwargs: Any) -> bool:
@@ -239,7 +239,7 @@ def test_wsgi_a_failing_pageview_does_not_reach_the_answer(
 
 
 def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace) -> None:
-    """From the environment, made by the first request."""
+    """The first request makes the agent of the process, from the environment."""
     with override_settings(SALESMACHINE={"pageviews": True}):
         wsgi("/sync/7/")
         wsgi("/sync/8/")
@@ -248,7 +248,7 @@ def test_wsgi_has_one_threaded_agent_for_the_process(workspace: Workspace) -> No
 
 
 def test_wsgi_without_keys_is_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """And says so."""
+    """Without keys nothing is sent, with one line in the log."""
     monkeypatch.delenv("SALESMACHINE_API_TOKEN", raising=False)
     with override_settings(SALESMACHINE={"pageviews": True}):
         assert wsgi("/sync/7/") == ("200", b"ok")
@@ -265,6 +265,6 @@ def test_a_setting_that_is_a_mistake_is_found_at_the_start() -> None:
 
 
 def test_the_module_needs_no_configured_settings() -> None:
-    """It may be imported before the project is set up."""
+    """The module can be imported before the settings are configured."""
     source = "import salesmachine_async.integrations.django"
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

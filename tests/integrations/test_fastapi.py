@@ -87,14 +87,14 @@ async def test_the_pageview_has_the_whole_template(recorder: Recorder, path: str
 
 
 async def test_behind_a_proxy_the_template_is_the_applications(recorder: Recorder) -> None:
-    """What the proxy strips off is not part of it."""
+    """The template excludes the prefix that a proxy removes."""
     answer = await call(make(recorder), "/api/plain/7", root_path="/api")
     assert answer.status == 200
     recorder.assert_tracked("pageview", visit_url="/plain/{number}")
 
 
 async def test_what_does_not_match_is_no_pageview(recorder: Recorder) -> None:
-    """404 and 422 differ: the second has a route, but nobody was identified."""
+    """A 404 has no route, and a 422 no contact."""
     app = make(recorder)
     assert (await call(app, "/nope")).status == 404
     assert (await call(app, "/plain/x")).status == 422
@@ -116,7 +116,7 @@ async def test_streams_and_background_tasks_share_the_tracker(recorder: Recorder
 
 
 async def test_a_websocket_handler_has_the_tracker(recorder: Recorder) -> None:
-    """The same annotation."""
+    """A WebSocket handler gets the tracker by the same annotation."""
     await websocket(make(recorder), "/ws", ["hello"])
     recorder.assert_tracked("over a socket", contact_uid="u", text="hello")
     recorder.assert_not_tracked("pageview")
@@ -136,7 +136,7 @@ def test_openapi_does_not_know_of_it(recorder: Recorder) -> None:
 
 
 async def test_without_the_middleware_the_error_says_what_to_do() -> None:
-    """At the first try, in development."""
+    """The first use without the middleware raises an error with the fix."""
     app = FastAPI()
     app.add_api_route("/items/{item}", plain_of_sub, methods=["GET"])
     with pytest.raises(RuntimeError, match="add_middleware"):
@@ -145,7 +145,7 @@ async def test_without_the_middleware_the_error_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("outermost", [True, False])
 async def test_base_http_middleware_above_or_below_does_not_matter(recorder: Recorder, outermost: bool) -> None:
-    """It runs the rest of the application in another task; the tracker is one object all the same."""
+    """The tracker is the same object in the task that BaseHTTPMiddleware starts."""
     app = FastAPI()
 
     async def dispatch(request: Any, call_next: Any) -> Any:

@@ -62,7 +62,7 @@ def test_wrong_paths_are_no_pageviews(recorder: Recorder) -> None:
 
 
 def test_the_contact_may_come_from_the_session(recorder: Recorder) -> None:
-    """It is asked for while the request's context is there."""
+    """The callable runs within the context of the request."""
     client = make(recorder, contact=lambda environ: session.get("user")).test_client()
     assert client.get("/login").text == "ok"
     recorder.assert_tracked("pageview", contact_uid=42, visit_url="/login")
@@ -78,13 +78,13 @@ def test_an_exception_is_a_500(recorder: Recorder) -> None:
 
 
 def test_a_stream_has_the_tracker(recorder: Recorder) -> None:
-    """Until its end."""
+    """A stream has the tracker until its end."""
     assert make(recorder).test_client().get("/stream").text == "xxx"
     assert [message["event_uid"] for message in recorder.messages] == ["row"] * 3 + ["pageview"]
 
 
 def test_the_agent_can_be_had(recorder: Recorder) -> None:
-    """By the application."""
+    """get_agent returns the agent of the application."""
     assert get_agent(make(recorder)) is recorder
     with pytest.raises(LookupError, match="call Salesmachine"):
         get_agent(Flask("other"))

@@ -30,7 +30,7 @@ OTHERS = {"prometheus_client", "opentelemetry", "structlog", "celery"}
     ],
 )
 def test_only_its_own_framework(module: str, own: set[str]) -> None:
-    """In an interpreter of its own."""
+    """In a new interpreter each integration imports no other framework."""
     source = f"import json, sys, salesmachine_async.integrations.{module}; print(json.dumps(list(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True)
     loaded = set(json.loads(ended.stdout))

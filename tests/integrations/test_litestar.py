@@ -50,21 +50,21 @@ def make(recorder: Recorder) -> Litestar:
 
 
 async def test_the_pageview_has_the_whole_template(recorder: Recorder) -> None:
-    """With the router's prefix."""
+    """The template includes the prefix of a router."""
     assert (await call(make(recorder), "/v1/users/7")).status == 200
     recorder.assert_tracked("seen", contact_uid="7")
     recorder.assert_tracked("pageview", contact_uid="7", visit_url="/v1/users/{user}", status=200)
 
 
 async def test_a_plain_function_tracks_from_its_thread(recorder: Recorder) -> None:
-    """With the functions instead of the dependency."""
+    """A sync handler tracks with the functions instead of the dependency."""
     assert (await call(make(recorder), "/v1/threads/7")).status == 200
     recorder.assert_tracked("in a thread", contact_uid="7")
     recorder.assert_tracked("pageview", contact_uid="7")
 
 
 async def test_excluded_and_wrong_paths_are_no_pageviews(recorder: Recorder) -> None:
-    """And are answered as always."""
+    """Excluded and unknown paths are answered as always, without a pageview."""
     app = make(recorder)
     assert (await call(app, "/health")).status == 200
     assert (await call(app, "/nope")).status == 404
@@ -72,13 +72,13 @@ async def test_excluded_and_wrong_paths_are_no_pageviews(recorder: Recorder) -> 
 
 
 async def test_a_websocket_handler_has_the_tracker(recorder: Recorder) -> None:
-    """As the same dependency."""
+    """A WebSocket handler has the tracker as the same dependency."""
     await open_websocket(make(recorder), "/ws")
     recorder.assert_tracked("over a socket", contact_uid="u")
 
 
 async def test_the_agent_ends_after_everything_else(workspace: Workspace) -> None:
-    """What the application's own lifespan tracks last is delivered."""
+    """Messages tracked by the end of the application's own lifespan are delivered."""
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:

@@ -51,13 +51,13 @@ def make(recorder: Recorder) -> Starlette:
     ],
 )
 async def test_the_pageview_has_the_template(recorder: Recorder, path: str, template: str) -> None:
-    """Never the path, which holds ids; with releases that do not note the route, too."""
+    """A pageview has the template and never the path, also in releases that do not record the route."""
     assert (await call(make(recorder), path)).body == b"ok"
     recorder.assert_tracked("pageview", visit_url=template)
 
 
 async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorder) -> None:
-    """Its parameters are not part of the path."""
+    """The template of a Host route excludes its parameters."""
     answer = await call(make(recorder), "/there/7", headers=[(b"host", b"acme.example.org")])
     assert answer.body == b"ok"
     (message,) = recorder.messages
@@ -69,7 +69,7 @@ async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorde
     ("path", "status"), [("/static/conftest.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404)]
 )
 async def test_what_a_mount_answers_without_a_route_is_no_pageview(recorder: Recorder, path: str, status: int) -> None:
-    """Neither files nor what a scanner tries: nothing tells the one from the other."""
+    """A mount without routes makes no pageviews, because files and scans look the same."""
     assert (await call(make(recorder), path)).status == status
     assert recorder.messages == []
 

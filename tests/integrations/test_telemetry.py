@@ -82,7 +82,7 @@ async def test_an_agent_with_a_spool_has_its_metrics_too(tmp_path: Path) -> None
 
 
 async def test_several_agents_are_told_apart_by_their_labels() -> None:
-    """In one registry."""
+    """Labels distinguish the agents in one registry."""
     registry = CollectorRegistry()
     for name in ("one", "two"):
         registry.register(AgentCollector(Agent(transport=Carrier()), {"agent": name}))
@@ -122,7 +122,7 @@ async def test_opentelemetry_observes_all_counts() -> None:
 
 
 async def test_our_requests_are_not_traced_those_of_the_application_are(workspace: Workspace) -> None:
-    """Also not when the agent starts in the middle of a traced request."""
+    """The agent's requests are not traced, even if it starts within a traced request."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

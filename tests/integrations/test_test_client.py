@@ -42,7 +42,7 @@ def test_captured_with_and_without_the_lifespan(app: FastAPI) -> None:
 
 
 def test_delivered_with_the_lifespan(app: FastAPI, workspace: Workspace) -> None:
-    """To a real server, by the end of the block."""
+    """A real server has the messages by the end of the block."""
     with TestClient(app) as client:
         for number in range(5):
             client.get(f"/def/u{number}")
@@ -50,7 +50,7 @@ def test_delivered_with_the_lifespan(app: FastAPI, workspace: Workspace) -> None
 
 
 def test_delivered_without_the_lifespan(app: FastAPI, workspace: Workspace) -> None:
-    """As most people write their tests: the client ends its loop with each request, but not what was tracked."""
+    """Messages survive a client that ends its loop with each request, as in most tests."""
     client = TestClient(app)
     for number in range(5):
         assert client.get(f"/def/u{number}").status_code == 200

@@ -49,14 +49,14 @@ def test_a_request_has_a_tracker_and_is_a_pageview(recorder: Recorder) -> None:
     ],
 )
 def test_what_is_no_pageview(recorder: Recorder, options: Any) -> None:
-    """By the rules, or because its route is not known."""
+    """Excluded requests and unknown routes make no pageview."""
     assert Server(wrapped(application, recorder, **options)).get() == b"ab"
     recorder.assert_not_tracked("pageview")
     recorder.assert_tracked("seen")
 
 
 def test_a_stream_has_the_tracker_until_its_end(recorder: Recorder) -> None:
-    """The server asks for the parts after the call; the request is over when it closes the answer."""
+    """The context lasts until the server closes the iterable of the answer."""
     closed: list[bool] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -143,7 +143,7 @@ def test_wrapped_twice_there_is_one_tracker(recorder: Recorder) -> None:
 
 
 def test_the_callables_are_called_late(recorder: Recorder) -> None:
-    """They see what the application's own middleware has found."""
+    """The callables run after the application, so that they see what its middleware has stored."""
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         environ["user"] = 42
@@ -166,7 +166,7 @@ def test_a_broken_callable_is_only_logged(recorder: Recorder, caplog: pytest.Log
 
 
 def test_without_an_agent_it_has_the_one_of_the_process(workspace: Workspace) -> None:
-    """From the environment; nothing that a visitor sends raises."""
+    """The agent comes from the environment, and no request of a visitor raises."""
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         identify("u")
@@ -185,6 +185,6 @@ def test_without_an_agent_it_has_the_one_of_the_process(workspace: Workspace) ->
 
 
 def test_a_single_text_is_a_mistake() -> None:
-    """Its letters would be the patterns."""
+    """A text in the place of a list is an error, because its letters would be the patterns."""
     with pytest.raises(ConfigError, match="must be several texts"):
         SalesmachineMiddleware(application, exclude="/health")

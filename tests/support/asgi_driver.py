@@ -14,7 +14,7 @@ from salesmachine_async.integrations.asgi import SalesmachineMiddleware, identif
 
 @dataclass
 class Answer:
-    """What an application sent."""
+    """The answer of an application."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
 

@@ -17,7 +17,7 @@ STALE = Outcome.failed(ConnectionFailed("closed on purpose"), Verdict.STALE)
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Outcome:
-    """What a status means to the agent; ``Retry_After="3"`` is a header."""
+    """Return the outcome of a status; ``Retry_After="3"`` is a header."""
     return outcome_of(
         status, {name.replace("_", "-"): value for name, value in headers.items()}, now=datetime.now(UTC), body=body
     )
@@ -83,7 +83,7 @@ class Carrier:
 
 
 class Hanging(Carrier):
-    """Never answers."""
+    """A transport that never answers."""
 
     async def send(self, batch: Batch) -> Outcome:
         self.attempts.append((asyncio.get_running_loop().time(), batch.endpoint, batch.messages()))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Ended(NamedTuple):
-    """How a process ended."""
+    """The exit status and the output of a process."""
 
     status: int
     out: str
@@ -16,7 +16,7 @@ class Ended(NamedTuple):
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Our environment, without anybody's credentials, 80 columns wide."""
+    """Return the environment without credentials, with a width of 80 columns."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SALESMACHINE_")}
     return kept | {"COLUMNS": "80"} | extra
 
@@ -35,7 +35,7 @@ async def start(*arguments: str, **extra: str) -> asyncio.subprocess.Process:
 
 
 def popen(*arguments: str, **extra: str) -> subprocess.Popen[bytes]:
-    """The same for a test without an event loop, which may then run the next command in itself."""
+    """Start the command for a test without an event loop."""
     pipe = subprocess.PIPE
     return subprocess.Popen(command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**extra))
 

@@ -95,7 +95,7 @@ class Shouting(str):
 
 
 class Unbound:
-    """As a lazy proxy outside its context: even `isinstance` fails on it."""
+    """A lazy proxy outside its context, of which even `isinstance` fails."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:

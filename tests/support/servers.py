@@ -43,7 +43,7 @@ REASONS = {200: "OK", 201: "Created", 302: "Found", 400: "Bad Request", 429: "To
 @dataclass(frozen=True, slots=True)
 class Seen:
     """
-    One request, as it was read to its end.
+    One request that was read to its end.
 
     Attributes:
         method: As sent.
@@ -69,7 +69,7 @@ class Seen:
 
     @property
     def ids(self) -> list[str]:
-        """Their ``messageId``s."""
+        """The ``messageId`` of each message."""
         return [message["messageId"] for message in self.messages if "messageId" in message]
 
 
@@ -214,12 +214,12 @@ class RawServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the server."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The base URL of the server."""
         return f"http://{HOST}:{self._port}"
 
     @property
@@ -229,7 +229,7 @@ class RawServer:
 
     @property
     def received(self) -> Counter[str]:
-        """How often each message id came, answered or not."""
+        """The number of arrivals of each message id, answered or not."""
         return Counter(message for seen in self.seen for message in seen.ids)
 
     def play(self, *script: Turn, then: Turn | None = None) -> None:

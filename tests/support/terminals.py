@@ -21,7 +21,7 @@ Press = str | Callable[[int], object]
 
 
 class Shown(NamedTuple):
-    """How a process ended, and what its terminal has got."""
+    """The exit status of a process, and the contents of its terminal."""
 
     status: int
     text: str

@@ -58,7 +58,7 @@ class DataClass:
 
 class Row(NamedTuple):
     """
-    What becomes of one value.
+    The expected form of one value.
 
     Attributes:
         group: The library it comes from.

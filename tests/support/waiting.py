@@ -13,5 +13,5 @@ async def until(true: Callable[[], object]) -> None:
 
 
 def held_back(agent: Agent) -> bool:
-    """Whether the agent sends nothing for now: paused or parked."""
+    """Return whether the agent is paused or parked."""
     return agent.stats().state in (State.PAUSED, State.PARKED)

@@ -146,7 +146,7 @@ def test_waiting_skips_the_linger(workspace: Workspace, threaded: bool) -> None:
 
 
 async def test_a_loop_that_closes_during_the_wait(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has nothing to send any more."""
+    """A loop that closes during the wait is no error, because nothing is left to send."""
 
     def closed(*_: object) -> None:
         raise RuntimeError("Event loop is closed")

@@ -122,7 +122,8 @@ class Source:
                 parts.append(part)
                 size += len(part)
                 # The next read of a pipe may wait, so that the content of all bytes read so far is passed on before.
-                if size and (size >= CHUNK_BYTES or not self._head or not part):
+                waits = self.size is None and not self._head
+                if size and (size >= CHUNK_BYTES or waits or not part):
                     yield b"".join(parts)
                     parts, size = [], 0
                 if problem:

@@ -223,7 +223,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, text: str, why: str) -> None:
-    """Another file is neither used nor overwritten."""
+    """A file that is no checkpoint is neither used nor overwritten."""
     path = tmp_path / "x.smckpt"
     path.write_text(text)
     with pytest.raises(InputProblem, match=why):

@@ -171,7 +171,7 @@ def shown(what: ImportResults) -> str:
 
 
 def test_the_end_for_people() -> None:
-    """What came of all rows, the first rejected ones, how to see the others, how to go on."""
+    """The summary shows the counts, the first rejected rows, how to see the others, and how to continue."""
     text = shown(results(ending=Ending.UNAVAILABLE, error="no answer for 300 s", unanswered=500, retries=3))
     assert text.splitlines() == [
         "Stopped: the server does not answer: 13 rows in 2.0 s, 6 rows/s",
@@ -191,7 +191,7 @@ def test_the_end_for_people() -> None:
 
 
 def test_nothing_of_the_files_steers_the_terminal() -> None:
-    """Names, rows and what a server says may be anybody's."""
+    """Control characters in names, rows and answers of the server are escaped."""
     evil = "\x1b[2J\u202e"
     text = shown(results(ending=Ending.FAILED, error=evil, shown=[(evil, 1, evil)], rejects=Path(evil)))
     text += shown(results(inputs=[InputResult(name=evil, checkpoint=Path(evil))]))

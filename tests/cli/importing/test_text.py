@@ -90,10 +90,13 @@ def test_nothing_of_a_pipe_is_sent_before_its_first_megabyte_is_checked(tmp_path
     fifo = tmp_path / "people.csv"
     os.mkfifo(fifo)
     row = b"%d," + b"x" * 90 + b"\n"
-    with serve() as sandbox:
-        options = ("--format", "csv", "--type", "contact", "--batch", "100")
-        process = popen("import", str(fifo) if named else "-", *options, **keys(sandbox))
+    options = ("--format", "csv", "--type", "contact", "--batch", "100")
+    with (
+        serve() as sandbox,
+        popen("import", str(fifo) if named else "-", *options, **keys(sandbox)) as process,
+    ):
         assert process.stdin is not None
+        assert process.stdout is not None
         with fifo.open("wb", buffering=0) if named else process.stdin as pipe:
             pipe.write(b"contact_uid,name\n")
             for first in range(0, 9000, 1000):
@@ -101,11 +104,8 @@ def test_nothing_of_a_pipe_is_sent_before_its_first_megabyte_is_checked(tmp_path
                 pipe.write(b"".join(row % number for number in range(first, first + 1000)))
                 pipe.flush()
             pipe.write(b"9000,Zo\xe9\n")
-        assert process.stdout is not None
-        err = process.stdout.read()
-        process.stdout.close()
+        assert b"is not valid UTF-8: line 9002 holds the byte 0xe9" in process.stdout.read()
         assert process.wait() == 2
-        assert b"is not valid UTF-8: line 9002 holds the byte 0xe9" in err
         assert {request["path"] for request in sandbox.requests()} == {"/v1/ping"}
 
 

@@ -70,7 +70,7 @@ async def test_in_the_foreground_of_a_terminal(listener: tuple[str, ...], number
     ("key", "number"), [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)], ids=["Ctrl-C", "Ctrl-\\"]
 )
 async def test_keys_of_a_terminal(listener: tuple[str, ...], key: str, number: int) -> None:
-    """What the terminal sends to the whole group is not forwarded."""
+    """A signal that the terminal sends to the whole group is not forwarded."""
     status, text = await in_terminal(
         *listener, press=[("[ready]", key), (f"<{number}>", lambda pid: os.kill(pid, LAST))]
     )
@@ -80,7 +80,7 @@ async def test_keys_of_a_terminal(listener: tuple[str, ...], key: str, number: i
 @SENDERS
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 def test_in_a_session_without_a_terminal(listener: tuple[str, ...], number: int, send: Send) -> None:
-    """As under cron, a service manager or CI."""
+    """Signals are forwarded in a session without a terminal, as of cron, a service manager or CI."""
     with subprocess.Popen(
         command(*listener), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment(), start_new_session=True
     ) as process:
@@ -95,7 +95,7 @@ def test_in_a_session_without_a_terminal(listener: tuple[str, ...], number: int,
 
 
 async def test_a_command_that_left_the_group(tmp_path: Path) -> None:
-    """It still gets what is sent to the group, as by `timeout` or `kill %1`, but not the keys it has left behind."""
+    """A command that left the group gets signals sent to the group, but no keys of the terminal."""
     path = tmp_path / "listener.py"
     path.write_text(f"import os\nos.setsid()\n{LISTENER}")
     status, text = await in_terminal(

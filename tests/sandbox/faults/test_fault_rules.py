@@ -51,7 +51,7 @@ async def test_partial_accept(client: Client, sandbox: Sandbox, partial: int, ke
 
 
 async def test_partial_accept_that_nobody_tells(client: Client, sandbox: Sandbox) -> None:
-    """Without a status the response is the usual one."""
+    """Without a status a partial batch gets the usual response."""
     sandbox.faults([Fault(partial=1)])
     assert (await client.post("/v1/batch", BATCH)).status == 201
     assert len(sandbox.events()) == 1
