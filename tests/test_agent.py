@@ -417,7 +417,7 @@ async def test_batches_are_cut_by_bytes() -> None:
     assert min(bodies[:-1]) > 1000 - 300
 
 
-async def test_lanes_send_side_by_side_and_keep_the_order_of_each_contact() -> None:
+async def test_senders_send_side_by_side_and_keep_the_order_of_each_contact() -> None:
     """concurrency=4 has up to four requests under way and never mixes up one contact."""
     carrier = Carrier(takes=0.001)
     async with Agent(transport=carrier, concurrency=4, batching=Batching(max_messages=5)) as agent:
@@ -491,7 +491,7 @@ async def test_stats_tell_the_last_error_until_a_request_succeeds() -> None:
 # Hooks.
 
 
-async def test_on_delivered_tells_of_each_request() -> None:
+async def test_on_delivered_is_called_with_each_request() -> None:
     """on_delivered receives count, status, attempts and, on access, the messages."""
     delivered: list[Delivery] = []
     carrier = Carrier([BROKEN])
@@ -505,7 +505,7 @@ async def test_on_delivered_tells_of_each_request() -> None:
     assert "event_uid" not in repr(delivery)
 
 
-async def test_on_lost_tells_why_and_what() -> None:
+async def test_on_lost_has_the_reason_and_the_messages() -> None:
     """on_lost receives reason, error and, on access, the messages."""
     losses: list[Loss] = []
     refuse = Carrier(decide=lambda batch: answer(422, b'{"error":"no"}') if batch.endpoint is Endpoint.BATCH else None)
@@ -643,7 +643,7 @@ async def test_before_send_fails_closed(hook: Callable[[Any], Any], caplog: pyte
     assert "PAYLOAD" not in caplog.text
 
 
-async def test_what_before_send_raises_is_told_by_type_only(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_of_before_send_is_named_by_type_only(caplog: pytest.LogCaptureFixture) -> None:
     """The text of the library's own error may hold data of the hook, so it is not logged."""
 
     def hook(_: object) -> None:

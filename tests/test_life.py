@@ -296,7 +296,7 @@ def test_a_second_close_with_more_time_does_not_prolong_the_first() -> None:
     run(main())
 
 
-async def test_a_flush_while_the_lanes_end_does_not_start_them_again() -> None:
+async def test_a_flush_while_the_senders_end_does_not_start_them_again() -> None:
     """A flush during the last moments of a close leaves no task in the loop."""
 
     class Slow(Carrier):

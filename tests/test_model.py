@@ -182,7 +182,7 @@ class Life(RuleBasedStateMachine):
         self.run(main())
 
     @rule()
-    def kill_the_lanes(self) -> None:
+    def kill_the_senders(self) -> None:
         async def main() -> None:
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()

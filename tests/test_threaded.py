@@ -958,7 +958,7 @@ def test_the_first_call_in_an_exit_handler_is_delivered(workspace: Workspace) ->
     assert [event["event_uid"] for event in workspace.events()] == ["goodbye"]
 
 
-def test_an_exit_handler_that_comes_after_the_end_is_told_so(workspace: Workspace) -> None:
+def test_a_call_in_an_exit_handler_after_the_end_returns_false(workspace: Workspace) -> None:
     """A call in a handler registered before the import returns False, without a traceback or a silent loss."""
     out, err = run(
         workspace.url,

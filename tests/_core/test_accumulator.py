@@ -120,7 +120,7 @@ def test_a_call_that_raises_the_number_after_the_loop_has_looked_changes_nothing
     assert partition.notice.at
 
 
-def test_the_loop_is_told_of_another_batch_only_when_one_is_open() -> None:
+def test_the_loop_is_notified_of_another_batch_only_when_one_is_open() -> None:
     """The linger of a batch begins once, when it is opened."""
     it = accumulator(batch=2)
     (partition,) = it.partitions

@@ -117,7 +117,7 @@ def test_line_that_has_not_ended_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"])
-def test_head_and_what_follows_are_told_apart(end: bytes) -> None:
+def test_head_and_what_follows_are_separated(end: bytes) -> None:
     """The head ends at its blank line, with any line ends, and all bytes after it are kept."""
     head = b"HTTP/1.1 200 OK\r\nX: y" + end
     for pieces in ([head + b"body"], [*bytewise(head)[:-1], head[-1:] + b"body"]):

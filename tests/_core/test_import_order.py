@@ -62,7 +62,7 @@ def test_values_and_times_are_right_whenever_the_clock_was_frozen(tool: str, ord
     assert after > "2026"
 
 
-def test_an_encoder_made_while_frozen_tells_the_real_time_after() -> None:
+def test_an_encoder_made_while_frozen_has_the_real_time_after() -> None:
     """The clock is looked up at each call, not when the encoder is made."""
     pytest.importorskip("freezegun")
     done = run_python(

@@ -162,7 +162,7 @@ def released() -> memoryview:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_value_without_a_json_form_is_told_by_its_type(value: Any, problem: str) -> None:
+def test_a_value_without_a_json_form_is_named_by_its_type(value: Any, problem: str) -> None:
     """The error shows neither the value's repr nor the text of its exception; leniently, it becomes null."""
     with pytest.raises(InvalidMessage) as caught:
         clean(value)

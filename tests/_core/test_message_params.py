@@ -51,7 +51,7 @@ def test_any_mapping_will_do_as_params(params: Any) -> None:
     assert params_of(it.encode(composed(it, params=params))) == {"a": 1}
 
 
-def test_unusable_values_are_told_by_path_and_become_null() -> None:
+def test_unusable_values_are_reported_by_path_and_become_null() -> None:
     """Leniently, each bad value is reported once and becomes null, and the rest is kept."""
     lenient = Lenient()
     message = lenient.compose(params={"a": 1, "b": {"c": [object(), 2]}, (1, 2): 3, "d": {4}})

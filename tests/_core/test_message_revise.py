@@ -84,7 +84,7 @@ def test_a_revised_message_is_encoded_like_any_other() -> None:
         ({"contact_uid": "u", "event_uid": "e", "params": [1]}, "must be a dict, not list"),
     ],
 )
-def test_what_a_hook_should_have_returned_is_told(changed: object, says: str) -> None:
+def test_the_error_says_what_a_hook_should_have_returned(changed: object, says: str) -> None:
     """The error says what is wrong with the result, by type and without its content."""
     with pytest.raises(InvalidMessage) as caught:
         revise(message_to_revise(), changed)

@@ -390,7 +390,7 @@ async def test_08_refused_while_being_sent(how: str) -> None:
 # Row 12 again, on a port that accepts no connection.
 
 
-async def test_12_nobody_accepts() -> None:
+async def test_12_refused_connection() -> None:
     """A server whose program is stuck: the kernel connects, no answer comes. Close gives up by its deadline."""
     with half_open() as url:
         agent = Agent(TOKEN, base_url=url, retry=RETRY, timeouts=Timeouts(connect=0.1, request=0.1, close=0.3))
@@ -500,7 +500,7 @@ async def test_17_new_connection_that_is_closed_is_not_stale(caplog: pytest.LogC
 # Row 18: the pool.
 
 
-async def test_18_lanes_do_not_wait_for_connections() -> None:
+async def test_18_senders_do_not_wait_for_connections() -> None:
     """Each sender has a connection, so that none times out waiting for one while the server is slow."""
     senders = 32
     everybody = asyncio.Barrier(senders)

@@ -143,7 +143,7 @@ def test_a_lane_killed_in_the_last_moment_does_not_come_back() -> None:
     run(main())
 
 
-def test_a_crash_of_a_lane_is_told_with_type_and_place(
+def test_a_crash_of_a_sender_is_logged_with_type_and_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log line of a bug has its type and its place, and says that no message is lost."""

@@ -71,7 +71,7 @@ def test_each_kind_of_trouble_has_a_line_of_its_own(caplog: pytest.LogCaptureFix
     ]
 
 
-def test_parking_and_its_end_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_parking_and_its_end_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The line of a parked sender says that nothing is lost, why, and when it is tried again."""
 
     async def main() -> None:
@@ -131,7 +131,7 @@ def test_each_reason_of_a_loss_has_a_line_of_its_own(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_a_hook_that_raises_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hook_that_raises_is_logged_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
     """The line names the hook, the exception and its place, also twice within a minute."""
 
     def fail(_: object) -> None:
@@ -205,12 +205,12 @@ def test_a_request_whose_coroutine_is_closed_is_no_failure(caplog: pytest.LogCap
     assert not said(caplog)
 
 
-def test_an_exception_that_was_never_raised_is_told_by_its_type() -> None:
+def test_an_exception_that_was_never_raised_is_named_by_its_type() -> None:
     """An exception without a traceback is named by its type alone."""
     assert describe_exception(ValueError("SECRET")) == "ValueError"
 
 
-def test_a_transport_that_raises_is_told_with_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_transport_that_raises_is_logged_with_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
     """Two lines: what the carrier did, and what is done about it."""
     deliver(Carrier([ValueError("SECRET")]), "e")
     assert [(level, re.sub(r":\d+\)", ":N)", text)) for level, text in said(caplog)] == [
@@ -275,7 +275,7 @@ def deliver_parked(carrier: Carrier, *, seconds: float, **options: Any) -> None:
     run(main())
 
 
-def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_lanes() -> None:
+def test_a_stale_connection_is_repeated_at_once_as_often_as_there_are_senders() -> None:
     """Each sender may find one stale connection; a further one is a failure."""
     carrier = Carrier([STALE] * 4)
     deliver(carrier, "e", concurrency=3, retry=Retry(wait_initial=5))

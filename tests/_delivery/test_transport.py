@@ -187,7 +187,7 @@ async def test_retry_after_date_without_a_date_is_read_by_our_clock() -> None:
 @pytest.mark.parametrize(
     "exc", [ValueError(f"Invalid header {TOKEN}"), aiohttp.ClientPayloadError(TOKEN), KeyError(SECRET), OSError(TOKEN)]
 )
-async def test_what_nobody_foresaw_is_a_failed_connection(exc: Exception) -> None:
+async def test_an_unexpected_exception_is_a_failed_connection(exc: Exception) -> None:
     """Every exception becomes an outcome; of unknown errors only the name is used."""
     with aioresponses() as mocked:
         mocked.post("https://api.salesmachine.io/v1/batch", exception=exc)
@@ -710,7 +710,7 @@ async def test_fork_that_ran_no_hooks_is_noticed_by_the_process_id(monkeypatch: 
 # Failed connections. Each, and more, again end to end in test_faults_connections.py.
 
 
-async def test_refused_connection_is_told_with_the_systems_words() -> None:
+async def test_refused_connection_has_the_words_of_the_system() -> None:
     """The error says why."""
     with refusing() as url:
         async with transport_to(url) as transport:
@@ -718,7 +718,7 @@ async def test_refused_connection_is_told_with_the_systems_words() -> None:
     assert str(outcome.error).startswith("the connection failed (Connect")
 
 
-async def test_timeout_of_the_connection_and_of_the_answer_are_told_apart(authority: trustme.CA) -> None:
+async def test_timeouts_of_the_connection_and_of_the_answer_differ(authority: trustme.CA) -> None:
     """The error says what was waited for."""
     with half_open() as url:
         quick = Timeouts(connect=30, request=0.1)
@@ -907,7 +907,7 @@ async def failures(authority: trustme.CA) -> AsyncIterator[Callable[[], Awaitabl
         yield lambda: send(server.url.replace("http:", "https:"))
 
 
-async def test_nothing_tells_the_credentials(authority: trustme.CA, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_shows_the_credentials(authority: trustme.CA, caplog: pytest.LogCaptureFixture) -> None:
     """No repr, error or log line has the token, the secret or the header, also at DEBUG."""
     caplog.set_level(logging.DEBUG)
     count = 0

@@ -33,7 +33,7 @@ def answer(module: str, *arguments: str) -> dict[str, Any]:
     return answered
 
 
-def test_the_cost_of_a_call_is_told_beside_the_floor() -> None:
+def test_the_cost_of_a_call_is_shown_beside_the_floor() -> None:
     """track_cost tells floor, call and their ratio, and one row for each way to call."""
     answered = answer("track_cost", "--messages", "300")
     # Which of them costs more is for the benchmark to say, on a quiet machine.
@@ -50,7 +50,7 @@ def test_the_cost_of_scrubbing_is_measured_beside_the_same_call_without_it() -> 
     assert min(figures.values()) > 0
 
 
-def test_the_memory_of_a_message_is_told_beside_its_wire_bytes() -> None:
+def test_the_memory_of_a_message_is_shown_beside_its_wire_bytes() -> None:
     """queued_memory tells bytes per message for the floor and the agent, and the worst over the wire bytes."""
     answered = answer("queued_memory", "--messages", "500")
     assert set(answered["data"]["series"]) == {"floor", "salesmachine-async"}

@@ -59,7 +59,7 @@ async def test_unbalanced_quotes(tmp_path: Path, value: str) -> None:
     assert "abc" not in ended.err.replace(str(file), "")
 
 
-async def test_a_bad_file_is_told_without_its_lines(tmp_path: Path) -> None:
+async def test_the_error_of_a_bad_file_has_none_of_its_lines(tmp_path: Path) -> None:
     """An error names the line and the known names, never the content."""
     file = tmp_path / "keys.env"
     file.write_text("SALESMACHINE_API_TOKEN=t\nsecret-asdfghjkl\n")

@@ -49,7 +49,7 @@ async def test_refused(keys: dict[str, str]) -> None:
     assert 'Server message: "bad key *** ***"' in ended.err
 
 
-async def test_nobody_there() -> None:
+async def test_no_server() -> None:
     """An unreachable server has status 5 at once, with one line."""
     ended = await invoke("ping", SALESMACHINE_API_URL="http://127.0.0.1:1", SALESMACHINE_API_TOKEN="t")
     assert ended.status == 5

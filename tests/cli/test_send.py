@@ -114,7 +114,7 @@ async def test_refused_message(sandbox: Sandbox, keys: dict[str, str], status: i
 
 
 @pytest.mark.slow
-async def test_nobody_there() -> None:
+async def test_no_server() -> None:
     """An unreachable server is retried until --timeout: status 5, with the id to send the same message again."""
     url = "http://127.0.0.1:1"
     begun = time.monotonic()

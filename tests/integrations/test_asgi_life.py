@@ -137,7 +137,7 @@ async def test_a_given_agent_closed_by_the_applications_own_lifespan_is_no_troub
     assert carrier.events() == ["/"]
 
 
-async def test_a_failed_startup_is_told_and_ends_the_agent(workspace: Workspace) -> None:
+async def test_a_failed_startup_is_passed_on_and_ends_the_agent(workspace: Workspace) -> None:
     """The server must know; nothing stays behind."""
 
     async def lifespan(receive: Any, send: Any) -> None:
@@ -317,7 +317,7 @@ async def test_without_keys_tracking_is_off_and_says_so(
     assert "SALESMACHINE_API_TOKEN" in record.message
 
 
-async def test_missing_keys_are_told_where_nobody_has_configured_logging(
+async def test_missing_keys_are_on_stderr_where_no_logging_is_configured(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Without logging, as under uvicorn, the line about missing keys goes to stderr."""

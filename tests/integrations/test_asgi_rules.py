@@ -68,7 +68,7 @@ async def test_what_is_not_excluded_counts(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE"])
-async def test_methods_nobody_looks_at_do_not_count(recorder: Recorder, method: str) -> None:
+async def test_methods_without_a_page_do_not_count(recorder: Recorder, method: str) -> None:
     """Probes and preflights."""
     assert await pageviews(recorder, method=method) == []
 
@@ -108,7 +108,7 @@ async def test_long_user_agents_are_cut(recorder: Recorder) -> None:
     assert params["visit_agent"] == "\xff" * 512
 
 
-async def test_the_contact_is_asked_after_the_application_has_set_it(recorder: Recorder) -> None:
+async def test_the_contact_is_read_after_the_application_has_set_it(recorder: Recorder) -> None:
     """Authentication runs inside."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -126,7 +126,7 @@ async def test_the_contact_is_asked_after_the_application_has_set_it(recorder: R
     recorder.assert_tracked("pageview", contact_uid=42, account_uid="7")
 
 
-async def test_an_empty_uid_is_nobody(recorder: Recorder) -> None:
+async def test_an_empty_uid_is_no_contact(recorder: Recorder) -> None:
     """Many a session has that for an anonymous visitor; it must not become an error of the handler that tracks."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

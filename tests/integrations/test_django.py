@@ -100,7 +100,7 @@ async def test_without_authentication_there_is_no_user(recorder: Recorder) -> No
     assert recorder.messages == []
 
 
-async def test_the_contact_and_account_of_the_settings_are_asked(recorder: Recorder) -> None:
+async def test_the_contact_and_account_of_the_settings_are_called(recorder: Recorder) -> None:
     """The callables of the settings get the request, not the scope."""
     options = {"contact": lambda request: request.path, "account": lambda request: 7}
     with override_settings(SALESMACHINE=options):

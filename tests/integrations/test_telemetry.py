@@ -81,7 +81,7 @@ async def test_an_agent_with_a_spool_has_its_metrics_too(tmp_path: Path) -> None
     provider.shutdown()
 
 
-async def test_several_agents_are_told_apart_by_their_labels() -> None:
+async def test_labels_distinguish_several_agents() -> None:
     """Labels distinguish the agents in one registry."""
     registry = CollectorRegistry()
     for name in ("one", "two"):

@@ -26,7 +26,7 @@ async def test_records_newest_first(client: Client, what: str, key: str) -> None
 
 
 @pytest.mark.parametrize("uid", [".", "..", "a\nb", "a\0b", "a/b", "?#%", "\U0001f4a5" * 10_000])
-async def test_any_record_can_be_asked_for_by_the_query(client: Client, sandbox: Sandbox, uid: str) -> None:
+async def test_any_record_can_be_read_by_the_query(client: Client, sandbox: Sandbox, uid: str) -> None:
     """A record is found by `?uid=`, also with a uid that clients normalise in a path."""
     await client.contact(uid, account_uid=uid)
     await client.track(uid, "x")

@@ -66,7 +66,7 @@ async def test_unusable_url(url: str) -> None:
             pass
 
 
-async def test_nobody_there() -> None:
+async def test_no_server() -> None:
     """A URL without a server is one clear line with host, port and reason."""
     port = unused_port()
     with pytest.raises(TargetError, match=rf"cannot be reached: 127\.0\.0\.1 port {port}: Connection refused$"):

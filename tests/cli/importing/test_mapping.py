@@ -351,7 +351,7 @@ def test_options_that_say_nothing(said: dict[str, list[str]], why: str) -> None:
         make_columns("contact", [], ["event_uid=x"], [])
 
 
-def test_rejected_rows_that_were_mended() -> None:
+def test_rejected_rows_that_were_corrected() -> None:
     """A line of --rejects is the row in it, corrected under "row", or as JSON in "text"."""
     line = {"file": "x.csv", "line": 7, "reason": "contact_uid is missing", "text": ",Ann"}
     assert call({**line, "row": {"contact_uid": "1", "name": "Ann"}}, "contact").params == {"name": "Ann"}

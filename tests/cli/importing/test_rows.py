@@ -298,7 +298,7 @@ def test_unzipping_agrees_with_zlib(tmp_path: Path) -> None:
         source.close()
 
 
-def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
+def test_a_file_that_changes_during_the_read(tmp_path: Path) -> None:
     """A modification during the read is known at the end."""
     path = tmp_path / "x"
     path.write_bytes(b"a" * 300_000)

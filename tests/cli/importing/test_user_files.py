@@ -139,7 +139,7 @@ def test_a_deeply_nested_row_is_rejected(tmp_path: Path) -> None:
     assert "row" not in line
 
 
-def test_checkpoints_are_private_to_nobody(tmp_path: Path) -> None:
+def test_checkpoints_have_the_usual_permissions(tmp_path: Path) -> None:
     """A checkpoint has the permissions of the umask, as other files that a user makes."""
     before = os.umask(0o027)
     try:

@@ -111,7 +111,7 @@ async def test_refused(keys: dict[str, str]) -> None:
     assert TOKEN not in ended.err
 
 
-async def test_nobody_there(keys: dict[str, str]) -> None:
+async def test_no_server(keys: dict[str, str]) -> None:
     """An unreachable server is retried for --timeout: status 5."""
     ended = await invoke(
         "list", "contacts", "--timeout", "0.3", **keys | {"SALESMACHINE_API_URL": "http://127.0.0.1:1"}

@@ -87,7 +87,7 @@ async def test_declared_shapes_are_the_shapes_shown(client: Client, sandbox: San
 
 
 @pytest.mark.parametrize("uid", ["a/b", "a b", "é@x.y", "a%2Fb", "?"])
-async def test_any_uid_can_be_asked_for(client: Client, uid: str) -> None:
+async def test_any_uid_can_be_read(client: Client, uid: str) -> None:
     """A percent-encoded uid selects its contact."""
     await client.contact(uid)
     url = URL(f"{client.url}/_sandbox/contacts/{quote(uid, safe='')}", encoded=True)

@@ -183,7 +183,7 @@ async def test_stopping_ends_streams(session: aiohttp.ClientSession) -> None:
     response.close()
 
 
-async def test_a_slow_listener_holds_up_nobody(client: Client, sandbox: Sandbox) -> None:
+async def test_a_slow_listener_does_not_delay_others(client: Client, sandbox: Sandbox) -> None:
     """A listener that never reads occupies only socket buffers; other listeners receive their updates."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]), limit=2**10)
     writer.write(b"GET /_sandbox/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")

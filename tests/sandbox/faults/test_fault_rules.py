@@ -50,7 +50,7 @@ async def test_partial_accept(client: Client, sandbox: Sandbox, partial: int, ke
     assert (len(sandbox.events()), sandbox.summary()["duplicates"]) == (5, kept)
 
 
-async def test_partial_accept_that_nobody_tells(client: Client, sandbox: Sandbox) -> None:
+async def test_partial_accept_with_the_usual_response(client: Client, sandbox: Sandbox) -> None:
     """Without a status a partial batch gets the usual response."""
     sandbox.faults([Fault(partial=1)])
     assert (await client.post("/v1/batch", BATCH)).status == 201
