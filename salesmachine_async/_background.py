@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from salesmachine_async import _process
+from salesmachine_async import _process, _uwsgi
 from salesmachine_async._delivery.loop_thread import LoopThread, Pending, run_here
 from salesmachine_async._log import RateLimitedLogger, describe_exception, log_or_stderr
 from salesmachine_async.agent import Agent
@@ -72,7 +71,10 @@ class Background:
             return not _process.after_exit()  # else the agent itself says that it is closed
         if monotonic() >= self._retry_at:
             try:
-                self.thread()
+                if _uwsgi.is_about_to_fork():
+                    self._bequeath()
+                else:
+                    self.thread()
             except Exception as exc:  # noqa: BLE001 (the message is kept; a later call, or the end, tries again)
                 self._retry_at = monotonic() + RETRY_SECONDS
                 line = "no thread could be started to deliver messages (%s); it will be tried again"
@@ -86,15 +88,22 @@ class Background:
         Raises:
             RuntimeError: It cannot be started.
         """
+        if _uwsgi.is_about_to_fork():
+            raise RuntimeError(
+                "uWSGI is about to fork this process, and its workers would hang because of a thread: use the agent in"
+                " the workers, or start uWSGI with --py-call-uwsgi-fork-hooks or --lazy-apps"
+            )
         _process.check_fork()
+        self.agent._inherit()  # pyright: ignore[reportPrivateUsage]
         pid = os.getpid()
         # One atomic step: of two threads that come here at the same time, both get the same.
         thread = self._threads.get(pid) or self._threads.setdefault(pid, LoopThread(self.agent.start))
         _running.add(self)
         _process.prepare_exit()
         thread.start()
-        if self.process != pid:
-            _warn_of_uwsgi()
+        if self.process != pid and _uwsgi.runs_no_threads():
+            line = "uWSGI runs no threads, so that messages are not delivered. Start it with --enable-threads"
+            _log("uwsgi", logging.ERROR, line, loud=True)
         self.process = pid
         return thread
 
@@ -174,12 +183,19 @@ class Background:
         self.thread().post(self.aclose)
         warnings.warn(f"unclosed ThreadedAgent, {left} messages left", ResourceWarning, stacklevel=3)
 
+    def _bequeath(self) -> None:
+        """Leave what is accepted before a fork to one of the processes behind it, at its exit at the latest."""
+        self.agent._bequeath()  # pyright: ignore[reportPrivateUsage]
+        _running.add(self)
+        _process.prepare_exit()
+
     def _after_fork_in_child(self) -> None:
         """Forget the thread, which is the parent's."""
         _process.keep(self._threads)
         self._threads = {}
         self.process, self._retry_at = 0, 0.0
-        _running.discard(self)
+        if not self.agent.stats().queued:  # else the agent, which was renewed before, has inherited
+            _running.discard(self)
 
 
 class Closing:
@@ -225,18 +241,6 @@ class Closing:
     def join(self) -> None:
         """Wait until the thread has ended, a little beyond the deadline at most."""
         self.background.join(min(GRACE_SECONDS, self._deadline + GRACE_SECONDS - monotonic()))
-
-
-def _warn_of_uwsgi() -> None:
-    """Log that uWSGI runs only its own threads, unless an option says otherwise."""
-    options: Any = getattr(sys.modules.get("uwsgi"), "opt", None)
-    if options is not None and not {"enable-threads", "threads"} & {*map(_text, options)}:
-        line = "uWSGI runs no threads, so that messages are not delivered. Start it with --enable-threads"
-        _log("uwsgi", logging.ERROR, line, loud=True)
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
 
 
 def _number(seconds: object) -> float:

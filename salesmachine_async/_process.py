@@ -6,11 +6,13 @@ import atexit
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from salesmachine_async._log import describe_exception, log_or_stderr
+from salesmachine_async._uwsgi import call_at_exit
 
 __all__ = ["after_exit", "at_exit", "check_fork", "keep", "living", "prepare_exit", "process_id", "watch"]
 
@@ -18,6 +20,10 @@ T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[[], None])
 
 _pid: int = os.getpid()
+# Held while the state is renewed, so that no call of another thread is lost with the old one. `_renewing_for` lets the
+# renewal itself pass.
+_renewing = threading.RLock()
+_renewing_for = 0
 # Every object that has state to renew in a forked child, and the function that renews it.
 _watched: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 # What ends the agents, in the order of registration; the last one runs first, as with atexit.
@@ -48,7 +54,9 @@ def keep(inherited: object) -> None:
 def check_fork() -> None:
     """Renew the state of all agents in a child whose fork Python has not seen: of uWSGI, of a C extension."""
     if os.getpid() != _pid:
-        _after_fork_in_child()
+        with _renewing:
+            if os.getpid() not in (_pid, _renewing_for):
+                _renew()
 
 
 def process_id() -> int:
@@ -86,6 +94,7 @@ def prepare_exit() -> None:
     if signals is not None:
         # Celery's worker processes end by os._exit right after this signal.
         signals.worker_process_shutdown.connect(_worker_ends, weak=False, dispatch_uid="salesmachine_async")
+    call_at_exit(_end)
 
 
 # At the import of this module, so that it runs after all callbacks of the application that may still track.
@@ -93,6 +102,7 @@ def prepare_exit() -> None:
 def _end() -> None:
     """End the agents of this process."""
     global _over  # noqa: PLW0603
+    check_fork()
     _over = True
     for function in reversed(_exits):
         try:
@@ -106,10 +116,19 @@ def _worker_ends(**_: object) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _over, _pid
-    _pid, _over = os.getpid(), False
-    for member, after_fork in _members():
-        after_fork(member)
+    global _renewing  # noqa: PLW0603
+    _renewing = threading.RLock()  # a thread that the child does not have may have held it
+    _renew()
+
+
+def _renew() -> None:
+    global _over, _pid, _renewing_for
+    _renewing_for, _over = os.getpid(), False
+    try:
+        for member, after_fork in _members():
+            after_fork(member)
+    finally:
+        _pid, _renewing_for = _renewing_for, 0
 
 
 def _members() -> list[tuple[Any, Callable[[Any], None]]]:

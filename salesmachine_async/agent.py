@@ -34,6 +34,7 @@ from salesmachine_async._log import InvalidValues, RateLimitedLogger, log_or_std
 from salesmachine_async._spool.destination import destination_of
 from salesmachine_async._spool.queue_source import QueueSource
 from salesmachine_async._spool.spooler import Spooler
+from salesmachine_async._uwsgi import Inheritance, is_about_to_fork
 from salesmachine_async.errors import (
     AgentClosed,
     ConfigError,
@@ -138,6 +139,8 @@ class Agent:
         self._warned_unclosed = False
         self._spool = _spool_policy(spool) if self._enabled else None
         self._spooler: Spooler | None = None
+        # Set where a fork that Python does not see is about to come.
+        self._inheritance: Inheritance | None = None
         self._build()
         _process.watch(self, Agent._after_fork_in_child)
 
@@ -608,8 +611,21 @@ class Agent:
         if self._flusher.stage in (State.CLOSING, State.CLOSED):
             raise AgentClosed("the agent is closed")
 
+    def _bequeath(self) -> None:
+        """Leave what is queued to one of the processes that are forked from this one. Nothing may be started before."""
+        if self._inheritance is None:
+            self._inheritance = Inheritance()
+
+    def _inherit(self) -> None:
+        """Take what was left to this process, or to one that was forked from it; if that has it, begin anew."""
+        if self._inheritance is not None:
+            self._after_fork_in_child()
+
     def _after_fork_in_child(self) -> None:
-        """Begin anew: what is queued belongs to the parent, which delivers it."""
+        """Begin anew: what is queued belongs to the parent, which delivers it, unless it was left to this process."""
+        inheritance, self._inheritance = self._inheritance, None
+        if inheritance is not None and self._flusher.stage is State.NEW and inheritance.take():
+            return
         closed = self._flusher.stage in (State.CLOSING, State.CLOSED)
         self._flusher.leave_to_parent()
         _process.keep((self._accumulator, self._flusher))
@@ -739,7 +755,8 @@ def _destination(transport: Transport) -> int:
 def _begin_to_write(spooler: Spooler, partition: Partition) -> None:  # noqa: ARG001 (the signature of `wake`)
     """Write what is tracked before the start; no call may fail for it."""
     with suppress(Exception):
-        spooler.start()
+        if not is_about_to_fork():
+            spooler.start()
 
 
 # The ends of the spools of forgotten agents, which the exit waits for.

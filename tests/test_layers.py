@@ -13,7 +13,7 @@ import salesmachine_async
 PACKAGE = Path(salesmachine_async.__file__).parent
 # Modules that every part may import, because they import only each other.
 WORDS = {"_log", "_version", "errors", "policy", "report"}
-AGENT = {*WORDS, "_arguments", "_core", "_http", "_delivery", "_process", "_spool", "agent", "tracker"}
+AGENT = {*WORDS, "_arguments", "_core", "_http", "_delivery", "_process", "_spool", "_uwsgi", "agent", "tracker"}
 # Each part and the parts it may import. `_core` and `sandbox` have stricter tests of their own.
 MAY_IMPORT = {
     "_log": set[str](),
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "_delivery": {*WORDS, "_core", "_http", "_process", "_spool"},
     "_spool": {*WORDS, "_core", "_process"},
     "_arguments": {*WORDS, "_core", "_http"},
-    "_process": {"_log"},
+    "_process": {"_log", "_uwsgi"},
+    "_uwsgi": set[str](),
     "scrubbing": {"errors"},
     "tracker": {"_log"},
     "agent": AGENT - {"agent"},

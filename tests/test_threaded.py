@@ -691,7 +691,7 @@ def test_uwsgi_without_threads_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, options: Any, warned: bool
 ) -> None:
     """uWSGI without --enable-threads starts no thread, so the agent logs it."""
-    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options))
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(opt=options, worker_id=lambda: 1))
     agent = ThreadedAgent(transport=Carrier())
     agent.track("u", "e")
     assert ("Start it with --enable-threads" in caplog.text) is warned
