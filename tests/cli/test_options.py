@@ -14,7 +14,10 @@ from tests.support.cli_tree import command_paths
 from tests.support.servers import RawServer, ok, proxy, server_context
 
 # Commands and groups that talk to no server but their own, and those whose server needs no key.
-LOCAL = [[], ["plan"], ["sandbox"], ["sandbox", "exec"], ["completion"]]
+LOCAL = [
+    *([], ["plan"], ["sandbox"], ["sandbox", "exec"], ["completion"]),
+    *(["spool"], *(["spool", name] for name in ("ls", "check", "show", "export", "purge"))),
+]
 KEYLESS = [["demo"], ["plan", "infer"]]
 KEYS = {"SALESMACHINE_API_TOKEN": "t", "SALESMACHINE_ACCESS_TOKEN": "t"}
 CALLS = [["ping"], ["contact", "1"], ["list", "users"], ["get", "user", "1"], ["request", "GET", "/v1/x"]]
