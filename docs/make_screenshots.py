@@ -9,6 +9,7 @@ To add one, add a line to `SCENES`. Times and ids differ from run to run; the re
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import io
 import os
@@ -22,18 +23,13 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 from rich.console import Console
 from rich.text import Text
 
-from salesmachine_async import Spool
-from salesmachine_async._spool.pieces import LogPiece
-from salesmachine_async._spool.spooler import Spooler, destination_of
+from salesmachine_async import Agent, Spool
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -92,6 +88,7 @@ SCENES = (
     Scene("spool-ls", ("salesmachine spool ls",)),
     Scene("spool-check", ("salesmachine spool check",)),
     Scene("spool-show", ("salesmachine spool show --limit 3",)),
+    Scene("spool-drain", ("salesmachine spool drain", "salesmachine spool ls")),
     Scene("spool-export", ("salesmachine spool export | head -n 2",)),
     Scene("spool-purge", ("salesmachine spool purge --all",), keys=(("[y/N]: ", "y\n"),)),
     Scene("sandbox", ("salesmachine sandbox",), keys=(("stops it.", "\x03"),), own_port=True),
@@ -146,10 +143,6 @@ def shoot(scene: Scene, home: Path) -> str:
         "SALESMACHINE_API_TOKEN": "sandbox",
         "SALESMACHINE_ACCESS_TOKEN": "sandbox",
     }
-    if scene.name.startswith("spool-"):
-        environment["SALESMACHINE_SPOOL"] = str(home / scene.name)
-        with spooled(home / scene.name):
-            return play(scene, environment)
     if scene.own_port:
         return play(scene, environment)
     command = [str(PROGRAMS / "salesmachine"), "sandbox", "--seed", str(HERE / "screenshots.ndjson"), "--json"]
@@ -157,6 +150,9 @@ def shoot(scene: Scene, home: Path) -> str:
     with subprocess.Popen([*command, "--until-eof"], stdin=pipe, stdout=pipe) as sandbox:  # noqa: S603 (our own)
         assert sandbox.stdout is not None
         sandbox.stdout.readline()
+        if scene.name.startswith("spool-"):
+            environment["SALESMACHINE_SPOOL"] = str(home / scene.name)
+            asyncio.run(fill(home / scene.name))
         if "$CONTACT" in "".join(scene.commands):
             environment["CONTACT"] = contact_id(environment)
         try:
@@ -166,33 +162,13 @@ def shoot(scene: Scene, home: Path) -> str:
             sandbox.stdin.close()
 
 
-@contextmanager
-def spooled(path: Path) -> Iterator[None]:
-    """Leave the messages of a dead process, of one with another key, and of one that lives."""
-    sent = {"method": "event", "contact_uid": "123456", "event_uid": "order_paid", "created_at": "2026-11-29T12:00:00Z"}
-    for token, count, closed in (("sandbox", 1200, True), ("another", 40, True), ("sandbox", 7, False)):
-        lines = [orjson.dumps(sent | {"params": {"total": 20.0 + n}, "messageId": f"id-{n}"}) for n in range(count)]
-        spooler = Spooler(Spool(path), destination_of(f"http://127.0.0.1:{PORT}", token), 1, Lines(lines))
-        spooler.sync().result()
-        if closed:
-            spooler.close().result()
-    yield
-    spooler.close().result()
-
-
-class Lines:
-    """A queue of an agent, as its spool sees it."""
-
-    def __init__(self, lines: list[bytes]) -> None:
-        self.piece = LogPiece(0, 0, len(lines), b"\n".join(lines))
-
-    def settled(self, _partition: int) -> int:
-        """Return how many messages have an outcome."""
-        return 0
-
-    def unwritten(self, _partition: int, written: int) -> list[LogPiece]:
-        """Return the messages, unless they are written."""
-        return [] if written else [self.piece]
+async def fill(path: Path) -> None:
+    """Leave the messages of two agents that only write, one of them with another key."""
+    for token, count in (("sandbox", 1200), ("another", 40)):
+        spool = Spool(path, deliver=False)
+        async with Agent(token, base_url=f"http://127.0.0.1:{PORT}", spool=spool, enabled=True) as agent:
+            for number in range(count):
+                agent.track("123456", "order_paid", {"total": 20.0 + number})
 
 
 def contact_id(environment: dict[str, str]) -> str:

@@ -182,6 +182,7 @@ class SpoolStats:
         damaged_bytes: Bytes read that were not what was written; they are kept in ``damaged/``.
         torn_bytes: Bytes of records that a crash cut off; no `sync` had confirmed them.
         rejected_kept: Messages written to ``rejected.ndjson``.
+        searches: Times that all messages of dead processes had been read, and no more were found.
     """
 
     state: SpoolState = SpoolState.OPEN
@@ -192,6 +193,7 @@ class SpoolStats:
     damaged_bytes: int = 0
     torn_bytes: int = 0
     rejected_kept: int = 0
+    searches: int = 0
 
 
 class EncodedMessages(Protocol):

@@ -70,6 +70,9 @@ class Survey:
     Args:
         path: Of the spool.
 
+    Attributes:
+        path: The same, absolute.
+
     Raises:
         ConfigError: The path cannot be used.
     """
@@ -78,6 +81,7 @@ class Survey:
         self._files = Files()
         self._root = Root(self._files, path, 0)
         self._root.check(create=False)
+        self.path = self._root.path
 
     def directories(self) -> list[Found]:
         """Return what is there, the oldest first, without reading the messages."""

@@ -101,7 +101,7 @@ class Worker:
         self.state = SpoolState.OPEN
         self._recoveries: list[Recovery] = []
         self._retry_at = self._sync_cursors_at = self._hand_over_at = 0.0
-        self._commits = self._write_errors = self._rejected_kept = 0
+        self._commits = self._write_errors = self._rejected_kept = self._searches = 0
         self._commit_seconds_max = 0.0
         self._oldest_ms: int | None = None
 
@@ -130,6 +130,7 @@ class Worker:
             damaged_bytes=self._damage.damaged_bytes,
             torn_bytes=self._damage.torn_bytes,
             rejected_kept=self._rejected_kept,
+            searches=self._searches,
         )
 
     def read_back(self, partition: int, first: int, end: int, n_bytes: int) -> Chunk:
@@ -245,6 +246,7 @@ class Worker:
             if recovery is None or recovery.exhausted:
                 recovery = self._adopt()
                 if recovery is None:
+                    self._searches += 1
                     return []
             pieces = recovery.read(n_bytes)
             if pieces:

@@ -64,8 +64,9 @@ def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     for number in used:
         right = headers[number].startswith(" ")
-        # A part of a name or of a number is useless.
-        table.add_column(headers[number].strip(), justify="right" if right else "left", no_wrap=right or number == 0)
+        # A part of a name, of a fingerprint or of a number is useless; text gives way.
+        no_wrap = right or not any(" " in row[number] for row in shown)
+        table.add_column(headers[number].strip(), justify="right" if right else "left", no_wrap=no_wrap)
     for row in shown:
         table.add_row(*(Text(row[number]) for number in used))
     try:

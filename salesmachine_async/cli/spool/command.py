@@ -2,7 +2,7 @@
 
 import click
 
-from salesmachine_async.cli.spool import check, export, ls, purge, show
+from salesmachine_async.cli.spool import check, drain, export, ls, purge, show
 
 
 @click.group("spool", no_args_is_help=True)
@@ -17,5 +17,5 @@ def command() -> None:
     """
 
 
-for _command in (ls.command, check.command, show.command, export.command, purge.command):
+for _command in (ls.command, check.command, show.command, drain.command, export.command, purge.command):
     command.add_command(_command)

@@ -74,12 +74,18 @@ def find(survey: Survey, names: Iterable[str] = ()) -> list[Found]:
 
 def destination_of_keys() -> int | None:
     """Return the destination of the keys in the environment; None without a token."""
-    from salesmachine_async._http.config import DEFAULT_URL  # noqa: PLC0415
-    from salesmachine_async._spool.spooler import destination_of  # noqa: PLC0415
+    from salesmachine_async._http.config import DEFAULT_URL, check_base_url  # noqa: PLC0415
+    from salesmachine_async._spool.destination import destination_of  # noqa: PLC0415
     from salesmachine_async.cli.credentials import load  # noqa: PLC0415
+    from salesmachine_async.errors import ConfigError  # noqa: PLC0415
 
     keys = load(None)
-    return destination_of(keys.base_url or DEFAULT_URL, keys.token) if keys.token else None
+    if not keys.token:
+        return None
+    try:
+        return destination_of(str(check_base_url(keys.base_url or DEFAULT_URL, allow_http=True)), keys.token)
+    except ConfigError:
+        return None
 
 
 def fingerprint(destination: int | None) -> str:
