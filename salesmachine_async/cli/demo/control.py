@@ -67,10 +67,14 @@ class Control:
         """Read the workspace's counts."""
         return await self._get("summary")
 
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield all events, page by page."""
+        return self._pages("events")
+
     async def audit(self, expected: ExpectedState) -> AuditResult:
         """Read everything, page by page, and compare it with *expected*."""
         audit = Audit(expected)
-        async for event in self._pages("events"):
+        async for event in self.events():
             audit.event(event["contact_uid"], event["event_uid"], event["params"])
         async for contact in self._pages("contacts"):
             uid: str = contact["contact_uid"]

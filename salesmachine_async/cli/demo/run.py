@@ -8,6 +8,7 @@ would slow it down. Recording the expected state counts as tracking.
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from aiohttp import web
 from salesmachine_async import Agent, Delivery, HttpTransport, Report, Stats
 from salesmachine_async.cli.demo.audit import AuditResult, ExpectedState, RecordingTracker
 from salesmachine_async.cli.demo.children import Child, child
+from salesmachine_async.cli.demo.crash import CrashResult, crash
 from salesmachine_async.cli.demo.figures import Latency, Samples, Spread
 from salesmachine_async.cli.demo.screen import DemoStatus, Screen
 from salesmachine_async.cli.demo.shop import Shop
@@ -61,6 +63,7 @@ class DemoResults:
         repeated: Duplicates that the sandbox recognised; None without a sandbox.
         faults_left: Faults that did not happen.
         verdict: The comparison with the expected state; None without a sandbox.
+        crash: What became of the calls of a killed worker; None without an embedded sandbox.
         seconds: The duration.
     """
 
@@ -76,6 +79,7 @@ class DemoResults:
     repeated: int | None
     faults_left: int
     verdict: AuditResult | None
+    crash: CrashResult | None
     seconds: float
 
     @property
@@ -85,9 +89,10 @@ class DemoResults:
 
     @property
     def ok(self) -> bool:
-        """Whether everything was accepted, delivered and found in the sandbox."""
+        """Whether everything was accepted, delivered and found in the sandbox, also after the kill."""
         complete = self.report.ok and not self.stats.dropped and not self.failed
-        return complete and (self.verdict is None or self.verdict.ok)
+        survived = self.crash is None or self.crash.ok
+        return complete and survived and (self.verdict is None or self.verdict.ok)
 
 
 async def run(seconds: float, url: str | None, screen: Screen, server: ServerOptions) -> DemoResults:
@@ -137,8 +142,16 @@ async def run(seconds: float, url: str | None, screen: Screen, server: ServerOpt
             repeated=(await target.control.summary())["duplicates"] if target.control else None,
             faults_left=drive.faults_left,
             verdict=await target.control.audit(delivering.expected) if target.control else None,
+            crash=await _crash(target, screen),
             seconds=time.monotonic() - begun,
         )
+
+
+async def _crash(target: Target, screen: Screen) -> CrashResult | None:
+    if not target.embedded or sys.platform == "win32":  # where a spool has no locks
+        return None
+    screen.step("Killing a worker in the middle, starting another one on its spool")
+    return await crash(target.url)
 
 
 class _Delivering:

@@ -1,5 +1,6 @@
 """The results of the demo, as text and as JSON."""
 
+import dataclasses
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from salesmachine_async.cli.demo.audit import AuditResult
+from salesmachine_async.cli.demo.crash import CrashResult
 from salesmachine_async.cli.demo.run import DemoResults
 
 
@@ -20,6 +22,9 @@ def show(results: DemoResults, console: Console) -> None:
     console.print()
     console.print(_messages(results))
     console.print()
+    if results.crash is not None:
+        console.print(_crash(results.crash))
+        console.print()
     for line in _verdict(results):
         console.print(line)
 
@@ -54,6 +59,7 @@ def as_json(results: DemoResults) -> dict[str, Any]:
         "retries": stats.retries,
         "bytes_sent": stats.bytes_sent,
         "recognised_duplicates": results.repeated,
+        "killed_worker": None if results.crash is None else dataclasses.asdict(results.crash),
         "read_back": None if verdict is None else _verdict_json(verdict),
     }
 
@@ -98,6 +104,18 @@ def _messages(results: DemoResults) -> Table:
     return table
 
 
+def _crash(crash: CrashResult) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    for name in ("A worker, killed by SIGKILL", "The next one, on its spool"):
+        table.add_column(name)
+        table.add_column(justify="right")
+    oldest = f"{crash.unwritten_seconds * 1000:,.0f} ms" if crash.unwritten else "none"
+    table.add_row("calls", f"{crash.calls:,}", "recovered", f"{crash.recovered:,}")
+    table.add_row("confirmed by sync()", f"{crash.synced:,}", "sent twice, recognised", f"{crash.repeated:,}")
+    table.add_row("of these lost", _alarm(crash.lost), "oldest call lost besides", oldest)
+    return table
+
+
 def _alarm(count: int) -> Text:
     return Text(f"{count:,}", "bold red" if count else "bold green")
 
@@ -106,6 +124,8 @@ def _verdict(results: DemoResults) -> list[str]:
     lines: list[str] = []
     if results.failed:
         lines.append(f"{results.failed:,} requests to the shop failed.")
+    if results.crash is not None and not results.crash.delivered:
+        lines.append("The worker after the killed one did not deliver everything.")
     if results.faults_left:
         lines.append(f"{results.faults_left} of the planned faults did not happen: there was too little traffic.")
     if results.verdict is None:

@@ -13,6 +13,7 @@ from salesmachine_async.cli.demo.audit import AuditResult, Discrepancy
 from salesmachine_async.cli.demo.figures import Latency, Spread
 from salesmachine_async.cli.demo.run import DemoResults
 from salesmachine_async.cli.demo.summary import as_json, show
+from tests.cli.demo.test_crash import GOOD as SURVIVED
 from tests.cli.demo.test_screen import STATS
 
 NO_PROBLEMS = dict.fromkeys(Discrepancy, 0)
@@ -33,6 +34,7 @@ RESULTS = DemoResults(
     repeated=61,
     faults_left=0,
     verdict=GOOD,
+    crash=SURVIVED,
     seconds=10.04,
 )
 
@@ -47,9 +49,9 @@ def text(**changes: Any) -> str:
 
 
 def test_good_results() -> None:
-    """The figures, the counts and the verdict, in 80 columns and less than 24 lines."""
+    """The figures, the counts and the verdict, in 80 columns and less than 30 lines."""
     written = text()
-    assert len(written.splitlines()) < 24
+    assert len(written.splitlines()) < 30
     for words in (
         "+0.10 ms",
         "-0.10 ms",
@@ -59,6 +61,8 @@ def test_good_results() -> None:
         "(900 merged)",
         "61 messages",
         "10.0 s",
+        "recovered",
+        "61 ms",
     ):
         assert words in written
     assert "0 missing, 0 unexpected, 0 duplicated, 0 altered" in written
@@ -73,6 +77,8 @@ def test_good_results() -> None:
         {"failed": 1},
         {"report": Report(delivered=1, lost={LossReason.REJECTED: 1}, pending=0)},
         {"report": Report(delivered=1, lost={}, pending=1)},
+        {"crash": dataclasses.replace(SURVIVED, lost=1)},
+        {"crash": dataclasses.replace(SURVIVED, delivered=False)},
         {"stats": dataclasses.replace(STATS, dropped={DropReason.QUEUE_FULL: 1})},
     ],
 )
@@ -107,6 +113,16 @@ def test_not_a_sandbox() -> None:
     assert as_json(dataclasses.replace(RESULTS, verdict=None))["read_back"] is None
 
 
+def test_the_killed_worker() -> None:
+    """Without an embedded sandbox there is no such part."""
+    assert "SIGKILL" not in text(crash=None)
+    assert as_json(dataclasses.replace(RESULTS, crash=None))["killed_worker"] is None
+    assert "The worker after the killed one did not deliver everything." in text(
+        crash=dataclasses.replace(SURVIVED, delivered=False)
+    )
+    assert text(crash=dataclasses.replace(SURVIVED, unwritten=0, unwritten_seconds=0.0)).count("none") == 1
+
+
 def test_json() -> None:
     """The JSON has the same figures under plain names."""
     data = json.loads(json.dumps(as_json(RESULTS)))
@@ -115,3 +131,4 @@ def test_json() -> None:
     assert data["latency_ms"]["tracked"] == {"p50": 0.6, "p99": 1.9}
     assert data["read_back"]["events"] == 12_345
     assert data["read_back"]["missing"] == 0
+    assert data["killed_worker"]["recovered"] == 900
