@@ -33,6 +33,7 @@ QUESTIONS: Final = (
     "shutdown",
     "import_cost",
     "import_rate",
+    "spool",
 )
 # Takes a while under valgrind; `.ci/run` asks it.
 THOROUGH: Final = ("guard",)

@@ -16,6 +16,9 @@ from benchmarks._measure import require, resident_bytes
 BATCH_MESSAGES: Final = 65
 MESSAGE_BYTES: Final = 310
 MAX_BYTES: Final = 2**32
+# Whose messages a backlog holds.
+URL: Final = "http://127.0.0.1:9"
+TOKEN: Final = "token"
 # Where the disk is; /tmp may be memory.
 FOLDER: Final = os.environ.get("SALESMACHINE_BENCH_FOLDER")
 
@@ -123,9 +126,11 @@ def append_rate(queue: str, batches: int, per_commit: int) -> float:
     return batches / seconds
 
 
-def write_backlog(path: str, messages: int, destination: int) -> int:
-    """Write what a dead process leaves; returns its bytes."""
-    log = _Log(path, destination)
+def write_backlog(path: str, messages: int) -> int:
+    """Write what a dead process leaves for `URL` and `TOKEN`; returns its bytes."""
+    from salesmachine_async._spool.spooler import destination_of
+
+    log = _Log(path, destination_of(URL, TOKEN))
     written = 0
     for first in range(0, messages, 50 * BATCH_MESSAGES):
         batches = [(at, lines(at, BATCH_MESSAGES)) for at in range(first, first + 50 * BATCH_MESSAGES, BATCH_MESSAGES)]
@@ -138,11 +143,11 @@ def write_backlog(path: str, messages: int, destination: int) -> int:
 def scan_rate(messages: int) -> dict[str, float]:
     """Return megabytes a second of reading a log: alone, and as an agent recovers it."""
     from salesmachine_async import Spool
-    from salesmachine_async._spool.spooler import Spooler
+    from salesmachine_async._spool.spooler import Spooler, destination_of
     from salesmachine_async._spool.survey import Survey
 
     with folder() as path:
-        size = write_backlog(path, messages, 1)
+        size = write_backlog(path, messages)
         survey = Survey(path)
         [found] = survey.directories()
         started = time.perf_counter()
@@ -153,7 +158,7 @@ def scan_rate(messages: int) -> dict[str, float]:
         require("scan", "messages", expected, found.messages)
         before = resident_bytes() or 0
         most = recovered = turns = 0
-        spooler = Spooler(Spool(path, max_bytes=MAX_BYTES), 1, 1, _Nothing())
+        spooler = Spooler(Spool(path, max_bytes=MAX_BYTES), destination_of(URL, TOKEN), 1, _Nothing())
         started = time.perf_counter()
         while some := spooler.recover(2**21).result():
             recovered += sum(each.piece.messages for each in some)
