@@ -165,7 +165,7 @@ class SpoolFeed:
                 self._accumulator.lose(batch, LossReason.EXPIRED)
             elif self._policy.max_age is not None:
                 left = self._policy.max_age - max(0.0, time.time() - written_ms / 1000)
-                self._expiries.append((time.monotonic() + left, batch.number))
+                self._expiries.append((asyncio.get_running_loop().time() + left, batch.number))
         if self._accumulator.displaced:
             self._on_displaced()
 
@@ -254,7 +254,7 @@ class SpoolFeed:
         max_age = self._policy.max_age
         if max_age is None:
             return
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if not self._sealed_by or now - self._sealed_by[-1][0] >= max_age / 100:
             for partition in self._ordinary:
                 if self.delivers and partition.lines and self._sealed_by:

@@ -1,0 +1,278 @@
+"""What leaves the memory for the disk, comes back, expires, or is left to another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import Partition
+from salesmachine_async._core.receipt import Receipt
+from salesmachine_async._core.snapshot import first_unsettled, messages_below, unwritten
+from salesmachine_async.policy import Batching, Overflow, QueueLimits
+from salesmachine_async.report import Endpoint, LossReason
+from tests.support.core import (
+    PLENTY,
+    Interruption,
+    accumulator,
+    add,
+    add_alias,
+    add_all,
+    interrupted,
+    law_holds,
+    line,
+    numbers,
+)
+
+
+def filled(messages: int = 12, *, queue: int = PLENTY, overflow: Overflow = Overflow.DROP_NEWEST) -> Accumulator:
+    """Return an accumulator with batches of three."""
+    it = accumulator(batch=3, queue=queue, overflow=overflow)
+    add_all(it, *range(messages))
+    it.seal(it.partitions[0])
+    return it
+
+
+def spilled(it: Accumulator) -> list[int]:
+    """Return the first numbers of the batches that are on disk only."""
+    return [batch.first for batch in it.partitions[0].sealed if batch.spilled]
+
+
+def lines_of(batch: Batch) -> list[bytes | None]:
+    """Return what the disk has of a batch of `filled`."""
+    return [line(number) for number in range(batch.first, batch.first + batch.count)]
+
+
+def drain(it: Accumulator) -> list[int]:
+    """Take and settle everything, with what is on disk read back; returns the numbers in order."""
+    partition, found = it.partitions[0], list[int]()
+    it.seal(partition)
+    while partition.sealed:
+        if partition.sealed[0].spilled:
+            it.restore(partition.sealed[0], lines_of(partition.sealed[0]))
+        batch = it.take(partition)
+        assert batch is not None
+        it.settle(batch)
+        found += numbers(batch)
+    return found
+
+
+def test_what_is_durable_leaves_but_for_the_next_ones() -> None:
+    """The sums stay what they were; only memory is freed."""
+    it = filled()
+    before = it.counts()
+    it.spill(it.partitions[0], durable=11, leave=4, leave_bytes=PLENTY)
+    assert spilled(it) == [6]  # the last one is not durable
+    it.spill(it.partitions[0], durable=11, leave=0, leave_bytes=0)
+    assert spilled(it) == [6]  # those before it are sent next
+    after = it.counts()
+    assert (after.queued, after.queued_bytes) == (before.queued, before.queued_bytes)
+    assert after.spooled == 3 * len(spilled(it))
+    assert after.spooled_bytes == sum(batch.size for batch in it.partitions[0].sealed if batch.spilled)
+    assert law_holds(after)
+
+
+def test_either_bound_is_enough_to_make_more_leave() -> None:
+    """Few messages may be many bytes."""
+    it = filled()
+    it.spill(it.partitions[0], durable=12, leave=PLENTY, leave_bytes=100)
+    assert spilled(it) == [6, 9]
+    it = filled()
+    it.spill(it.partitions[0], durable=12, leave=1, leave_bytes=PLENTY)
+    assert spilled(it) == [3, 6, 9]
+
+
+def test_room_is_made_for_calls() -> None:
+    """A full queue takes messages again, and all come out in order."""
+    it = filled(12, queue=12)
+    assert add_all(it, 12) == [False]
+    it.spill(it.partitions[0], durable=12, leave=3, leave_bytes=100)
+    assert add_all(it, 12, 13) == [True, True]
+    assert drain(it) == [*range(14)]
+    counts = it.counts()
+    assert (counts.spooled, counts.spooled_bytes, counts.queued, counts.queued_bytes) == (0, 0, 0, 0)
+
+
+def test_what_is_on_disk_only_is_not_taken_and_not_written_again() -> None:
+    """Nor does it lose its place in the numbers."""
+    it = filled(6)
+    partition = it.partitions[0]
+    it.spill(partition, durable=6, leave=0, leave_bytes=0)
+    assert spilled(it) == [0, 3]
+    assert it.take(partition) is None
+    assert unwritten(partition, 0) == []
+    assert (first_unsettled(partition), messages_below(partition, 4)) == (0, 4)
+    add_all(it, 6, 7)
+    assert [run.first for run in unwritten(partition, 0)] == [6]
+    assert messages_below(partition, 7) == 7
+    assert drain(it) == [*range(8)]
+
+
+def test_an_alias_comes_back_as_an_alias() -> None:
+    """It stays a request of its own."""
+    it = accumulator(batch=3)
+    add(it, 0)
+    add_alias(it, 1)
+    partition = it.partitions[0]
+    it.seal(partition)
+    it.spill(partition, durable=2, leave=0, leave_bytes=0)
+    for batch in [*partition.sealed]:
+        it.restore(batch, lines_of(batch))
+    assert [batch.endpoint for batch in partition.sealed] == [Endpoint.BATCH, Endpoint.ALIAS]
+    assert drain(it) == [0, 1]
+
+
+def test_what_cannot_be_read_back_is_lost_as_damaged() -> None:
+    """The others of its batch are delivered, and a flush ends."""
+    it = filled(9)
+    partition = it.partitions[0]
+    barrier = it.barrier()
+    it.spill(partition, durable=9, leave=0, leave_bytes=0)
+    it.restore(partition.sealed[1], [line(3), None, line(5)])
+    assert [(reason, batch.count, batch.messages()) for reason, batch in it.displaced] == [(LossReason.DAMAGED, 1, [])]
+    last = partition.sealed[-1]
+    it.restore(last, [None, None, None])
+    counts = it.counts()
+    assert counts.lost == {LossReason.DAMAGED: 4}
+    assert law_holds(counts)
+    assert drain(it) == [0, 1, 2, 3, 5]
+    assert it.passed(barrier, partition)
+    report = it.report(barrier)
+    assert (report.delivered, report.lost, report.pending) == (5, {LossReason.DAMAGED: 4}, 0)
+    assert (partition.unsettled_bytes, partition.spilled_bytes) == (0, 0)
+
+
+def test_a_full_queue_displaces_what_is_in_memory() -> None:
+    """To lose what is on disk would make no room."""
+    it = filled(12, queue=12, overflow=Overflow.DROP_OLDEST)
+    it.spill(it.partitions[0], durable=9, leave=0, leave_bytes=0)
+    assert spilled(it) == [0, 3, 6]
+    add_all(it, *range(12, 24))
+    it.displace()
+    assert spilled(it) == [0, 3, 6]
+    lost = [number for _, batch in it.displaced for number in numbers(batch)]
+    assert lost == [*range(9, 9 + len(lost))]
+    assert law_holds(it.counts())
+    assert it.counts().queued - it.counts().spooled <= 12
+
+
+def test_deferral_looks_no_further_than_the_memory() -> None:
+    """What is on disk may concern the same contact as what comes behind it."""
+    it = accumulator(batch=1)
+    partition = it.partitions[0]
+    for number, uid in enumerate("aab"):
+        it.add(partition, b'{"contact_uid":"%s","n":%d}' % (uid.encode(), number))
+    it.seal(partition)
+    it.spill(partition, durable=3, leave=0, leave_bytes=0)
+    it.restore(partition.sealed[0], [b'{"contact_uid":"a","n":0}'])
+    it.restore(partition.sealed[2], [b'{"contact_uid":"b","n":2}'])
+    lone = it.take(partition)
+    assert lone is not None
+    assert not it.defer(lone)
+    assert not it.others_wait(lone)
+
+
+def test_the_old_expire() -> None:
+    """In memory or on disk; what was sealed later stays."""
+    it = filled(6)
+    number = it.sealed_batches
+    it.spill(it.partitions[0], durable=3, leave=0, leave_bytes=0)
+    add_all(it, 6, 7)
+    it.seal(it.partitions[0])
+    it.expire(it.partitions[0], number)
+    assert it.counts().lost == {LossReason.EXPIRED: 6}
+    assert it.counts().spooled == it.counts().spooled_bytes == 0
+    assert drain(it) == [6, 7]
+
+
+def test_what_is_kept_is_neither_lost_nor_queued() -> None:
+    """Up to a number, in the middle of a batch too; a flush and the end of the agent count it."""
+    it = filled(9)
+    partition = it.partitions[0]
+    barrier = it.barrier()
+    it.spill(partition, durable=3, leave=0, leave_bytes=0)
+    it.keep(partition, 4)
+    counts = it.counts()
+    assert (counts.kept, counts.queued, counts.spooled) == (4, 5, 0)
+    assert law_holds(counts)
+    it.keep(partition, 4)
+    assert it.counts() == counts
+    assert drain(it) == [*range(4, 9)]
+    report = it.report(barrier)
+    assert (report.delivered, report.kept, report.pending, report.ok) == (5, 4, 0, False)
+    late = it.barrier()
+    assert it.report(late).kept == 4
+
+
+def test_batches_with_a_receipt_stay_in_memory() -> None:
+    """Their messages lie in another process's directory, or in a relay's engine."""
+    it = accumulator()
+    batch = Batch.of_lines([line(0)])
+    batch.receipt = Receipt(1, lambda _: None)
+    it.put(batch)
+    it.spill(it.partitions[0], durable=9, leave=0, leave_bytes=0)
+    assert it.counts().spooled == 0
+    it.lose(batch, LossReason.EXPIRED)
+    assert it.counts().lost == {LossReason.EXPIRED: 1}
+
+
+def test_calls_never_belong_to_an_extra_partition() -> None:
+    """It is for what an earlier process left."""
+    it = Accumulator(Batching(), QueueLimits(), 2, extra=1)
+    assert len(it.partitions) == 3
+    assert {it.partition_for(str(number)).index for number in range(50)} == {0, 1}
+
+
+Step = Callable[[Accumulator, Partition], object]
+STEPS: Final[dict[str, Step]] = {
+    "spill": lambda it, partition: it.spill(partition, durable=12, leave=0, leave_bytes=0),
+    "restore": lambda it, partition: it.restore(partition.sealed[1], lines_of(partition.sealed[1])),
+    "damaged": lambda it, partition: it.restore(partition.sealed[1], [line(3), None, line(5)]),
+    "keep": lambda it, partition: it.keep(partition, 4),
+    "expire": lambda it, partition: it.expire(partition, partition.sealed[1].number),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("what", ["call", "raise", "look"])
+def test_at_every_point_the_law_holds(name: str, what: str) -> None:
+    """Whether a call comes, a signal handler raises, or another thread looks."""
+    point = 0
+    while True:
+        point += 1
+        it = filled()
+        partition = it.partitions[0]
+        if name != "spill":
+            it.spill(partition, durable=9, leave=0, leave_bytes=0)
+        extra: list[int] = []
+
+        def inner(it: Accumulator = it, extra: list[int] = extra) -> None:
+            if what == "raise":
+                raise Interruption
+            if what == "call":
+                add(it, 12)
+                extra.append(12)
+            assert law_holds(it.counts())
+            assert it.counts().accepted == 12 + len(extra)
+            assert messages_below(it.partitions[0], PLENTY) <= 12 + len(extra)
+
+        if not interrupted(lambda: STEPS[name](it, partition), inner, point):  # noqa: B023
+            break
+        counts = it.counts()
+        assert law_holds(counts)
+        assert counts.accepted == 12 + len(extra)
+        assert counts.spooled == sum(batch.count for batch in partition.sealed if batch.spilled)
+        assert counts.spooled_bytes == sum(batch.size for batch in partition.sealed if batch.spilled)
+        done = {number for number in range(12) if number not in _left(it)}
+        assert drain(it) == [*(number for number in range(12) if number not in done), *extra]
+        assert it.counts().lost.total() + it.counts().kept == len(done)
+        assert it.counts().queued_bytes == 0
+    assert point > 1
+
+
+def _left(it: Accumulator) -> set[int]:
+    """Return the numbers that are queued."""
+    return {number for batch in it.partitions[0].sealed for number in range(batch.first, batch.first + batch.count)}
