@@ -10,7 +10,7 @@ COVERAGE = env $(shell $(BIN)/python -c 'import sys; \
 # One more than there are cores: many tests wait for another process.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
-.PHONY: help demo check test test-version test-matrix lint docs bench bench-other clean
+.PHONY: help demo check test test-version test-matrix lint docs release-check bench bench-other clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-matrix   older and newer dependencies and frameworks, each in an environment of its own; ROWS=... chooses"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
 	@echo "make docs   the documentation, into docs/_build; a warning is an error"
+	@echo "make release-check   build twice and compare, check, install on every Python there is, run the demo"
 	@echo "make bench  the benchmarks, on every Python there is; writes benchmarks/RESULTS.md"
 	@echo "make clean  remove the virtual environments and caches"
 
@@ -44,6 +45,10 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[cli]' --group docs
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e . --group release
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.python pyproject.toml
@@ -90,6 +95,9 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -b html docs docs/_build
 	@echo "open docs/_build/index.html"
 
+release-check: $(VENV)/.release
+	$(BIN)/python .ci/release_check.py
+
 # On this Python with the peers; on the others that the machine has, the agent and its floors alone.
 bench: $(VENV)/.bench
 	@rm -f benchmarks/results-*.json
@@ -104,4 +112,4 @@ bench-other: $(VENV)/.bench-agent
 	@$(BIN)/python -m benchmarks --json --no-peers > benchmarks/results-$(OTHER).json
 
 clean:
-	rm -rf $(VENV) docs/_build .venv-ci-* .venv-bench-* .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) docs/_build build dist .venv-ci-* .venv-bench-* .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
