@@ -2,8 +2,8 @@
 Checks what a release consists of, before a tag is pushed: ``make release-check``.
 
 Builds the distributions of the last commit twice and compares them; checks their metadata and contents; installs each
-in a clean environment of every CPython that this machine has, and runs the demo there; writes what the wheel brings with
-it to ``build/sbom.cdx.json`` (CycloneDX).
+in a clean environment of every CPython that this machine has, and runs the demo there; writes what the wheel brings
+with it to ``build/sbom.cdx.json`` (CycloneDX).
 """
 
 from __future__ import annotations

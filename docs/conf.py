@@ -7,21 +7,25 @@ import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 from salesmachine_async._version import __version__
 from salesmachine_async.cli.app import app as cli
 
 project = "salesmachine_async"
+author = "the salesmachine_async founders"
+project_copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
-html_title = f"salesmachine_async {version}"
+html_title = f"salesmachine-async {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-# No page may load anything from elsewhere: tests/docs/test_site.py looks.
 html_theme_options = {"source_edit_link": "", "source_view_link": ""}
 
 # Links to headings as GitHub has them, so that a page reads the same unbuilt.
@@ -34,6 +38,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
@@ -82,8 +87,24 @@ def add_results(_app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + text.replace("](plots/", "](../benchmarks/plots/")
 
 
+def check_loads_nothing(app: Sphinx, failure: Exception | None) -> None:
+    """Fail if a page loads a script, a style, a font or a picture from elsewhere; the site works without a network."""
+    if failure is None:
+        for page in Path(app.outdir).rglob("*.html"):
+            loaded = re.findall(
+                r"""<(?:script|img|iframe|source)[^>]+src="((?:https?:)?//[^"]+)|<link[^>]+href="((?:https?:)?//[^"]+)""",
+                page.read_text(encoding="utf-8"),
+            )
+            if loaded:
+                raise ExtensionError(f"{page.name} loads {loaded}")
+        for style in Path(app.outdir).rglob("*.css"):
+            if re.search(r"""(?:@import|url\()\s*["']?(?:https?:)?//""", style.read_text(encoding="utf-8")):
+                raise ExtensionError(f"{style.name} loads something from elsewhere")
+
+
 def setup(app: Sphinx) -> None:
     """Register what is defined above."""
     app.connect("source-read", add_results)
+    app.connect("build-finished", check_loads_nothing)
     app.connect("doctree-resolved", public_titles)
     app.add_directive("help-pages", HelpPages)
