@@ -87,6 +87,12 @@ def add_results(_app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + text.replace("](plots/", "](../benchmarks/plots/")
 
 
+def link_included_pages(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Lead links to the documents at the top of the repository to the pages that include them."""
+    for name, page in (("SECURITY", "policy"), ("CONTRIBUTING", "contributing"), ("CHANGELOG", "changelog")):
+        source[0] = source[0].replace(f"](../{name}.md", f"]({page}.md")
+
+
 def check_loads_nothing(app: Sphinx, failure: Exception | None) -> None:
     """Fail if a page loads a script, a style, a font or a picture from elsewhere; the site works without a network."""
     if failure is None:
@@ -105,6 +111,7 @@ def check_loads_nothing(app: Sphinx, failure: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Register what is defined above."""
     app.connect("source-read", add_results)
+    app.connect("source-read", link_included_pages)
     app.connect("build-finished", check_loads_nothing)
     app.connect("doctree-resolved", public_titles)
     app.add_directive("help-pages", HelpPages)

@@ -66,6 +66,7 @@ def test_log_calls_are_read(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(
         "TABLE = {1: 'first', 2: 'second'}\n"
         "def f(x):\n"
+        "    line = 'another'\n"
         "    line = 'named %s'\n"
         "    level = logging.ERROR if x else logging.WARNING\n"
         "    log_or_stderr(level, 'two %d', x)\n"

@@ -68,7 +68,8 @@ def _texts(node: ast.expr, function: ast.AST, module: ast.Module) -> list[str]:
         return [node.value]
     if not isinstance(node, ast.Name):
         return []
-    for value in _assigned(node.id, function) or _assigned(node.id, module):
+    before = [value for value in _assigned(node.id, function) if value.lineno <= node.lineno]
+    for value in before[-1:] or _assigned(node.id, module):
         return _texts(value, function, module)
     for loop in ast.walk(function):
         if isinstance(loop, ast.For) and node.id in ast.unparse(loop.target):
