@@ -62,11 +62,12 @@ class HeadReader:
         Add bytes from the network.
 
         Returns:
-            The head and what follows it, or None while there is no whole head.
+            The head and what follows it, or None while there is no whole head. A success that arrives in one piece
+            is not divided, because its body decides nothing: all of it is the first part.
         """
-        # The usual answer is one whole head in one piece, and not an interim one.
-        if not self._raw and data[9:10] != b"1" and _STATUS.match(data) and (end := _END.search(data)):
-            return self._ended(data[: end.end()], data[end.end() :])
+        if not self._raw and data[9:10] == b"2" and _STATUS.match(data) and (end := _END.search(data)):
+            self._raw, self.whole = data[: end.end()], True
+            return data, b""
         return self._feed_piece(data)
 
     def read(self) -> Head | None:
@@ -101,7 +102,8 @@ class HeadReader:
                 self._limit(raw, interim=interim)
                 break
             if not interim:
-                return self._ended(bytes(raw[: end.end()]), bytes(raw[end.end() :]))
+                self._raw, self.whole = bytes(raw[: end.end()]), True
+                return self._raw, bytes(raw[end.end() :])
             raw = self._raw = raw[end.end() :].lstrip(b"\r\n")
             unsearched = 0
         return None
@@ -115,10 +117,6 @@ class HeadReader:
             raw[_STATUS_BYTES:-3] = b" "
         else:
             self.failed = True
-
-    def _ended(self, head: bytes, rest: bytes) -> tuple[bytes, bytes]:
-        self._raw, self.whole = head, True
-        return head, rest
 
 
 def _is_interim(found: re.Match[bytes]) -> bool:
