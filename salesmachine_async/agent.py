@@ -20,7 +20,6 @@ from typing import Any, NoReturn, Self
 from salesmachine_async import _process
 from salesmachine_async._arguments import check_callables, check_types, checked_params, flag, seconds
 from salesmachine_async._core.accumulator import Accumulator
-from salesmachine_async._core.batch import AliasLine
 from salesmachine_async._core.jsonable import raise_invalid
 from salesmachine_async._core.message import Encoder, partition_key
 from salesmachine_async._core.partition import Partition
@@ -592,7 +591,7 @@ class Agent:
                 return False
             message, line = filtered
         uid = partition_key(message)
-        accepted = self._accept(uid, AliasLine(line) if alias else line)
+        accepted = self._accept(uid, self._accumulator.alias_line(line) if alias else line)
         if self._debug and accepted:
             logger.debug("accepted %s", line.decode())
         return accepted

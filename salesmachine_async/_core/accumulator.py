@@ -49,6 +49,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
+from weakref import ref
 
 from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async._core.batch import AliasLine, Batch
@@ -118,11 +119,14 @@ class Accumulator:
         # Whether everything that was accepted before the close has been collected.
         self._complete = False
         self._sealed_batches = 0
-        self._tallies: dict[Barrier, Tally] = {}
+        # Weak references, so that a flush ends without a step here: it may be collected in any thread, at any moment.
+        self._tallies: dict[ref[Barrier], Tally] = {}
         # Those with nothing pending that have not answered; taken from the left.
         self._settled_receipts: deque[Receipt] = deque()
         # By the reason's text, because a lookup by an Enum member calls Python code.
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
+        # Whether there may be an `AliasLine` among the lines. To look at the type of each costs 2 % of its delivery.
+        self._aliased = False
         # How many bytes long lines may still take before the bounds have to be looked at.
         self._spare_bytes = 0
         self._spare_bytes = max(0, self._watch_bounds())
@@ -130,6 +134,11 @@ class Accumulator:
     def partition_for(self, uid: str) -> Partition:
         """Return the queue that keeps the order of this contact or account."""
         return self.partitions[partition_of(uid, self._ordinary) if self._ordinary > 1 else 0]
+
+    def alias_line(self, line: bytes) -> AliasLine:
+        """Return an encoded alias as a line to add. A batch ends before it."""
+        self._aliased = True
+        return AliasLine(line)
 
     # Steps of a call, in any thread.
 
@@ -161,8 +170,7 @@ class Accumulator:
         if size > self.long:
             partition.large_bytes += size
         pending.append(line)
-        full = partition.large_bytes + partition.lines_bytes >= self._batch_bytes
-        if fits and not full and len(pending) < partition.notice.at:
+        if fits and len(pending) < partition.notice.at and partition.large_bytes < self._batch_bytes:
             return True
         return self.announce(partition, line)
 
@@ -222,8 +230,8 @@ class Accumulator:
         partition.notice = LOOKING  # before the look: from here on every call notifies the loop
         left = len(partition.pending)
         left -= self._collect_some(partition, left)  # also none: an interrupted look may have left a full batch
-        while self._is_full(partition.lines):
-            self._seal_some(partition)
+        while count := self._full(partition):
+            self._seal_some(partition, count)
             another = True
             left -= self._collect_some(partition, left)
         partition.notice = Notice()
@@ -246,7 +254,7 @@ class Accumulator:
         """Seal everything that was accepted before."""
         self.collect(partition)
         while partition.lines:
-            self._seal_some(partition)
+            self._seal_some(partition, self._fitting(partition))
 
     def take(self, partition: Partition) -> Batch | None:
         """Move the oldest batch in flight: a sealed one, else the open one if it is due; None: it is not there."""
@@ -422,8 +430,9 @@ class Accumulator:
         spilled = sum(batch.count for batch in kept if batch.spilled)
         spilled_bytes = sum(batch.size for batch in kept if batch.spilled)
         tallies = {
-            barrier: tally.plus_kept(sum(batch.count for batch in kept if batch.number <= barrier.number))
-            for barrier, tally in self._tallies.items()
+            known: tally.plus_kept(sum(batch.count for batch in kept if batch.number <= barrier.number))
+            for known, tally in self._tallies.items()
+            if (barrier := known()) is not None
         }
         # From here on nothing is called.
         partition.changes |= 1
@@ -448,7 +457,7 @@ class Accumulator:
         for partition in self.partitions:
             self.collect(partition)
         lost = False
-        while min(room := self._room()) < 0 and (oldest := self._oldest_sealed(in_memory=True)) is not None:
+        while min(room := self._room(exactly=True)) < 0 and (oldest := self._oldest_sealed(in_memory=True)) is not None:
             self._lose(oldest, _covering(oldest, *room), LossReason.QUEUE_FULL)
             lost = True
         return lost
@@ -473,21 +482,21 @@ class Accumulator:
             self._lose(oldest, oldest.count, reason)
 
     def barrier(self) -> Barrier:
-        """Seal everything and return a barrier behind it. It must be given back to `release`."""
+        """Seal everything and return a barrier behind it. Its messages are counted for as long as it lives."""
         closed = self._closed  # before the look, or a call might be accepted between the two
         for partition in self.partitions:
             self.seal(partition)
         self._complete = closed
         number = self._sealed_batches
-        for barrier in self._tallies:
-            if barrier.number == number:
+        for known in self._tallies:
+            if (barrier := known()) is not None and barrier.number == number:
                 return barrier  # many flushes at the same time share one
         delivered = sum(partition.delivered for partition in self.partitions)
         kept = sum(partition.kept for partition in self.partitions)
         lost = _sum_of(partition.lost for partition in self.partitions)
         unsettled = sum(partition.unsettled for partition in self.partitions)
         barrier = Barrier(number, delivered + lost.total() + kept + unsettled)
-        self._tallies = {**self._tallies, barrier: Tally(delivered, lost, kept)}
+        self._tallies = {**self._tallies, ref(barrier): Tally(delivered, lost, kept)}
         return barrier
 
     def passed(self, barrier: Barrier, partition: Partition) -> bool:
@@ -498,11 +507,7 @@ class Accumulator:
 
     def report(self, barrier: Barrier) -> Report:
         """Return what became of the messages before *barrier*."""
-        return barrier.report(self._tallies[barrier])
-
-    def release(self, barrier: Barrier) -> None:
-        """Stop counting for *barrier*."""
-        self._tallies = {each: tally for each, tally in self._tallies.items() if each is not barrier}
+        return barrier.report(self._tallies[ref(barrier)])
 
     def close(self) -> None:
         """Accept nothing from now on. Any thread may close, also in the middle of another step."""
@@ -542,8 +547,7 @@ class Accumulator:
             losses.append(lost)
             in_flight += flying_count
             queued += loose + unsettled - flying_count
-            size += _bytes_of(partition.pending.copy()) + partition.lines_bytes
-            size += partition.unsettled_bytes - flying_bytes
+            size += _loose_bytes(partition) + partition.unsettled_bytes - flying_bytes
         lost_in_all = _sum_of(losses)
         return Counts(
             accepted=delivered + lost_in_all.total() + kept + queued + in_flight - recovered,
@@ -565,16 +569,16 @@ class Accumulator:
         """
         Return how many messages and bytes still fit; negative beyond the bounds.
 
-        Read along the way of a line, so that one that moves in between is counted twice and never missed. Pending lines
-        that are not long are taken for as long as such lines can be, unless *exactly* is set: to add them up takes time
-        in proportion to their number, which is that of a batch once the agent has started.
+        Read along the way of a line, so that one that moves in between is counted twice and never missed. Until they
+        are sealed, lines that are not long are taken for as long as such lines can be, unless *exactly* is set: to add
+        them up takes time in proportion to their number, which is that of a batch once the agent has started.
         """
         messages, size = self._limits.max_messages, self._limits.max_bytes
         for partition in self.partitions:
-            pending = len(partition.pending)
-            messages -= pending + len(partition.lines) + partition.unsettled - partition.spilled
-            size -= _bytes_of(partition.pending.copy()) if exactly else partition.large_bytes + pending * self.long
-            size -= partition.lines_bytes + partition.unsettled_bytes - partition.spilled_bytes
+            loose = len(partition.pending) + len(partition.lines)
+            messages -= loose + partition.unsettled - partition.spilled
+            size -= _loose_bytes(partition) if exactly else partition.large_bytes + loose * self.long
+            size -= partition.unsettled_bytes - partition.spilled_bytes
         return messages, size
 
     def _fits(self, size: int) -> bool:
@@ -642,8 +646,7 @@ class Accumulator:
     def _collect_some(self, partition: Partition, most: int) -> int:
         """Move at most *most* pending lines, and no more than the open batch may still hold; returns how many."""
         lines = partition.lines
-        known = len(lines)
-        missing = min(most, self._batch_messages - known)
+        missing = min(most, self._batch_messages - len(lines))
         oldest = starmap(partition.pending.popleft, repeat((), missing))
         partition.changes |= 1
         try:
@@ -652,47 +655,45 @@ class Accumulator:
             pass
         finally:
             partition.changes += 1
-        if partition.large_bytes:
-            moved = sum(size for size in map(len, lines[known:]) if size > self.long)
-            # Nothing is pending, so nothing is long: this also ends what interrupted calls have left.
-            partition.large_bytes = partition.large_bytes - moved if partition.pending else 0
-        partition.lines_bytes = _bytes_of(lines)
         return missing
 
-    def _is_full(self, lines: list[bytes]) -> bool:
-        """Return whether the open batch, or its beginning, must be sealed."""
-        return bool(lines) and (
-            len(lines) >= self._batch_messages or self._fitting(lines) < len(lines) or type(lines[0]) is AliasLine
-        )
+    def _full(self, partition: Partition) -> int:
+        """Return how many lines of the open batch must be sealed, because no other line fits; 0 if one does."""
+        lines = partition.lines
+        count = self._fitting(partition)
+        is_full = count < len(lines) or count == self._batch_messages or (count == 1 and type(lines[0]) is AliasLine)
+        return count if is_full else 0
 
-    def _fitting(self, lines: list[bytes]) -> int:
-        """Return how many of these lines the next batch takes."""
-        if AliasLine in set(map(type, lines)):
+    def _fitting(self, partition: Partition) -> int:
+        """Return how many lines of the open batch the next batch takes."""
+        lines = partition.lines
+        if self._aliased and AliasLine in set(map(type, lines)):
             alias = [*map(type, lines)].index(AliasLine)
             lines = lines[:alias] or lines[:1]
-        if _bytes_of(lines) + FRAMING_BYTES * len(lines) <= self._batch_bytes:
+        # So few lines, none of them long, fit in any case: the usual one, in which nothing is added up.
+        if not partition.large_bytes and len(lines) <= self._step:
             return len(lines)
         sizes = accumulate(len(line) + FRAMING_BYTES for line in lines)
         return sum(1 for size in sizes if size <= self._batch_bytes)
 
-    def _seal_some(self, partition: Partition) -> None:
-        """Seal the open batch, or its beginning up to where the next batch has to begin."""
-        count = self._fitting(partition.lines)
+    def _seal_some(self, partition: Partition, count: int) -> None:
+        """Seal the *count* oldest lines of the open batch."""
         lines, rest = partition.lines[:count], partition.lines[count:]
         number = self._sealed_batches + 1
         batch = Batch.of_lines(lines, partition=partition.index, number=number)
         batch.first = partition.numbered
         unsettled, unsettled_bytes = partition.unsettled + count, partition.unsettled_bytes + batch.size
-        rest_bytes = _bytes_of(rest)
+        large_bytes = sum(size for size in map(len, lines) if size > self.long) if partition.large_bytes else 0
         # From here on nothing is called. The first statements are the only ones that may fail, for want of memory.
         partition.changes |= 1
         partition.sealed += (batch,)
         partition.numbered += count
         partition.lines = rest
-        partition.lines_bytes = rest_bytes
         partition.due = False
         partition.unsettled = unsettled
         partition.unsettled_bytes = unsettled_bytes
+        # Where nothing is left, nothing is long: this also ends what interrupted calls have left.
+        partition.large_bytes = partition.large_bytes - large_bytes if rest or partition.pending else 0
         self._sealed_batches = number
         partition.changes += 1
 
@@ -709,7 +710,7 @@ class Accumulator:
         batch: Batch,
         reason: LossReason | None,
         lost: Mapping[LossReason, int] | None = None,
-        tallies: Mapping[Barrier, Tally] | None = None,
+        tallies: Mapping[ref[Barrier], Tally] | None = None,
     ) -> _After:
         """Return the counts as they are once *batch* has its outcome, beginning with those given."""
         count = batch.count
@@ -721,8 +722,9 @@ class Accumulator:
             partition.delivered + count if reason is None else partition.delivered,
             lost if reason is None else {**lost, reason: lost.get(reason, 0) + count},
             {
-                barrier: tally.plus(count, reason) if batch.number <= barrier.number else tally
-                for barrier, tally in tallies.items()
+                known: tally.plus(count, reason) if batch.number <= barrier.number else tally
+                for known, tally in tallies.items()
+                if (barrier := known()) is not None
             },
         )
 
@@ -779,7 +781,7 @@ class _After(NamedTuple):
     unsettled_bytes: int
     delivered: int
     lost: Mapping[LossReason, int]
-    tallies: dict[Barrier, Tally]
+    tallies: dict[ref[Barrier], Tally]
 
 
 def _decline(line: bytes) -> bool:  # noqa: ARG001 (the signature of `deque.append`)
@@ -867,6 +869,10 @@ def _ahead(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, int, set[str]
 
 def _bytes_of(lines: Iterable[bytes]) -> int:
     return sum(map(len, lines))
+
+
+def _loose_bytes(partition: Partition) -> int:
+    return _bytes_of(partition.pending.copy()) + _bytes_of(partition.lines.copy())
 
 
 def _sum_of(losses: Iterable[Mapping[LossReason, int]]) -> Counter[LossReason]:

@@ -36,7 +36,7 @@ class Tally:
         return Tally(self.delivered, self.lost, self.kept + count)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Barrier:
     """
     A line drawn behind everything accepted before one moment.

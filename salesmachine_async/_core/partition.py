@@ -52,9 +52,8 @@ class Partition:
         append: Appends a line to `pending` and returns None; or, near a bound and when closed, declines by returning
             False.
         notice: How many lines may be pending before a call has to notify the loop.
-        large_bytes: Bytes of the long ones among the pending lines; `Accumulator` says which are long.
         lines: The open batch: lines that were collected and are not sealed yet.
-        lines_bytes: Their bytes.
+        large_bytes: Bytes of the long ones among the pending and the open lines; `Accumulator` says which are long.
         due: Whether the open batch has waited long enough, so that the sender may take it before it is full.
         sealed: Batches to send, oldest first, but for one that `Accumulator.defer` may have brought to the front.
         in_flight: The batch that the sender works on, if any.
@@ -80,7 +79,6 @@ class Partition:
         "kept",
         "large_bytes",
         "lines",
-        "lines_bytes",
         "lost",
         "notice",
         "numbered",
@@ -98,9 +96,8 @@ class Partition:
         self.pending: deque[bytes] = deque()
         self.append: Callable[[bytes], object] = self.pending.append
         self.notice = Notice()
-        self.large_bytes = 0
         self.lines: list[bytes] = []
-        self.lines_bytes = 0
+        self.large_bytes = 0
         self.due = False
         self.sealed: deque[Batch] = deque()
         self.in_flight: Batch | None = None

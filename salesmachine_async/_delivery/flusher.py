@@ -160,8 +160,6 @@ class Flusher:
         for sender in self._senders:
             sender.stop()
         self._tasks.clear()
-        for barrier in self._flushes.values():
-            self._accumulator.release(barrier)
         self._flushes.clear()
         self._drained = None
         self._throttle = Throttle(loop.time)
@@ -351,8 +349,6 @@ class Flusher:
             yield barrier, progress
         finally:
             self._flushes.pop(progress, None)
-            if barrier not in self._flushes.values():
-                self._accumulator.release(barrier)
 
     async def _passed(self, barrier: Barrier, progress: asyncio.Event) -> None:
         while not self._is_over(barrier):

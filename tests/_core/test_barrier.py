@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+
+import pytest
 
 from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async.report import LossReason, Report
-from tests.support.core import accumulator, add_all, everything, numbers, uid_for
+from tests.support.core import accumulator, add_all, everything, interrupted, numbers, uid_for
 
 
 def test_what_has_no_outcome_is_pending() -> None:
@@ -86,10 +89,29 @@ def test_flushes_with_nothing_between_them_share_a_barrier() -> None:
     assert (barrier.accepted, other.accepted) == (1, 2)
 
 
-def test_a_released_barrier_is_counted_for_no_more() -> None:
+def test_a_barrier_that_is_collected_is_counted_for_no_more() -> None:
     """The next one starts from the counts of its own moment."""
     it = accumulator()
     add_all(it, 1)
-    it.release(it.barrier())
+    barrier = it.barrier()
+    assert len(it._tallies) == 1
+    del barrier
+    gc.collect()
     everything(it)
+    assert not it._tallies
     assert it.report(it.barrier()) == Report(delivered=1, lost={}, pending=0)
+
+
+@pytest.mark.parametrize("point", range(1, 40))
+def test_a_barrier_may_be_collected_in_the_middle_of_an_outcome(point: int) -> None:
+    """A flush that is collected, in any thread, takes nothing from the report of another."""
+    it = accumulator()
+    (partition,) = it.partitions
+    add_all(it, 1)
+    barriers = [it.barrier()]
+    add_all(it, 2)
+    kept = it.barrier()
+    interrupted(lambda: everything(it), barriers.clear, point)
+    everything(it)
+    assert it.passed(kept, partition)
+    assert it.report(kept) == Report(delivered=2, lost={}, pending=0)

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Final
 
 from salesmachine_async._core.accumulator import Accumulator, Counts
-from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import partition_of
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 
@@ -81,7 +81,7 @@ def add(it: Accumulator, number: int, uid: str = "a", size: int = 0) -> bool:
 
 def add_alias(it: Accumulator, number: int, uid: str = "a") -> bool:
     """Add one alias as a call of the agent does."""
-    return it.add(it.partition_for(uid), AliasLine(line(number, uid)))
+    return it.add(it.partition_for(uid), it.alias_line(line(number, uid)))
 
 
 def add_line(it: Accumulator, encoded: bytes, uid: str = "a") -> bool:
