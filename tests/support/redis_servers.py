@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -124,7 +124,8 @@ class Between:
     Attributes:
         url: Where clients connect.
         cut: Called with each piece of an answer; if it returns true, the client loses its connection instead.
-        dark: Set while nothing passes, in neither direction.
+        cuts: How many connections were cut.
+        held: Set while an answer is held back.
     """
 
     def __init__(self, server: RedisServer) -> None:
@@ -133,8 +134,11 @@ class Between:
         self.url = f"unix://{self._path}"
         self.cut: Callable[[bytes], bool] = lambda _: False
         self.cuts = 0
+        self.held = asyncio.Event()
+        self._hold: bytes | None = None
         self._light = asyncio.Event()
         self._light.set()
+        self._released = asyncio.Event()
         self._listening: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -142,9 +146,14 @@ class Between:
         """Let nothing pass from now on."""
         self._light.clear()
 
+    def hold(self, part: bytes) -> None:
+        """Hold back the next answer that contains these bytes, until `lighten`."""
+        self._hold = part
+
     def lighten(self) -> None:
         """Let everything pass again."""
         self._light.set()
+        self._released.set()
 
     async def __aenter__(self) -> Self:
         self._listening = await asyncio.start_unix_server(self._connected, self._path)
@@ -164,7 +173,7 @@ class Between:
         self._tasks.add(task)
         try:
             from_server, to_server = await asyncio.open_unix_connection(self._server)
-            up = asyncio.create_task(self._pass(reader, to_server, lambda _: False))
+            up = asyncio.create_task(self._pass(reader, to_server))
             down = asyncio.create_task(self._pass(from_server, writer, self._cuts))
             try:
                 await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
@@ -179,18 +188,25 @@ class Between:
         finally:
             self._tasks.discard(task)
 
-    def _cuts(self, data: bytes) -> bool:
+    async def _cuts(self, data: bytes) -> bool:
+        if self._hold is not None and self._hold in data:
+            self._hold = None
+            self.held.set()
+            await self._released.wait()
         cut = self.cut(data)
         self.cuts += cut
         return cut
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Callable[[bytes], bool]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        cuts: Callable[[bytes], Awaitable[bool]] | None = None,
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(2**16):
                 await self._light.wait()
-                if cut(data):
+                if cuts is not None and await cuts(data):
                     return
                 writer.write(data)
                 await writer.drain()

@@ -195,6 +195,8 @@ class RedisEngine:
         queue = self._keys.queue(lease.partition)
         while True:
             after = ">" if lease.history is None else lease.history
+            # Of now, because what is settled before the answer comes may be in the answer.
+            in_hand = lease.in_hand.copy()
             read, found = await self._fenced(lease, scripts.FETCH, (queue,), after, messages, size, lease.read)
             if messages <= 0:
                 return ()
@@ -205,7 +207,7 @@ class RedisEngine:
             entries = [_entry(as_text(id_), fields) for id_, fields in found]
             if lease.history is not None:
                 lease.history = entries[-1].id if entries else None
-            new = [entry for entry in entries if entry.id not in lease.in_hand]
+            new = [entry for entry in entries if entry.id not in in_hand]
             lease.in_hand.update(entry.id for entry in new)
             if new or after == ">":
                 return new
@@ -369,6 +371,8 @@ class RedisEngine:
     @asynccontextmanager
     async def _connected(self, seconds: float = 0.0) -> AsyncGenerator[RedisClient]:
         """Yield the client for a call that blocks for so long; failures of the server become a `DeliveryError`."""
+        task = asyncio.current_task()
+        cancellations = 0 if task is None else task.cancelling()
         try:
             async with asyncio.timeout(self._timeout + seconds):
                 yield self._holder.client()
@@ -376,6 +380,10 @@ class RedisEngine:
             if not on_server(exc):
                 raise
             raise failure(exc) from None
+        finally:
+            # redis-py swallows a cancellation that comes together with an answer.
+            if task is not None and task.cancelling() > cancellations:
+                raise asyncio.CancelledError
 
 
 def _as_bytes(reply: Any) -> bytes:

@@ -154,6 +154,20 @@ async def test_an_answer_that_gets_lost_is_read_again(server: RedisServer, name:
         assert between.cuts >= 1
 
 
+async def test_what_is_settled_while_it_is_read_does_not_come_again(server: RedisServer, name: str) -> None:
+    """An answer that was under way when its entries were settled holds nothing new."""
+    await publish(server.url, name, 1, 2)
+    async with Between(server) as between, owning(between.url, name) as (engine, lease):
+        entries = await engine.fetch(lease, messages=1, size=10**6)
+        lease.history = "0"  # as after an answer that was lost
+        between.hold(b'"n":1')
+        reading = asyncio.create_task(engine.fetch(lease, **ALL))
+        await between.held.wait()
+        await engine.settle(lease, entries, [])
+        between.lighten()
+        assert numbers(await reading) == [2]
+
+
 async def test_a_lost_answer_to_an_acquisition(server: RedisServer, name: str) -> None:
     """The partition is owned by the next try, not after a lease."""
     await publish(server.url, name, 1)
@@ -333,6 +347,21 @@ async def test_a_server_that_hangs_is_noticed(start_server: Callable[..., RedisS
             await engine.fetch(lease, **ALL)
         between.lighten()
         assert await engine.members(RelayStatus(relay=engine.relay))
+
+
+async def test_a_cancellation_is_never_swallowed(server: RedisServer, name: str) -> None:
+    """At whatever moment it comes, a call that has not ended raises it; redis-py alone loses some."""
+    await publish(server.url, name, 1)
+    async with owning(server.url, name) as (engine, lease):
+        for turns in range(60):
+            call = asyncio.create_task(engine.permit(lease))
+            for _ in range(turns // 2):
+                await asyncio.sleep(0)
+            if not call.done():
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+        assert await engine.permit(lease) == 0.0
 
 
 async def test_a_newer_layout_is_refused(server: RedisServer, name: str) -> None:

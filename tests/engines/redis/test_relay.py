@@ -1,88 +1,24 @@
-"""Relays on a real server: order, nothing lost, and every trouble between them, the server and Salesmachine."""
+"""Relays on a real server: order, nothing lost, and what they do about each answer of Salesmachine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
-from salesmachine_async import Agent, Batching, LossReason, Outcome, Retry, State, Timeouts
+from salesmachine_async import Agent, Batching, ConfigError, LossReason, Outcome, Retry, State, Timeouts
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.engines.redis.keys import Keys
-from salesmachine_async.relay import DeadLetter, Relay
+from salesmachine_async.relay import Relay
 from salesmachine_async.report import Endpoint
 from tests.support.carriers import Carrier, answer
 from tests.support.redis_servers import RedisServer
+from tests.support.relays import FAST, QUICK, check, dead_letters, drained, numbers, publish, relaying
 from tests.support.waiting import until
-
-FAST = Retry(wait_initial=0.005, wait_max=0.02)
-# A lease that a test can wait for, and requests that it outlasts.
-LEASE = 0.9
-QUICK = Timeouts(request=0.2)
-
-
-async def publish(url: str, name: str, count: int, *, partitions: int = 4, entry: int = 5, contacts: int = 9) -> None:
-    """Publish so many events, in entries of so many."""
-    async with Agent(
-        transport=RedisTransport(url, name=name, partitions=partitions),
-        batching=Batching(max_messages=entry),
-        retry=FAST,
-    ) as agent:
-        for i in range(count):
-            agent.track(f"u{i % contacts}", "e", {"i": i})
-        assert (await agent.flush()).ok
-
-
-@asynccontextmanager
-async def relaying(
-    url: str, name: str, carrier: Carrier, *, engine: RedisEngine | None = None, **options: Any
-) -> AsyncIterator[Relay]:
-    """A relay that runs."""
-    settings = {"batching": Batching(linger=0.02), "retry": FAST, "timeouts": QUICK, **options}
-    relay = Relay(engine or RedisEngine(url, name=name), carrier, **settings)
-    running = asyncio.create_task(relay.run())
-    try:
-        yield relay
-    finally:
-        relay.stop()
-        await running
-
-
-def numbers(messages: Iterable[dict[str, Any]]) -> list[int]:
-    """The numbers of the events."""
-    return [message["params"]["i"] for message in messages]
-
-
-def check(messages: list[dict[str, Any]], count: int, *, without: Iterable[int] = (), repeated: int = 0) -> None:
-    """All were delivered, the first deliveries of each contact in order; so many at most were repeated."""
-    assert set(numbers(messages)) == set(range(count)) - set(without)
-    assert len(messages) - count + len({*without}) <= repeated
-    newest: dict[str, int] = {}
-    seen: set[str] = set()
-    for message in messages:
-        if message["messageId"] not in seen:
-            seen.add(message["messageId"])
-            assert message["params"]["i"] > newest.get(message["contact_uid"], -1)
-            newest[message["contact_uid"]] = message["params"]["i"]
-
-
-async def drained(relay: Relay) -> None:
-    """Return once nothing waits in the queue."""
-    while (await relay.status()).messages:
-        await asyncio.sleep(0.005)
-
-
-async def dead_letters(url: str, name: str) -> list[DeadLetter]:
-    """All dead letters of a queue."""
-    engine = RedisEngine(url, name=name)
-    try:
-        return [*await engine.dead_letters()]
-    finally:
-        await engine.aclose()
 
 
 async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None:
@@ -184,7 +120,7 @@ async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -
     await publish(server.url, name, 800)
     refused = True
     carrier = Carrier(decide=lambda _: answer(401) if refused else None)
-    async with relaying(server.url, name, carrier, batching=Batching(max_messages=10)) as relay:
+    async with relaying(server.url, name, carrier, batching=Batching(max_messages=10, linger=0.02)) as relay:
         await until(lambda: relay.stats().state is State.PARKED)
         while [each.state for each in (await relay.status()).relays] != ["parked"]:
             await asyncio.sleep(0.005)
@@ -271,3 +207,29 @@ async def test_a_stop_finishes_the_request_and_gives_the_leases_back(server: Red
         return_check = slow.delivered + next_carrier.delivered
     assert 0 < len(slow.delivered) <= 200
     check(return_check, 1000)
+
+
+async def test_a_relay_without_a_usable_server(start_server: Callable[..., RedisServer], name: str) -> None:
+    """It ends with the reason."""
+    server = start_server("--maxmemory-policy", "allkeys-lru")
+    carrier = Carrier()
+    relay = Relay(RedisEngine(server.url, name=name), carrier, timeouts=QUICK)
+    with pytest.raises(ConfigError, match="noeviction"):
+        await relay.run()
+    assert carrier.closed == 1
+    with pytest.raises(RuntimeError, match="runs once"):
+        await relay.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"rate": 0}, "rate"),
+        ({"rate": float("nan")}, "rate"),
+        ({"timeouts": Timeouts(request=30)}, "does not outlast"),
+    ],
+)
+def test_unusable_arguments(name: str, options: Any, problem: str) -> None:
+    """They are found when the relay is made."""
+    with pytest.raises(ConfigError, match=problem):
+        Relay(RedisEngine("redis://127.0.0.1", name=name), Carrier(), **options)

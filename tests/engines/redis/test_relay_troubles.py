@@ -1,0 +1,238 @@
+"""Relays that freeze, start, end and lose their connections, and servers that die: still in order, and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from salesmachine_async import Agent, Batching, Outcome
+from salesmachine_async._core.batch import Batch
+from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.engines.redis.engine import RedisLease
+from salesmachine_async.relay import Relay
+from tests.support.carriers import Carrier
+from tests.support.redis_servers import Between, RedisServer
+from tests.support.relays import FAST, QUICK, Producer, check, drained, publish, relaying
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+
+# It outlasts the requests of QUICK, and is short enough to wait for.
+LEASE = 0.9
+
+
+class Freezing(RedisEngine):
+    """
+    The engine of a relay that is frozen, as by SIGSTOP, right after a step has succeeded.
+
+    Attributes:
+        at: The name of the step.
+        frozen: Set when it is.
+        thawed: Set by the test.
+    """
+
+    def __init__(self, url: str, name: str, at: str) -> None:
+        super().__init__(url, name=name, lease=LEASE)
+        self.at = at
+        self.frozen, self.thawed = asyncio.Event(), asyncio.Event()
+
+    async def freeze(self, step: str) -> None:
+        """Freeze if this is the step; then every call waits until it is thawed."""
+        if step == self.at:
+            self.frozen.set()
+        if self.frozen.is_set():
+            await self.thawed.wait()
+
+    async def _run(self, *arguments: Any) -> Any:
+        await self.freeze("")
+        return await super()._run(*arguments)
+
+    async def acquire(self, partition: int) -> RedisLease | None:
+        lease = await super().acquire(partition)
+        if lease is not None:
+            await self.freeze("acquire")
+        return lease
+
+    async def fetch(self, lease: RedisLease, **options: Any) -> Any:
+        entries = await super().fetch(lease, **options)
+        if entries:
+            await self.freeze("fetch")
+        return entries
+
+    async def permit(self, lease: RedisLease, **options: Any) -> float:
+        pause = await super().permit(lease, **options)
+        await self.freeze("permit")
+        return pause
+
+
+@pytest.mark.parametrize("at", ["acquire", "fetch", "permit"])
+async def test_a_relay_that_was_frozen_beyond_its_lease(server: RedisServer, name: str, at: str) -> None:
+    """When it wakes up it sends nothing: all was delivered by the relay that took over."""
+    await publish(server.url, name, 200)
+    frozen, other = Carrier(), Carrier()
+    engine = Freezing(server.url, name, at)
+    async with relaying(server.url, name, frozen, engine=engine):
+        await engine.frozen.wait()
+        async with relaying(server.url, name, other) as relay:
+            await until(lambda: relay.stats().delivered > 0)
+            await drained(relay)
+            engine.thawed.set()
+            await asyncio.sleep(LEASE / 2)  # time to do harm
+            check(other.delivered, 200)
+            assert frozen.attempts == []
+
+
+async def test_shares_follow_the_number_of_relays(server: RedisServer, name: str) -> None:
+    """One relay, then three, then one: each owns a fair share, and the order is kept under load."""
+    delivered: list[dict[str, Any]] = []
+    carriers = [Carrier(takes=0.002) for _ in range(3)]
+    for carrier in carriers:
+        carrier.delivered = delivered
+    producer = Producer(server.url, name, partitions=8)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(relaying(server.url, name, carriers[0]))
+        async with producer:
+            await until(lambda: len(first.stats().partitions) == 8)
+            async with (
+                relaying(server.url, name, carriers[1]) as second,
+                relaying(server.url, name, carriers[2]) as third,
+            ):
+                relays = (first, second, third)
+                await until(lambda: sorted(len(relay.stats().partitions) for relay in relays) == [2, 3, 3])
+                await until(lambda: all(carrier.attempts for carrier in carriers))
+            await until(lambda: len(first.stats().partitions) == 8)
+        await drained(first)
+    check(delivered, producer.count)
+
+
+async def test_a_relay_that_lost_the_server_for_longer_than_its_lease(server: RedisServer, name: str) -> None:
+    """Another takes over; the first finds its leases lost, and goes on with a share of its own."""
+    delivered: list[dict[str, Any]] = []
+    cut_off, other = Carrier(takes=0.002), Carrier(takes=0.002)
+    cut_off.delivered = other.delivered = delivered
+    async with Between(server) as between:
+        engine = RedisEngine(between.url, name=name, lease=LEASE)
+        producer = Producer(server.url, name)
+        async with relaying(server.url, name, cut_off, engine=engine) as first:
+            async with producer, relaying(server.url, name, other) as second:
+                await until(lambda: first.stats().delivered > 100 and len(second.stats().partitions) == 2)
+                between.darken()
+                await until(lambda: len(second.stats().partitions) == 4 and first.stats().leases_lost == 2)
+                between.lighten()
+                await until(lambda: len(first.stats().partitions) == 2)
+            await drained(first)
+    # At most what each partition had under way and not settled.
+    check(delivered, producer.count, repeated=4 * 100)
+
+
+async def test_answers_that_get_lost(server: RedisServer, name: str) -> None:
+    """With every tenth answer of the server cut off, nothing is lost, repeated or out of order."""
+    rng = random.Random(2)
+    await publish(server.url, name, 1000, entry=4)
+    carrier = Carrier()
+    async with Between(server) as between:
+        between.cut = lambda _: rng.random() < 0.1
+        engine = RedisEngine(between.url, name=name, lease=20)
+        async with relaying(server.url, name, carrier, engine=engine, batching=Batching(max_messages=20, linger=0.01)):
+            probe = RedisEngine(server.url, name=name)
+            while (await probe.lag()).messages:
+                await asyncio.sleep(0.005)
+            await probe.aclose()
+            between.cut = lambda _: False
+        assert between.cuts > 5
+    check(carrier.delivered, 1000)
+
+
+async def test_a_server_that_is_killed_again_and_again(start_server: Callable[..., RedisServer], name: str) -> None:
+    """Agents and relays outlive it; with an append-only file nothing is lost and the order is kept."""
+    server = start_server("--appendonly", "yes", "--appendfsync", "no")
+    carrier = Carrier(takes=0.002)
+    transport = RedisTransport(server.url, name=name, partitions=4)
+    async with Agent(transport=transport, batching=Batching(max_messages=5, linger=0.01), retry=FAST) as agent:
+        agent.track("u0", "e", {"i": 0})
+        assert (await agent.flush()).ok
+        async with relaying(server.url, name, carrier) as relay:
+            for number in range(1, 2001):
+                agent.track(f"u{number % 9}", "e", {"i": number})
+                if number % 400 == 0:
+                    await until(lambda: relay.stats().delivered > number / 2)  # noqa: B023
+                    server.kill()
+                    await until(lambda: relay.stats().last_error)
+                    server.start()
+            assert (await agent.flush()).ok
+            await drained(relay)
+    # At most what was under way and not settled, each time.
+    check(carrier.delivered, 2001, repeated=5 * 4 * 100)
+
+
+async def test_a_server_that_forgets_everything(start_server: Callable[..., RedisServer], name: str) -> None:
+    """After FLUSHALL, leases and groups come back, and what is published from then on is delivered."""
+    server = start_server()
+    carrier = Carrier()
+    transport = RedisTransport(server.url, name=name, partitions=2)
+    async with Agent(transport=transport, batching=Batching(linger=0), retry=FAST) as agent:
+        agent.track("u1", "e", {"i": 0})
+        await agent.flush()
+        async with relaying(server.url, name, carrier) as relay, Redis.from_url(server.url) as client:
+            await until(lambda: relay.stats().delivered == 1)
+            await client.flushall()
+            await until(lambda: relay.stats().leases_lost == 2)
+            for number in range(1, 50):
+                agent.track(f"u{number % 9}", "e", {"i": number})
+            await until(lambda: relay.stats().delivered == 50)
+    check(carrier.delivered, 50)
+
+
+async def test_a_relay_may_start_before_the_server_and_the_queue(
+    start_server: Callable[..., RedisServer], name: str
+) -> None:
+    """It waits for both."""
+    server = start_server()
+    server.kill()
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await until(lambda: relay.stats().last_error)
+        server.start()
+        await until(lambda: relay.stats().relays == 1)
+        await publish(server.url, name, 20)
+        await until(lambda: relay.stats().delivered == 20)
+
+
+async def test_a_transport_that_hangs_does_not_block_the_end(server: RedisServer, name: str) -> None:
+    """A request that never ends is abandoned after its time, and its entries are left for another relay."""
+    await publish(server.url, name, 10, partitions=1)
+    under_way = asyncio.Event()
+
+    class Hanging(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            under_way.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with relaying(server.url, name, Hanging()):
+        await under_way.wait()
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier) as relay:
+        await drained(relay)
+    check(carrier.delivered, 10)
+
+
+async def test_a_relay_whose_task_is_cancelled_gives_back_what_it_has(server: RedisServer, name: str) -> None:
+    """As with `stop`, the next relay goes on at once."""
+    await publish(server.url, name, 300)
+    first, second = Carrier(takes=0.01), Carrier()
+    relay = Relay(RedisEngine(server.url, name=name), first, timeouts=QUICK)
+    running = asyncio.create_task(relay.run())
+    await until(lambda: relay.stats().delivered > 0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with relaying(server.url, name, second) as other:
+        await drained(other)
+    check(first.delivered + second.delivered, 300)
