@@ -8,9 +8,10 @@ their attributes, so that no library is imported.
 from __future__ import annotations
 
 import dataclasses
+import re
 from base64 import b64encode
 from collections import UserList, UserString, deque
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set, ValuesView
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -159,8 +160,19 @@ def _float_or_null(value: float) -> float | None:
 
 
 def _int_or_text(value: int) -> int | str:
-    plain = int(value)
+    plain = int.__int__(value)
     return plain if is_json_int(plain) else str(plain)
+
+
+def _items_of_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    """Return what a dict holds, as orjson reads it: its methods may be overridden, as those of Werkzeug's MultiDict."""
+    items: Any = dict.items(value)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return dict(items)
+
+
+def _items_of_list(value: list[Any]) -> list[Any]:
+    items: Any = list.__iter__(value)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return list(items)
 
 
 # One entry for each family; the nearest in the method resolution order is used.
@@ -176,8 +188,9 @@ _BY_TYPE: Final[dict[type[Any], Callable[[Any], Any]]] = {
     str: without_surrogates,
     float: _float_or_null,
     int: _int_or_text,
-    dict: dict,
-    **dict.fromkeys((list, tuple, set, frozenset, deque, UserList), list),
+    dict: _items_of_dict,
+    list: _items_of_list,
+    **dict.fromkeys((tuple, set, frozenset, deque, UserList), list),
     **dict.fromkeys((UUID, Fraction, PurePath, UserString), str),
     **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network), str),
 }
@@ -187,6 +200,7 @@ _BY_STR: Final = frozenset(
     {
         ("yarl", "URL"),
         ("httpx", "URL"),
+        ("starlette", "URL"),
         ("pydantic", "_BaseUrl"),
         ("pydantic", "_BaseMultiHostUrl"),
         ("pydantic_core", "Url"),
@@ -200,17 +214,38 @@ _ABSENT: Final = frozenset(
     {
         ("dataclasses", "_MISSING_TYPE"),
         ("msgspec", "UnsetType"),
+        ("msgspec", "NoDefaultType"),
         ("pandas", "NAType"),
         ("pydantic_core", "PydanticUndefinedType"),
+        ("typing_extensions", "Sentinel"),  # pydantic's MISSING
+        ("typing_extensions", "sentinel"),
     }
 )
+
+
+# Of numpy's durations and times: multiple and unit; the seconds of each unit as a fraction.
+_UNIT: Final = re.compile(r"\[(\d*)([a-zA-Z]+)\]")
+_MICRO: Final = 10**6
+_SECONDS: Final = {
+    "W": (604_800, 1),
+    "D": (86_400, 1),
+    "h": (3600, 1),
+    "m": (60, 1),
+    "s": (1, 1),
+    "ms": (1, 1000),
+    "us": (1, _MICRO),
+    "ns": (1, 10**9),
+    "ps": (1, 10**12),
+    "fs": (1, 10**15),
+    "as": (1, 10**18),
+}
 
 
 def _by_shape(value: Any, cls: Any) -> Any:
     """Convert containers and models, which are recognised by their attributes."""
     if issubclass(cls, Mapping):
         return dict(value)
-    if issubclass(cls, Set):
+    if issubclass(cls, (Set, ValuesView)):
         return list(value)
     if issubclass(cls, type):
         raise Unencodable(f"a class ({_name(value)}) has no JSON form")
@@ -231,6 +266,28 @@ def _by_shape(value: Any, cls: Any) -> Any:
     raise Unencodable(f"a value of type {name_of(value)} has no JSON form")
 
 
+def _of_time(scalar: Any, kind: str) -> Any:
+    """
+    Return the datetime or date of a numpy time, or the seconds of a duration; None for NaT.
+
+    numpy's own conversions between units overflow without an error.
+    """
+    if scalar != scalar:  # noqa: PLR0124 (NaT differs from itself)
+        return None
+    unit = _UNIT.search(scalar.dtype.str)
+    seconds = unit and _SECONDS.get(unit[2])
+    if kind == "m":
+        if not (unit and seconds):
+            raise Unencodable("a timedelta64 in years, months or without a unit has no JSON form")
+        return int(scalar.astype("int64")) * int(unit[1] or 1) * seconds[0] / seconds[1]
+    plain = scalar.tolist()
+    if type(plain) is int and seconds and seconds[1] > _MICRO:
+        plain = scalar.astype("datetime64[us]").tolist()
+    if type(plain) is int:
+        raise Unencodable("a datetime64 outside of the years 1 to 9999 has no JSON form")
+    return plain
+
+
 def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
     # A leading underscore means private, as in orjson's own handling of dataclasses.
     return {name: getattr(value, name) for name in names if not name.startswith("_")}
@@ -243,11 +300,10 @@ def _of_array(value: Any, cls: Any) -> Any:
         # `tolist` converts times in nanoseconds, the default of numpy and pandas, to plain integers.
         if getattr(value, "ndim", 0):
             return list(value)
-        scalar = value[()]
-        if kind == "m":
-            return float(scalar / type(scalar)(1, "s"))
-        plain = scalar.tolist()
-        return scalar.astype("datetime64[us]").tolist() if type(plain) is int else plain
+        return _of_time(value[()], kind)
+    if kind == "V" and getattr(value.dtype, "names", None):
+        # A record, field by field, for the same reason.
+        return list(value) if getattr(value, "ndim", 0) else [value[name] for name in value.dtype.names]
     plain = value.tolist()
     # numpy's `tolist` does not convert a long double.
     return float(plain) if kind == "f" and type(plain) is cls else plain

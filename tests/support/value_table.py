@@ -85,6 +85,8 @@ PACKAGES: Final = {
     "msgspec": ("msgspec",),
     "pydantic": ("pydantic",),
     "yarl": ("yarl",),
+    "Starlette": ("starlette",),
+    "Werkzeug": ("werkzeug",),
     "Django": ("django",),
     "SQLAlchemy": ("sqlalchemy",),
     "numpy": ("numpy",),
@@ -112,9 +114,15 @@ def namespace(group: str) -> dict[str, Any]:
                 {name: getattr(pydantic, name) for name in ("SecretStr", "AnyHttpUrl")},
                 Url=core.Url,
                 PydanticUndefined=core.PydanticUndefined,
+                MISSING=getattr(pydantic, "MISSING", None)  # since 2.14
+                or import_module("pydantic.experimental.missing_sentinel").MISSING,
             )
         case "yarl":
             names["yarl"] = import_module("yarl")
+        case "Starlette":
+            names["datastructures"] = import_module("starlette.datastructures")
+        case "Werkzeug":
+            names["datastructures"] = import_module("werkzeug.datastructures")
         case "Django":
             names.update(_django())
         case "SQLAlchemy":
@@ -148,6 +156,7 @@ def models() -> dict[str, Any]:
 def _django() -> dict[str, Any]:
     from django.conf import settings
     from django.db.models import TextChoices
+    from django.http import QueryDict
     from django.utils.safestring import SafeString
     from django.utils.translation import gettext_lazy
 
@@ -157,7 +166,7 @@ def _django() -> dict[str, Any]:
     class Choice(TextChoices):
         YES = "yes", gettext_lazy("Yes")
 
-    return {"gettext_lazy": gettext_lazy, "Choice": Choice, "SafeString": SafeString}
+    return {"QueryDict": QueryDict, "gettext_lazy": gettext_lazy, "Choice": Choice, "SafeString": SafeString}
 
 
 def _row() -> Any:
@@ -231,6 +240,7 @@ ROWS: Final = (
     Row("Standard library", "deque([1])", "[1]", None, None),
     Row("Standard library", "range(3)", None, None, None),
     Row("Standard library", '{"a": 1}.keys()', '["a"]', None, None),
+    Row("Standard library", '{"a": 1}.values()', "[1]", None, None),
     Row("Standard library", '{"a": 1}', '{"a":1}', None, None),
     Row("Standard library", 'MappingProxyType({"a": 1})', '{"a":1}', None, None),
     Row("Standard library", 'ChainMap({"a": 1})', '{"a":1}', None, None),
@@ -248,6 +258,7 @@ ROWS: Final = (
     Row("attrs", "attrs.NOTHING", "1", "1", None),
     Row("msgspec", "StructClass(1)", '{"v":1}', None, None),
     Row("msgspec", "msgspec.UNSET", "null", None, None),
+    Row("msgspec", "msgspec.NODEFAULT", "null", None, None),
     Row("pydantic", "Model(v=1)", '{"v":1}', None, None),
     Row("pydantic", "RootModel([1])", "[1]", None, None),
     Row("pydantic", 'SecretStr("secret")', '"**********"', "**********", None),
@@ -255,6 +266,10 @@ ROWS: Final = (
     Row("pydantic", 'AnyHttpUrl("https://example.com/a")', '"https://example.com/a"', "https://example.com/a", None),
     Row("pydantic", "PydanticUndefined", "null", None, None),
     Row("yarl", 'yarl.URL("https://example.com/a")', '"https://example.com/a"', "https://example.com/a", None),
+    Row("Starlette", 'datastructures.URL("https://example.com/a")', '"https://example.com/a"', None, None),
+    Row("Starlette", 'datastructures.Headers({"a": "b"})', '{"a":"b"}', None, None),
+    Row("Werkzeug", 'datastructures.MultiDict([("a", 1), ("a", 2)])', '{"a":[1,2]}', None, None),
+    Row("Django", 'QueryDict("a=1&a=2")', '{"a":["1","2"]}', None, None),
     Row("Django", 'gettext_lazy("Yes")', '"Yes"', "Yes", "Yes"),
     Row("Django", "Choice.YES", '"yes"', "yes", "yes"),
     Row("Django", "Choice.YES.label", '"Yes"', "Yes", "Yes"),
@@ -279,9 +294,16 @@ ROWS: Final = (
         None,
     ),
     Row("numpy", 'np.datetime64("2024-01-01")', '"2024-01-01"', "2024-01-01", None),
+    Row("numpy", 'np.datetime64("20000-01-01")', None, None, None),
+    Row("numpy", 'np.datetime64("-0500-01-01", "s")', None, None, None),
+    Row("numpy", 'np.datetime64(213503982353601, "D")', None, None, None),
     Row("numpy", 'np.datetime64("NaT", "ns")', "null", None, None),
     Row("numpy", 'np.timedelta64(90, "ns")', "9e-8", "9e-08", None),
     Row("numpy", 'np.timedelta64(90, "s")', "90.0", "90.0", None),
+    Row("numpy", 'np.timedelta64(5, "as")', "5e-18", "5e-18", None),
+    Row("numpy", 'np.timedelta64(2**62, "h")', "1.6602069666338596e+22", "1.6602069666338596e+22", None),
+    Row("numpy", 'np.timedelta64(3, "25ns")', "7.5e-8", "7.5e-08", None),
+    Row("numpy", "np.timedelta64(5)", None, None, None),
     Row("numpy", 'np.timedelta64(1, "M")', None, None, None),
     Row("numpy", 'np.timedelta64("NaT", "ns")', "null", None, None),
     Row("numpy", "np.array([1, 2])", "[1,2]", None, None),
@@ -289,6 +311,14 @@ ROWS: Final = (
     Row("numpy", "np.array(7)", "7", None, "7"),
     Row("numpy", 'np.array(["2024-01-01"], "datetime64[ns]")', '["2024-01-01T00:00:00Z"]', None, None),
     Row("numpy", 'np.array([90], "timedelta64[ns]")', "[9e-8]", None, None),
+    Row(
+        "numpy",
+        'np.array([("2024-01-01", 90)], [("t", "datetime64[ns]"), ("d", "timedelta64[ns]")])',
+        '[["2024-01-01T00:00:00Z",9e-8]]',
+        None,
+        None,
+    ),
+    Row("numpy", 'np.array([(1, 2.5)], [("a", int), ("b", float)])[0]', "[1,2.5]", None, None),
     Row("numpy", "np.ma.masked", "null", None, None),
     Row("pandas", 'pd.Timestamp("2024-01-01T00:00:00")', '"2024-01-01T00:00:00Z"', "2024-01-01T00:00:00Z", None),
     Row("pandas", 'pd.Timestamp("2024-01-01", tz="UTC")', '"2024-01-01T00:00:00Z"', "2024-01-01T00:00:00Z", None),
@@ -328,8 +358,8 @@ class, a msgspec struct or a pydantic model. This page is printed from the table
 * *Refused* means `InvalidMessage` with the path of the value (`params.plan.price`) at the call. Under
   `Invalid.REPORT` the value becomes `null`, a key is left out with its value, and a call without a usable uid is
   dropped; each is counted and logged with its path, never with the value.
-* Stand-ins for "no value" (NaN, infinity, NaT, NA, UNSET, MISSING) become `null`. `attrs.NOTHING` is an Enum member and
-  becomes its value.
+* Stand-ins for "no value" (NaN, infinity, NaT, NA, UNSET, NODEFAULT, MISSING) become `null`; a pydantic model leaves
+  out a field that is MISSING. `attrs.NOTHING` is an Enum member and becomes its value.
 * Enum members are their value. Naive datetimes are UTC. Durations are seconds. Decimals are text, because a float would
   round money. Bytes are text if they are UTF-8, else base64. Integers beyond 64 bits are text.
 * Models are objects of their public fields; names with a leading underscore are left out. pydantic's serialisers,
