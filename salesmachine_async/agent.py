@@ -659,7 +659,8 @@ class Agent:
             line = "an agent was not closed: %d messages are lost. Use `async with` or `await agent.aclose()`"
             log_or_stderr(logging.ERROR, line, left)
         elif not kept:
-            # aiohttp is going to warn of an unclosed session; this says whose it is.
+            if flusher.has_ended():  # and all is delivered, as by one `asyncio.run` for each call of a function
+                return
             log_or_stderr(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 

@@ -104,6 +104,29 @@ async def test_sigint_drains_before_the_process_ends(sandbox: Sandbox) -> None:
     assert events(sandbox) == ["last words"]
 
 
+@pytest.mark.parametrize("end", ["", "asyncio.run(agent.aclose())"])
+async def test_one_agent_serves_one_loop_after_the_other(sandbox: Sandbox, end: str) -> None:
+    """A function whose runtime makes an event loop for each invocation: all is delivered, and nothing is said."""
+    script = await start(
+        sandbox.url,
+        f"""
+        agent = Agent()
+        async def handler(event):
+            for n in range(150):
+                agent.track("u", f"{{event}} {{n}}")
+            assert (await agent.flush(30)).ok
+        for event in range(3):
+            asyncio.run(handler(event))
+        {end}
+        """,
+        "-W",
+        "always",
+        dev=True,
+    )
+    assert await script.end() == (0, "", "")
+    assert events(sandbox) == [f"{event} {number}" for event in range(3) for number in range(150)]
+
+
 async def test_sigterm_with_a_handler_of_the_loop_drains(sandbox: Sandbox) -> None:
     """The usual service: SIGTERM sets an event, the block ends, the drain runs."""
     script = await start(

@@ -285,6 +285,10 @@ class Flusher:
             with suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(self._end_abandoned)
 
+    def has_ended(self) -> bool:
+        """Return whether the event loop that it was bound to is closed."""
+        return self._loop is not None and self._loop.is_closed()
+
     def leave_to_parent(self) -> None:
         """In a forked child: send nothing more, because the parent sends it."""
         self.stage = State.CLOSED

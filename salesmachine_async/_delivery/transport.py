@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, Protocol
 
@@ -109,6 +110,8 @@ class HttpTransport:
         # Opened in the running loop by the first request; it belongs to that loop and to this process.
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Closes the session when the loop ends.
+        self._lifetime: AsyncGenerator[None] | None = None
         self._pid = os.getpid()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -139,7 +142,7 @@ class HttpTransport:
 
     async def _send(self, batch: Batch, attempt: Attempt) -> Outcome:
         body = batch.body()
-        response = await self._open().post(
+        response = await (await self._open()).post(
             self._urls[batch.endpoint],
             data=body if len(body) <= SLICE_BYTES else _slices(body),
             headers={"Content-Length": str(len(body))} if len(body) > SLICE_BYTES else None,
@@ -171,14 +174,19 @@ class HttpTransport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        self._end_lifetime()
 
-    def _open(self) -> aiohttp.ClientSession:
+    async def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         self._notice_fork()
-        if self._session is None or self._loop is not loop:
+        session = self._session
+        if session is None or self._loop is not loop:
             self.forget()
-            self._session, self._loop = self._new_session(), loop
-        return self._session
+            session = self._session = self._new_session()
+            self._loop = loop
+            self._lifetime = _close_with_loop(session)
+            await anext(self._lifetime)  # does not wait: other senders open no second one
+        return session
 
     def forget(self) -> None:
         """Drop the session without closing it, because its loop is closed."""
@@ -186,6 +194,7 @@ class HttpTransport:
         session, self._session = self._session, None
         if session is not None:
             abandon(session)
+        self._end_lifetime()
 
     def after_fork_in_child(self) -> None:
         """Drop the session of the parent process, which must not be closed here."""
@@ -193,6 +202,14 @@ class HttpTransport:
         session, self._session = self._session, None
         if session is not None:
             leave_to_parent(session)
+        self._end_lifetime()
+
+    def _end_lifetime(self) -> None:
+        """End the generator of a closed session at once; collected unfinished, it would be a task of its loop."""
+        lifetime, self._lifetime = self._lifetime, None
+        if lifetime is not None:
+            with suppress(StopIteration, RuntimeError):  # RuntimeError: the loop is ending it
+                lifetime.aclose().send(None)
 
     def _notice_fork(self) -> None:
         """Notice a fork that ran no hooks of Python: uWSGI's, or that of a C extension."""
@@ -209,6 +226,19 @@ class HttpTransport:
             timeouts=self._timeouts,
             ssl_context=self._network.ssl,
         )
+
+
+async def _close_with_loop(session: aiohttp.ClientSession) -> AsyncGenerator[None]:
+    """
+    Close a session that is open when its loop ends, where an `asyncio.run` for each call of a function ends it.
+
+    A loop ends the asynchronous generators that it has begun, and offers no other call at its end.
+    """
+    try:
+        yield
+    finally:
+        if not session.closed:
+            await session.close()
 
 
 async def _slices(body: bytes) -> AsyncIterator[bytes]:

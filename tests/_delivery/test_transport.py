@@ -39,6 +39,7 @@ from salesmachine_async.errors import (
     Unauthorized,
 )
 from salesmachine_async.policy import Timeouts
+from salesmachine_async.testing import serve
 from tests.support.servers import (
     Exchange,
     RawServer,
@@ -613,6 +614,32 @@ async def test_close_without_a_request_does_nothing() -> None:
     await transport.aclose()
     await transport.aclose()
     assert transport._session is None
+
+
+def test_a_session_is_closed_with_its_loop() -> None:
+    """One `asyncio.run` after the other, as a function without a server has it: each closes its connections."""
+    with serve() as sandbox:
+        transport = HttpTransport(TOKEN, SECRET, base_url=sandbox.url)
+        for _ in range(3):
+            assert asyncio.run(transport.send(batch())).verdict is Verdict.DELIVERED
+            assert transport._session is not None
+            assert transport._session.closed
+        asyncio.run(transport.aclose())
+        assert transport._session is None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the sockets of the loop that was only closed
+def test_the_session_of_a_loop_that_ends_otherwise_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """A loop that is closed without a word."""
+    with serve() as sandbox:
+        transport = HttpTransport(TOKEN, SECRET, base_url=sandbox.url)
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(transport.send(batch())).verdict is Verdict.DELIVERED
+        loop.close()
+        assert asyncio.run(transport.send(batch())).verdict is Verdict.DELIVERED
+        asyncio.run(transport.aclose())
+        gc.collect()
+    assert not caplog.records
 
 
 @pytest.fixture
