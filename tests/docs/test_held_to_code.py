@@ -105,12 +105,16 @@ def test_every_exit_status_is_listed(name: str) -> None:
 def test_every_metric_is_listed() -> None:
     """Of Prometheus and of OpenTelemetry."""
     text = page("reference/metrics.md")
-    counters = {f"salesmachine_{name}_total" for name in (*prometheus.COUNTERS, "dropped", "lost")}
-    gauges = {f"salesmachine_{name}" for name in prometheus.GAUGES}
-    assert set(re.findall(r"^\| `(salesmachine_\w+)", text, re.MULTILINE)) == counters | gauges
-    instruments = {
-        f"salesmachine.agent.{name}" for name in (*opentelemetry.COUNTERS, *opentelemetry.GAUGES, "dropped", "lost")
+    counters = {
+        f"salesmachine_{name}_total" for name in (*prometheus.COUNTERS, *prometheus.SPOOL_COUNTERS, "dropped", "lost")
     }
+    gauges = {f"salesmachine_{name}" for name in (*prometheus.GAUGES, *prometheus.SPOOL_GAUGES)}
+    assert set(re.findall(r"^\| `(salesmachine_\w+)", text, re.MULTILINE)) == counters | gauges
+    tables = (
+        *(opentelemetry.COUNTERS, opentelemetry.GAUGES, opentelemetry.SPOOL_COUNTERS, opentelemetry.SPOOL_GAUGES),
+        ("dropped", "lost"),
+    )
+    instruments = {f"salesmachine.agent.{name}" for table in tables for name in table}
     assert set(re.findall(r"`(salesmachine\.agent\.[\w.]+)`", text)) == instruments
 
 

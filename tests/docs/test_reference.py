@@ -18,15 +18,18 @@ PACKAGE = "salesmachine_async"
 INTEGRATIONS = ["aiohttp", "asgi", "django", "fastapi", "flask", "litestar", "opentelemetry", "prometheus", "wsgi"]
 MODULES = [
     PACKAGE,
-    *(f"{PACKAGE}.{name}" for name in ("access", "sandbox", "testing")),
+    *(f"{PACKAGE}.{name}" for name in ("access", "sandbox", "testing", "relay", "engines.redis")),
     *(f"{PACKAGE}.integrations.{name}" for name in INTEGRATIONS),
 ]
 
 
 def test_no_module_is_forgotten() -> None:
-    """A new integration has to be added above, and with it to the reference."""
+    """A new integration or package has to be added above, and with it to the reference."""
     there = {path.stem for path in (ROOT / PACKAGE / "integrations").glob("[a-z]*.py")}
     assert sorted(there) == INTEGRATIONS
+    packages = {path.parent.name for path in (ROOT / PACKAGE).glob("[a-z]*/__init__.py")}
+    assert packages == {"access", "cli", "engines", "integrations", "relay", "sandbox", "testing"}
+    assert [path.name for path in (ROOT / PACKAGE / "engines").glob("[a-z]*/")] == ["redis"]
 
 
 @pytest.mark.parametrize("module", MODULES)
