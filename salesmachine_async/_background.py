@@ -26,7 +26,8 @@ GRACE_SECONDS: Final = 1.0
 # After a thread could not be started, calls do not try again for so many seconds.
 RETRY_SECONDS: Final = 1.0
 
-# Those with a thread, which the exit closes. Not weak, because the thread of a forgotten agent may still be delivering.
+# Agents with a thread, which the exit closes. Not weak references, because the thread of a forgotten agent may still
+# be delivering.
 _running: Final[set[Background]] = set()
 _log: Final = RateLimitedLogger()
 
@@ -39,7 +40,7 @@ class Background:
     handler or a finalizer in the middle of any other.
 
     Args:
-        agent: Not started.
+        agent: An agent that is not started.
         close_seconds: The default time of a close.
 
     Attributes:
@@ -86,7 +87,7 @@ class Background:
         Return the thread, started.
 
         Raises:
-            RuntimeError: It cannot be started.
+            RuntimeError: If the thread cannot be started.
         """
         if _uwsgi.is_about_to_fork():
             raise RuntimeError(
@@ -112,7 +113,7 @@ class Background:
         Run one of the agent's coroutine functions in the thread.
 
         Raises:
-            AgentClosed: It was closed.
+            AgentClosed: If the agent was closed.
             RuntimeError: The call comes from the thread itself, or no thread can be started.
         """
         if self.report is not None:
@@ -154,12 +155,12 @@ class Background:
             thread.join(timeout)
 
     def pending_report(self) -> Report:
-        """Return what is known now; what has no outcome yet is pending."""
+        """Return the current counts; messages without an outcome are pending."""
         stats = self.agent.stats()
         return Report(delivered=stats.delivered, lost=stats.lost, pending=stats.queued + stats.in_flight)
 
     def held(self) -> Report:
-        """Log that the event loop does not answer, and return what is known now."""
+        """Log that the event loop does not answer, and return the current counts."""
         report = self.pending_report()
         line = "the thread of an agent does not answer, as if a hook held it: %d messages are undelivered"
         _log("held", logging.ERROR, line, report.pending, loud=True)
@@ -199,7 +200,7 @@ class Background:
 
 
 class Closing:
-    """One close of an agent on its way; several can be on their way at the same time."""
+    """A close in progress; an agent can have several at the same time."""
 
     def __init__(self, background: Background, timeout: float | None) -> None:
         self.background = background

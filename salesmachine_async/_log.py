@@ -20,7 +20,7 @@ INTERVAL: Final = 60.0
 
 
 class _Line:
-    """One line that was logged, and how many were suppressed after it."""
+    """A logged line, and the number of lines suppressed after it."""
 
     __slots__ = ("__dict__", "suppressed", "time")
 
@@ -54,8 +54,9 @@ class RateLimitedLogger:
         Log *message* unless one of its kind was logged less than a minute ago.
 
         Args:
-            kind: What counts as the same trouble. A fixed set of words, so that the memory for it is bounded.
-            level: As of `logging`.
+            kind: The kind of trouble, of which a line is logged once a minute. A fixed set of words, so that the
+                memory for it is bounded.
+            level: A level of `logging`.
             message: With ``%s`` for *args*. Never a payload, a token or a secret.
             args: For the message.
             loud: Whether it must be seen even where logging is not configured: messages are lost, or none are sent.
@@ -147,7 +148,7 @@ class InvalidValues:
     Counts and logs the arguments that could not be sent, under `Invalid.REPORT`.
 
     Attributes:
-        count: How many there were.
+        count: The number of suppressed lines.
     """
 
     __slots__ = ("_lock", "_log", "count")

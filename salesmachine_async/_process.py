@@ -26,9 +26,10 @@ _renewing = threading.RLock()
 _renewing_for = 0
 # Every object that has state to renew in a forked child, and the function that renews it.
 _watched: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
-# What ends the agents, in the order of registration; the last one runs first, as with atexit.
+# Callbacks that end the agents, in the order of registration; the last one runs first, as with atexit.
 _exits: list[Callable[[], None]] = []
-# What a child has inherited and must not collect: closing an event loop or a connection would touch the parent's.
+# Objects that a child has inherited and must not collect, because closing an event loop or a connection would touch
+# the parent's.
 _inherited: list[object] = []
 # Whether the exit of the process has begun to end its agents.
 _over = False

@@ -67,12 +67,12 @@ class Agent:
         secret: The API secret; default: ``SALESMACHINE_API_SECRET``, else empty.
         base_url: The address of the API; default: ``SALESMACHINE_API_URL``, else ``https://api.salesmachine.io``.
         batching: When a batch is sent.
-        queue: How much may wait, and what a call does beyond that.
-        retry: How failed requests are repeated.
-        timeouts: How long to wait for the network, and for the end.
+        queue: Bounds of the queue, and the policy of a call beyond them.
+        retry: Waits between attempts, and the time limit.
+        timeouts: Time limits of connecting, of a request and of the close.
         concurrency: Number of requests at once, 1 to 256. The order of the messages of one contact, and of one account,
             is kept with any number; 1 keeps the order of all.
-        on_invalid: What a call does with arguments that cannot be sent.
+        on_invalid: Policy for arguments that cannot be sent.
         params: Sent as ``params`` with every contact, account and event; those of a call win.
         enabled: False turns tracking off: every call returns True, nothing is queued or sent, and no token is needed.
             Default: ``SALESMACHINE_ENABLED``, else True.
@@ -374,7 +374,7 @@ class Agent:
         Return the calls for one contact: ``contact``, ``track`` and ``pageview`` without the uid.
 
         Args:
-            contact_uid: Who.
+            contact_uid: The contact.
             account_uid: Sent as ``params["account_uid"]`` of every message.
             params: Sent with every message; those of a call win.
         """
@@ -480,8 +480,8 @@ class Agent:
         Ask the server now whether it is there and accepts the API key.
 
         Raises:
-            Unauthorized: It does not accept the key.
-            DeliveryError: It is not there, or not well; see its children.
+            Unauthorized: If the server rejects the key.
+            DeliveryError: If the server is not reached or fails; see the subclasses.
             AgentClosed: The agent was closed.
             WrongLoop: The agent is delivering on another event loop, which is running.
         """
@@ -611,17 +611,17 @@ class Agent:
             raise AgentClosed("the agent is closed")
 
     def _bequeath(self) -> None:
-        """Leave what is queued to one of the processes that are forked from this one. Nothing may be started before."""
+        """Leave the queued messages to one of the processes forked from this one, which is not started yet."""
         if self._inheritance is None:
             self._inheritance = Inheritance()
 
     def _inherit(self) -> None:
-        """Take what was left to this process, or to one that was forked from it; if that has it, begin anew."""
+        """Take messages left to this process or a fork of it; start with an empty queue if another has taken them."""
         if self._inheritance is not None:
             self._after_fork_in_child()
 
     def _after_fork_in_child(self) -> None:
-        """Begin anew: what is queued belongs to the parent, which delivers it, unless it was left to this process."""
+        """Start with an empty queue, because the parent delivers its messages unless they were left to this process."""
         inheritance, self._inheritance = self._inheritance, None
         if inheritance is not None and self._flusher.stage is State.NEW and inheritance.take():
             return
@@ -639,7 +639,7 @@ class Agent:
         """Warn, once, that the agent was not closed, and how many messages are lost by it."""
         flusher = self._flusher
         if at_exit:
-            # What is tracked from now on (by daemon threads, by exit handlers that come later) would be lost silently.
+            # Messages tracked from now on (by daemon threads, by later exit handlers) would be lost silently.
             self._accumulator.close()
         counts = self._accumulator.counts()
         left = counts.queued + counts.in_flight

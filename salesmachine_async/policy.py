@@ -18,7 +18,7 @@ MIN_SPOOL_BYTES = 2**20
 
 
 class Overflow(Enum):
-    """What a call does when the queue is full."""
+    """Policies for a call when the queue is full."""
 
     DROP_NEWEST = "drop_newest"
     """Drop the call: it returns False."""
@@ -34,7 +34,7 @@ class Overflow(Enum):
 
 
 class Invalid(Enum):
-    """What a call does with arguments that cannot be sent."""
+    """Policies for arguments that cannot be sent."""
 
     RAISE = "raise"
     """Raise `InvalidMessage` at the call, so that it is found in development."""
@@ -74,7 +74,7 @@ class QueueLimits:
     Attributes:
         max_messages: The most messages in the queue.
         max_bytes: The most bytes in the queue, as encoded for the wire.
-        overflow: What a call does when a bound is reached.
+        overflow: Policy of a call when a bound is reached.
     """
 
     max_messages: int = 100_000

@@ -103,9 +103,9 @@ class Stats:
         last_error: The error of the latest request; None if it succeeded.
         recovered: Messages taken over from the spools of processes that have ended, or put in by a relay.
         kept: Messages left on disk at the end, or under ``Spool(deliver=False)``: another process sends them.
-        spooled: Those of `queued` that have left the memory and are on disk only.
-        spooled_bytes: Their bytes.
-        spool: How the spool is doing; None without one.
+        spooled: The part of `queued` that is on disk only.
+        spooled_bytes: The bytes of the spooled messages.
+        spool: The condition of the spool; None without one.
     """
 
     state: State
@@ -154,7 +154,7 @@ class Report:
 
 
 class SpoolState(StrEnum):
-    """How the spool of an agent is doing."""
+    """The condition of the spool of an agent."""
 
     OPEN = "open"
     """It writes, or has nothing to write."""
@@ -174,7 +174,7 @@ class SpoolStats:
     A snapshot of an agent's spool.
 
     Attributes:
-        state: How it is doing.
+        state: The state of the spool.
         oldest_seconds: Age of the oldest message on disk that has no outcome yet; 0 when there is none.
         commits: Commits that wrote something.
         commit_seconds_max: The longest of them.

@@ -17,7 +17,7 @@ Message = dict[str, Any]
 Filter = Callable[[Message], Message | None]
 
 REDACTED: Final = "[redacted]"
-# How many paths a filter remembers, and of which length: at most half a megabyte.
+# Number and length of the paths that a filter remembers: at most half a megabyte.
 REMEMBERED: Final = 1024
 MAX_PATH: Final = 200
 
@@ -31,12 +31,12 @@ def scrub(*patterns: str) -> Filter:
         Agent(before_send=scrub("email", "*.password", "card*"))
 
     Args:
-        patterns: Each is a key, or keys joined by dots for what is nested, where ``*`` stands for any part of the path.
+        patterns: Keys, or keys joined by dots for nested values, where ``*`` stands for any part of the path.
             ``email`` is the key of that name at the top, ``*.email`` each key of that name, at any depth. Items of a
             list have the path of the list. Upper and lower case differ.
 
     Raises:
-        ConfigError: There is no pattern, or one is no text.
+        ConfigError: If there is no pattern, or one is no text.
     """
     if not patterns or not all(map(_is_text, patterns)):
         raise ConfigError("scrub() takes one or more patterns such as 'email' or '*.password'")

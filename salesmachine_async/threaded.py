@@ -265,7 +265,7 @@ class ThreadedAgent:
 
         Raises:
             AgentClosed: The agent was closed.
-            OSError: Its event loop cannot be made: no descriptors are left.
+            OSError: If the event loop cannot be made, because no descriptors are left.
             RuntimeError: The thread cannot be started.
         """
         self._background.submit(self._agent.start).result()
@@ -285,7 +285,7 @@ class ThreadedAgent:
 
         Raises:
             ConfigError: *timeout* is not a number.
-            RuntimeError: It was called by a hook, in the thread it would wait for, or no thread can be started.
+            RuntimeError: If called by a hook, in the thread it would wait for, or if no thread can be started.
         """
         try:
             return self._background.flush(timeout)
@@ -300,7 +300,7 @@ class ThreadedAgent:
         agent is closed.
 
         Raises:
-            RuntimeError: It was called by a hook, in the thread it would wait for, or no thread can be started.
+            RuntimeError: If called by a hook, in the thread it would wait for, or if no thread can be started.
         """
         try:
             self._background.submit(self._agent.drain).result()
@@ -347,7 +347,7 @@ class ThreadedAgent:
 
         Raises:
             ConfigError: *timeout* is not a number.
-            RuntimeError: It was called by a hook, in the thread it is to end.
+            RuntimeError: If called by a hook, in the thread that it would end.
         """
         closing = self._background.begin_close(timeout)
         report = closing.finish()

@@ -76,7 +76,7 @@ class Tracker:
     The calls of an agent for one contact; made by `Agent.bind`, and by the web integrations for each request.
 
     While no contact is identified (the visitor of a request is anonymous), calls are dropped: they return False, and a
-    log line says so once a minute; the first one of a process is seen on stderr, too, where no logging is configured.
+    line is logged once a minute; the first one of a process is seen on stderr, too, where no logging is configured.
 
     Args:
         agent: The agent that carries the messages.

@@ -1,5 +1,5 @@
 """
-Where messages wait, from the call that accepts them to their outcome.
+The queue of messages, from the call that accepts them to their outcome.
 
 A batch's life, and the method that makes each step:
 

@@ -1,4 +1,4 @@
-"""What a flush waits for."""
+"""Barriers, up to which a flush waits and reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Barrier", "Tally"]
 @dataclass(frozen=True, slots=True)
 class Tally:
     """
-    What became of the messages before a barrier, so far.
+    Outcomes so far of the messages before a barrier.
 
     Attributes:
         delivered: Number of messages delivered.

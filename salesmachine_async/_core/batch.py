@@ -1,4 +1,4 @@
-"""What one request carries."""
+"""Batches: the content of one request."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class AliasLine(bytes):
 
 class Batch:
     """
-    One request's worth of messages. No message is added after the batch was sealed.
+    The messages of one request. No message is added after the batch was sealed.
 
     Attributes:
-        endpoint: Its path. Only `Endpoint.BATCH` carries more than one message.
+        endpoint: The path of the request. Only `Endpoint.BATCH` carries more than one message.
         count: Number of messages.
         partition: Index of the partition it belongs to.
         number: Position among all batches sealed by the agent, from 1. The parts of a batch keep its number.

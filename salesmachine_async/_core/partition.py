@@ -47,24 +47,24 @@ class Partition:
     One ordered queue. Calls append to `pending`; only the loop's thread changes the rest (see `accumulator`).
 
     Attributes:
-        index: Its position among the partitions.
+        index: The position among the partitions.
         pending: Lines that calls have appended and the loop has not collected yet.
         append: Appends a line to `pending` and returns None; or, near a bound and when closed, declines by returning
             False.
-        notice: How many lines may be pending before a call has to notify the loop.
+        notice: The number of pending lines from which on a call notifies the loop.
         lines: The open batch: lines that were collected and are not sealed yet.
         large_bytes: Bytes of the long ones among the pending and the open lines; `Accumulator` says which are long.
         due: Whether the open batch has waited long enough, so that the sender may take it before it is full.
         sealed: Batches to send, oldest first, but for one that `Accumulator.defer` may have brought to the front.
         in_flight: The batch that the sender works on, if any.
         unsettled: Number of messages in `sealed` and `in_flight`.
-        unsettled_bytes: Their bytes.
+        unsettled_bytes: The bytes of the unsettled messages.
         numbered: Number of messages that were ever sealed, and so the number of the first one that is not.
         changes: Odd while messages move between these containers, and another number afterwards; see `snapshot`.
         recovered: Number of messages put in as batches (`Accumulator.put`).
         kept: Number of messages left on disk for another process.
         spilled: Number of messages in `sealed` that are on disk only.
-        spilled_bytes: Their bytes.
+        spilled_bytes: The bytes of the spilled messages.
         delivered: Number of messages delivered.
         lost: Number of messages lost, by reason. Replaced as a whole, never changed.
     """

@@ -57,7 +57,7 @@ class Outcome:
     The result of one request.
 
     Attributes:
-        verdict: Its class.
+        verdict: The class of the outcome.
         status: The HTTP status, or None without an answer.
         error: The failure; None when delivered.
         retry_after: Seconds to wait according to the server, or None.

@@ -144,7 +144,7 @@ Decision = Deliver | RetryNow | Wait | Pause | Park | AskPing | Split | Defer | 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryState:
     """
-    What the decision depends on besides the outcome.
+    State of a batch on which the decision depends besides the outcome.
 
     Attributes:
         count: Number of messages in the batch.

@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
     Attributes:
         first: The number of the first one within the partition.
-        messages: How many.
+        messages: The number of messages.
         lines: The messages as encoded, joined by newlines.
         alias: Whether it is one alias.
     """
@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
 class _Snapshot(NamedTuple):
     """
-    What a partition holds.
+    Content of a partition at one moment.
 
     Attributes:
         numbered: The number of the first loose message.

@@ -40,7 +40,7 @@ LOW_WATER: Final = 0.5
 # A sender that ended by itself is restarted after this many seconds; not at once, because a loop that is shutting down
 # cancels all tasks and must not find new ones.
 RESTART_SECONDS: Final = 0.05
-# How long senders and connections may take to end once the deadline of a close has passed.
+# Grace period of senders and connections after the deadline of a close.
 GRACE_SECONDS: Final = 0.1
 # The part of the time of a close that is the disk's, and its maximum: what was not delivered is written then.
 DISK_SHARE: Final = 0.2
@@ -60,7 +60,7 @@ class Flusher:
     middle of another step of the loop's thread, and these steps must not run within each other.
 
     Args:
-        accumulator: Where the messages wait.
+        accumulator: The queue.
         transport: Carries the batches.
         batching: For the linger.
         retry: For the senders.
@@ -135,7 +135,7 @@ class Flusher:
         Bind to the running event loop and begin to deliver. Does nothing if that is done, or if closed.
 
         Raises:
-            WrongLoop: It is bound to another loop, which is running.
+            WrongLoop: If the agent is bound to another loop, which is running.
         """
         loop = asyncio.get_running_loop()
         if self.stage is State.CLOSED:

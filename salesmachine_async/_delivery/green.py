@@ -1,7 +1,7 @@
 """
 Threads and locks of the operating system, also where gevent or eventlet have replaced those of Python.
 
-Their `threading` makes greenlets. An event loop in one of them would be the running loop of the application's own
+The patched `threading` makes greenlets. An event loop in one of them would be the running loop of the application's own
 thread: its `asyncio.run` would fail, and Django would take its views for asynchronous ones.
 """
 

@@ -48,7 +48,7 @@ class Pending(Generic[T]):
         Wait for the result.
 
         Raises:
-            TimeoutError: It is not there after *timeout* seconds.
+            TimeoutError: If the loop does not exist after *timeout* seconds.
         """
         if not self._done:
             seconds = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
@@ -232,7 +232,7 @@ def _try_descriptors() -> None:
     asyncio leaves half a loop behind when descriptors run out, and writes a traceback when that is collected.
 
     Raises:
-        OSError: There are not enough descriptors.
+        OSError: If there are not enough descriptors.
     """
     with selectors.DefaultSelector():
         for end in socket.socketpair():

@@ -12,7 +12,7 @@ from salesmachine_async.policy import Batching
 
 __all__ = ["batches_of"]
 
-# What framing adds to a message in a body.
+# Bytes that framing adds to a message in a body.
 FRAMING_BYTES = 2
 
 
@@ -53,8 +53,8 @@ def batches_of(found: Sequence[Recovered], batching: Batching, partition: int) -
 
     Args:
         found: The messages.
-        batching: How large a batch may be. A message that is larger is a batch of its own: the server decides.
-        partition: Where the batches are put in.
+        batching: The size of a batch. A message that is larger is a batch of its own: the server decides.
+        partition: The partition that gets the batches.
     """
     group: _Group | None = None
     for each in found:

@@ -54,7 +54,7 @@ class Sender:
     Delivers the batches of one partition, strictly one after the other.
 
     Attributes:
-        partition: Its queue.
+        partition: The queue of this sender.
         parked: Whether it keeps everything and only probes, because the server refuses for a reason that lies in no
             message.
         held: Whether it takes nothing yet, because older messages of an earlier process come first.

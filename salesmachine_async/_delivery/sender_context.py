@@ -1,4 +1,4 @@
-"""What the senders of one agent share."""
+"""State that the senders of one agent share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SenderContext", "Traffic"]
 @dataclass(slots=True)
 class Traffic:
     """
-    What went over the wire; the names are those of `Stats`.
+    Counters of requests, with the names of `Stats`.
 
     Attributes:
         delivered_at: When each endpoint last accepted messages, on the event loop's clock.
@@ -41,11 +41,11 @@ def _keep_nothing(batch: Batch, error: DeliveryError | None) -> None:
 @dataclass(frozen=True, slots=True)
 class SenderContext:
     """
-    What all senders of an agent share.
+    State that all senders of an agent share.
 
     Attributes:
-        accumulator: Where the messages wait.
-        transport: What carries them.
+        accumulator: The queue.
+        transport: The transport of the batches.
         throttle: The pause shared by all senders.
         retry: The policy.
         hooks: Called with outcomes.

@@ -25,7 +25,7 @@ from salesmachine_async.report import LossReason
 
 __all__ = ["SpoolFeed"]
 
-# How much is read ahead of dead processes' messages, and read back at once.
+# Bytes that are read ahead of the messages of ended processes, and read back at once.
 RECOVER_BYTES: Final = 2 * 2**20
 READ_BACK_BYTES: Final = 2**20
 # Seconds between two looks for messages of dead processes, with a jitter; after the first look.
@@ -45,8 +45,8 @@ class SpoolFeed:
     Args:
         accumulator: The queues; the last partition is for what is recovered.
         spooler: The spool.
-        policy: Its policy.
-        batching: How large a batch may be.
+        policy: The policy of the spool.
+        batching: The size of a batch.
         limits: The bounds of the memory.
         log: For failures.
         on_displaced: Called when messages were lost.
@@ -132,7 +132,7 @@ class SpoolFeed:
             self._accumulator.keep(partition, self._spooler.durable(partition.index))
         self._accumulator.keep(self._extra, sys.maxsize)
 
-    # What dead processes left.
+    # Messages of processes that have ended.
 
     async def _recover(self) -> None:
         waits = True

@@ -93,7 +93,7 @@ def check_credentials(token: object, secret: object) -> None:
     Check that token and secret can travel in an Authorization header.
 
     Raises:
-        ConfigError: One of them cannot. The text names the problem and never holds the value.
+        ConfigError: If one of them cannot. The text names the problem and never holds the value.
     """
     if token == "":
         raise ConfigError(f"no API token: pass token= or set {TOKEN_VARIABLE}")
@@ -116,7 +116,7 @@ def check_base_url(base_url: object, *, allow_http: bool = False) -> URL:
     Return the parsed base URL.
 
     Raises:
-        ConfigError: It is not an absolute http(s) URL with a host and without credentials, query or fragment; or
+        ConfigError: If it is not an absolute http(s) URL with a host and without credentials, query or fragment; or
             it is ``http://`` to another machine and that is not allowed. The text never holds the URL, which may
             contain a password.
     """

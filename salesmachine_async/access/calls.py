@@ -63,7 +63,7 @@ class ClientSettings:
 @dataclass(slots=True)
 class _Try:
     """
-    One attempt at a request.
+    An attempt at a request.
 
     Attributes:
         outcome: The outcome of the attempt.
@@ -243,7 +243,7 @@ def _wait(decision: Decision, request: ApiRequest, result: Outcome, backoff: Bac
     Return the seconds to wait before the next attempt.
 
     Raises:
-        DeliveryError: There is no further attempt.
+        DeliveryError: If there is no further attempt.
     """
     error = result.error
     assert error is not None

@@ -123,7 +123,7 @@ def path_of(path: object) -> str:
     Check a path below the base URL.
 
     Raises:
-        InvalidMessage: It is not a path, or could lead to another host.
+        InvalidMessage: If it is not a path, or could lead to another host.
     """
     if not isinstance(path, str):
         raise InvalidMessage("path", f"must be a str, not {type(path).__name__}")

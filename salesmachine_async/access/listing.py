@@ -55,7 +55,8 @@ class Listing(Generic[T]):
         async for page in api.contacts.list().pages():
             ...
 
-    Every iteration begins anew. Objects added or deleted during the iteration may move items from one page to another.
+    Every iteration starts at the first page. Objects added or deleted during the iteration may move items from one page
+    to another.
     """
 
     __slots__ = ("_fetch",)

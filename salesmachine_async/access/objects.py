@@ -25,7 +25,7 @@ class Ref:
 
     Attributes:
         id: The id of the other object.
-        object: Its kind, such as ``contact``; None if the answer does not name it.
+        object: The kind of the object, such as ``contact``; None if the answer does not name it.
     """
 
     id: str

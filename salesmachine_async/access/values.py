@@ -46,6 +46,6 @@ def as_datetime(value: Any) -> datetime | None:
             seconds = value / 1000 if abs(value) >= MILLISECONDS_FROM else value
             return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        # Not a point in time: the value remains in the raw answer.
+        # A value that is no point in time remains in the raw answer only.
         pass
     return None

@@ -20,7 +20,7 @@ def message_text(time: str, method: str, message: Mapping[str, Any]) -> Text:
 
     Args:
         time: When it was received or written, as shown.
-        method: Its method; an alias has none of its own.
+        method: The method; an alias has none in its body.
         message: The message as the API takes it.
     """
     from rich.text import Text  # noqa: PLC0415 - --help does not need it

@@ -194,7 +194,7 @@ def _send(
 
     Args:
         method: The method of the agent.
-        uids: Its positional arguments, by the names used in help.
+        uids: The positional arguments, by the names used in help.
         server: The options of the server.
         timeout: Seconds.
         as_json: Whether to print the outcome as JSON.
@@ -254,7 +254,7 @@ async def _deliver(
         enabled=True,
         spool="",  # the exit status says what became of it
         batching=Batching(linger=0.0),
-        retry=Retry(wait_max=2.0),  # short, because a person waits for one message
+        retry=Retry(wait_max=2.0),  # short, because an interactive user waits for one message
         timeouts=timeouts,
         on_delivered=delivered,
         on_lost=lost,

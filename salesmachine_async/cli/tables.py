@@ -41,8 +41,8 @@ def print_rows(
     Args:
         headers: Of the columns; those that begin with a blank are aligned to the right. A column whose cells are all
             empty is left out.
-        rows: Their cells, for a terminal.
-        documents: The same as data, for a pipe or a file.
+        rows: The cells of the rows, for a terminal.
+        documents: The rows as data, for a pipe or a file.
         whole: One object with everything, printed in place of both; None if ``--json`` was not given.
     """
     if whole is not None:

@@ -33,7 +33,7 @@ def fail(message: str, *, code: int = 1, command: str = "") -> NoReturn:
     Print an error in one line, which begins with the name of the command, and exit.
 
     Args:
-        message: What is wrong, where, and what to do.
+        message: The problem, its place, and the fix.
         code: The exit status.
         command: The command's name; empty for the one that runs.
 

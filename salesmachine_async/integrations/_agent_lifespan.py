@@ -32,11 +32,11 @@ _lifespans: WeakKeyDictionary[Any, AgentLifespan] = WeakKeyDictionary()
 
 class AgentLifespan:
     """
-    Holds an application's agent: a given one, or one of its own, made anew for every lifespan.
+    Holds an application's agent: a given one, or one that it makes for every lifespan.
 
     Args:
         agent: A given one is started, and flushed at the end; its owner closes it. None: one of its own, from the
-            environment. If that is not possible, tracking is off and a log line says so.
+            environment. If that is not possible, tracking is off, which is logged.
         options: For one of its own.
     """
 

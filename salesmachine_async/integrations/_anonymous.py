@@ -36,7 +36,7 @@ _FORM: Final = re.compile(PREFIX + "[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH: Final = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")
 _DOMAIN: Final = re.compile(r"\.?[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*")
-# How many ids that were joined last are remembered, at about 200 bytes each.
+# Number of joined ids that are remembered, at about 200 bytes each.
 REMEMBERED: Final = 10_000
 
 
@@ -48,9 +48,9 @@ class AnonymousCookie:
     It is set with the first answer for which something is tracked, and removed when the contact is identified.
 
     Attributes:
-        name: Its name.
+        name: The name of the cookie.
         max_age: Seconds that a browser keeps it, at most 400 days.
-        path: Where on the host it is sent.
+        path: The path below which it is sent.
         domain: A domain whose hosts all get it; None: only the host that set it.
         secure: Whether it is sent over https only; None: if the request came by https.
         consent: Called for a request like ``contact``; where it returns a false value the visitor gets neither a cookie
@@ -127,7 +127,7 @@ class AnonymousVisitors:
         Return the visitor of a request.
 
         Args:
-            request: What the callables are called with.
+            request: The argument of the callables.
             cookies: The ``Cookie`` header; of several, joined by semicolons.
             https: Whether the request came by https.
         """
@@ -191,7 +191,7 @@ class Visitor:
         self._is_known = False
         self._over = False
         self._consents: bool | None = None
-        # What the callable returned.
+        # The result of the callable.
         self._id: Uid = None
 
     def anonymous_id(self) -> Uid:

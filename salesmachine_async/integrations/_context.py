@@ -46,7 +46,7 @@ class RequestTracker(Tracker):
     Attributes:
         route: The route's template, where an integration knows it better than the scope; else None.
         expects_pageview: Whether the request is to become a pageview, for which its contact must be known.
-        visitor: As given.
+        visitor: The visitor as given.
     """
 
     __slots__ = ("_account", "_contact", "_lifespan", "expects_pageview", "route", "visitor")
@@ -253,7 +253,7 @@ def identify(contact_uid: str | int | None, account_uid: str | int | None = None
     Set the contact of the current request: its tracker, and its automatic pageview, are about that contact.
 
     May be called anywhere in the request: ``def`` handlers, streams, background tasks. Outside of one it does nothing,
-    and a log line says so.
+    which is logged.
     """
     current_tracker().identify(contact_uid, account_uid)
 
@@ -262,7 +262,7 @@ def current_tracker() -> Tracker:
     """
     Return the tracker of the current request, or of the current `tracking` block.
 
-    Never raises: outside of both it returns a tracker that drops everything, and a log line says so.
+    Never raises: outside of both it returns a tracker that drops everything, which is logged.
     """
     tracker = _current.get()
     return _NoTracker() if tracker is None else tracker

@@ -29,7 +29,7 @@ class AgentOptions:
     The options of an integration that its own agent gets.
 
     Attributes:
-        on_invalid: What a call does with arguments that cannot be sent. Not `Invalid.RAISE` by default: what a visitor
+        on_invalid: Policy for arguments that cannot be sent. Not `Invalid.RAISE` by default: what a visitor
             types in must not become an error of the request.
         params: Sent with every message.
         enabled: Whether messages are sent at all; None: as the environment says.
@@ -82,7 +82,7 @@ def _made(environment: tuple[str | None, ...], options: AgentOptions = DEFAULT) 
         # Another thread may have made this one since the look-up.
         old = _fallback_agents.pop(key, None) if key[0] != environment else None
         if old is not None:
-            # Not waited for, because a request is being answered. The exit waits for what is left by then.
+            # There is no wait, because a request is being answered. The exit waits for the messages left by then.
             threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
     try:
         agent = ThreadedAgent(**options.keywords())

@@ -12,7 +12,7 @@ from salesmachine_async.errors import ConfigError
 
 __all__ = ["METHODS", "Pageviews"]
 
-# Not OPTIONS and HEAD: no person looks at their answer.
+# OPTIONS and HEAD are left out, because their answers are not shown.
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # Longer user agents are cut: those of browsers have 100 to 250 characters.
 MAX_AGENT: Final = 512
@@ -88,7 +88,7 @@ class Pageviews:
 
         Args:
             route: The route's template, never the path itself: that may hold personal data.
-            method: Its HTTP method.
+            method: The HTTP method.
             status: The status answered; None: none was, because the client went away.
             seconds: From the request's arrival to the last piece of the answer.
             aborted: Whether the answer was cut short.

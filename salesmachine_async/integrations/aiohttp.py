@@ -89,7 +89,7 @@ def setup(
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (``request.remote``).
         user_agent: Whether pageviews carry its User-Agent.
-        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+        on_invalid: Policy of the agent made here for arguments that cannot be sent. By default calls report
             them and never raise, because what a visitor types in must not become an error of the request.
         params: Sent with every message of the agent made here.
         enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.

@@ -1,5 +1,5 @@
 """
-Any ASGI application: FastAPI, Starlette, Litestar, Django, Quart, or none of them.
+Middleware for any ASGI application: FastAPI, Starlette, Litestar, Django, Quart, or none of them.
 
 ::
 
@@ -40,9 +40,9 @@ __all__ = ["AnonymousCookie", "SalesmachineMiddleware", "current_tracker", "get_
 
 # In the scope: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
 KEY: Final = "salesmachine"
-# What begins an answer, and carries its headers.
+# Messages that begin an answer and have its headers.
 FIRST: Final = ("http.response.start", "websocket.accept", "websocket.http.response.start")
-# What ends an answer, unless it says that there is more.
+# Messages that end an answer, unless `more_body` is true.
 LAST: Final = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 
 
@@ -68,7 +68,7 @@ class SalesmachineMiddleware:
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
         user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
-        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+        on_invalid: Policy of the agent made here for arguments that cannot be sent. By default calls report
             them and never raise, because what a visitor types in must not become an error of the request.
         params: Sent with every message of the agent made here.
         enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.

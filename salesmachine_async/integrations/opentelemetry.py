@@ -44,7 +44,7 @@ GAUGES: Final[Mapping[str, tuple[str, str, Read]]] = {
     "queue.bytes": ("By", "Bytes of the messages waiting.", lambda stats: stats.queued_bytes),
     "in_flight": ("{message}", "Messages in a request.", lambda stats: stats.in_flight),
 }
-# Those of an agent with a spool.
+# Metrics of an agent with a spool.
 SPOOL_COUNTERS: Final[Mapping[str, tuple[str, str, Read]]] = {
     "recovered": ("{message}", "Messages taken over from processes that have ended.", lambda stats: stats.recovered),
     "kept": ("{message}", "Messages left on disk for another process.", lambda stats: stats.kept),
@@ -105,7 +105,7 @@ def observe(
 
     def losses(_options: CallbackOptions) -> Iterable[Observation]:
         lost = agent.stats().lost
-        # Also those that never happened: an alert on the rate needs the zero before the first.
+        # Reasons that never happened have a zero: an alert on the rate needs the zero before the first.
         return [Observation(lost.get(reason, 0), {**common, "reason": reason.value}) for reason in LossReason]
 
     def drops(_options: CallbackOptions) -> Iterable[Observation]:

@@ -38,7 +38,7 @@ GAUGES: Final = {
     "in_flight": "Messages in a request.",
     "paused": "Whether sending is held back (1) or not (0).",
 }
-# Those of an agent with a spool.
+# Metrics of an agent with a spool.
 SPOOL_COUNTERS: Final = {
     "recovered": "Messages taken over from processes that have ended.",
     "kept": "Messages left on disk for another process.",
@@ -91,7 +91,7 @@ class AgentCollector(Collector):
         yield dropped
         lost = CounterMetricFamily("salesmachine_lost", "Messages given up.", labels=[*names, "reason"])
         for reason in LossReason:
-            # Also those that never happened: an alert on the rate needs the zero before the first.
+            # Reasons that never happened have a zero: an alert on the rate needs the zero before the first.
             lost.add_metric([*values, reason.value], stats.lost.get(reason, 0))
         yield lost
         for name, text in {**GAUGES, **({} if spool is None else SPOOL_GAUGES)}.items():

@@ -1,5 +1,5 @@
 """
-Any WSGI application: Flask, Bottle, Pyramid, Django, or none of them.
+Middleware for any WSGI application: Flask, Bottle, Pyramid, Django, or none of them.
 
 ::
 
@@ -65,7 +65,7 @@ class SalesmachineMiddleware:
         methods: The HTTP methods that are pageviews.
         client_ip: Whether pageviews carry the client's address (as ``visit_ip``).
         user_agent: Whether pageviews carry its User-Agent (as ``visit_agent``).
-        on_invalid: What calls of the agent made here do with arguments that cannot be sent. By default they report
+        on_invalid: Policy of the agent made here for arguments that cannot be sent. By default calls report
             them and never raise, because what a visitor types in must not become an error of the request.
         params: Sent with every message of the agent made here.
         enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.

@@ -169,7 +169,7 @@ class RejectedView(TypedDict):
 
 class WorkspaceView(TypedDict):
     """
-    One workspace: its public name, what identifies it, and its counters.
+    One workspace: its public name, its label, and its counters.
 
     `label` is given with `--name`. `token` shows the first and the last two characters of a token with at least eight,
     `token_length` counts all of them. `used_at` and `used_by` are the time and the User-Agent of the last request. They

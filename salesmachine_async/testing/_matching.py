@@ -30,7 +30,7 @@ class Expectation:
 
     Args:
         kind: The kind of message: ``event``, ``contact``, ``account``, ``alias``.
-        uids: Its uids by name; None matches any.
+        uids: The uids by name; None matches any.
         params: Values of its params.
     """
 

@@ -81,7 +81,7 @@ class PlainScreen:
 
 class LiveScreen(PlainScreen):
     """
-    The same lines, and below them a progress bar with figures.
+    Prints the lines of `Screen`, and below them a progress bar with figures.
 
     Args:
         console: A terminal.

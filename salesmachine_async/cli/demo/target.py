@@ -28,9 +28,9 @@ class Target:
     The server that receives.
 
     Attributes:
-        url: Its base URL.
+        url: The base URL.
         token: The token; None for the one in the environment.
-        control: Its control endpoints; None if it is not a sandbox.
+        control: The control endpoints; None if the server is not a sandbox.
         embedded: Whether it is the embedded sandbox, which may get faults.
         transport: Further arguments of `HttpTransport`.
     """

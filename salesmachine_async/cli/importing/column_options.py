@@ -20,13 +20,13 @@ UIDS: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnOptions:
     """
-    How rows become messages.
+    The options that convert rows to messages.
 
     Attributes:
         kind: The kind of all rows (``--type``); None if each row says its own.
         names: New names of columns; an empty one leaves the column out (``--map``).
         constants: Values for rows without one (``--set``).
-        types: How the texts of a column are converted, by its new name; ``*`` is all other columns (``--types``).
+        types: The conversion of each column, by its new name; ``*`` is all other columns (``--types``).
         sdk: The SDK whose records the rows are (``--from``); None for messages of this API.
     """
 

@@ -29,7 +29,7 @@ class InputProgress:
     Attributes:
         name: The name of the input.
         reader: The reader of the input.
-        ledger: Its rows.
+        ledger: The state of the rows.
         skip_to: The offset up to which it was imported before.
 
     Raises:

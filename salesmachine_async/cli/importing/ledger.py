@@ -210,7 +210,7 @@ class Ledger:
             if end == len(run.indexes):
                 partition.popleft()
         self.pending -= batch.count
-        # One message is compared, because counts that disagree once disagree from then on.
+        # Comparing one message is enough, because counts that disagree once disagree from then on.
         if last is not None and orjson.loads(batch.lines()[-1]).get("messageId") != last:
             raise Disagreement("the agent answered for another row than the one it was given")
 

@@ -36,7 +36,7 @@ def cut(chunks: Iterator[bytes], limit: int = MAX_ROW_BYTES) -> Iterator[list[by
         text = rest + chunk
         end = text.rfind(b"\n") + 1
         lines, rest = _split(text[:end]), text[end:]
-        # Only the first line can be too long, because the others lie within one chunk.
+        # Lines after the first lie within one chunk, so that only the first can be too long.
         if lines and len(lines[0]) > limit:
             lines[0] = _overlong(lines[0], hashlib.blake2b(lines[0]), len(lines[0]))
         if lines:

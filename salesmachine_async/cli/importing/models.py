@@ -16,7 +16,7 @@ SHOWN = 10
 
 
 class Ending(Enum):
-    """How an import ended."""
+    """The reason for the end of an import."""
 
     DONE = "done"
     INTERRUPTED = "interrupted"
@@ -38,11 +38,11 @@ STATUS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportPlan:
     """
-    What to import, and how.
+    The inputs of an import and its options.
 
     Attributes:
         inputs: The inputs, in order.
-        reading: How to read them.
+        reading: The options for reading them.
         token: The token of the agent.
         secret: The secret of the agent.
         base_url: The URL of the API; None for the default.
@@ -112,8 +112,8 @@ class ImportResults:
     Attributes:
         dry_run: Whether nothing was sent; "delivered" then counts the valid rows.
         inputs: The inputs that were begun.
-        ending: How it ended.
-        error: Why it ended early.
+        ending: The reason for the end.
+        error: The reason for an early end; empty without one.
         unanswered: Messages that were sent and have no answer; `--resume` sends them again with the same ids.
         seconds: The duration.
         retries: The number of repeated requests.

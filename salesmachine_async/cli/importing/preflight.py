@@ -86,7 +86,7 @@ def _input(file: Path, form: str | None, delimiter: str | None, sdk: str | None)
         if stat.S_ISDIR(mode):
             raise InputProblem(f"{file} is a directory; name the files in it")
         if form is None and suffix not in _CSV and suffix not in _NDJSON:
-            raise InputProblem(f"the name of {file} does not tell its format; use --format ndjson or --format csv")
+            raise InputProblem(f"the name of {file} has no known suffix; use --format ndjson or --format csv")
     csv = form == "csv" if form is not None else suffix in _CSV
     if csv and sdk is not None:
         raise InputProblem(f"{file} is CSV; --from reads NDJSON, one record per line")
@@ -159,7 +159,7 @@ def _holds_rejects_of(found: checkpoint.Checkpoint, rejects: Path) -> bool:
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:  # one of them does not exist yet
+    except OSError:  # one of the files does not exist yet
         return one.resolve() == other.resolve()
 
 

@@ -61,7 +61,7 @@ class QuietProgress:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        # It measures the rate and the time left; only ProgressBar shows it.
+        # Measures the rate and the time left; only ProgressBar shows it.
         self._progress = self._make_progress()
         self._progress.speed_estimate_period = WINDOW_SECONDS
         self._rows = self._progress.add_task("rows", total=None, visible=False)

@@ -51,10 +51,10 @@ class Input:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """
-    How all inputs are read.
+    The options for reading all inputs.
 
     Attributes:
-        columns: How rows become messages.
+        columns: The options that convert rows to messages.
         piece: The largest number of rows passed on together.
         encoding: The encoding of the text; empty for UTF-8, which is then checked.
     """
@@ -103,7 +103,7 @@ class Opened:
         reading: The options.
 
     Attributes:
-        source: Its bytes.
+        source: The bytes of the input.
 
     Raises:
         InputProblem: If it cannot be opened, or its header does not fit.

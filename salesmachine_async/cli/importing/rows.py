@@ -28,7 +28,7 @@ class InputRow:
     Attributes:
         line: The number of its first line, from 1.
         end: The offset of its end in the uncompressed input, without a byte order mark.
-        text: Its text without the newline; only the beginning of a row that is too long.
+        text: The text without the newline; only the beginning of a row that is too long.
         digest: A digest of the text and the salt.
         cells: The cells of CSV; None for NDJSON.
         problem: Why the row is unusable; empty if it is usable.

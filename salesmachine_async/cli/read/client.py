@@ -24,7 +24,7 @@ def open_client(
     Args:
         keys: The keys.
         transport: Proxy, certificates and the like, see `ServerOptions.transport`.
-        auth: How the v2 token is sent.
+        auth: The form in which the v2 token is sent.
         timeout: Seconds for each call, retries included.
         v1_only: Whether the v2 token is not needed.
 

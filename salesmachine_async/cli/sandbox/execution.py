@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from salesmachine_async.sandbox import Fault, Sandbox
 
-# What the shell says in these cases.
+# Exit statuses of a shell in these cases.
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 # Bad messages that are shown with the reason.

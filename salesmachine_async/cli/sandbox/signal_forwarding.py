@@ -36,7 +36,7 @@ _NOT_FORWARDED = (
     ),
     *("SIGXCPU", "SIGXFSZ", "SIGCHLD", "SIGPIPE", "SIGTTIN", "SIGTTOU", "SIGURG"),
 )
-# What the keys of a terminal send.
+# Signals that the keys of a terminal send.
 _KEYS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
 
 # Answers the number of each signal on stdin with whether it is pending, and clears it. A signal to a group reaches its

@@ -17,8 +17,8 @@ class SpooledMessage(NamedTuple):
         directory: The name of its directory.
         line: The message as encoded for the wire.
         alias: Whether it is an alias, which names no method.
-        partition: Its partition; None for a rejected one.
-        number: Its number within the partition; None for a rejected one.
+        partition: The partition; None for a rejected message.
+        number: The number within the partition; None for a rejected message.
         at_ms: When it was written or rejected.
         status: The HTTP status that rejected it; None if it waits.
         error: The text of the server; None if it waits.

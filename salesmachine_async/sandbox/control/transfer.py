@@ -59,7 +59,7 @@ class Replay:
         Add lines.
 
         Raises:
-            ReplayError: One of them, or of the pending ones, cannot be applied.
+            ReplayError: If a line, also a pending one, cannot be applied.
         """
         for part in strides(lines):
             for text in part:

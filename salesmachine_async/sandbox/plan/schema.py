@@ -37,7 +37,7 @@ MAX_PARAMS_CHARACTERS = 2**16
 
 
 class PlanProblem(NamedTuple):
-    """What is wrong with a message: the path of the value, such as `params.amount`, and the reason."""
+    """A violation of the plan: the path of the value, such as `params.amount`, and the reason."""
 
     path: str
     reason: str

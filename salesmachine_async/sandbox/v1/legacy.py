@@ -76,7 +76,7 @@ async def old_body(request: web.Request) -> bytes | None:
         return None
     fields = await _form(request)
     if "data" not in fields:
-        # Not a form of an old client.
+        # Old clients always send `data`.
         raise ApiError(406, NOT_JSON)
     return _decode(fields)
 

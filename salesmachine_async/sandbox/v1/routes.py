@@ -62,7 +62,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
         **{path: _old(kind, name) for path, (kind, name) in legacy.PATHS.items()},
     }
     for path, handler in handlers.items():
-        # All methods, because old clients send by GET what others POST.
+        # Every method is routed, because old clients send by GET what others POST.
         router.add_route("*", path, handler)
 
 

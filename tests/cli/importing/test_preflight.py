@@ -21,7 +21,7 @@ from tests.support.imports import (
         (["good.ndjson", "."], ". is a directory; name the files in it"),
         (["good.ndjson", "./good.ndjson"], "good.ndjson is named twice"),
         (["-", "-"], "stdin (-) is named twice"),
-        (["good.ndjson", "what.txt"], "what.txt does not tell its format; use --format"),
+        (["good.ndjson", "what.txt"], "what.txt has no known suffix; use --format"),
         (["good.ndjson", "array.json"], "array.json is a JSON array; convert it to one object per line: jq -c '.[]'"),
         (["good.ndjson", "flat.ndjson"], 'flat.ndjson: its first row has no "method"; name the kind of the rows with'),
         (["good.ndjson", "cut.ndjson.gz"], "cut.ndjson.gz breaks off in the middle of its gzip data"),
