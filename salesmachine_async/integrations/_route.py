@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["route_template"]
+
+# scope, receive, send
+ASGI_ARGUMENTS: Final = 3
 
 
 def route_template(scope: Mapping[str, Any]) -> str | None:
@@ -21,6 +24,8 @@ def route_template(scope: Mapping[str, Any]) -> str | None:
     if isinstance(template, str):
         return template or None
     template = _of_fastapi(scope) or _of_route(scope.get("route"))
+    if template is None and _is_mount(scope.get("route")):
+        return None  # the application behind it answered, which noted nothing
     return _from_path(scope) if template is None else _mounted_at(scope, template) + template
 
 
@@ -33,9 +38,13 @@ def _of_fastapi(scope: Mapping[str, Any]) -> str | None:
 
 def _of_route(route: Any) -> str | None:
     """Return the template of a route object, which Starlette notes since 1.7, and FastAPI for its own routes."""
-    if type(route).__name__ in ("Mount", "Host"):
-        return None  # the application behind it answered, which noted nothing
+    if _is_mount(route):
+        return None
     return _text(getattr(route, "path_format", None)) or _text(getattr(route, "path", None))
+
+
+def _is_mount(route: Any) -> bool:
+    return type(route).__name__ in ("Mount", "Host")
 
 
 def _mounted_at(scope: Mapping[str, Any], template: str) -> str:
@@ -67,6 +76,9 @@ def _from_path(scope: Mapping[str, Any]) -> str | None:
         endpoint = endpoint.func  # pyright: ignore
     # An object is no handler but an application that was mounted, and that noted nothing: static files, or a 404.
     if not _text(getattr(endpoint, "__qualname__", None)):  # pyright: ignore
+        return None
+    # Neither is a function of three arguments, which is a whole application; handlers have the request alone.
+    if getattr(getattr(endpoint, "__code__", None), "co_argcount", 0) == ASGI_ARGUMENTS:  # pyright: ignore
         return None
     path, outer = scope.get("path"), scope.get("app_root_path") or ""
     if not isinstance(path, str) or not isinstance(outer, str):

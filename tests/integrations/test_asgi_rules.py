@@ -191,6 +191,9 @@ def test_a_tracker_left_in_a_foreign_context_does_no_harm(recorder: Recorder) ->
 def handler() -> None: ...
 
 
+async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+
 class Handler:
     pass
 
@@ -221,7 +224,9 @@ class Mount:
         ({"endpoint": handler}, None),
         ({"endpoint": handler, "path": "/docs", "app_root_path": 7}, None),
         ({"route": Mount(), "endpoint": Handler(), "path": "/static/7"}, None),
-        ({"route": Mount(), "endpoint": handler, "path": "/static"}, "/static"),
+        ({"route": Mount(), "endpoint": handler, "path": "/static"}, None),
+        ({"endpoint": application, "path": "/raw/secret"}, None),
+        ({"endpoint": partial(application), "path": "/raw/secret"}, None),
         ({"endpoint": handler, "path": "/u/7/o/9", "path_params": {"u": "7", "o": "9"}}, "/u/{u}/o/{o}"),
         ({"endpoint": handler, "path": "/u/7/7/x", "path_params": {"a": 7, "b": "7"}}, "/u/{a}/{b}/x"),
         ({"endpoint": handler, "path": "/f/a/b", "path_params": {"rest": "a/b"}}, "/f/{rest}"),

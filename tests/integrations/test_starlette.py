@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -29,12 +30,18 @@ class Endpoint(HTTPEndpoint):
         return PlainTextResponse("ok")
 
 
+async def raw(scope: Any, receive: Any, send: Any) -> None:
+    """An application without routes."""
+    await PlainTextResponse("ok")(scope, receive, send)
+
+
 def make(recorder: Recorder) -> Starlette:
     return Starlette(
         routes=[
             Route("/users/{user}", page),
             Route("/class/{user}", Endpoint),
             Mount("/shop/{tenant}", routes=[Route("/items/{item:int}", page)]),
+            Mount("/raw", raw),
             Mount("/static", StaticFiles(directory=Path(__file__).parent)),
             Host("{tenant}.example.org", Starlette(routes=[Route("/there/{x}", page)])),
         ],
@@ -66,7 +73,8 @@ async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorde
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/static/conftest.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404)]
+    ("path", "status"),
+    [("/static/conftest.py", 200), ("/static/nope", 404), ("/shop/1/nope", 404), ("/raw/secret", 200), ("/raw", 307)],
 )
 async def test_what_a_mount_answers_without_a_route_is_no_pageview(recorder: Recorder, path: str, status: int) -> None:
     """A mount without routes makes no pageviews, because files and scans look the same."""
