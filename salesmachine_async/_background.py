@@ -138,6 +138,12 @@ class Background:
         """Close the agent in the thread; that finishes also where the caller has stopped to wait for it."""
         return self.finish(await self.agent.aclose(timeout))
 
+    async def _close_forgotten(self) -> Report:
+        report = await self.aclose()
+        if not _process.after_exit():  # else `close_all` logs it
+            _log_kept(report.kept)
+        return report
+
     def finish(self, report: Report) -> Report:
         """Note the report of the close, and let the thread end. The first report counts: nothing happens after it."""
         self.report = report = self.report or report
@@ -181,7 +187,7 @@ class Background:
             log_or_stderr(logging.WARNING, line, left)
         else:
             log_or_stderr(logging.WARNING, "a ThreadedAgent was not closed. Use `with` or `close()`")
-        self.thread().post(self.aclose)
+        self.thread().post(self._close_forgotten)
         warnings.warn(f"unclosed ThreadedAgent, {left} messages left", ResourceWarning, stacklevel=3)
 
     def _bequeath(self) -> None:
@@ -259,9 +265,15 @@ def close_all() -> None:
     reports = [closing.finish() for closing in closings]
     for closing in closings:
         closing.join()
+    _log_kept(sum(report.kept for report in reports))
     left = sum(report.lost.get(LossReason.CLOSED, 0) + report.pending for report in reports)
     if left:
         warnings.warn(f"{left} messages were not delivered before the process ended", RuntimeWarning, stacklevel=1)
+
+
+def _log_kept(kept: int) -> None:
+    if kept:
+        log_or_stderr(logging.WARNING, "%d messages wait in the spool for the next process", kept)
 
 
 def flush_all(timeout: float) -> None:

@@ -10,7 +10,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -650,7 +650,7 @@ class Agent:
         if self._warned_unclosed:
             return
         self._warned_unclosed = True
-        kept = self._leave_spool(wait=at_exit)
+        kept = self._leave_spool(left, wait=at_exit)
         left -= kept
         if kept and self._spool is not None:
             line = "an agent was not closed: %d messages wait in %s for the next process"
@@ -664,17 +664,19 @@ class Agent:
             log_or_stderr(logging.WARNING, "an agent was not closed. Use `async with` or `await agent.aclose()`")
         warnings.warn(f"unclosed agent, {left} messages lost: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
-    def _leave_spool(self, *, wait: bool) -> int:
-        """Commit a last time, and return how many messages are on disk, as far as is known."""
+    def _leave_spool(self, left: int, *, wait: bool) -> int:
+        """Commit a last time, and return how many of the messages that are left another process will find."""
         if self._spooler is None:
             return 0
         closing = self._spooler.close()
         if wait:
             with suppress(Exception):  # the spool has logged it, or its disk hangs
                 closing.result(self._timeouts.close)
-        else:
+        elif not closing.done():
+            # A finalizer must not wait. The exit does, and should the disk refuse, the spool says so.
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
+            return left
         *ordinary, extra = self._accumulator.partitions
         kept = sum(messages_below(partition, self._spooler.durable(partition.index)) for partition in ordinary)
         return kept + messages_below(extra, sys.maxsize)
@@ -765,6 +767,8 @@ _closing: set[Future[None]] = set()
 
 @_process.at_exit
 def _at_exit() -> None:
-    wait(tuple(_closing), Timeouts().close)
+    for closing in tuple(_closing):
+        with suppress(Exception):
+            closing.result(Timeouts().close)
     for agent in _process.living(Agent):
         agent._warn_if_unclosed(at_exit=True)  # pyright: ignore[reportPrivateUsage]

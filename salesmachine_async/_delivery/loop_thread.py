@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
-from salesmachine_async._delivery.green import acquire, allocate_lock, start_thread, switches_greenlets
+from salesmachine_async._green import acquire, allocate_lock, start_thread, switches_greenlets
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 
 __all__ = ["LoopThread", "Pending", "in_loop_thread", "run_here"]

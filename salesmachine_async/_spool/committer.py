@@ -6,11 +6,16 @@ import logging
 import os
 import threading
 import time
+from _queue import (  # not from `queue`, where gevent replaces it: greenlets and threads share this one
+    Empty,
+    SimpleQueue,
+)
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from salesmachine_async._green import allocate_lock, start_thread, switches_greenlets
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async.errors import SpoolFailed
@@ -18,6 +23,40 @@ from salesmachine_async.errors import SpoolFailed
 __all__ = ["Committer", "QueueView"]
 
 T = TypeVar("T")
+
+# Seconds between two looks at a result that a greenlet waits for; other greenlets run in between.
+POLL_SECONDS: Final = 0.002
+
+
+class _Result(Future[T]):
+    """
+    A `Future` for a thread of the operating system, also where gevent or eventlet have replaced locks by their own.
+
+    Those are not for two threads. A greenlet that waits for the result lets others run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if switches_greenlets():
+            self._condition = threading.Condition(allocate_lock())
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result, as `Future.result`."""
+        return super().result(_let_greenlets_run(self, timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the exception, as `Future.exception`."""
+        return super().exception(_let_greenlets_run(self, timeout))
+
+
+def _let_greenlets_run(future: Future[T], timeout: float | None) -> float | None:
+    """Wait where threads are greenlets; returns what is left to wait otherwise."""
+    if not switches_greenlets():
+        return timeout
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
+    while not future.done() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)  # the patched one, which lets other greenlets run
+    return 0
 
 
 class QueueView(Protocol):
@@ -53,14 +92,17 @@ class Committer:
         log: For what *tick* raises.
     """
 
-    __slots__ = ("_claims", "_interval", "_log", "_stopped", "_tasks", "_thread", "_tick")
+    __slots__ = ("_claims", "_interval", "_log", "_running", "_stopped", "_tasks", "_thread", "_tick", "_token")
 
     def __init__(self, tick: Callable[[], None], interval: float, log: RateLimitedLogger) -> None:
         self._tick = tick
         self._interval = interval
         self._log = log
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="salesmachine-spool", daemon=True)
+        # Whether the thread was started and has not ended; and what it takes, so that there is one at most.
+        self._running = False
+        self._token = deque([None])
+        self._thread: threading.Thread | None = None
         # The claim to start the thread or to work in its place: at most one token. A lock would deadlock a signal
         # handler that interrupts its holder.
         self._claims: dict[str, object] = {}
@@ -76,7 +118,7 @@ class Committer:
 
         What it raises is the future's exception; an `OSError` as `SpoolFailed`.
         """
-        future: Future[T] = Future()
+        future: Future[T] = _Result()
         future.set_running_or_notify_cancel()  # it will run, whether or not its result is still wanted
         if self._stopped:
             future.set_exception(SpoolFailed("the spool is closed"))
@@ -87,7 +129,7 @@ class Committer:
 
     def _ensure_progress(self) -> None:
         """Have the tasks run: by the thread, or by this one if there is no other."""
-        while not self._thread.is_alive() and not self._tasks.empty():
+        while not self._running and not self._tasks.empty():
             token = object()
             try:
                 if self._claims.setdefault("start", token) is not token:
@@ -99,10 +141,9 @@ class Committer:
 
     def _start_or_run(self) -> None:
         try:
-            self._thread.start()
+            start_thread(self._run, "salesmachine-spool")
+            self._running = True
         except RuntimeError as exc:
-            if self._thread.is_alive():
-                return
             self._log("spool thread", logging.ERROR, "the spool's thread cannot be started: %s", exc, loud=True)
             while not self._tasks.empty():
                 task = self._tasks.get()
@@ -115,6 +156,19 @@ class Committer:
         self._tasks.put(None)
 
     def _run(self) -> None:
+        try:
+            self._token.pop()
+        except IndexError:
+            return  # a signal handler raised when the other one had just been started
+        self._thread = threading.current_thread()
+        self._running = True
+        try:
+            self._work()
+        finally:
+            self._running = False
+            self._token.append(None)
+
+    def _work(self) -> None:
         pid = os.getpid()
         due = time.monotonic() + self._interval
         while True:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async import ThreadedAgent
-from salesmachine_async._delivery import green
+from salesmachine_async import _green as green
 from tests.support.carriers import Carrier
 
 

@@ -150,7 +150,9 @@ def test_a_fork_that_no_hook_has_seen_is_noticed(tmp_path: Path, monkeypatch: py
     queue.accept(2)
     spooler.sync().result(10)
     spooler._committer.stop()  # a fork takes no thread along
-    spooler._committer._thread.join(10)
+    thread = spooler._committer._thread
+    assert thread is not None
+    thread.join(10)
     monkeypatch.setattr(_process, "_pid", os.getpid() + 1)
     queue.accept(2)
     spooler.sync().result(10)
