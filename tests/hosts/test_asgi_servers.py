@@ -18,12 +18,15 @@ from tests.support.example_process import Served, served
 pytestmark = pytest.mark.slow
 
 APP = "tests.hosts.streaming_app:app"
+GUNICORN = ("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:0", "--graceful-timeout", "1")
 SERVERS = {
     "uvicorn": ("uvicorn", "--port", "0", "--timeout-graceful-shutdown", "1"),
     "uvicorn-2": ("uvicorn", "--port", "0", "--workers", "2", "--timeout-graceful-shutdown", "1"),
+    "uvicorn-reload": ("uvicorn", "--port", "0", "--reload", "--timeout-graceful-shutdown", "1"),
     "granian": ("granian", "--interface", "asgi", "--port", "{port}"),
     "hypercorn": ("hypercorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", "1"),
-    "gunicorn": ("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:0", "--graceful-timeout", "1"),
+    "gunicorn": GUNICORN,
+    "gunicorn-preload": (*GUNICORN, "--preload"),
 }
 
 
@@ -34,7 +37,7 @@ def free_port() -> int:
 
 def command(name: str) -> tuple[str, ...]:
     module = SERVERS[name][0]
-    if find_spec(module) is None or (name == "gunicorn" and find_spec("uvicorn_worker") is None):
+    if find_spec(module) is None or (module == "gunicorn" and find_spec("uvicorn_worker") is None):
         pytest.skip(f"{module} is not installed; the matrix has it")
     port = str(free_port())
     return (*(part.format(port=port) for part in SERVERS[name]), APP)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from salesmachine_async.testing import Workspace
-from tests.support.example_process import ROOT, environment, served
+from tests.support.example_process import ROOT, Served, environment, served
 
 pytestmark = pytest.mark.slow
 
@@ -79,33 +82,75 @@ def test_the_application_keeps_its_thread(workspace: Workspace, library: str, pa
         assert sorted(steps) == sorted([*range(50)] * 2)
 
 
+def gunicorn(worker: str, *, preload: bool) -> tuple[str, ...]:
+    """Return the command for two workers."""
+    pytest.importorskip("gunicorn")
+    if worker == "gevent":
+        pytest.importorskip(worker)
+    return ("gunicorn", "-k", worker, "-b", "127.0.0.1:0", "--workers", "2", *["--preload"] * preload)
+
+
+def log_in(server: Served) -> int:
+    """Log in to Django's admin as a browser does; returns the status."""
+    _, page, cookie = server.get("/admin/login/")
+    assert "csrfmiddlewaretoken" in page, "".join(server.said)
+    cookie = cookie.split(";")[0]
+    token = cookie.removeprefix("csrftoken=")
+    body = urlencode({"csrfmiddlewaretoken": token, "username": "boss", "password": "boss", "next": "/admin/"})
+    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/admin/login/", body, headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 # Django itself fails with a database that was opened before gevent has patched the threads: no preload there.
 @pytest.mark.parametrize(
     ("worker", "preload"), [("gevent", False), ("gthread", False), ("gthread", True), ("sync", False), ("sync", True)]
 )
 def test_django_under_gunicorn(workspace: Workspace, worker: str, preload: bool, tmp_path: Path) -> None:
-    """The ORM, ``asyncio.run`` in a view, SIGTERM: answers as ever, and all that was tracked."""
-    pytest.importorskip("gunicorn")
-    if worker == "gevent":
-        pytest.importorskip(worker)
-    command = ("gunicorn", "-k", worker, "-b", "127.0.0.1:0", "--workers", "2", *["--preload"] * preload)
+    """The admin's login, the ORM, ``asyncio.run`` in a view, two agents, SIGTERM: answers as ever, all is delivered."""
+    command = gunicorn(worker, preload=preload)
     more = {"DATABASE": str(tmp_path / "database"), "PYTHONWARNINGS": "ignore"}
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.hosts.django_site"], cwd=ROOT, env=environment(workspace, **more), check=True
+    )
+    assert made.returncode == 0
     with served(workspace, *command, "tests.hosts.django_site:application", **more) as server:
-        visited = 0
         for number in range(20):
-            assert server.get(f"/orm/{number}/")[:2] == (200, str(number)), "".join(server.said)
+            assert server.get(f"/orm/{number}/")[:2] == (200, "1"), "".join(server.said)
             assert server.get(f"/loop/{number}/")[:2] == (200, "ran"), "".join(server.said)
-            visited += 2
+            if number % 10 == 5:
+                assert log_in(server) == 302, "".join(server.said)
         said = server.end()
     assert "Traceback" not in said
-    events = workspace.events()
-    assert sorted(event["event_uid"] for event in events) == ["pageview"] * visited + ["visited"] * visited
+    events = Counter(event["event_uid"] for event in workspace.events())
+    assert events == {"pageview": 40, "visited": 40, "second": 40, "logged_in": 2}, said
+    assert workspace.summary()["duplicates"] == 0
+
+
+@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_a_wsgi_application_under_gunicorn(workspace: Workspace, worker: str, preload: bool) -> None:
+    """Twenty requests, SIGTERM: each event once, also those of the import, in the master or in each worker."""
+    command = gunicorn(worker, preload=preload)
+    more = {"TRACK_AT_IMPORT": "1", "PYTHONWARNINGS": "ignore"}
+    with served(workspace, *command, "tests.hosts.wsgi_site:application", **more) as server:
+        for number in range(20):
+            assert server.get(f"/{number}")[0] == 200, "".join(server.said)
+        workspace.wait_for("imported", count=5 if preload else 10, timeout=30)  # each worker has started by now
+        said = server.end()
+    assert "Traceback" not in said
+    paths = [event["params"]["path"] for event in workspace.events(contact_uid="u")]
+    assert sorted(paths) == sorted(f"/{number}" for number in range(20)), said
+    assert len(workspace.events(contact_uid="site")) == (5 if preload else 10)
     assert workspace.summary()["duplicates"] == 0
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet", "threads", "prefork"])
 def test_celery(workspace: Workspace, pool: str, tmp_path: Path) -> None:
-    """Twenty tasks, SIGTERM: each event once."""
+    """Twenty tasks with Django's ORM, ``asyncio.run`` and two agents, SIGTERM: each event once."""
     pytest.importorskip("celery")
     if pool in ("gevent", "eventlet"):
         pytest.importorskip(pool)
@@ -121,17 +166,19 @@ def test_celery(workspace: Workspace, pool: str, tmp_path: Path) -> None:
         "CELERY_CONFIG_MODULE": "celeryconfig",
         "PYTHONPATH": f"{ROOT}:{tmp_path}",
         "PYTHONWARNINGS": "ignore",
+        "DATABASE": str(tmp_path / "database"),
     }
-    send = (
-        "from examples.celery_worker import app, ship; app.config_from_object('celeryconfig'); "
-        "[ship.delay(order) for order in range(20)]"
-    )
-    subprocess.run([sys.executable, "-c", send], cwd=ROOT, env=environment(workspace, **more), check=True, timeout=30)
-    command = f"celery -A tests.examples.celery_project worker --concurrency 2 --pool {pool} --loglevel INFO"
+    send = "from tests.hosts.celery_project import send; send(20)"
+    subprocess.run([sys.executable, "-c", send], cwd=ROOT, env=environment(workspace, **more), check=True, timeout=60)
+    command = f"celery -A tests.hosts.celery_project worker --pool {pool} --loglevel INFO"
+    # While a greenlet is in ``asyncio.run``, Django refuses the database to all others of its thread.
+    command += f" --concurrency {1 if pool in ('gevent', 'eventlet') else 2}"
     quiet = "--without-gossip --without-mingle --without-heartbeat"
     with served(workspace, *command.split(), *quiet.split(), ready=r"(ready)", **more) as worker:
-        workspace.wait_for("order_shipped", count=20, timeout=30)
+        worker.wait_for("succeeded in", count=20)
         said = worker.end()
     assert "Traceback" not in said
-    orders = [event["params"]["order"] for event in workspace.events()]
-    assert sorted(orders) == list(range(20)), said
+    for name in ("order_shipped", "second"):
+        orders = [event["params"]["order"] for event in workspace.events() if event["event_uid"] == name]
+        assert sorted(orders) == list(range(20)), said
+    assert workspace.summary()["duplicates"] == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -55,6 +56,14 @@ class Served:
         body = response.read().decode()
         connection.close()
         return response.status, body, response.getheader("Set-Cookie", "")
+
+    def wait_for(self, pattern: str, count: int = 1) -> None:
+        """Wait until it has said so many lines that match."""
+        for _ in range(600):
+            if sum(bool(re.search(pattern, line)) for line in self.said) >= count:
+                return
+            time.sleep(0.05)
+        raise AssertionError("".join(self.said))
 
     def end(self) -> str:
         """SIGTERM; returns all it has said."""
