@@ -10,6 +10,7 @@ To add one, add a line to `SCENES`. Times and ids differ from run to run; the re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import io
 import os
@@ -23,13 +24,18 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 from rich.console import Console
 from rich.text import Text
 
-from salesmachine_async import Agent, Spool
+from salesmachine_async import Agent, Batching, HttpTransport, Spool
+from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.relay import Relay
+from tests.support.redis_servers import RedisServer
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -91,6 +97,13 @@ SCENES = (
     Scene("spool-drain", ("salesmachine spool drain", "salesmachine spool ls")),
     Scene("spool-export", ("salesmachine spool export | head -n 2",)),
     Scene("spool-purge", ("salesmachine spool purge --all",), keys=(("[y/N]: ", "y\n"),)),
+    Scene("relay", ("salesmachine relay --help",)),
+    Scene("relay-status", ("salesmachine relay status",)),
+    Scene("relay-dead", ("salesmachine relay dead --help",)),
+    Scene("relay-dead-ls", ("salesmachine relay dead ls",)),
+    Scene("relay-dead-show", ("salesmachine relay dead show $LETTER",)),
+    Scene("relay-dead-retry", ("salesmachine relay dead retry $LETTER",)),
+    Scene("relay-dead-purge", ("salesmachine relay dead purge --all",), keys=(("[y/N]: ", "y\n"),)),
     Scene("sandbox", ("salesmachine sandbox",), keys=(("stops it.", "\x03"),), own_port=True),
     Scene(
         "sandbox-exec",
@@ -156,10 +169,47 @@ def shoot(scene: Scene, home: Path) -> str:
         if "$CONTACT" in "".join(scene.commands):
             environment["CONTACT"] = contact_id(environment)
         try:
-            return play(scene, environment)
+            with valkey(environment) if scene.name.startswith("relay-") else contextlib.nullcontext():
+                return play(scene, environment)
         finally:
             assert sandbox.stdin is not None
             sandbox.stdin.close()
+
+
+@contextlib.contextmanager
+def valkey(environment: dict[str, str]) -> Generator[None]:
+    """Run a server in which messages wait, and two have become dead letters."""
+    with RedisServer("valkey") as server:
+        environment |= {"SALESMACHINE_ENGINE": server.url, "SALESMACHINE_ENGINE_NAME": "shop"}
+        environment["LETTER"] = asyncio.run(publish(server.url))
+        yield
+
+
+async def publish(url: str) -> str:
+    """Publish messages, let a relay find two that the server refuses, and publish more; returns one's identifier."""
+    base_url = f"http://127.0.0.1:{PORT}"
+    fault = {"path": "/v1/batch", "status": 422, "times": 2, "body": {"error": "total must be a string"}}
+    async with aiohttp.ClientSession() as http, http.put(f"{base_url}/_sandbox/faults", json=[fault]) as response:
+        response.raise_for_status()
+    relay = Relay(
+        RedisEngine(url, name="shop"), HttpTransport("sandbox", base_url=base_url), batching=Batching(max_messages=1)
+    )
+    for count in (2, 400):
+        transport = RedisTransport(url, name="shop", partitions=4)
+        async with Agent(transport=transport, enabled=True) as agent:
+            for number in range(count):
+                agent.track(str(number), "order_paid", {"total": 20 + number})
+        if count == 2:
+            running = asyncio.create_task(relay.run())
+            while sum(relay.stats().dead.values()) < 2:  # noqa: ASYNC110 (a snapshot has no event)
+                await asyncio.sleep(0.05)
+            relay.stop()
+            await running
+    engine = RedisEngine(url, name="shop")
+    await engine.start()
+    (letter, *_) = await engine.dead_letters()
+    await engine.aclose()
+    return f"{letter.partition}:{letter.id}"
 
 
 async def fill(path: Path) -> None:

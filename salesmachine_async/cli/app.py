@@ -8,6 +8,7 @@ from salesmachine_async.cli.demo import command as demo
 from salesmachine_async.cli.help import EPILOG, SectionedGroup
 from salesmachine_async.cli.importing import command as importing
 from salesmachine_async.cli.read import delete, get, list_, request
+from salesmachine_async.cli.relay import command as relay
 from salesmachine_async.cli.sandbox import command as sandbox
 from salesmachine_async.cli.sandbox import execution
 from salesmachine_async.cli.spool import command as spool
@@ -21,7 +22,7 @@ def app() -> None:
 
 for _command in (
     *(ping.command, send.contact, send.account, send.track, send.pageview, send.alias, importing.command),
-    *(list_.command, get.command, delete.command, request.command, spool.command),
+    *(list_.command, get.command, delete.command, request.command, spool.command, relay.command),
     *(sandbox.command, plan.command, tail.command, demo.command, completion.command),
 ):
     app.add_command(_command)

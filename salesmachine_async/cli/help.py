@@ -9,7 +9,7 @@ from salesmachine_async.cli.usage_errors import reported
 SECTIONS = {
     "Send": ("ping", "contact", "account", "track", "pageview", "alias", "import"),
     "Read and manage": ("list", "get", "delete", "request"),
-    "Operate": ("spool",),
+    "Operate": ("spool", "relay"),
     "Try it locally": ("sandbox", "tail", "plan", "demo"),
 }
 
@@ -22,6 +22,7 @@ Keys come from the environment, from a file or from stdin, never from arguments,
   SALESMACHINE_ACCESS_TOKEN   the token of v2, for reading and managing
   SALESMACHINE_API_URL        another server, such as a sandbox
   SALESMACHINE_SPOOL          the directory that keeps what is queued
+  SALESMACHINE_ENGINE         the Redis or Valkey of the relays
   --credentials FILE          the same names, one per line; - is stdin
 
 Exit status: 0 done, 1 failed, 2 usage error, 3 some rows rejected (import), 4 rejected by the server,

@@ -16,6 +16,10 @@ from tests.support.servers import RawServer, ok, proxy, server_context
 # Commands and groups that talk to no server but their own, and those whose server needs no key.
 LOCAL = [
     *([], ["plan"], ["sandbox"], ["sandbox", "exec"], ["completion"]),
+    *(
+        ["relay", *words]
+        for words in (["status"], ["dead"], *(["dead", name] for name in ("ls", "show", "retry", "purge")))
+    ),
     *(["spool"], *(["spool", name] for name in ("ls", "check", "show", "export", "purge"))),
 ]
 KEYLESS = [["demo"], ["plan", "infer"]]

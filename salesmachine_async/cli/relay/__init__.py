@@ -1,0 +1,6 @@
+"""
+``salesmachine relay``: deliver what agents have published to an engine, and look after it.
+
+Each subcommand has a file of its own; `options` opens the engine, `delivery` runs a relay and shows it, and `metrics`
+serves its figures over HTTP.
+"""

@@ -1,0 +1,186 @@
+"""`salesmachine relay`, `relay status` and `relay dead`, on a real server of Valkey."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from salesmachine_async import Agent, Batching
+from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.sandbox import Fault, Sandbox
+from tests.cli.conftest import TOKEN
+from tests.support.cli_inside import invoke
+from tests.support.cli_process import Ended, end, start
+from tests.support.redis_servers import RedisServer, new_name, servers
+from tests.support.terminals import in_terminal
+
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A server that these tests share."""
+    yield from servers("valkey")
+
+
+@pytest.fixture
+def queue(server: RedisServer, keys: dict[str, str]) -> dict[str, str]:
+    """The variables that name a queue of its own, and the keys of the sandbox."""
+    return keys | {"SALESMACHINE_ENGINE": server.url, "SALESMACHINE_ENGINE_NAME": new_name()}
+
+
+async def publish(queue: dict[str, str], *events: str) -> None:
+    """Publish events as an application does, a batch each."""
+    transport = RedisTransport(
+        queue["SALESMACHINE_ENGINE"], name=queue["SALESMACHINE_ENGINE_NAME"], partitions=PARTITIONS
+    )
+    async with Agent(transport=transport, batching=Batching(max_messages=1)) as agent:
+        for event in events:
+            agent.track("u", event)
+        assert (await agent.flush()).ok
+
+
+async def relay_until(sandbox: Sandbox, queue: dict[str, str], *options: str, requests: int = 1) -> Ended:
+    """Run a relay until the sandbox has seen so many batches and nothing waits, then stop it by SIGTERM."""
+    process = await start("relay", "--linger", "0", "--every", "0.1", *options, **queue)
+    while sum(request["path"] == "/v1/batch" for request in sandbox.requests()) < requests:
+        assert process.returncode is None
+        await asyncio.sleep(0.01)
+    while (await status(queue))["messages"]:
+        await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    return await end(process)
+
+
+async def status(queue: dict[str, str]) -> dict[str, Any]:
+    """What `relay status --json` prints."""
+    ended = await invoke("relay", "status", "--json", **queue)
+    assert ended.status == 0, ended
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+async def letters(queue: dict[str, str]) -> list[dict[str, Any]]:
+    """What `relay dead ls` prints in a pipe."""
+    ended = await invoke("relay", "dead", "ls", **queue)
+    assert ended.status == 0, ended
+    return [json.loads(line) for line in ended.out.splitlines()]
+
+
+async def test_a_relay_delivers_and_stops_at_sigterm(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """It reports in JSON in a pipe, ends with 0, and owns nothing any more."""
+    await publish(queue, "one", "two")
+    before = await status(queue)
+    assert (before["messages"], before["relays"], len(before["partitions"])) == (2, [], PARTITIONS)
+    ended = await relay_until(sandbox, queue, "--rate", "600/m")
+    assert ended.status == 0, ended
+    reports = [json.loads(line) for line in ended.out.splitlines()]
+    assert reports[-1]["delivered"] == 2
+    assert {event["event_uid"] for event in sandbox.events(TOKEN)} == {"one", "two"}
+    after = await status(queue)
+    assert after["relays"] == []
+    assert [each["owner"] for each in after["partitions"]] == [None] * PARTITIONS
+    assert TOKEN not in ended.out + ended.err
+
+
+async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """Both answer while it runs; the state is in both."""
+    await publish(queue, "one")
+    process = await start("relay", "--metrics", ":0", "--every", "0.1", **queue)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    url = (await process.stderr.readline()).decode().split("metrics at ")[1].removesuffix("/metrics.\n")
+    while json.loads(await process.stdout.readline())["delivered"] < 1:
+        pass
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{url}/metrics") as response:
+            text = await response.text()
+        async with http.get(f"{url}/health") as response:
+            assert (response.status, (await response.json())["state"]) == (200, "open")
+    assert "salesmachine_relay_delivered_messages_total 1\n" in text
+    assert 'salesmachine_relay_state{state="open"} 1\n' in text
+    assert f"salesmachine_relay_partitions {PARTITIONS}\n" in text
+    process.send_signal(signal.SIGINT)
+    assert (await end(process)).status == 0
+
+
+async def test_dead_letters(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """What the server rejects is listed, shown, retried once and purged."""
+    sandbox.faults([Fault(path="/v1/batch", status=422, times=2, body={"error": "no\x1b[2J"})])
+    await publish(queue, "first", "second")
+    await relay_until(sandbox, queue, "--linger", "0", requests=2)
+    found = await letters(queue)
+    assert [letter["status"] for letter in found] == [422] * len(found)
+    assert found
+    identifier, message = found[0]["id"], found[0]["message"]
+    shown = await invoke("relay", "dead", "show", identifier, **queue)
+    assert json.loads(shown.out) == found[0]
+    assert "\x1b" not in shown.out
+    assert (await status(queue))["dead"] == len(found)
+
+    ended = await invoke("relay", "dead", "retry", identifier, **queue)
+    assert (ended.status, ended.err) == (0, "1 dead letters moved back.\n")
+    await relay_until(sandbox, queue)
+    while message["event_uid"] not in {event["event_uid"] for event in sandbox.events(TOKEN)}:
+        await asyncio.sleep(0.01)
+    again = await invoke("relay", "dead", "retry", identifier, **queue)
+    assert (again.status, f"there is no dead letter {identifier}" in again.err) == (1, True)
+
+    refused = await invoke("relay", "dead", "purge", "--all", **queue)
+    assert (refused.status, "pass --yes" in refused.err) == (2, True)
+    assert (await invoke("relay", "dead", "purge", "--all", "--yes", **queue)).status == 0
+    assert await letters(queue) == []
+
+
+async def test_on_a_terminal(queue: dict[str, str], server: RedisServer) -> None:
+    """The status is a table; a queue that does not exist yet is said to be one."""
+    await publish(queue, "one")
+    code, text = await in_terminal("relay", "status", extra=queue | {"NO_COLOR": "1", "COLUMNS": "120"})
+    assert code == 0, text
+    assert "No relay is running." in text
+    assert "PARTITION" in text
+    code, text = await in_terminal(
+        "relay", "status", "--name", "unused", extra=queue | {"NO_COLOR": "1", "COLUMNS": "120"}
+    )
+    assert (code, "No agent has published to the queue unused yet." in text) == (0, True), text
+    async with asyncio.timeout(30):
+        engine = RedisEngine(server.url, name=queue["SALESMACHINE_ENGINE_NAME"])
+        await engine.start()
+        assert (await engine.lag()).messages == 1
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "problem", "code"),
+    [
+        (["relay"], {"SALESMACHINE_API_TOKEN": ""}, "no API token", 2),
+        (
+            ["relay", "status"],
+            {"SALESMACHINE_ENGINE": ""},
+            "no engine: pass --engine URL or set SALESMACHINE_ENGINE",
+            2,
+        ),
+        (["relay", "--engine", "redis://:s3cret@h/1"], {}, "--engine must not hold a password", 2),
+        (["relay", "status", "--engine", "http://h"], {}, "the server's URL is malformed", 2),
+        (["relay", "--rate", "0"], {}, "is not a rate such as 50/s", 2),
+        (["relay", "--metrics", "9464"], {}, "is not HOST:PORT", 2),
+        (["relay", "--lease", "10"], {}, "does not outlast a request of 15 s", 2),
+        (["relay", "status", "--engine", "redis://127.0.0.1:1"], {}, "no connection to the Redis server", 5),
+        (["relay", "dead", "show", "7"], {}, "'7' is not the ID of a dead letter", 2),
+        (["relay", "dead", "show", "0:1-0"], {}, "there is no dead letter 0:1-0", 1),
+        (["relay", "dead", "purge"], {}, "pass the IDs of dead letters, or --all", 2),
+    ],
+)
+async def test_usage_errors(
+    queue: dict[str, str], arguments: list[str], variables: dict[str, str], problem: str, code: int
+) -> None:
+    """Each names what is wrong, and what to do; none quotes a password."""
+    await publish(queue)
+    ended = await invoke(*arguments, **queue | variables)
+    assert (ended.status, problem in ended.err) == (code, True), ended
+    assert "s3cret" not in ended.err
