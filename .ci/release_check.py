@@ -87,6 +87,8 @@ def check_metadata(metadata: email.message.Message, version: str) -> None:
     check(not relative, f"links of the description that lead nowhere on an index: {relative}")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     check(f"\n## [{version}]" in changelog, f"CHANGELOG.md has no section of {version}")
+    if "- " in changelog.partition("## [Unreleased]")[2].partition("\n## [")[0]:
+        say(f"note: CHANGELOG.md has lines under Unreleased; they are a part of what is built as {version}")
 
 
 def check_wheel(wheel: Path, version: str) -> None:
