@@ -120,7 +120,10 @@ class Agent:
         if not self._enabled:
             transport = NullTransport()
         elif transport is None:
-            transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
+            try:
+                transport = HttpTransport(token, secret, base_url=base_url, timeouts=timeouts)
+            finally:
+                del base_url  # error trackers record local variables, and it may hold a password
         elif not (callable(getattr(transport, "send", None)) and callable(getattr(transport, "aclose", None))):
             raise ConfigError(f"transport must have the methods send and aclose; {type(transport).__name__} does not")
         concurrency = _concurrency(concurrency, transport)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict
 
 from salesmachine_async._background import Background
 from salesmachine_async.agent import Agent
-from salesmachine_async.errors import AgentClosed
+from salesmachine_async.errors import AgentClosed, ConfigError
 from salesmachine_async.policy import Batching, Invalid, QueueLimits, Retry, Spool, Timeouts
 from salesmachine_async.report import Delivery, DropReason, Loss, Report, Stats
 from salesmachine_async.tracker import Tracker
@@ -68,7 +68,11 @@ class ThreadedAgent:
     """
 
     def __init__(self, token: str | None = None, secret: str | None = None, **options: Unpack[Options]) -> None:
-        self._agent = Agent(token, secret, **options)
+        try:
+            self._agent = Agent(token, secret, **options)
+        except ConfigError:
+            del options  # error trackers record local variables, and the base URL may hold a password
+            raise
         self._background = Background(self._agent, options.get("timeouts", Timeouts()).close)
 
     def __repr__(self) -> str:

@@ -101,7 +101,12 @@ class HttpTransport:
     ) -> None:
         token, secret, base_url = from_environment(token, secret, base_url)
         check_credentials(token, secret)
-        self._network = network(base_url, allow_http=allow_http, proxy=proxy, ca_file=ca_file, ssl_context=ssl_context)
+        try:
+            self._network = network(
+                base_url, allow_http=allow_http, proxy=proxy, ca_file=ca_file, ssl_context=ssl_context
+            )
+        finally:
+            del base_url, proxy  # error trackers record local variables, and both may hold a password
         self._urls = {endpoint: self._network.base / endpoint.value.removeprefix("/") for endpoint in Endpoint}
         self._authorization = aiohttp.encode_basic_auth(token, secret)
         self._redact = Redactor(token, secret)

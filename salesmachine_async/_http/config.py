@@ -44,7 +44,7 @@ class Network:
 
 
 def network(
-    base_url: str,
+    base_url: str | None,
     *,
     allow_http: bool | None,
     proxy: str | None,
@@ -59,11 +59,18 @@ def network(
     """
     if allow_http is None:
         allow_http = flag_from_environment(ALLOW_HTTP_VARIABLE)
-    return Network(
-        base=check_base_url(base_url, allow_http=allow_http),
-        proxy=_proxy(proxy),
-        ssl=_ssl(ca_file, ssl_context),
-    )
+    try:
+        return Network(
+            base=check_base_url(base_url, allow_http=allow_http),
+            proxy=_proxy(proxy),
+            ssl=_ssl(ca_file, ssl_context),
+        )
+    except ConfigError as exc:
+        problem = str(exc)
+    # Error trackers record the local variables of each frame, and both URLs may hold a password. So a new error is
+    # raised, which has none of the frames below.
+    base_url = proxy = None
+    raise ConfigError(problem)
 
 
 def flag_from_environment(variable: str) -> bool:

@@ -109,13 +109,16 @@ class AccessClient:
             # Error trackers record local variables, and hide only those named `token` or `secret`.
             del tracking_token, tracking_secret
         check_whole("max_connections", max_connections, at_least=1)
-        way = network(
-            from_environment("", "", base_url)[2],
-            allow_http=allow_http,
-            proxy=proxy,
-            ca_file=ca_file,
-            ssl_context=ssl_context,
-        )
+        try:
+            way = network(
+                from_environment("", "", base_url)[2],
+                allow_http=allow_http,
+                proxy=proxy,
+                ca_file=ca_file,
+                ssl_context=ssl_context,
+            )
+        finally:
+            del base_url, proxy  # both may hold a password
         self._base = way.base
         self._caller = Caller(
             ClientSettings(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from salesmachine_async import Agent
+from salesmachine_async import Agent, ThreadedAgent
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._delivery.transport import HttpTransport
 from salesmachine_async._http.config import (
@@ -558,6 +558,15 @@ def recorded(traceback: TracebackType | None) -> str:
         lambda: HttpTransport(HIDDEN, HIDDEN, base_url="ftp://x"),
         lambda: HttpTransport(HIDDEN, HIDDEN, proxy="x"),
         lambda: HttpTransport(HIDDEN, HIDDEN, ca_file="/nonexistent"),
+        lambda: HttpTransport("t", proxy=f"ftp://user:{HIDDEN}@h"),
+        lambda: HttpTransport("t", proxy=f"http://user:{HIDDEN}@h:99999"),
+        lambda: HttpTransport("t", base_url=f"https://user:{HIDDEN}@h"),
+        lambda: HttpTransport("t", base_url=f"https://user:{HIDDEN}@[h"),
+        lambda: HttpTransport("t", base_url=f"https://h/?secret={HIDDEN}"),
+        lambda: Agent("t", base_url=f"https://user:{HIDDEN}@h"),
+        lambda: ThreadedAgent("t", base_url=f"https://user:{HIDDEN}@h"),
+        lambda: AccessClient("t", base_url=f"https://user:{HIDDEN}@h"),
+        lambda: AccessClient("t", proxy=f"http://user:{HIDDEN}@h:99999"),
         lambda: Agent(f"{HIDDEN}\n"),
         lambda: Agent(HIDDEN, f"{HIDDEN}\n"),
         lambda: AccessClient(f"{HIDDEN}\n"),
@@ -575,6 +584,19 @@ def test_no_local_variable_holds_a_credential(make: Callable[[], object]) -> Non
         make()
     assert HIDDEN not in recorded(error.value.__traceback__)
     assert HIDDEN not in traceback_of(error)
+
+
+@pytest.mark.parametrize("client", [HttpTransport, Agent, ThreadedAgent, AccessClient])
+@pytest.mark.parametrize("proxy", [f"ftp://user:{HIDDEN}@h", f"http://user:{HIDDEN}@h:99999", f"user:{HIDDEN}@h"])
+def test_no_local_variable_holds_the_password_of_a_proxy(
+    client: Callable[..., Any], proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy of the environment is in no local variable either, nor in the error that is raised or its context."""
+    monkeypatch.setenv("SALESMACHINE_PROXY", proxy)
+    with pytest.raises(ConfigError, match=r"^SALESMACHINE_PROXY must be a URL") as error:
+        client("t")
+    assert HIDDEN not in recorded(error.value.__traceback__)
+    assert error.value.__context__ is None
 
 
 async def test_no_local_variable_of_a_call_holds_a_credential() -> None:

@@ -29,9 +29,9 @@ from starlette.websockets import WebSocket
 from salesmachine_async.integrations import aiohttp as salesmachine
 from salesmachine_async.integrations import asgi, fastapi, flask, litestar, wsgi
 from salesmachine_async.integrations.asgi import AnonymousCookie, current_tracker
-from salesmachine_async.testing import Recorder
+from salesmachine_async.testing import Recorder, Workspace
 from tests.integrations import django_project  # noqa: F401 (sets Django up)
-from tests.support.asgi_driver import Answer, call, websocket
+from tests.support.asgi_driver import Answer, call, running, websocket
 from tests.support.visitors import act
 from tests.support.wsgi_driver import Server
 
@@ -339,6 +339,18 @@ async def test_by_default_visitors_are_not_tracked(make: Callable[..., Get], rec
     """As before there was such an option."""
     assert await Browser(make(anonymous_id=None)).visit("/seen") == {}
     assert recorder.messages == []
+
+
+async def test_the_history_of_the_visitor_becomes_the_contacts(workspace: Workspace) -> None:
+    """Over a real server: one contact has the events from before and after the login."""
+    app = make_fastapi(None, pageviews=True, anonymous_id=AnonymousCookie())
+    async with running(app):
+        browser = Browser(over_asgi(app))
+        await browser.visit("/seen")
+        await browser.visit("/login/u")
+        await browser.visit("/login/u")
+    summary = workspace.summary()
+    assert (summary["contacts"], summary["events"], summary["pageviews"], summary["aliases"]) == (1, 6, 3, 1)
 
 
 async def test_a_websocket_keeps_the_visitor(recorder: Recorder) -> None:
