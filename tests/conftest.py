@@ -13,11 +13,19 @@ import aiohttp
 import aioresponses.core
 import coverage
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A busy machine makes any example slow, so there is no deadline. `make check` chooses the profile of few examples.
-settings.register_profile("salesmachine", deadline=None)
-settings.register_profile("check", deadline=None, max_examples=10)
+# A busy machine makes any example slow, so there is no deadline; nothing is written into the checkout. `make check`
+# chooses the profile of few examples, which no other conftest.py may replace.
+for name, examples in (("salesmachine", 150), ("check", 10)):
+    settings.register_profile(
+        name,
+        deadline=None,
+        max_examples=examples,
+        database=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 settings.load_profile("salesmachine")
 
 

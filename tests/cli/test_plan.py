@@ -10,6 +10,7 @@ import pytest
 
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import serve
+from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 
 LINES = [
@@ -66,10 +67,10 @@ async def test_an_unusable_plan(tmp_path: Path) -> None:
     """A plan that cannot be used is a usage error that names the place."""
     file = tmp_path / "plan.json"
     file.write_text('{"events": {"x": {"type": "nothing"}}}')
-    ended = await run("sandbox", "--plan", str(file))
+    ended = await invoke("sandbox", "--plan", str(file))
     assert (ended.status, "events.x" in ended.err) == (2, True)
-    assert (await run("sandbox", "--plan", str(tmp_path / "none"))).status == 2
-    assert (await run("sandbox", "--name", "no label")).status == 2
+    assert (await invoke("sandbox", "--plan", str(tmp_path / "none"))).status == 2
+    assert (await invoke("sandbox", "--name", "no label")).status == 2
 
 
 def test_the_sandbox_class_takes_the_same_plan(tmp_path: Path) -> None:
