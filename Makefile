@@ -16,7 +16,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 help:
 	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
 	@echo "make check  the tests without a browser, other processes or load, in about 20 seconds"
-	@echo "make test   all tests, with the coverage bars, in about three minutes"
+	@echo "make test   all tests, with the coverage bars, in about eight minutes on two cores"
 	@echo "make test-version   the tests that depend on the version of Python, without coverage"
 	@echo "make test-matrix   older and newer dependencies and frameworks, each in an environment of its own; ROWS=... chooses"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
@@ -68,7 +68,7 @@ check: $(VENV)/.test
 	$(BIN)/python $(PYTEST) -q -m "not slow" --hypothesis-profile=check
 
 test: $(VENV)/.test
-	@echo "All tests: about three minutes."
+	@echo "All tests: about eight minutes on two cores."
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 		echo "Skipped: the tests of the sandbox's page, as there is no Chromium."
 	@for shell in bash zsh fish; do \
