@@ -128,6 +128,7 @@ async def test_debug_logs_each_message_and_each_answer(caplog: pytest.LogCapture
     assert any("delivered" in line and "status 201" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_debug_is_seen_on_stderr_where_no_logging_is_configured() -> None:
     """debug=True writes to stderr without the token, unless logging is configured."""
     code = """

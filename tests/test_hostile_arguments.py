@@ -32,6 +32,7 @@ async def agent(request: pytest.FixtureRequest) -> AsyncIterator[Agent]:
     await agent.aclose(0)
 
 
+@pytest.mark.slow
 @everything
 def test_no_call_of_an_agent_raises(agent: Agent, make: Callable[[], Any]) -> None:
     """Each returns whether it was accepted."""
@@ -71,6 +72,7 @@ def trackers(agent: Agent, make: Callable[[], Any]) -> Iterator[tuple[Tracker, A
         yield visited, params
 
 
+@pytest.mark.slow
 @everything
 def test_no_call_of_a_tracker_raises(agent: Agent, make: Callable[[], Any]) -> None:
     """Neither for its own arguments, nor for what it is bound to, nor for what a callable returns."""

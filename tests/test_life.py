@@ -241,6 +241,7 @@ async def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
     assert (await agent.aclose()).ok
 
 
+@pytest.mark.slow
 def test_giving_up_a_full_queue_takes_no_time_per_message() -> None:
     """200,000 messages (1 M in benchmarks/shutdown.py) are given up in less processor time than the grace allows."""
     losses: list[int] = []
@@ -731,6 +732,7 @@ def test_an_agent_dropped_after_its_loop_warns() -> None:
         del agent
 
 
+@pytest.mark.slow
 def test_an_unused_agent_may_be_dropped() -> None:
     """Made, never used: nothing to warn of. The same for one whose constructor raised."""
     with warnings.catch_warnings():

@@ -134,6 +134,7 @@ def test_where_no_logging_is_configured_a_loud_line_is_on_stderr(
     assert capsys.readouterr().err == "salesmachine_async: lost 7\nsalesmachine_async: parked\n"
 
 
+@pytest.mark.slow
 def test_the_first_message_without_a_contact_is_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -658,6 +658,7 @@ def test_several_agents_that_are_held_are_given_up_together(monkeypatch: pytest.
         assert not thread.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed ThreadedAgent:ResourceWarning")
 def test_a_forgotten_agent_delivers_ends_its_thread_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     """A collected agent delivers and ends its thread, and no caller waits for it."""
@@ -675,6 +676,7 @@ def test_a_forgotten_agent_delivers_ends_its_thread_and_says_so(caplog: pytest.L
     assert "a ThreadedAgent was not closed: its last 1 messages are being delivered" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_forgotten_agent_that_was_never_used_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """An agent without a call has no thread and causes no warning."""
     agent = ThreadedAgent(transport=Carrier())
@@ -831,6 +833,7 @@ def test_an_exit_at_a_dead_host_ends_in_time_and_says_how_much_was_left() -> Non
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 
+@pytest.mark.slow
 def test_an_exit_with_other_threads_still_tracking_ends(workspace: Workspace) -> None:
     """A daemon that never stops tracking does not keep the process."""
     run(
@@ -848,6 +851,7 @@ def test_an_exit_with_other_threads_still_tracking_ends(workspace: Workspace) ->
     )
 
 
+@pytest.mark.slow
 def test_a_call_at_exit_is_still_delivered(workspace: Workspace) -> None:
     """Callbacks registered after the agent's start run before its end."""
     run(
@@ -863,6 +867,7 @@ def test_a_call_at_exit_is_still_delivered(workspace: Workspace) -> None:
     assert [event["event_uid"] for event in workspace.events()] == ["goodbye"]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_after_a_fork_both_deliver_their_own(workspace: Workspace) -> None:
     """The child begins empty, with a thread of its own; nothing comes twice."""
@@ -894,6 +899,7 @@ def test_after_a_fork_both_deliver_their_own(workspace: Workspace) -> None:
     assert workspace.summary()["duplicates"] == 0
 
 
+@pytest.mark.slow
 @needs_fork
 def test_children_of_multiprocessing_deliver_at_their_end(workspace: Workspace) -> None:
     """Children without atexit callbacks (before Python 3.13) deliver the messages of the module's agent."""
@@ -918,6 +924,7 @@ def test_children_of_multiprocessing_deliver_at_their_end(workspace: Workspace) 
     assert sorted(event["contact_uid"] for event in workspace.events()) == ["u", "u0", "u1", "u2"]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_child_of_a_closed_agent_finds_it_closed(workspace: Workspace) -> None:
     """An agent that was closed in the parent is closed in the child."""
@@ -942,6 +949,7 @@ def test_a_child_of_a_closed_agent_finds_it_closed(workspace: Workspace) -> None
 # The ends of processes: starts that fail, calls that come late, forks that Python does not see.
 
 
+@pytest.mark.slow
 def test_the_first_call_in_an_exit_handler_is_delivered(workspace: Workspace) -> None:
     """The first call in an exit handler is delivered, also by CPython 3.12.0 to 3.12.2, which start no thread."""
     out, err = run(
@@ -958,6 +966,7 @@ def test_the_first_call_in_an_exit_handler_is_delivered(workspace: Workspace) ->
     assert [event["event_uid"] for event in workspace.events()] == ["goodbye"]
 
 
+@pytest.mark.slow
 def test_a_call_in_an_exit_handler_after_the_end_returns_false(workspace: Workspace) -> None:
     """A call in a handler registered before the import returns False, without a traceback or a silent loss."""
     out, err = run(
@@ -973,6 +982,7 @@ def test_a_call_in_an_exit_handler_after_the_end_returns_false(workspace: Worksp
     assert [event["event_uid"] for event in workspace.events()] == ["in time"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", [True, False])
 def test_a_finalizer_at_the_end_of_the_interpreter_returns(workspace: Workspace, used: bool) -> None:
     """A call at the end of the interpreter returns, where CPython 3.11 waited for a new thread for ever."""
@@ -992,6 +1002,7 @@ def test_a_finalizer_at_the_end_of_the_interpreter_returns(workspace: Workspace,
     assert (out, err) == (f"[False, False, {int(used)}]", "")
 
 
+@pytest.mark.slow
 def test_threads_that_track_while_the_interpreter_ends_see_no_exception(workspace: Workspace) -> None:
     """Daemons go on until the very end."""
     _, err = run(
@@ -1012,6 +1023,7 @@ def test_threads_that_track_while_the_interpreter_ends_see_no_exception(workspac
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_without_descriptors_the_message_is_kept_until_there_are_some(workspace: Workspace) -> None:
     """A call raises nothing; the thread tries again; what was tracked is delivered."""
     out, err = run(
@@ -1040,6 +1052,7 @@ def test_without_descriptors_the_message_is_kept_until_there_are_some(workspace:
     assert len(err.splitlines()) == 2, err
 
 
+@pytest.mark.slow
 def test_without_descriptors_an_exit_says_how_much_is_left(workspace: Workspace) -> None:
     """The exit reports the number of messages, and does not hang."""
     _, err = run(
@@ -1056,6 +1069,7 @@ def test_without_descriptors_an_exit_says_how_much_is_left(workspace: Workspace)
     assert "1 messages were not delivered before the process ended" in err
 
 
+@pytest.mark.slow
 def test_without_threads_an_exit_delivers_all_the_same(workspace: Workspace) -> None:
     """The exit delivers in the main thread."""
     out, err = run(
@@ -1077,6 +1091,7 @@ def test_without_threads_an_exit_delivers_all_the_same(workspace: Workspace) -> 
     assert len(workspace.events()) == 5000
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("first", ["track", "flush", "close"])
 def test_a_fork_by_c_starts_a_thread_anew(workspace: Workspace, first: str) -> None:
@@ -1108,6 +1123,7 @@ def test_a_fork_by_c_starts_a_thread_anew(workspace: Workspace, first: str) -> N
     assert workspace.summary()["duplicates"] == 0
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_child_forked_while_another_thread_logs_is_not_stuck(workspace: Workspace) -> None:
     """The package holds no lock in the child while another thread logs at the fork."""
@@ -1138,6 +1154,7 @@ def test_a_child_forked_while_another_thread_logs_is_not_stuck(workspace: Worksp
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["close()", "flush()", "flush(10)"])
 def test_a_signal_handler_may_wait_in_the_middle_of_any_call(workspace: Workspace, call: str) -> None:
     """A busy producer, interrupted at a random point: everything accepted is delivered."""
@@ -1160,6 +1177,7 @@ def test_a_signal_handler_may_wait_in_the_middle_of_any_call(workspace: Workspac
     assert (out, err) == ("True True\n", "")
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_while_the_program_waits(workspace: Workspace) -> None:
     """A handler closes the agent during a flush of the main thread."""
     out, err = run(

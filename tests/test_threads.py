@@ -36,6 +36,7 @@ async def in_threads(work: object) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("untraced")
 async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: Sandbox) -> None:

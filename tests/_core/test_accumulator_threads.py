@@ -21,6 +21,7 @@ LARGE: Final = 150
 SECONDS: Final = 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
 @pytest.mark.parametrize("queue", [30, 5000])

@@ -49,6 +49,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", FREEZE)
 @pytest.mark.parametrize("order", ORDERS)
 def test_values_and_times_are_right_whenever_the_clock_was_frozen(tool: str, order: str) -> None:
@@ -62,6 +63,7 @@ def test_values_and_times_are_right_whenever_the_clock_was_frozen(tool: str, ord
     assert after > "2026"
 
 
+@pytest.mark.slow
 def test_an_encoder_made_while_frozen_has_the_real_time_after() -> None:
     """The clock is looked up at each call, not when the encoder is made."""
     pytest.importorskip("freezegun")

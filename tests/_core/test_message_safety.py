@@ -95,6 +95,7 @@ def test_a_fragment_made_while_encoding_is_refused() -> None:
         line_of(encoder(), {"v": Sly()})
 
 
+@pytest.mark.slow
 def test_the_short_way_is_open_again_once_fragments_are_gone() -> None:
     """Fragments of the past cost nothing."""
     fragments = [orjson.Fragment(b"1") for _ in range(10)]

@@ -36,6 +36,7 @@ def test_a_hostile_argument_never_raises_under_report(place: str, make: Callable
     assert "SECRET" not in refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 def test_the_short_way_never_raises(make: Callable[[], Any]) -> None:
     """A hostile argument is left to the long way, or encoded."""

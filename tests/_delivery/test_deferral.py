@@ -123,6 +123,7 @@ def name_of(message: dict[str, Any]) -> str:
     return str(message.get("event_uid", message.get("alias")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retry", [Retry(), SHORT])
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("contact", [one_contact, a_few_contacts, a_contact_each])
@@ -229,6 +230,7 @@ def test_aliases_that_pass_are_no_evidence_against_a_batch() -> None:
     assert play.lost == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contact", [one_contact, a_few_contacts, a_contact_each])
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("outcome", [answer(500), TIMED_OUT])
@@ -258,6 +260,7 @@ def test_nothing_is_given_up_while_nothing_passes(contact: Contact, concurrency:
     assert play.in_order(contact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contact", [a_few_contacts, a_contact_each])
 @pytest.mark.parametrize("passes", range(1, 10))
 def test_an_outage_with_a_gap_loses_nothing(contact: Contact, passes: int) -> None:
@@ -285,6 +288,7 @@ def test_three_failures_count_a_full_wait_apart() -> None:
     assert all(later - earlier >= 19.98 for earlier, later in pairwise(alone))
 
 
+@pytest.mark.slow
 def test_a_new_message_may_come_while_one_fails() -> None:
     """Evidence may come from what is tracked later, though its batch is still open."""
     carrier = Carrier(decide=poisoned([0], answer(500)))
@@ -303,6 +307,7 @@ def test_a_new_message_may_come_while_one_fails() -> None:
     run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_lives_keep_the_order_of_each_contact(seed: int) -> None:
     """Guilty messages, outages, aliases, late calls, cancelled senders: each is delivered or lost once, in order."""

@@ -341,6 +341,7 @@ BODIES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @every_status
 async def test_no_body_changes_what_the_status_decided(status: int, body: bytes) -> None:

@@ -611,6 +611,7 @@ async def test_answers_before_anybody_listens() -> None:
 # Failures that last.
 
 
+@pytest.mark.slow
 async def test_a_message_that_makes_the_server_fail_is_lost_alone() -> None:
     """A server answers 500 to each body with the marker; the other messages arrive, in the order of their contact."""
     losses: list[Loss] = []
@@ -631,6 +632,7 @@ async def test_a_message_that_makes_the_server_fail_is_lost_alone() -> None:
     assert len(server.committed) == 59
 
 
+@pytest.mark.slow
 async def test_a_server_that_never_answers_large_bodies_gets_small_ones() -> None:
     """Everything arrives in order with few wasted requests, as behind a slow uplink."""
     in_vain = 0

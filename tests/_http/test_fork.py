@@ -65,6 +65,7 @@ FORKING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="loads the C library by no name")
 @pytest.mark.parametrize("doing", ["sending", "close only"])
 @pytest.mark.parametrize("user", ["Transport", "Client"])

@@ -280,6 +280,7 @@ AT_EXIT = """
 """
 
 
+@pytest.mark.slow
 async def test_messages_left_at_exit_find_a_host_by_its_name() -> None:
     """CPython 3.12.0 to 3.12.2 start no threads in exit handlers, so the lookup runs without one."""
     async with RawServer() as server:

@@ -223,6 +223,7 @@ async def test_only_writing_sends_nothing_and_leaves_all(tmp_path: Path) -> None
     assert found(carrier) == [*range(7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_an_outage_larger_than_the_memory(tmp_path: Path, concurrency: int) -> None:
     """The queue moves to disk and back: nothing is dropped, and the order of each contact is kept."""
@@ -478,6 +479,7 @@ async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None
         await agent.aclose(0)
 
 
+@pytest.mark.slow
 async def test_an_agent_that_was_dropped_says_what_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And leaves it to the next one."""
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), batching=QUICK)

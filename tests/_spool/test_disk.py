@@ -97,6 +97,7 @@ def test_a_read_only_disk_is_an_error_at_the_start_and_a_state_later(small_disk:
     spooler.close().result(10)
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_size_of_files_is_a_full_disk(tmp_path: Path) -> None:
     """It does not kill the process."""
     it = begin("limited", tmp_path / "spool", MIB)

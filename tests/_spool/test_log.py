@@ -274,6 +274,7 @@ def adopt_once(parts: Parts) -> None:
         recovery.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call", ["allocate", "write", "sync", "truncate", "read", "lock", "unlink", "make_directory", "sync_directory"]
 )

@@ -317,6 +317,7 @@ async def test_a_client_that_was_not_used_has_nothing_to_close(sandbox: Sandbox)
     assert sandbox.requests() == []
 
 
+@pytest.mark.slow
 async def test_closing_gives_back_the_connections(sandbox: Sandbox) -> None:
     """A client that is used and closed leaves no ResourceWarning."""
     with warnings.catch_warnings():

@@ -27,6 +27,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"salesmachine-async {__version__}\n"
 
 
+@pytest.mark.slow
 async def test_module() -> None:
     """`python -m salesmachine_async` is the same command."""
     ended = await run("--version")
@@ -49,6 +50,7 @@ def test_no_command_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_main(monkeypatch) == 2
 
 
+@pytest.mark.slow
 def test_help_is_light() -> None:
     """Help imports nothing that only a running command needs."""
     code = (

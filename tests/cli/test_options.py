@@ -82,6 +82,7 @@ async def test_cacert(tmp_path: Path) -> None:
         assert "certificate" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["tail", "plan infer", "demo"])
 async def test_cacert_of_a_sandbox(tmp_path: Path, command: str) -> None:
     """--cacert, or the variable: commands that read a sandbox trust this authority, and without it they do not."""

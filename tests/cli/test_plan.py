@@ -63,6 +63,7 @@ async def test_exec_with_a_plan(tmp_path: Path) -> None:
     assert (await run(*failing)).status == 7
 
 
+@pytest.mark.slow
 async def test_an_unusable_plan(tmp_path: Path) -> None:
     """A plan that cannot be used is a usage error that names the place."""
     file = tmp_path / "plan.json"

@@ -50,6 +50,7 @@ def test_verbs() -> None:
     assert {f"…; {verb}" for verb in re.findall(r'_log_failure\(batch, outcome, "([^"]+)"\)', source)} == VERBS["…; …"]
 
 
+@pytest.mark.slow
 def test_no_log_call_is_overlooked() -> None:
     """Every level that the source names belongs to a call that was read."""
     named = 0

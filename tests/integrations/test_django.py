@@ -264,6 +264,7 @@ def test_a_setting_that_is_a_mistake_is_found_at_the_start() -> None:
         WSGIHandler()
 
 
+@pytest.mark.slow
 def test_the_module_needs_no_configured_settings() -> None:
     """The module can be imported before the settings are configured."""
     source = "import salesmachine_async.integrations.django"

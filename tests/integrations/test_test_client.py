@@ -59,6 +59,7 @@ def test_delivered_without_the_lifespan(app: FastAPI, workspace: Workspace) -> N
 
 
 # The connections of loops that are no more can only be collected, and say so: that is what a lifespan is for.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_without_the_lifespan_a_given_agent_goes_through_many_loops(workspace: Workspace) -> None:
     """A loop for each request; nothing is lost on the way, and the end may come in yet another loop."""

@@ -51,6 +51,7 @@ def lines(count: int, kind: str) -> list[dict[str, Any]]:
     return [{"method": kind, "contact_uid": str(number), "event_uid": "x"} for number in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "encoding"), [("event", "identity"), ("event", "gzip"), ("alias", "identity"), ("archived", "identity")]
 )
@@ -84,6 +85,7 @@ async def test_a_batch_gives_turns(client: Client, sandbox: Sandbox, kind: str) 
     assert visible <= {0, 10_000}
 
 
+@pytest.mark.slow
 async def test_a_rejected_batch_gives_turns(client: Client) -> None:
     """Validation gives turns as well."""
     with turns() as seen:
@@ -117,6 +119,7 @@ async def test_a_reset_during_a_batch(client: Client, sandbox: Sandbox) -> None:
     assert len(sandbox.contacts(TOKEN)) == sandbox.summary(TOKEN)["contacts"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["q=needle", "params.n=4999", "event_uid=rare"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_a_search_gives_turns(client: Client, sandbox: Sandbox, query: str, order: str) -> None:
@@ -149,6 +152,7 @@ async def test_a_filter_gives_turns_within_a_window(client: Client, sandbox: San
     assert seen.count > 50
 
 
+@pytest.mark.slow
 async def test_an_export_gives_turns(client: Client, sandbox: Sandbox) -> None:
     """An export is read in parts."""
     sandbox.replay((json.dumps(line) for line in lines(5000, "event")), TOKEN)
@@ -158,6 +162,7 @@ async def test_an_export_gives_turns(client: Client, sandbox: Sandbox) -> None:
     assert seen.count > 5000 / 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/_sandbox/replay", "/v1/batch"])
 @pytest.mark.parametrize("filler", [b"\n", b" ", b'{"method":"event","contact_uid":"1","event_uid":"e"}\n'])
 async def test_what_is_unzipped_is_bounded(client: Client, path: str, filler: bytes) -> None:

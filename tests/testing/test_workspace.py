@@ -161,6 +161,7 @@ async def test_a_loop_that_closes_during_the_wait(workspace: Workspace, monkeypa
 PLAN = {"events": {"ordered": {"required": ["order"], "properties": {"order": {"type": "integer"}}}}}
 
 
+@pytest.mark.slow
 def test_messages_are_checked_against_a_plan(workspace: Workspace) -> None:
     """The check waits for the agents of the process, and names each bad message with paths and reasons."""
     with workspace.threaded_agent(batching=Batching(linger=60)) as agent:

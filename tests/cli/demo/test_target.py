@@ -17,6 +17,7 @@ from salesmachine_async.sandbox import Sandbox
 NO_OPTIONS = ServerOptions()
 
 
+@pytest.mark.slow
 async def test_own_sandbox() -> None:
     """Without a URL a sandbox is started, which may get faults; it ends with the demo."""
     async with open_target(None, NO_OPTIONS) as target:

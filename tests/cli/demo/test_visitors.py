@@ -99,6 +99,7 @@ async def test_orders_are_carried_out_one_by_one() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 async def test_the_end_of_stdin_interrupts_an_order() -> None:
     """The end of stdin interrupts an order of an hour at once."""
     process = await start()

@@ -27,6 +27,7 @@ from tests.support.imports import (
 )
 
 
+@pytest.mark.slow
 def test_several_files_and_forms(tmp_path: Path) -> None:
     """Plain and compressed files with aliases arrive in the order of each contact, also with concurrency."""
     first = write(

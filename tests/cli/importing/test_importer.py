@@ -67,6 +67,7 @@ def numbered(path: Path, count: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 async def test_a_full_queue_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows without room in the agent are offered again."""
     full = asyncio.Event()

@@ -106,6 +106,7 @@ def test_a_pipe_has_no_share() -> None:
     assert progress.line(waiting) == "people.csv: 5 rows, 0 rows/s, 3 rejected, the server answered 503"
 
 
+@pytest.mark.slow
 def test_the_bar() -> None:
     """On a terminal the name, a bar, the share and the time left are shown, with the counts below; then it vanishes."""
     clock = Clock()

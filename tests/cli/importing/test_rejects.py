@@ -77,6 +77,7 @@ def test_rejected_rows_can_be_corrected(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mended.ndjson", "people.csv", "rejects.ndjson"]
 
 
+@pytest.mark.slow
 def test_rows_rejected_by_the_server(tmp_path: Path) -> None:
     """A rejected row of a batch is found and named by its line, in any partition; the others are delivered."""
     rows = events(300)
@@ -149,6 +150,7 @@ async def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:
     await server.close()
 
 
+@pytest.mark.slow
 def test_rejected_rows_are_kept_until_the_import_is_done(tmp_path: Path) -> None:
     """--resume accepts another name of the file; --dry-run in between cannot overwrite it."""
     bad = {"method": "event", "contact_uid": "", "event_uid": "e"}

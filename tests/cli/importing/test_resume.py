@@ -44,6 +44,7 @@ def test_stdin_resumes_from_a_named_checkpoint(tmp_path: Path) -> None:
         assert sandbox.summary()["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_stopped_while_skipping(tmp_path: Path) -> None:
     """An import that stops while it skips rows keeps its checkpoint and its advice."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -56,6 +57,7 @@ def test_stopped_while_skipping(tmp_path: Path) -> None:
         assert (tmp_path / "a.ndjson.smckpt").read_text() == before
 
 
+@pytest.mark.slow
 async def test_rejected_key(tmp_path: Path) -> None:
     """A rejected key has status 4 and leaves no file; a missing one has status 2."""
     file = write(tmp_path / "a.ndjson", events(10))
@@ -69,6 +71,7 @@ async def test_rejected_key(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_key_revoked_during_the_import(tmp_path: Path) -> None:
     """A revoked key stops the import with 4 and a checkpoint; --resume delivers the rest once."""
     file = write(tmp_path / "a.ndjson", events(3000))
@@ -213,6 +216,7 @@ def test_resume_rejects_a_changed_input(tmp_path: Path) -> None:
         assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_resume_with_several_files_and_rejects(tmp_path: Path) -> None:
     """Finished files are not sent again; the file of rejected rows is continued."""
     bad = {"method": "event", "contact_uid": "", "event_uid": "e"}

@@ -162,6 +162,7 @@ def test_an_open_quotation_mark_at_the_end() -> None:
     assert found[1:] == [(3, ["2", "Bob"]), (4, ["3", "Cid"])]
 
 
+@pytest.mark.slow
 def test_an_open_quotation_mark_in_a_large_file() -> None:
     """The closing quotation mark is searched in one mebibyte only."""
     many = b"".join(b"%d,%b\n" % (number, b"somebody" * 15) for number in range(20_000))
@@ -231,6 +232,7 @@ def test_several_gzip_members_and_padding(tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.slow
 def test_short_gzip_members_are_joined(tmp_path: Path) -> None:
     """Members of one row each become few chunks, because each chunk costs as much as hundreds of rows."""
     path = tmp_path / "x.gz"

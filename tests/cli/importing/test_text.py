@@ -31,6 +31,7 @@ def test_another_encoding_is_found_before_anything_is_sent(tmp_path: Path, name:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_the_whole_first_megabyte_is_checked(tmp_path: Path) -> None:
     """A byte at the end of the first megabyte is found; one beyond it costs its row."""
     row = "7,{}\n".format("x" * 93)

@@ -37,6 +37,7 @@ async def test_get(sandbox: Sandbox, keys: dict[str, str]) -> None:
         assert json.loads(ended.out)["object"] == kind
 
 
+@pytest.mark.slow
 async def test_get_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """On a terminal the object is indented and cannot control it; --json prints one line."""
     fill(sandbox)

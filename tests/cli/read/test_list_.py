@@ -155,6 +155,7 @@ async def test_on_a_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     assert "\\x1b" in plain
 
 
+@pytest.mark.slow
 async def test_a_narrow_terminal(sandbox: Sandbox, keys: dict[str, str]) -> None:
     """Columns without room are left out whole, and named below the table."""
     fill(sandbox, 2, email="elon@teslamotors.com", name="Elon")

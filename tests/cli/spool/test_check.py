@@ -21,6 +21,7 @@ async def test_no_damage(path: Path, write: Writer) -> None:
     assert [json.loads(line)["damaged_bytes"] for line in ended.out.splitlines()] == [0, 0]
 
 
+@pytest.mark.slow
 async def test_every_flipped_bit_is_found(path: Path, write: Writer) -> None:
     """One bit anywhere in what was written is damage: status 1, and nothing is changed by the check."""
     parts = write(event(1))

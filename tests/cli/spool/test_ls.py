@@ -20,6 +20,7 @@ async def listed(path: Path, **keys: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
+@pytest.mark.slow
 async def test_states(path: Path, write: Writer) -> None:
     """A live, an orphaned, a foreign and a damaged directory are told apart."""
     live = write(event(1), event(2), now_ms=4000)

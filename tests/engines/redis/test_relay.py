@@ -115,6 +115,7 @@ async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str
     assert numbers(letter.message() for letter in letters) == [*range(5)]
 
 
+@pytest.mark.slow
 async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -> None:
     """While the key is refused, nothing is lost and little is read; then all is delivered."""
     await publish(server.url, name, 800)

@@ -41,6 +41,7 @@ def sqlite_bytes(store: Store) -> int:
     return int(count) * int(size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [11, 400, 699, 700, 711, 900, 1000, 1001, 2000, 2049, 4000, 4097, 8191, 20_000, 33_000]
 )

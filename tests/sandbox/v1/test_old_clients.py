@@ -115,6 +115,7 @@ async def test_node_client(client: Client, sandbox: Sandbox) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status"),
     [
