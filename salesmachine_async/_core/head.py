@@ -45,14 +45,18 @@ class HeadReader:
 
     Interim answers (1xx except 101) are skipped, however many there are.
 
+    Args:
+        divides: Whether the head is always returned separately from the bytes after it.
+
     Attributes:
         whole: Whether the head has ended.
         failed: Whether it never will: the answer is not HTTP, or `MAX_HEAD_BYTES` arrived without an end.
     """
 
-    __slots__ = ("_raw", "failed", "whole")
+    __slots__ = ("_divides", "_raw", "failed", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, *, divides: bool = True) -> None:
+        self._divides = divides
         self._raw: bytes | bytearray = b""
         self.whole = False
         self.failed = False
@@ -62,10 +66,16 @@ class HeadReader:
         Add bytes from the network.
 
         Returns:
-            The head and what follows it, or None while there is no whole head. A success that arrives in one piece
-            is not divided, because its body decides nothing: all of it is the first part.
+            The head and what follows it, or None while there is no whole head. Where the body of a success is not
+            needed, one that arrives in one piece is not divided: all of it is the first part.
         """
-        if not self._raw and data[9:10] == b"2" and _STATUS.match(data) and (end := _END.search(data)):
+        if (
+            not self._divides
+            and not self._raw
+            and data[9:10] == b"2"
+            and _STATUS.match(data)
+            and (end := _END.search(data))
+        ):
             self._raw, self.whole = data[: end.end()], True
             return data, b""
         return self._feed_piece(data)

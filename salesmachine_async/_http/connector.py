@@ -39,9 +39,11 @@ class Attempt:
 
     Attributes:
         reused: Whether its connection had carried a request before.
+        reads_body: Whether the body of a success is needed, also if bytes that cannot be parsed follow it.
         reader: The reader of the answer's head; None before the request has a connection.
     """
 
+    reads_body: bool = False
     reused: bool = False
     reader: HeadReader | None = None
 
@@ -59,9 +61,9 @@ class Attempt:
 _attempt: Final[ContextVar[Attempt]] = ContextVar("salesmachine_attempt")
 
 
-def begin_attempt() -> Attempt:
+def begin_attempt(*, reads_body: bool = False) -> Attempt:
     """Return a new attempt, in which the connector records the next request of the current task."""
-    attempt = Attempt()
+    attempt = Attempt(reads_body)
     _attempt.set(attempt)
     return attempt
 
@@ -81,7 +83,7 @@ class AnswerProtocol(ResponseHandler):
     def begin(self, attempt: Attempt) -> None:
         """Record the next answer in *attempt*."""
         attempt.reused = self.reader is not None
-        attempt.reader = self.reader = HeadReader()
+        attempt.reader = self.reader = HeadReader(divides=attempt.reads_body)
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes of an answer."""

@@ -144,7 +144,7 @@ class Caller:
 
     async def _attempt(self, request: ApiRequest) -> _Try:
         session, turns = self._open()
-        attempt, trace = begin_attempt(), SimpleNamespace(sent=0)
+        attempt, trace = begin_attempt(reads_body=True), SimpleNamespace(sent=0)
         try:
             async with (
                 turns,
