@@ -33,6 +33,8 @@ RECOVER_SECONDS: Final = 30.0
 # Seconds between two looks at the queue, and until a disk that could not be read is tried again.
 UPKEEP_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 1.0
+# A task that ended by itself is restarted after so many seconds, as a sender is.
+RESTART_SECONDS: Final = 0.05
 # How full the memory may be before messages leave it; the part that stays for the requests to come.
 SPILL_ABOVE: Final = 0.5
 HEAD: Final = 1 / 8
@@ -98,6 +100,8 @@ class SpoolFeed:
             self._patience = loop.call_later(self._policy.recover_first, self._on_released)
         # In a context of its own, or a task started within a request would keep that request's context.
         self._tasks = tuple(Context().run(loop.create_task, each) for each in loops)
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     def is_running(self) -> bool:
         """Return whether its tasks run."""
@@ -131,6 +135,18 @@ class SpoolFeed:
             self._accumulator.seal(partition)
             self._accumulator.keep(partition, self._spooler.durable(partition.index))
         self._accumulator.keep(self._extra, sys.maxsize)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Begin again when a task was cancelled from outside, or a signal handler raised in it."""
+        if task in self._tasks:
+            if not task.cancelled():
+                task.exception()  # it was raised in the event loop too
+            task.get_loop().call_later(RESTART_SECONDS, self._restart)
+
+    def _restart(self) -> None:
+        if self._tasks and not self.is_running():
+            self.stop()
+            self.start()
 
     # Messages of processes that have ended.
 

@@ -9,6 +9,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from salesmachine_async import (
 )
 from salesmachine_async._delivery import spool_feed
 from salesmachine_async._spool.files import Files
+from salesmachine_async._spool.spooler import Spooler
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import Recorder, Workspace, capture, serve
 from tests.support.carriers import BROKEN, Carrier, Hanging, answer
@@ -342,8 +344,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[BadDisk]]:
 
 
 def _defaults() -> dict[str, Any]:
-    from salesmachine_async._spool.spooler import Spooler
-
     return {**(Spooler.__init__.__kwdefaults__ or {}), "files": BadDisk}
 
 
@@ -469,6 +469,37 @@ async def test_old_messages_expire(tmp_path: Path) -> None:
         await agent.aclose(0)
 
 
+async def test_open_batches_expire_too(tmp_path: Path) -> None:
+    """A message that waits for a batch to fill behind a request that hangs."""
+    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=0.3), batching=QUICK)
+    async with agent:
+        numbered(agent, 1)
+        await until(lambda: agent.stats().in_flight == 1)
+        numbered(agent, 2)
+        await until(lambda: agent.stats().lost.get(LossReason.EXPIRED) == 1)
+        assert (await agent.aclose(0)).kept == 1
+
+
+async def test_a_recovery_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New messages do not wait for it in the meantime."""
+    await leave(tmp_path, 1)
+    monkeypatch.setattr(spool_feed, "RECOVER_SECONDS", 0.01)
+    recover, failures = Spooler.recover, [SpoolFailed("on purpose")]
+
+    def fail_once(spooler: Spooler, n_bytes: int) -> Any:
+        future = recover(spooler, n_bytes) if not failures else Future[Any]()
+        if failures:
+            future.set_exception(failures.pop())
+        return future
+
+    monkeypatch.setattr(Spooler, "recover", fail_once)
+    async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
+        await until(lambda: agent.stats().delivered == 1)
+    assert "messages were not recovered" in caplog.text
+
+
 async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None:
     """Their age counts from when they were written."""
     await leave(tmp_path, *range(4))
@@ -494,6 +525,26 @@ async def test_an_agent_that_was_dropped_says_what_waits(tmp_path: Path, caplog:
     carrier = Carrier()
     async with Agent(transport=carrier, spool=tmp_path, batching=QUICK) as after:
         await until(lambda: after.stats().delivered == 2)
+
+
+async def test_tasks_that_were_cancelled_from_outside_begin_again(tmp_path: Path) -> None:
+    """A test of an application, or a hook, may cancel all tasks of the loop."""
+    await leave(tmp_path, *range(3))
+    carrier = down()
+    agent = Agent(transport=carrier, spool=Spool(tmp_path, recover_first=0), batching=QUICK, retry=HASTY)
+    async with agent:
+        await until(lambda: agent.stats().recovered == 3)
+        before = agent._flusher._feed
+        assert before is not None
+        tasks = before._tasks
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+        await until(lambda: before._tasks is not tasks and before.is_running())
+        carrier.decide = None
+        numbered(agent, 3)
+        await until(lambda: agent.stats().delivered == 4)
+    assert sorted(found(carrier)) == [0, 1, 2, 3]
 
 
 async def test_a_threaded_agent_has_a_spool_too(tmp_path: Path) -> None:
