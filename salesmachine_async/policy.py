@@ -146,7 +146,8 @@ class Spool:
 
     Attributes:
         path: A directory on a local file system; it is created if it is missing. Processes may share it.
-        commit: Seconds between two commits: how old a call can be that a killed process loses.
+        commit: Seconds within which a message is written, unless it has an outcome by then: how old a call can be that
+            a killed process loses.
         sync: Whether each commit waits for the disk (``fdatasync``). Without it a commit survives the process but not
             the host.
         max_bytes: Size of everything below the path, over all processes.

@@ -83,7 +83,7 @@ class Spooler:
 
     def _begin(self) -> None:
         self._worker = self._make()
-        self._committer = Committer(self._worker.tick, self._commit_seconds, self._log)
+        self._committer = Committer(self._worker.tick, self._commit_seconds / 2, self._log)
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork: the directory, its lock and all messages stay with the parent."""

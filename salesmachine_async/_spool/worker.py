@@ -99,6 +99,8 @@ class Worker:
         self.durable = self._own.durable
         self.settled: deque[tuple[Recovery | None, LogPiece | None, Sequence[RejectedLine]]] = deque()
         self.state = SpoolState.OPEN
+        # By partition, the number behind the last message that the last look has found.
+        self._seen = [0] * partitions
         self._recoveries: list[Recovery] = []
         self._retry_at = self._sync_cursors_at = self._hand_over_at = 0.0
         self._commits = self._write_errors = self._rejected_kept = self._searches = 0
@@ -138,13 +140,13 @@ class Worker:
         return self._own.read(partition, first, end, n_bytes)
 
     def tick(self) -> None:
-        """Do what is due; called every `Spool.commit` seconds."""
+        """Do what is due; called twice in `Spool.commit` seconds: what one call sees, the next one writes."""
         now = self._clock()
         try:
             self._settle()
             self._look_around()
             if now >= self._retry_at:
-                self._commit()
+                self._commit(self._seen)
         except OSError as exc:
             self._failed(exc)
         self._trim(sync=now >= self._sync_cursors_at)
@@ -177,13 +179,26 @@ class Worker:
             text = "the spool's directory below %s was deleted; a new one is written from memory"
             self._log("spool vanished", logging.WARNING, text, self._root.path, loud=True)
 
-    def _commit(self) -> None:
+    def _commit(self, seen: Sequence[int] | None = None) -> None:
+        """
+        Write what is unwritten.
+
+        Args:
+            seen: Write only what an earlier look has found, up to these numbers: with a healthy server nearly all of
+                it has an outcome by now, and is never written.
+        """
         began = self._clock()
-        pieces = (
+        pieces = [
             piece
             for partition in range(self._partitions)
             for piece in self._source.unwritten(partition, self._own.durable[partition])
-        )
+        ]
+        ends = list(self._own.durable)
+        for piece in pieces:
+            ends[piece.partition] = piece.first + piece.messages
+        if seen is not None:
+            pieces = [piece for piece in pieces if piece.first < seen[piece.partition]]
+        self._seen = ends
         if self._own.commit(pieces):
             self._commits += 1
             self._commit_seconds_max = max(self._commit_seconds_max, self._clock() - began)

@@ -1,0 +1,98 @@
+"""The work of the spool's thread, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from salesmachine_async import Spool
+from salesmachine_async._spool.files import Files
+from salesmachine_async._spool.worker import Worker
+from tests.support.spool import DESTINATION, QUIET, FaultyFiles, Queue, failing_disk, segments
+
+
+@pytest.fixture
+def queue() -> Queue:
+    """Give a queue with two partitions."""
+    return Queue(2)
+
+
+def worker_of(path: Path, queue: Queue, files: Files | None = None) -> Worker:
+    """Return a worker without a thread."""
+    return Worker(Spool(path), [DESTINATION], 2, queue, log=QUIET, files=files or Files())
+
+
+def test_what_has_an_outcome_at_the_second_look_is_never_written(tmp_path: Path, queue: Queue) -> None:
+    """With a healthy server the disk has nothing to do."""
+    worker = worker_of(tmp_path, queue)
+    for _ in range(5):
+        queue.accept(30)
+        worker.tick()
+        queue.done[0] = len(queue.lines[0])
+    assert segments(tmp_path) == []
+    assert worker.stats().commits == 0
+
+
+def test_what_waits_is_written_at_the_second_look(tmp_path: Path, queue: Queue) -> None:
+    """Each message, in every partition; newer ones wait for their own second look."""
+    worker = worker_of(tmp_path, queue)
+    queue.accept(3)
+    worker.tick()
+    assert worker.durable == [0, 0]
+    queue.accept(6)
+    queue.accept(3, partition=1)
+    worker.tick()
+    assert worker.durable == [3, 0]
+    worker.tick()
+    assert worker.durable == [9, 3]
+    queue.done[0] = 9
+    queue.accept(3)
+    worker.tick()
+    worker.tick()
+    assert worker.durable == [12, 3]
+
+
+def test_a_sync_and_the_end_write_everything_at_once(tmp_path: Path, queue: Queue) -> None:
+    """Neither waits for a second look."""
+    worker = worker_of(tmp_path, queue)
+    queue.accept(3)
+    worker.sync()
+    assert worker.durable[0] == 3
+    queue.accept(3)
+    worker.close()
+    assert worker.durable[0] == 6
+
+
+def test_after_an_error_everything_seen_is_written(
+    tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what an earlier commit had written and could not sync."""
+    monkeypatch.setattr("salesmachine_async._spool.worker.RETRY_SECONDS", 0.0)
+    files = FaultyFiles()
+    worker = worker_of(tmp_path, queue, files)
+    queue.accept(3)
+    worker.tick()
+    files.faults["sync"] = failing_disk()
+    worker.tick()
+    assert worker.durable[0] == 0
+    queue.accept(3)
+    files.faults.clear()
+    worker.tick()
+    worker.tick()
+    assert worker.durable[0] == 6
+
+
+def test_a_search_that_finds_nothing_more_is_counted(tmp_path: Path, queue: Queue) -> None:
+    """By it `salesmachine spool drain` knows that everything was read."""
+    dead = worker_of(tmp_path, queue)
+    queue.accept(3)
+    dead.sync()
+    dead.abandon()
+    worker = worker_of(tmp_path, Queue(2))
+    found = worker.recover(1 << 20)
+    assert worker.stats().searches == 0
+    for each in found:
+        each.receipt.settle(each.piece.messages)
+    assert worker.recover(1 << 20) == []
+    assert worker.stats().searches == 1
