@@ -59,11 +59,15 @@ class HelpPages(Directive):
 
 
 def help_pages() -> list[tuple[str, str]]:
-    """List each command's words with its help, as a terminal of 100 columns shows it."""
+    """List each command's words with its help, as a terminal of 92 columns shows it."""
 
     def pages(command: click.Command, words: str, parent: click.Context | None) -> list[tuple[str, str]]:
         context = command.context_class(
-            command, info_name=words.rsplit(maxsplit=1)[-1], parent=parent, terminal_width=100
+            command,
+            info_name=words.rsplit(maxsplit=1)[-1],
+            parent=parent,
+            terminal_width=92,
+            **command.context_settings,
         )
         below = command.commands if isinstance(command, click.Group) else {}
         found = [(words, command.get_help(context))]
