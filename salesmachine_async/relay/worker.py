@@ -290,7 +290,9 @@ class PartitionWorker:
             else:
                 if pause > 0:
                     context.throttle.learn(pause)
-                    await asyncio.sleep(pause)
+                # Another sender of this relay may have begun a pause in the meantime.
+                if (left := context.throttle.left) > 0:
+                    await asyncio.sleep(left)
                 elif self._lease.left >= time_to_send(context.request_timeout) and not self.ending:
                     return None
         # The worker cancels this task, and what is unsettled is read by the next owner.

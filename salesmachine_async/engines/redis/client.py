@@ -126,7 +126,8 @@ def as_text(reply: Any) -> str:
 
 def on_server(exc: BaseException) -> bool:
     """Return whether *exc* is a failure of the server or of the way to it, which `failure` can describe."""
-    return isinstance(exc, (redis_errors.RedisError, OSError, asyncio.TimeoutError))
+    kinds = redis_errors.RedisError, redis_errors.RedisClusterException, OSError, asyncio.TimeoutError
+    return isinstance(exc, kinds)
 
 
 def failure(exc: BaseException) -> DeliveryError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn
 
 from redis import exceptions as redis_errors
+from redis.asyncio import RedisCluster
 
 from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.message import partition_key
@@ -86,6 +87,7 @@ class RedisTransport:
 
     Attributes:
         partitions: As given.
+        destination: The name of the queue: a spool gives its messages to agents of a queue of the same name.
     """
 
     def __init__(
@@ -101,9 +103,10 @@ class RedisTransport:
         check_whole("max_bytes", max_bytes, at_least=1)
         if confirm not in ("memory", "synced", "replica"):
             raise ConfigError(f"confirm must be 'memory', 'synced' or 'replica', not {confirm!r}")
-        if confirm == "replica" and not isinstance(server, str) and not callable(getattr(server, "pipeline", None)):
-            raise ConfigError("confirm='replica' needs a client with pipelines")
+        if confirm == "replica" and isinstance(server, RedisCluster):
+            raise ConfigError("confirm='replica' needs a client of one server, not of a cluster")
         self.partitions = partitions
+        self.destination = f"redis:{name}"
         self._keys = Keys(name)
         self._name = name
         self._max_bytes = max_bytes

@@ -156,6 +156,36 @@ async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, na
     check(later.delivered, 400)
 
 
+async def test_a_relay_sends_nothing_in_its_pause(server: RedisServer, name: str) -> None:
+    """Once the answer 429 is there, no sender of the relay begins a request before the time that it names."""
+    await publish(server.url, name, 800, partitions=8)
+    early: list[float] = []
+    pauses = 0
+    until_time = 0.0
+
+    class Limited(Carrier):
+        """Answers every fifth request 429."""
+
+        async def send(self, batch: Batch) -> Outcome:
+            nonlocal until_time, pauses
+            loop = asyncio.get_running_loop()
+            early.extend([until_time - loop.time()] if loop.time() < until_time - 0.001 else [])
+            if len(self.attempts) % 5 == 4:
+                self.script.append(answer(429, Retry_After="0.03"))
+            outcome = await super().send(batch)
+            if outcome.status == 429:
+                until_time = loop.time() + 0.03
+                pauses += 1
+            return outcome
+
+    carrier = Limited(takes=0.002)
+    async with relaying(server.url, name, carrier, batching=Batching(max_messages=10, linger=0.01)) as relay:
+        await drained(relay)
+    check(carrier.delivered, 800)
+    assert pauses > 5
+    assert early == []
+
+
 async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., RedisServer], name: str) -> None:
     """The agent pauses at maxmemory and keeps its messages; a relay that starts then makes room for them."""
     server = start_server()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from salesmachine_async import Agent, Batching, ConfigError, Retry, State, Verdict
 from salesmachine_async._core.batch import AliasLine, Batch
@@ -305,6 +306,39 @@ async def test_an_extra_partition_is_distributed(server: RedisServer, name: str)
     assert found[1][-1].endpoint is Endpoint.ALIAS
 
 
+async def test_what_a_spool_has_kept_goes_to_its_streams(
+    start_server: Callable[..., RedisServer], name: str, tmp_path: Path
+) -> None:
+    """While the server is away an agent ends, and its messages stay on disk; the next one hands them over, in order."""
+    server = start_server()
+    server.kill()
+    spool = tmp_path / "spool"
+
+    def agent() -> Agent:
+        transport = RedisTransport(server.url, name=name, partitions=4)
+        return Agent(transport=transport, spool=spool, retry=FAST, batching=Batching(max_messages=5, linger=0.01))
+
+    first = agent()
+    for i in range(100):
+        first.track(f"u{i % 7}", "e", {"i": i})
+    first.alias("u1", "u2")
+    assert (await first.aclose(0.2)).kept == 101
+    server.start()
+    async with agent() as second:
+        for i in range(100, 150):
+            second.track(f"u{i % 7}", "e", {"i": i})
+        await until(lambda: second.stats().recovered == 101)
+        assert (await second.flush()).ok
+    order: dict[str, list[int]] = {}
+    for partition, entries in (await published(server.url, name)).items():
+        for entry in entries:
+            for message in Batch(entry.body, entry.count, endpoint=entry.endpoint).messages():
+                assert partition_of(message["contact_uid"], 4) == partition
+                if entry.endpoint is Endpoint.BATCH:
+                    order.setdefault(message["contact_uid"], []).append(message["params"]["i"])
+    assert order == {f"u{k}": [*range(k, 150, 7)] for k in range(7)}
+
+
 async def test_synced_needs_a_server_that_syncs(start_server: Callable[..., RedisServer], name: str) -> None:
     """Without ``appendfsync always`` nothing is published."""
     transport = RedisTransport(start_server().url, name=name, confirm="synced")
@@ -386,6 +420,13 @@ def test_unusable_arguments(arguments: dict[str, Any], problem: str) -> None:
     """An argument that cannot be used is found when the transport is made."""
     with pytest.raises(ConfigError, match=problem):
         RedisTransport(**{"server": "redis://127.0.0.1/0", **arguments})
+
+
+def test_a_cluster_cannot_confirm_by_a_replica() -> None:
+    """WAIT is for one server."""
+    cluster = RedisCluster(host="127.0.0.1", port=1)
+    with pytest.raises(ConfigError, match="not of a cluster"):
+        RedisTransport(cluster, confirm="replica")
 
 
 def test_no_url_is_shown() -> None:
