@@ -87,7 +87,7 @@ class Committer:
     Where no thread can be started (interpreter shutdown, no memory) they run in the thread that submits them.
 
     Args:
-        tick: What to run.
+        tick: The function to run.
         interval: Seconds between two runs.
         log: For what *tick* raises.
     """

@@ -26,7 +26,7 @@ class CursorFile:
     Args:
         files: The operating system.
         directory: The open directory.
-        destination: Whose messages they are.
+        destination: The destination of the messages.
         partitions: For how many partitions a new file has room.
     """
 

@@ -1,4 +1,4 @@
-"""One directory of the spool. Its lock alone decides whether its process is alive."""
+"""A directory of the spool. Its lock alone decides whether its process is alive."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Directory:
     A directory that this process has locked.
 
     Attributes:
-        name: Its name below the path.
+        name: The name below the path.
         fd: The open directory.
     """
 
@@ -100,7 +100,7 @@ class Directory:
         return directory
 
     def _describe_owner(self) -> None:
-        """Write owner.json, for people; nothing depends on it."""
+        """Write owner.json, which only describes the process; no code depends on it."""
         try:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
@@ -155,7 +155,7 @@ class Directory:
         self._files.unlink(segment_name(number), self.fd)
 
     def keep_damaged(self, name: str, span: bytes) -> None:
-        """Keep bytes that are not readable, for people."""
+        """Keep unreadable bytes in a file for an operator."""
         with suppress(FileExistsError):
             self._files.make_directory(DAMAGED, self.fd)
         damaged = self._files.open_directory(DAMAGED, self.fd)

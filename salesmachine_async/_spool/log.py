@@ -55,8 +55,8 @@ class Log:
     Args:
         files: The operating system.
         root: The path.
-        destination: Whose messages they are.
-        partitions: How many partitions.
+        destination: The destination of the messages.
+        partitions: The number of partitions.
         size: Of a segment, in bytes.
         sync: Whether a commit waits for the disk.
         damage: Counts what cannot be read back.
@@ -107,7 +107,7 @@ class Log:
             Whether there was anything to write.
 
         Raises:
-            OSError: Nothing of it counts as written; the next commit writes it to another segment.
+            OSError: If the write failed: none of it counts as written, and the next commit writes to another segment.
         """
         ends = list(self.durable)
         now_ms = self._now_ms()
@@ -167,7 +167,7 @@ class Log:
         Wait until everything written is on the disk.
 
         Raises:
-            OSError: What is still in memory is written again by the next commit.
+            OSError: If the sync failed; the next commit writes again what is still in memory.
         """
         try:
             if self._segment is not None:
@@ -323,10 +323,10 @@ class Log:
 
     def reject(self, lines: Sequence[bytes], limit: int) -> int:
         """
-        Keep rejected messages for people.
+        Keep rejected messages for an operator.
 
         Args:
-            lines: What to append to the file.
+            lines: The lines to append to the file.
             limit: Bytes that all such files below the path may have.
 
         Returns:

@@ -21,7 +21,7 @@ class LogReader:
     Args:
         files: The operating system.
         directory: The open directory.
-        numbers: Its segments, oldest first.
+        numbers: The segments, oldest first.
         settled: By partition, from which number on messages wait.
         note: Called with each segment that was read.
         fail: Called with the number of a segment that cannot be read, and why.

@@ -86,7 +86,7 @@ class SegmentHead(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """How far each partition is settled."""
+    """The settled position of each partition."""
 
     generation: int
     destination: int

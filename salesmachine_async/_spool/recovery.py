@@ -29,9 +29,9 @@ class Recovery:
         files: The operating system.
         root: The path.
         directory: The directory, locked by this process.
-        identity: What is known of it.
+        identity: The identity of the directory.
         damage: Counts what is not readable.
-        log: For what people should know.
+        log: The log of warnings.
 
     Attributes:
         exhausted: Whether everything was read.

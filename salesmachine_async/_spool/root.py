@@ -31,7 +31,7 @@ class Root:
 
     Args:
         files: The operating system.
-        path: Where it is.
+        path: The path of the spool.
         max_bytes: Size of everything below it, over all processes.
 
     Attributes:
@@ -53,7 +53,7 @@ class Root:
             create: Whether to create it.
 
         Raises:
-            ConfigError: It cannot be used; the message says why and what to do.
+            ConfigError: If the path cannot be used; the message says why and what to do.
         """
         self._files.check()
         try:

@@ -1,4 +1,4 @@
-"""One file of the log: written by its process, read again whole."""
+"""A file of the log, written by its process and read as a whole."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Segment:
         directory: The open directory.
         number: Segments are read in the order of their numbers.
         size: Room for the head and the records, in bytes.
-        destination: Whose messages they are.
+        destination: The destination of the messages.
         created_ms: The time.
         restarted: Whether it is begun because the one before could not be written.
 
     Attributes:
-        number: Its number.
-        end: Where the next record goes.
-        safe: Where the bytes end that need not be written again.
+        number: The number of the segment.
+        end: The offset of the next record.
+        safe: The end of the bytes that need not be written again.
     """
 
     __slots__ = ("_fd", "_files", "_size", "_synced", "end", "number", "safe")
@@ -118,10 +118,10 @@ class Loaded(NamedTuple):
     A segment as read.
 
     Attributes:
-        number: Its number.
-        head: Its head; None if it is damaged.
-        data: Its bytes.
-        records: Its readable records.
+        number: The number of the segment.
+        head: The head; None if it is damaged.
+        data: The bytes of the file.
+        records: The readable records.
         gaps: The spans between them.
     """
 

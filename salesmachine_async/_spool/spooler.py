@@ -32,11 +32,11 @@ class Spooler:
     The spool of one agent in one process.
 
     Args:
-        policy: What the user decided.
-        destination: Whose messages they are: `destination_of`.
-        partitions: How many partitions the source has.
+        policy: The policy of the spool.
+        destination: The destination of the messages: `destination_of`.
+        partitions: The number of partitions of the source.
         source: The queues.
-        log: For what people should know; None: one of its own.
+        log: The log of warnings; None makes one.
         accept: Other destinations whose messages are recovered as well.
         clock: Monotonic seconds.
         now_ms: Milliseconds of the wall clock.
@@ -86,7 +86,7 @@ class Spooler:
         self._committer = Committer(self._worker.tick, self._commit_seconds / 2, self._log)
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork: the directory, its lock and all messages stay with the parent."""
+        """Drop the directory in the child of a fork: it, its lock and all messages stay with the parent."""
         before = self._worker
         before.abandon()
         self._begin()
@@ -133,7 +133,7 @@ class Spooler:
         return self._submit(lambda worker: worker.recover(n_bytes))
 
     def reject(self, rejected: Sequence[RejectedLine]) -> None:
-        """Keep messages for people that the server rejected; those of recovered batches come by their receipts."""
+        """Keep rejected messages for an operator; those of recovered batches are kept through their receipts."""
         if rejected and self._is_usable():
             self._worker.settled.append((None, None, tuple(rejected)))
 

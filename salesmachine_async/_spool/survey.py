@@ -27,18 +27,18 @@ class Found:
     One directory.
 
     Attributes:
-        name: Its name below the path.
+        name: The name below the path.
         live: Whether its process runs, or another one delivers what is in it.
         newer: Whether a newer version wrote it.
         destination: For whom its messages are; None if that is not readable.
-        owner: What its process has noted about itself; empty if that is not readable.
-        disk_bytes: What it takes of the disk.
+        owner: The description of its process; empty if it is unreadable.
+        disk_bytes: The space that it takes on disk.
         rejected_bytes: Size of what is kept of rejected messages.
         kept_bytes: Size of the spans in ``damaged/``.
         modified_ms: When a message or a span was written last; 0 if there is none.
         problem: Why the directory cannot be read at all; empty if it can.
         messages: Messages that wait; with `bytes`, `oldest_ms`, `damaged_bytes` and `torn_bytes` only when read.
-        bytes: Their size as encoded for the wire.
+        bytes: The size of the messages as encoded for the wire.
         oldest_ms: When the oldest of them was written; None if there is none.
         damaged_bytes: Bytes that something has changed.
         torn_bytes: Bytes of records that a crash cut off.

@@ -49,11 +49,11 @@ class Worker:
     Works on the files of one agent's spool. Only one thread may call its methods, but for `stats` and receipts.
 
     Args:
-        policy: What the user decided.
-        destinations: Whose messages they are, first; then others whose messages are recovered as well.
-        partitions: How many partitions the source has.
+        policy: The policy of the spool.
+        destinations: The destination of the messages, then others whose messages are recovered as well.
+        partitions: The number of partitions of the source.
         source: The queues.
-        log: For what people should know.
+        log: The log of warnings.
         clock: Monotonic seconds.
         now_ms: Milliseconds of the wall clock.
         files: The operating system.
@@ -61,7 +61,7 @@ class Worker:
     Attributes:
         durable: By partition, the number behind the last message that is on disk.
         settled: Queue of outcomes not processed yet: the recovery, the piece, the rejected messages.
-        state: How it is doing.
+        state: The state of the spool.
     """
 
     def __init__(

@@ -277,7 +277,7 @@ class PartitionWorker:
             self._progress.set()
 
     async def _permitted(self) -> DeliveryError | None:
-        """Wait for the leave to send; returns the failure if the engine cannot be asked."""
+        """Wait for permission to send; return the failure if the engine is not reached."""
         context = self._context
         while not self.ending:
             try:
