@@ -14,7 +14,7 @@ from salesmachine_async.access import AccessClient
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify
 from salesmachine_async.integrations.opentelemetry import UntracedTransport
 from salesmachine_async.testing import Recorder, capture
-from tests.support.asgi_driver import call, running
+from tests.support.asgi_driver import Route, call, running
 from tests.support.carriers import Carrier
 
 
@@ -104,7 +104,7 @@ async def test_an_application_with_the_middleware_needs_no_keys(monkeypatch: pyt
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             raise ValueError(scope["type"])
-        scope["endpoint"] = app
+        scope["route"] = Route()
         identify("u")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
