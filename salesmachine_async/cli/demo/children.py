@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import IO, Any
 
 # The time limit for a child to exit after its stdin was closed.
@@ -66,9 +67,9 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(module: str, *arguments: str) -> AsyncGenerator[Child]:
+async def child(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[Child]:
     """
-    Run ``python -m module arguments`` until the block ends.
+    Run ``python -m module arguments`` until the block ends, with *env* added to the environment.
 
     The child has to exit at the end of its stdin, so that it also ends when this process is killed. It has a session of
     its own, so that Ctrl-C reaches only the parent.
@@ -83,6 +84,7 @@ async def child(module: str, *arguments: str) -> AsyncGenerator[Child]:
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            env=None if env is None else {**os.environ, **env},
         )
         try:
             yield Child(process, errors)

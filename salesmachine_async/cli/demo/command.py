@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -31,15 +31,23 @@ MAX_SECONDS = 60
     help="Track into this server instead of an embedded sandbox, with the credentials of the environment.",
 )
 @network_options
+@click.option("--fleet", is_flag=True, help="Show workers, an engine and relays instead; needs the extra redis.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
-def command(seconds: float, url: str | None, *, server: ServerOptions, as_json: bool) -> None:
+def command(seconds: float, url: str | None, *, server: ServerOptions, fleet: bool, as_json: bool) -> None:
     """
     Track a web shop, and check that no message was lost.
 
     Simulated visitors drive the shop, without tracking and with it, while the
     sandbox answers 503 and 429 and cuts a connection. Then the contents of the
     sandbox are compared with a record of the shop. Exits 1 if they differ.
+
+    With --fleet, four workers publish to a Redis or Valkey of the demo's own and two
+    relays deliver; one of each is killed, and the engine restarted.
     """
+    if fleet:
+        if url is not None or server != ServerOptions():
+            fail("--fleet runs everything on this machine: it takes no --url", code=USAGE)
+        _fleet(as_json=as_json)
     if url is None:
         if server != ServerOptions():
             fail("--proxy, --cacert and --allow-http need --url", code=USAGE)
@@ -56,6 +64,32 @@ def command(seconds: float, url: str | None, *, server: ServerOptions, as_json: 
         from salesmachine_async.cli.demo.summary import show  # noqa: PLC0415
 
         show(results, out())
+    raise click.exceptions.Exit(0 if results.ok else 1)
+
+
+def _fleet(*, as_json: bool) -> NoReturn:
+    import asyncio  # noqa: PLC0415 - imported late, see the package docstring
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    if find_spec("redis") is None:
+        fail("--fleet needs redis-py: pip install 'salesmachine-async[redis]'", code=USAGE)
+    from salesmachine_async.cli.demo.children import ChildError  # noqa: PLC0415
+    from salesmachine_async.cli.demo.fleet import run, server, summary  # noqa: PLC0415
+    from salesmachine_async.cli.demo.screen import make_screen  # noqa: PLC0415
+    from salesmachine_async.errors import SalesmachineError  # noqa: PLC0415
+
+    try:
+        with make_screen(err()) as screen:
+            results = asyncio.run(run.run(screen))
+    except KeyboardInterrupt:
+        note("Interrupted.")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except (server.EngineError, ChildError, SalesmachineError, OSError, TimeoutError) as error:
+        fail(str(error) or "the relays did not deliver everything in time")
+    if as_json:
+        emit(json.dumps(summary.as_json(results)))
+    else:
+        summary.show(results, out())
     raise click.exceptions.Exit(0 if results.ok else 1)
 
 

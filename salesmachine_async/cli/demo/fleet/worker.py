@@ -1,0 +1,120 @@
+"""
+A worker of the fleet: tracks at a steady rate, and publishes to the engine or sends to the sandbox.
+
+It reads one order from stdin and writes JSON lines to stdout: how far it has tracked, and what `Agent.sync` confirmed.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from salesmachine_async import Agent, Batching, HttpTransport, Retry, Timeouts
+
+EVENT = "job_done"
+CONTACTS = 10
+SLICE_SECONDS = 0.02
+SYNC_SECONDS = 0.25
+# Small batches, as those of a fleet of hundreds of processes.
+BATCHING = Batching(max_messages=10, linger=0.2)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOrder:
+    """
+    What a worker is to do.
+
+    Attributes:
+        worker: Its number; it tracks for contacts of its own.
+        first: The number of its first call.
+        rate: Calls a second.
+        seconds: How long it tracks.
+        close_seconds: How long it may take to hand over the rest.
+        engine: The URL of the engine; None to send to the sandbox.
+        name: The name of the queue.
+        url: The URL of the sandbox.
+        token: The token for it.
+        spool: The path of its spool; empty for none.
+    """
+
+    worker: int
+    first: int
+    rate: int
+    seconds: float
+    close_seconds: float
+    engine: str | None
+    name: str
+    url: str
+    token: str
+    spool: str
+
+
+async def work(order: FleetOrder) -> None:
+    """Carry out an order."""
+    agent = Agent(
+        enabled=True,
+        transport=_transport(order),
+        spool=order.spool,
+        batching=BATCHING,
+        retry=Retry(wait_max=1.0),
+        concurrency=1,
+        timeouts=Timeouts(close=order.close_seconds),
+    )
+    number = order.first
+    async with agent:
+        begun = time.monotonic()
+        syncing = asyncio.create_task(_sync(agent, number, order))
+        while (elapsed := time.monotonic() - begun) < order.seconds:
+            while number < order.first + elapsed * order.rate:
+                agent.track(f"{order.worker}-{number % CONTACTS}", EVENT, {"n": number, "worker": order.worker})
+                number += 1
+            emit({"tracked": number})
+            if syncing.done():
+                syncing = asyncio.create_task(_sync(agent, number, order, SYNC_SECONDS))
+            await asyncio.sleep(SLICE_SECONDS)
+        await syncing
+        await _sync(agent, number, order)
+    report = await agent.aclose()
+    emit({"ended": number, "delivered": report.delivered, "recovered": agent.stats().recovered, "ok": report.ok})
+
+
+def _transport(order: FleetOrder) -> Any:
+    if order.engine is None:
+        return HttpTransport(order.token, base_url=order.url)
+    from salesmachine_async.engines.redis import RedisTransport  # noqa: PLC0415 - needs an extra
+
+    return RedisTransport(order.engine, name=order.name, partitions=8)
+
+
+async def _sync(agent: Agent, number: int, order: FleetOrder, wait: float = 0.0) -> None:
+    """Confirm what was tracked before *number*, where there is a spool."""
+    if order.spool:
+        await asyncio.sleep(wait)
+        await agent.sync()
+        emit({"synced": number})
+
+
+def emit(line: dict[str, Any]) -> None:
+    """Write a line at once: what a killed process holds in a buffer is lost."""
+    os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
+
+
+async def _obey() -> None:
+    order = FleetOrder(**json.loads(await asyncio.to_thread(sys.stdin.readline)))
+    working = asyncio.create_task(work(order))
+    # The end of stdin is the end of the parent process.
+    stdin = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    await asyncio.wait((working, stdin), return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+    os._exit(0)  # another thread may still read stdin
+
+
+if __name__ == "__main__":
+    # The pipe is broken when the parent process has ended.
+    with contextlib.suppress(BrokenPipeError):
+        asyncio.run(_obey())
