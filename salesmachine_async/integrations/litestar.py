@@ -25,7 +25,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 
 from salesmachine_async.agent import Agent
-from salesmachine_async.integrations._agent_lifespan import AgentLifespan, get_agent, register
+from salesmachine_async.integrations._agent_lifespan import AgentLifespan
 from salesmachine_async.integrations._anonymous import AnonymousCookie, AnonymousId, AnonymousVisitors
 from salesmachine_async.integrations._callables import Uid
 from salesmachine_async.integrations._context import current_tracker, identify, tracking
@@ -33,6 +33,7 @@ from salesmachine_async.integrations._environment import AgentOptions
 from salesmachine_async.integrations._pageviews import METHODS
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
 from salesmachine_async.policy import Invalid
+from salesmachine_async.threaded import ThreadedAgent
 from salesmachine_async.tracker import Tracker as _Tracker
 
 if TYPE_CHECKING:
@@ -119,8 +120,27 @@ class SalesmachinePlugin(InitPlugin):
         app_config.dependencies["salesmachine"] = Provide(current_tracker, sync_to_thread=False)
         return app_config
 
+    @property
+    def agent(self) -> Agent | ThreadedAgent:
+        """The agent that carries messages now."""
+        return self._lifespan.agent
+
     @asynccontextmanager
-    async def _start(self, app: Litestar) -> AsyncGenerator[None]:
-        register(app, self._lifespan)
+    async def _start(self, _app: Litestar) -> AsyncGenerator[None]:
         await self._lifespan.begin()
         yield
+
+
+def get_agent(app: Litestar) -> Agent | ThreadedAgent:
+    """
+    Return the agent of an application, for what is not about a request: metrics, ``flush``, signals.
+
+    While the application runs, it is the agent of its lifespan; else the one that the process falls back on.
+
+    Raises:
+        LookupError: The plug-in was not added to the application.
+    """
+    try:
+        return app.plugins.get(SalesmachinePlugin).agent
+    except KeyError:
+        raise LookupError("no agent for this application: add the SalesmachinePlugin") from None

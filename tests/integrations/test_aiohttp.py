@@ -169,3 +169,10 @@ async def test_the_own_agent_lives_as_long_as_the_application(workspace: Workspa
     assert await get(app, "/sub/items/7") == 200
     assert [event["event_uid"] for event in workspace.events()] == ["seen", "pageview", "goodbye"]
     assert "closed" in repr(app[salesmachine.AGENT])
+
+
+def test_get_agent_returns_the_agent_of_the_application(recorder: Recorder) -> None:
+    """The agent is found by the aiohttp application, before it runs as well."""
+    assert salesmachine.get_agent(make(recorder)) is recorder
+    with pytest.raises(LookupError, match="add the integration"):
+        salesmachine.get_agent(web.Application())

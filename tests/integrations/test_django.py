@@ -16,6 +16,7 @@ from django.test.utils import override_settings
 
 from salesmachine_async.integrations import _environment
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware
+from salesmachine_async.integrations.django import get_agent
 from salesmachine_async.testing import Recorder, Workspace
 from tests.integrations.django_project import cookie_of
 from tests.support.asgi_driver import call, running
@@ -253,6 +254,15 @@ def test_wsgi_without_keys_is_off(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     with override_settings(SALESMACHINE={"pageviews": True}):
         assert wsgi("/sync/7/") == ("200", b"ok")
     assert "tracking is off: no API token" in caplog.text
+
+
+def test_get_agent_returns_the_agent_of_the_project(recorder: Recorder, settings_with: dict[str, Any]) -> None:
+    """The agent is the one of the setting, or of the ASGI wrapper."""
+    assert get_agent() is recorder
+    other = Recorder()
+    assert get_agent(SalesmachineMiddleware(ASGIHandler(), other)) is other
+    del settings_with["agent"]
+    assert get_agent() is _environment.fallback_agent()
 
 
 def test_a_setting_that_is_a_mistake_is_found_at_the_start() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from litestar import Litestar, Router, WebSocket, get, websocket
 from litestar.params import FromPath
 
-from salesmachine_async.integrations.litestar import SalesmachinePlugin, Tracker, current_tracker, identify
+from salesmachine_async import Agent
+from salesmachine_async.integrations.litestar import SalesmachinePlugin, Tracker, current_tracker, get_agent, identify
 from salesmachine_async.testing import Recorder, Workspace
 from tests.support.asgi_driver import call, running
 from tests.support.asgi_driver import websocket as open_websocket
@@ -99,3 +101,16 @@ async def test_the_agent_ends_after_everything_else(workspace: Workspace) -> Non
         assert (await call(app, "/u")).status == 200
     assert sorted(event["event_uid"] for event in workspace.events()) == ["goodbye", "really"]
     assert "closed" in repr(app.state.tracker.agent)
+
+
+async def test_get_agent_returns_the_agent_of_the_application(workspace: Workspace, recorder: Recorder) -> None:
+    """The agent is found by the Litestar object, which cannot be referred to weakly."""
+    app = make(recorder)
+    assert get_agent(app) is recorder
+    async with running(app):
+        assert get_agent(app) is recorder
+    own = Litestar([], plugins=[SalesmachinePlugin()])
+    async with running(own):
+        assert isinstance(get_agent(own), Agent)
+    with pytest.raises(LookupError, match="add the SalesmachinePlugin"):
+        get_agent(Litestar([]))
