@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from salesmachine_async import Agent, Batching, ConfigError, LossReason, Outcome, Retry, State, Timeouts
+from salesmachine_async import (
+    Agent,
+    Batching,
+    ConfigError,
+    ConnectionFailed,
+    LossReason,
+    Outcome,
+    Retry,
+    State,
+    Timeouts,
+)
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.engines.redis.engine import RedisLease
 from salesmachine_async.engines.redis.keys import Keys
 from salesmachine_async.relay import Relay
 from salesmachine_async.report import Endpoint
@@ -184,6 +195,50 @@ async def test_a_relay_sends_nothing_in_its_pause(server: RedisServer, name: str
     check(carrier.delivered, 800)
     assert pauses > 5
     assert early == []
+
+
+async def test_a_pause_is_shared_once_the_server_is_back(server: RedisServer, name: str) -> None:
+    """While the engine fails, the pause is kept in the relay, and shared afterwards."""
+    await publish(server.url, name, 10, partitions=1)
+
+    class Failing(RedisEngine):
+        failures = 0
+
+        async def pause(self, seconds: float) -> None:
+            self.failures += 1
+            if self.failures == 1:
+                raise ConnectionFailed("away")
+            await super().pause(seconds)
+
+    engine = Failing(server.url, name=name)
+    carrier = Carrier([answer(429, Retry_After="3600")])
+    async with relaying(server.url, name, carrier, engine=engine) as relay:
+        while (await relay.status()).pause_seconds < 3500:
+            await asyncio.sleep(0.005)
+    assert engine.failures >= 2
+    assert len(carrier.attempts) == 1
+
+
+async def test_a_worker_that_fails_begins_anew(
+    server: RedisServer, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in the program is logged with its place, and costs nothing but a moment."""
+    await publish(server.url, name, 100, partitions=1)
+
+    class Broken(RedisEngine):
+        broken = True
+
+        async def fetch(self, lease: RedisLease, **options: Any) -> Any:
+            if self.broken:
+                self.broken = False
+                raise ZeroDivisionError
+            return await super().fetch(lease, **options)
+
+    carrier = Carrier()
+    async with relaying(server.url, name, carrier, engine=Broken(server.url, name=name)) as relay:
+        await drained(relay)
+    check(carrier.delivered, 100)
+    assert "a task of a relay failed: ZeroDivisionError" in caplog.text
 
 
 async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., RedisServer], name: str) -> None:

@@ -114,6 +114,20 @@ async def test_two_agents_may_share_a_transport(server: RedisServer, name: str) 
     assert sorted(await numbers(server.url, name)) == [*range(20)]
 
 
+async def test_a_forked_child_is_another_producer(
+    server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child numbers its messages anew, and they are not taken for those of its parent."""
+    transport = RedisTransport(server.url, name=name, partitions=1)
+    await transport.send(batch(1, 2))
+    await transport.aclose()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    for number in (3, 4):
+        assert (await transport.send(batch(number))).verdict is Verdict.DELIVERED
+    await transport.aclose()
+    assert await numbers(server.url, name) == [1, 2, 3, 4]
+
+
 async def test_the_bound_is_kept_and_the_rest_waits(server: RedisServer, name: str) -> None:
     """A full queue pauses the agent, which keeps its messages and hands them over once there is room."""
     transport = RedisTransport(server.url, name=name, partitions=1, max_bytes=20_000)
