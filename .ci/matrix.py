@@ -90,6 +90,7 @@ MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # Hosts: real servers and workers, a scripted visit and SIGTERM. Greenlets in place of threads among them.
     "greenlets": (("gevent", "eventlet", "gunicorn", "django", "celery"), GREENLETS),
     "uwsgi": (("pyuwsgi",), ("tests/hosts/test_uwsgi.py",)),
+    "taskiq": (("taskiq",), ("tests/hosts/test_taskiq.py",)),
     "asgi-servers": (("granian", "hypercorn", "gunicorn", "uvicorn-worker"), SERVERS_OF_ASGI),
 }
 

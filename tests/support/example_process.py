@@ -33,7 +33,7 @@ class Served:
         self.url = ""
         self.ready = re.compile(ready)
         self._known = threading.Event()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         assert self._known.wait(30), "".join(self.said)
         assert self.url, "".join(self.said)
@@ -90,7 +90,11 @@ def served(
             yield Served(process, ready)
         finally:
             if process.poll() is None:
-                process.kill()
+                process.terminate()  # its workers would outlive a kill
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def run(workspace: Workspace, module: str, *, text: str = "", **more: str) -> str:
