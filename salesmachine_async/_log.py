@@ -6,11 +6,11 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePath
 from threading import RLock
-from typing import Final
+from typing import Any, Final
 
 logger: Final = logging.getLogger("salesmachine_async")
 # The application decides what is shown; without a handler of its own, nothing is.
@@ -100,8 +100,51 @@ def log_or_stderr(level: int, message: str, *args: object) -> None:
     _emit(level, message, args, {}, loud=True)
 
 
-# Set in a thread that is writing a line: a handler that tracks must not cause another line, without end.
+# Seconds for which a thread of the package waits for a handler; the next lines do not wait until it is free again.
+HANDLER_SECONDS: Final = 0.25
+
+# `now` is set in a thread that is writing a line: a handler that tracks must not cause another line, without end.
+# `patience` is set in a thread of the package: the seconds for which it waits for a handler.
 _emitting = threading.local()
+
+
+def be_brief() -> None:
+    """
+    Leave a line out, in this thread, rather than wait for a handler that another thread holds.
+
+    A signal handler that closes the agent may have interrupted that thread in the middle of the handler, and would wait
+    for this thread.
+    """
+    _emitting.patience = HANDLER_SECONDS
+
+
+@contextmanager
+def free_handlers(of: logging.Logger = logger) -> Iterator[bool]:
+    """Hold the handlers that a line reaches; False if that would take too long, in such a thread."""
+    patience = getattr(_emitting, "patience", None)
+    if patience is None:
+        yield True
+        return
+    with ExitStack() as stack:
+        for lock in _handler_locks(of):
+            if not lock.acquire(timeout=patience):
+                _emitting.patience = 0
+                yield False
+                return
+            stack.callback(lock.release)
+        _emitting.patience = HANDLER_SECONDS
+        yield True
+
+
+def _handler_locks(of: logging.Logger) -> Iterator[Any]:
+    current: logging.Logger | None = of
+    handlers: list[logging.Handler | None] = [logging.lastResort]
+    while current is not None:
+        handlers += current.handlers
+        current = current.parent if current.propagate else None
+    for handler in handlers:
+        if handler is not None and handler.lock is not None:
+            yield handler.lock
 
 
 def _emit(level: int, message: str, args: tuple[object, ...], extra: dict[str, object], *, loud: bool) -> None:
@@ -110,15 +153,21 @@ def _emit(level: int, message: str, args: tuple[object, ...], extra: dict[str, o
         return
     try:
         _emitting.now = True
-        with suppress(Exception):
-            logger.log(level, message, *args, extra=extra)
-        if loud and not _is_heard(level) and logging.lastResort is not None:
-            # Standard error may be closed, or full.
-            with suppress(Exception):
-                text = f"salesmachine_async: {message}"
-                logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, text, args, None))
+        with free_handlers() as free:
+            if free:
+                _write(level, message, args, extra, loud=loud)
     finally:
         _emitting.now = False
+
+
+def _write(level: int, message: str, args: tuple[object, ...], extra: dict[str, object], *, loud: bool) -> None:
+    with suppress(Exception):
+        logger.log(level, message, *args, extra=extra)
+    if loud and not _is_heard(level) and logging.lastResort is not None:
+        # Standard error may be closed, or full.
+        with suppress(Exception):
+            text = f"salesmachine_async: {message}"
+            logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, text, args, None))
 
 
 def _is_heard(level: int) -> bool:

@@ -39,6 +39,7 @@ from salesmachine_async import (
     _process,
 )
 from salesmachine_async import _background as module
+from salesmachine_async import _log as log_module
 from salesmachine_async._delivery import loop_thread
 from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async.access import AccessClient
@@ -1178,6 +1179,61 @@ def test_a_signal_handler_may_wait_in_the_middle_of_any_call(workspace: Workspac
 
 
 @pytest.mark.slow
+def test_lines_are_left_out_while_their_handler_is_held_by_another_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread waits for the first of them alone; once the handler is free, the next ones are written."""
+    monkeypatch.setattr(log_module, "HANDLER_SECONDS", 0.01)
+    caplog.set_level(logging.DEBUG, "salesmachine_async")
+    carrier = Carrier([ValueError()])
+    with ThreadedAgent(transport=carrier, retry=Retry(wait_initial=0.01), batching=Batching(linger=0)) as agent:
+        handler = caplog.handler
+        handler.acquire()
+        try:
+            agent.track("u", "held")
+            assert agent.flush().ok
+            assert not [record for record in caplog.records if "delivered" in record.getMessage()]
+        finally:
+            handler.release()
+        agent.track("u", "free")
+        assert agent.flush().ok
+    assert [record for record in caplog.records if "delivered after" in record.getMessage()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["close(30)", "flush()", "close(0)"])
+def test_a_signal_handler_may_wait_while_its_thread_holds_a_logging_handler(workspace: Workspace, call: str) -> None:
+    """The agent's own thread leaves its lines out rather than wait for the handler; those behind are written."""
+    out, err = run(
+        workspace.url,
+        f"""
+        import logging, signal
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.getLogger("salesmachine_async").setLevel(logging.DEBUG)
+        agent = ThreadedAgent(batching=Batching(linger=30))
+
+        class Interrupting(logging.Handler):
+            def emit(self, record):
+                if record.name == "application":
+                    os.kill(os.getpid(), signal.SIGTERM)  # its lock is held
+
+        logging.getLogger().addHandler(Interrupting())
+        signal.signal(signal.SIGTERM, lambda *_: reports.append(agent.{call}))
+        reports = []
+        agent.start()
+        for n in range(50):
+            agent.track("u", "e")
+        logging.getLogger("application").error("interrupted")
+        assert len(reports) == 1
+        while agent.close(30).pending:
+            pass
+        print(agent.close().delivered, reports[0].pending if "close(0)" == "{call}" else reports[0].ok)
+        """,
+        token=workspace.token,
+    )
+    assert out in {"close(0)": ("50 0\n", "0 0\n")}.get(call, ("50 True\n",)), err
+
+
 def test_a_signal_handler_may_close_while_the_program_waits(workspace: Workspace) -> None:
     """A handler closes the agent during a flush of the main thread."""
     out, err = run(

@@ -29,6 +29,7 @@ from salesmachine_async._core.retry import (
 from salesmachine_async._delivery.sender_context import SenderContext
 from salesmachine_async._delivery.transport import obey_cancellation, send_guarded
 from salesmachine_async._http.backoff import Backoff
+from salesmachine_async._log import free_handlers
 from salesmachine_async._process import check_fork
 from salesmachine_async.errors import DeliveryError, RequestTimeout
 from salesmachine_async.report import Endpoint, LossReason
@@ -400,8 +401,10 @@ class Sender:
 
     def _debug(self, text: str, *args: object) -> None:
         if debug_log.isEnabledFor(logging.DEBUG):
-            with suppress(Exception):  # a handler or filter of the application that raises must not end the sender
-                debug_log.debug(f"partition %d: {text}", self.partition.index, *args)
+            # A handler or filter of the application that raises must not end the sender.
+            with free_handlers(debug_log) as free, suppress(Exception):
+                if free:
+                    debug_log.debug(f"partition %d: {text}", self.partition.index, *args)
 
     async def _park(self, outcome: Outcome, probe_after: float) -> None:
         around = self._around
