@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePath
 from threading import RLock
@@ -119,7 +119,7 @@ def be_brief() -> None:
 
 
 @contextmanager
-def free_handlers(of: logging.Logger = logger) -> Iterator[bool]:
+def free_handlers(of: logging.Logger = logger) -> Generator[bool]:
     """Hold the handlers that a line reaches; False if that would take too long, in such a thread."""
     patience = getattr(_emitting, "patience", None)
     if patience is None:
