@@ -129,7 +129,7 @@ def test_every_option_of_the_text_exists() -> None:
             command = command.commands[word]
         there |= {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
     there |= {"--help", "--version"}
-    for name in ("command-line.md", "importing.md", "sandbox.md", "spool.md"):
+    for name in ("command-line.md", "fleet.md", "importing.md", "sandbox.md", "spool.md"):
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page(name)))
         assert used - there - OTHERS == set(), name
 
