@@ -89,7 +89,7 @@ async def leave(path: Path, *which: int, **options: Any) -> Stats:
 
 
 async def test_the_next_agent_delivers_what_one_has_left_first(tmp_path: Path) -> None:
-    """In order, with the ids of before, and before anything new; then nothing is left on disk."""
+    """Recovered messages are delivered in order, with their ids, before any new one; nothing is left on disk."""
     stats = await leave(tmp_path, *range(250))
     assert (stats.kept, stats.queued, stats.accepted) == (250, 0, 250)
     assert law_holds(stats)
@@ -106,7 +106,7 @@ async def test_the_next_agent_delivers_what_one_has_left_first(tmp_path: Path) -
 
 
 async def test_many_small_commits_become_full_batches(tmp_path: Path) -> None:
-    """Each record holds one message; a request for each would take for ever."""
+    """Records of one message each are delivered in full batches, not in a request each."""
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=60), batching=QUICK)
     for number in range(30):
         numbered(agent, number)
@@ -122,7 +122,7 @@ async def test_many_small_commits_become_full_batches(tmp_path: Path) -> None:
 
 
 async def test_calls_before_the_start_are_written(tmp_path: Path) -> None:
-    """An agent that is never started has them on disk after a commit."""
+    """The messages of an agent that is never started are on disk after a commit."""
     agent = Agent(transport=Carrier(), spool=Spool(tmp_path, commit=0.01))
     numbered(agent, 1)
     await until(lambda: (spool := agent.stats().spool) and spool.commits)
@@ -131,7 +131,7 @@ async def test_calls_before_the_start_are_written(tmp_path: Path) -> None:
 
 
 async def test_sync_is_refused_without_a_spool(tmp_path: Path) -> None:
-    """It would promise what is not kept."""
+    """`sync` raises without a spool, because it could not keep its promise."""
     agent = Agent(transport=Carrier())
     with pytest.raises(SpoolFailed, match="SALESMACHINE_SPOOL"):
         await agent.sync()
@@ -144,7 +144,7 @@ async def test_sync_is_refused_without_a_spool(tmp_path: Path) -> None:
 async def test_the_environment_names_the_path_and_an_empty_one_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment is read at construction."""
+    """The environment variable is read at construction; an empty value means no spool."""
     monkeypatch.setenv("SALESMACHINE_SPOOL", str(tmp_path))
     agent = Agent(transport=Carrier())
     assert agent.stats().spool is not None
@@ -157,7 +157,7 @@ async def test_the_environment_names_the_path_and_an_empty_one_is_none(
 
 
 def test_an_unusable_path_is_found_at_construction(tmp_path: Path) -> None:
-    """Or costs one line, if the policy says so; then the agent runs as without a spool."""
+    """An unusable path raises at construction, or logs one line if the policy makes the spool optional."""
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ConfigError):
@@ -167,7 +167,7 @@ def test_an_unusable_path_is_found_at_construction(tmp_path: Path) -> None:
 
 
 async def test_an_optional_spool_that_is_unusable_is_none(tmp_path: Path) -> None:
-    """What is not delivered is lost, as without one."""
+    """An optional spool that is unusable is left out: undelivered messages are lost, as without a spool."""
     (tmp_path / "file").touch()
     agent = Agent(transport=down(), spool=Spool(tmp_path / "file", required=False), batching=QUICK)
     numbered(agent, 1)
@@ -198,7 +198,7 @@ async def test_messages_of_another_account_are_left_alone(tmp_path: Path, worksp
 
 
 async def test_new_messages_do_not_wait_for_ever(tmp_path: Path) -> None:
-    """At most `recover_first`, if what is old cannot be delivered."""
+    """New messages wait at most `recover_first` for recovered ones that cannot be delivered."""
     await leave(tmp_path, 1, 2)
     carrier = Carrier(decide=lambda batch: BROKEN if b'"n":1}' in batch.body() else None)
     agent = Agent(transport=carrier, spool=Spool(tmp_path, recover_first=0.05), batching=QUICK, retry=HASTY)
@@ -209,7 +209,7 @@ async def test_new_messages_do_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 async def test_only_writing_sends_nothing_and_leaves_all(tmp_path: Path) -> None:
-    """What is on disk is another process's, and takes no memory; a flush waits for the disk."""
+    """An agent that only writes sends nothing and keeps nothing in memory; its `flush` waits for the disk."""
     carrier = Carrier()
     agent = Agent(transport=carrier, spool=Spool(tmp_path, deliver=False, commit=0.01), batching=QUICK)
     await agent.start()
@@ -228,7 +228,7 @@ async def test_only_writing_sends_nothing_and_leaves_all(tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_an_outage_larger_than_the_memory(tmp_path: Path, concurrency: int) -> None:
-    """The queue moves to disk and back: nothing is dropped, and the order of each contact is kept."""
+    """An outage moves the queue to disk and back: no message is dropped, and each contact's order is kept."""
     carrier = down()
     agent = Agent(
         transport=carrier,
@@ -261,7 +261,7 @@ async def test_an_outage_larger_than_the_memory(tmp_path: Path, concurrency: int
 
 
 async def test_what_left_the_memory_is_kept_at_the_end(tmp_path: Path) -> None:
-    """And found by the next agent, all of it in order."""
+    """Messages that were moved to disk are kept at the end, and the next agent finds them in order."""
     options: dict[str, Any] = {"batching": QUICK, "queue": QueueLimits(max_messages=300), "retry": HASTY}
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), **options)
     async with agent:
@@ -280,7 +280,7 @@ async def test_what_left_the_memory_is_kept_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_read_back_is_reported(tmp_path: Path) -> None:
-    """It is lost as DAMAGED, by its number; the rest arrives."""
+    """A message that cannot be read back is lost as DAMAGED, by its number; the rest arrives."""
     carrier, lost = down(), list[tuple[LossReason, int]]()
     agent = Agent(
         transport=carrier,
@@ -348,7 +348,7 @@ def _defaults() -> dict[str, Any]:
 
 
 async def test_only_when_memory_and_disk_are_full_is_a_call_dropped(tmp_path: Path, disk: type[BadDisk]) -> None:
-    """And what could not be written is what is lost at the end."""
+    """Calls are dropped only when memory and disk are full; unwritten messages are lost at the end."""
     disk.writes = False
     agent = Agent(
         transport=down(),
@@ -371,7 +371,7 @@ async def test_only_when_memory_and_disk_are_full_is_a_call_dropped(tmp_path: Pa
 
 
 async def test_a_full_disk_under_drop_oldest_loses_the_oldest(tmp_path: Path, disk: type[BadDisk]) -> None:
-    """As without a spool."""
+    """A full disk under `drop_oldest` loses the oldest messages, as an agent without a spool does."""
     disk.writes = False
     agent = Agent(
         transport=Hanging(),
@@ -392,7 +392,7 @@ async def test_a_full_disk_under_drop_oldest_loses_the_oldest(tmp_path: Path, di
 async def test_a_disk_that_cannot_be_read_now_is_read_later(
     tmp_path: Path, disk: type[BadDisk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is lost for it, and it is logged."""
+    """A failed read is logged and repeated, and no message is lost by it."""
     monkeypatch.setattr(spool_feed, "RETRY_SECONDS", 0.01)
     carrier = down()
     agent = Agent(
@@ -416,7 +416,7 @@ async def test_a_disk_that_cannot_be_read_now_is_read_later(
 
 
 async def test_a_deadline_is_kept_although_the_disk_hangs(tmp_path: Path, disk: type[BadDisk]) -> None:
-    """What is not known to be on disk is lost."""
+    """A close keeps its deadline while the disk hangs; messages not confirmed on disk are lost."""
     disk.hangs = threading.Event()
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), batching=QUICK)
     await agent.start()
@@ -426,7 +426,7 @@ async def test_a_deadline_is_kept_although_the_disk_hangs(tmp_path: Path, disk: 
 
 
 async def test_rejected_messages_are_kept_for_people(tmp_path: Path) -> None:
-    """Own ones and recovered ones, and `on_lost` is called as ever."""
+    """Rejected messages, new or recovered, are kept in the spool, and `on_lost` is called for each."""
     await leave(tmp_path, 1, 2, 3)
     lost: list[int] = []
     carrier = Carrier(decide=lambda batch: answer(400) if b'"n":2}' in batch.body() else None)
@@ -450,7 +450,7 @@ async def test_rejected_messages_are_kept_for_people(tmp_path: Path) -> None:
 
 
 async def test_old_messages_expire(tmp_path: Path) -> None:
-    """Those of this process, and those that were left too long ago."""
+    """Messages expire at `max_age`, whether this process or an earlier one wrote them."""
     await leave(tmp_path, 1, 2)
     lost: list[LossReason] = []
     agent = Agent(
@@ -470,7 +470,7 @@ async def test_old_messages_expire(tmp_path: Path) -> None:
 
 
 async def test_open_batches_expire_too(tmp_path: Path) -> None:
-    """A message that waits for a batch to fill behind a request that hangs."""
+    """Messages expire in an open batch that waits behind a request that hangs."""
     agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=0.3), batching=QUICK)
     async with agent:
         numbered(agent, 1)
@@ -483,7 +483,7 @@ async def test_open_batches_expire_too(tmp_path: Path) -> None:
 async def test_a_recovery_that_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """New messages do not wait for it in the meantime."""
+    """A failed recovery is repeated, and new messages do not wait for it."""
     await leave(tmp_path, 1)
     monkeypatch.setattr(spool_feed, "RECOVER_SECONDS", 0.01)
     recover, failures = Spooler.recover, [SpoolFailed("on purpose")]
@@ -501,7 +501,7 @@ async def test_a_recovery_that_fails_is_tried_again(
 
 
 async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None:
-    """Their age counts from when they were written."""
+    """The age of a recovered message counts from the time it was written."""
     await leave(tmp_path, *range(4))
     agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=1.0), batching=Batching(max_messages=2))
     async with agent:
@@ -512,7 +512,7 @@ async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None
 
 @pytest.mark.slow
 async def test_an_agent_that_was_dropped_says_what_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And leaves it to the next one."""
+    """An agent that is garbage-collected logs how much waits, and leaves it to the next agent."""
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), batching=QUICK)
     numbered(agent, 1, 2)
     await agent.sync()
@@ -528,7 +528,7 @@ async def test_an_agent_that_was_dropped_says_what_waits(tmp_path: Path, caplog:
 
 
 async def test_tasks_that_were_cancelled_from_outside_begin_again(tmp_path: Path) -> None:
-    """A test of an application, or a hook, may cancel all tasks of the loop."""
+    """The agent's tasks restart after an application cancels all tasks of the loop."""
     await leave(tmp_path, *range(3))
     carrier = down()
     agent = Agent(transport=carrier, spool=Spool(tmp_path, recover_first=0), batching=QUICK, retry=HASTY)
@@ -548,7 +548,7 @@ async def test_tasks_that_were_cancelled_from_outside_begin_again(tmp_path: Path
 
 
 async def test_a_threaded_agent_has_a_spool_too(tmp_path: Path) -> None:
-    """With `sync` for threads."""
+    """A threaded agent has a spool and a blocking `sync`."""
     carrier = down()
     agent = ThreadedAgent(transport=carrier, spool=tmp_path, batching=QUICK)
     numbered(agent, 1, 2)
@@ -563,7 +563,7 @@ async def test_a_threaded_agent_has_a_spool_too(tmp_path: Path) -> None:
 
 
 async def test_a_capture_writes_and_recovers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application under test has its spool configured as in production."""
+    """A capture ignores the spool that the application under test has configured."""
     await leave(tmp_path, 1)
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv("SALESMACHINE_SPOOL", str(tmp_path))
@@ -578,7 +578,7 @@ async def test_a_capture_writes_and_recovers_nothing(tmp_path: Path, monkeypatch
 
 
 async def test_a_child_of_a_fork_begins_anew(tmp_path: Path) -> None:
-    """It has a directory of its own; the parent keeps its messages and its lock."""
+    """A forked child has its own directory; the parent keeps its messages and its lock."""
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), batching=QUICK)
     numbered(agent, 1, 2)
     await agent.sync()

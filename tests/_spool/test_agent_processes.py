@@ -153,7 +153,7 @@ def killed_at_random(workspace: Workspace, path: Path, lives: list[float]) -> li
 @pytest.mark.one_python
 @pytest.mark.timeout(180)
 def test_a_killed_process_loses_nothing_confirmed(tmp_path: Path, workspace: Workspace, untraced: None) -> None:
-    """Twenty times at a random moment, the API away: a prefix without a gap, in order, each once."""
+    """Twenty kills at random moments of an outage leave a prefix without a gap, in order, each message once."""
     choice = random.Random(7)
     away(workspace)
     ends = killed_at_random(workspace, tmp_path, [choice.uniform(0, 0.2) for _ in range(20)])
@@ -177,7 +177,7 @@ def test_a_killed_process_loses_nothing_confirmed(tmp_path: Path, workspace: Wor
 def test_a_process_killed_while_it_delivers_through_faults(
     tmp_path: Path, workspace: Workspace, seed: int, untraced: None
 ) -> None:
-    """What was confirmed arrives; what arrives twice has the id it had."""
+    """Confirmed messages arrive, and a message that arrives twice has the same id."""
     faults = [
         Fault(status=503, probability=0.2, seed=seed, times=None),
         Fault(drop="after", probability=0.1, seed=seed + 1, times=None),
@@ -197,7 +197,7 @@ def test_a_process_killed_while_it_delivers_through_faults(
 @pytest.mark.one_python
 @pytest.mark.timeout(120)
 def test_eight_processes_adopt_five_orphans(tmp_path: Path, workspace: Workspace, untraced: None) -> None:
-    """Each message arrives once."""
+    """Eight processes that share five orphans deliver each message once."""
     away(workspace)
     floods = [Program(workspace, "flood", tmp_path, turn * 100_000) for turn in range(5)]
     synced = [each.heard()["synced"] for each in floods]
@@ -224,7 +224,7 @@ def test_eight_processes_adopt_five_orphans(tmp_path: Path, workspace: Workspace
 
 
 def test_an_old_contact_does_not_overwrite_a_newer_one(tmp_path: Path, workspace: Workspace) -> None:
-    """Free, a crash, a restart, pro: the API says pro."""
+    """A contact updated before a crash and after the restart ends with the newer value."""
     away(workspace)
     with program(workspace, "plan", tmp_path, "free") as it:
         it.heard()
@@ -241,7 +241,7 @@ def test_an_old_contact_does_not_overwrite_a_newer_one(tmp_path: Path, workspace
 def test_an_end_without_a_close_writes_and_says_what_waits(
     tmp_path: Path, workspace: Workspace, what: str, words: str
 ) -> None:
-    """Also what no commit has written yet; the next process delivers it."""
+    """An exit without a close writes and logs all that waits; the next process delivers it."""
     with program(workspace, what, tmp_path) as it:
         _, err = it.rest()
     assert words in err
@@ -250,7 +250,7 @@ def test_an_end_without_a_close_writes_and_says_what_waits(
 
 
 def test_the_exit_closes_a_threaded_agent(tmp_path: Path, workspace: Workspace) -> None:
-    """It delivers what it can; what it cannot is kept, and that is said."""
+    """The exit of a threaded agent delivers what it can, keeps the rest, and logs how much it kept."""
     with program(workspace, "threaded", tmp_path) as it:
         _, err = it.rest()
     assert delivered(workspace) == [*range(7)]
@@ -266,7 +266,7 @@ def test_the_exit_closes_a_threaded_agent(tmp_path: Path, workspace: Workspace) 
 
 @pytest.mark.skipif(sys.version_info >= (3, 15), reason="forks are not to be relied on there")
 def test_workers_forked_from_a_loaded_application(tmp_path: Path, workspace: Workspace, untraced: None) -> None:
-    """Two are killed, two end, the master goes on: everything arrives, nothing twice."""
+    """Forked workers, two of them killed and two ended, deliver everything once."""
     away(workspace)
     with program(workspace, "prefork", tmp_path) as it:
         said = [it.heard() for _ in range(5)]
@@ -286,7 +286,7 @@ def test_workers_forked_from_a_loaded_application(tmp_path: Path, workspace: Wor
 @pytest.mark.one_python
 @pytest.mark.timeout(180)
 def test_a_large_backlog_is_read_as_it_is_delivered(tmp_path: Path, workspace: Workspace, untraced: None) -> None:
-    """It takes no memory in proportion, and its order is kept."""
+    """A large backlog is read in bounded memory, and in order."""
     count = 150_000
     away(workspace)
     with program(workspace, "backlog", tmp_path, count) as it:
@@ -300,7 +300,7 @@ def test_a_large_backlog_is_read_as_it_is_delivered(tmp_path: Path, workspace: W
 
 
 def test_a_limit_of_the_size_of_files(tmp_path: Path, workspace: Workspace) -> None:
-    """The agent goes on without the disk."""
+    """An agent continues without the disk when the process's file size limit is reached."""
     with program(workspace, "limited", tmp_path) as it:
         found, err = it.rest()
     assert any("error" in each for each in found), err

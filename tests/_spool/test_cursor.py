@@ -33,7 +33,7 @@ def saved(files: FaultyFiles, folder: int) -> tuple[int, ...] | None:
 
 
 def test_the_newest_numbers_are_read(files: FaultyFiles, folder: int, tmp_path: Path) -> None:
-    """The file keeps its size: it needs no room on the disk."""
+    """The newest slot is read, and the file never grows."""
     cursor = CursorFile(files, folder, 7)
     assert saved(files, folder) is None
     for number in range(5):
@@ -48,7 +48,7 @@ def test_the_newest_numbers_are_read(files: FaultyFiles, folder: int, tmp_path: 
 
 
 def test_half_a_slot_leaves_the_other(files: FaultyFiles, folder: int) -> None:
-    """A crash in the middle of a write."""
+    """A slot that a crash left half written is passed over for the other."""
     cursor = CursorFile(files, folder, 7)
     cursor.save((1,))
     files.room = 11
@@ -58,7 +58,7 @@ def test_half_a_slot_leaves_the_other(files: FaultyFiles, folder: int) -> None:
 
 
 def test_many_partitions_have_larger_slots(files: FaultyFiles, folder: int, tmp_path: Path) -> None:
-    """A file that was made for fewer takes what it can: the others are repeated."""
+    """A file with smaller slots holds the partitions that fit; messages of the others are repeated."""
     CursorFile(files, folder, 7, partitions=2000).save(range(2000))
     assert saved(files, folder) == tuple(range(2000))
     (tmp_path / "cursor").unlink()
@@ -67,7 +67,7 @@ def test_many_partitions_have_larger_slots(files: FaultyFiles, folder: int, tmp_
 
 
 def test_it_is_synced_only_when_it_has_changed_and_never_after_a_failure(files: FaultyFiles, folder: int) -> None:
-    """What failed once says nothing the second time; then the file is only written."""
+    """A failed sync is never repeated, because its result would mean nothing; the file is then only written."""
     cursor = CursorFile(files, folder, 7)
     cursor.sync()
     cursor.save((1,))

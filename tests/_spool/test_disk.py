@@ -44,7 +44,7 @@ def fill(path: Path) -> None:
 
 
 def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
-    """Nothing is lost while it is full, and it is written as soon as there is room."""
+    """A full disk loses no message, and is written to as soon as there is room."""
     queue = Queue(size=1000)
     spooler = Spooler(Spool(small_disk / "spool", max_bytes=16 * MIB), DESTINATION, 1, queue)
     queue.accept(10)
@@ -65,7 +65,7 @@ def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
 
 
 def test_a_disk_that_is_full_from_the_start_does_not_stop_the_agent(small_disk: Path) -> None:
-    """It is made, works from memory, and writes when there is room."""
+    """An agent on a full disk starts, works from memory, and writes when there is room."""
     fill(small_disk / "other")
     queue = Queue()
     spooler = Spooler(Spool(small_disk / "spool", max_bytes=16 * MIB), DESTINATION, 1, queue)
@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_from_the_start_does_not_stop_the_agent(small_disk: 
 
 
 def test_a_read_only_disk_is_an_error_at_the_start_and_a_state_later(small_disk: Path) -> None:
-    """Also where the lock of the path is there already."""
+    """A read-only disk is an error at construction, even if the lock file exists, and a state later."""
     queue = Queue()
     policy = Spool(small_disk / "spool", max_bytes=16 * MIB)
     spooler = Spooler(policy, DESTINATION, 1, queue)
@@ -99,7 +99,7 @@ def test_a_read_only_disk_is_an_error_at_the_start_and_a_state_later(small_disk:
 
 @pytest.mark.slow
 def test_a_limit_of_the_size_of_files_is_a_full_disk(tmp_path: Path) -> None:
-    """It does not kill the process."""
+    """The file size limit of the process is handled as a full disk, and no signal ends the process."""
     it = begin("limited", tmp_path / "spool", MIB)
     out, _ = it.communicate(timeout=50)
     assert it.returncode == 0
@@ -109,7 +109,7 @@ def test_a_limit_of_the_size_of_files_is_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_path_without_permission_is_an_error_at_the_start(tmp_path: Path) -> None:
-    """With what the system says."""
+    """A path without permission is an error at construction that quotes the system's reason."""
     (tmp_path / "spool").mkdir(mode=0o500)
     with pytest.raises(ConfigError, match="cannot be used"):
         Spooler(Spool(tmp_path / "spool"), DESTINATION, 1, Queue())

@@ -24,7 +24,7 @@ from tests.support.spool import (
 
 
 def test_what_is_committed_is_recovered(tmp_path: Path) -> None:
-    """In order, once, from a process that just ended."""
+    """Committed messages of an ended process are recovered once, in order."""
     parts = Parts(tmp_path, partitions=2)
     for _ in range(5):
         parts.queue.accept(7)
@@ -40,7 +40,7 @@ def test_what_is_committed_is_recovered(tmp_path: Path) -> None:
 
 
 def test_what_is_settled_before_its_commit_is_never_written(tmp_path: Path) -> None:
-    """The numbers between are no loss: nothing waits for them."""
+    """Messages settled before a commit are not written, and the gap in the numbers is no damage."""
     parts = Parts(tmp_path)
     parts.queue.accept(10)
     parts.queue.done[0] = 10
@@ -53,7 +53,7 @@ def test_what_is_settled_before_its_commit_is_never_written(tmp_path: Path) -> N
 
 
 def test_one_commit_is_one_write_and_one_sync(tmp_path: Path) -> None:
-    """However many partitions and batches there are."""
+    """A commit is one write and one sync, however many partitions and batches it has."""
     files = FaultyFiles()
     parts = Parts(tmp_path, partitions=4, files=files)
     parts.queue.accept(1)
@@ -67,7 +67,7 @@ def test_one_commit_is_one_write_and_one_sync(tmp_path: Path) -> None:
 
 
 def test_without_sync_nothing_waits_for_the_disk(tmp_path: Path) -> None:
-    """But a segment's end does, so that `sync` has only one file to wait for."""
+    """Without sync only the end of a segment is synced, so that `sync` has one file to wait for."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files, sync=False)
     parts.queue.accept(1)
@@ -81,7 +81,7 @@ def test_without_sync_nothing_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_segments_roll_and_go_when_they_are_settled(tmp_path: Path) -> None:
-    """Each is cut to what it holds, and removed when nothing in it waits."""
+    """A full segment is cut to its contents, and removed when all its messages are settled."""
     parts = Parts(tmp_path, size=64 * 1024)
     parts.queue.size = 1000
     for _ in range(40):
@@ -100,7 +100,7 @@ def test_segments_roll_and_go_when_they_are_settled(tmp_path: Path) -> None:
 
 
 def test_the_cursor_spares_what_is_settled(tmp_path: Path) -> None:
-    """Also in the middle of a record."""
+    """Messages below the cursor are not recovered, even in the middle of a record."""
     parts = Parts(tmp_path)
     parts.queue.accept(10)
     parts.commit()
@@ -111,7 +111,7 @@ def test_the_cursor_spares_what_is_settled(tmp_path: Path) -> None:
 
 
 def test_a_message_larger_than_a_segment_has_one_of_its_own(tmp_path: Path) -> None:
-    """A batch may be as large as `Batching.max_bytes` says."""
+    """A batch larger than a segment, which `Batching.max_bytes` allows, has a segment of its own."""
     parts = Parts(tmp_path, size=64 * 1024)
     parts.queue.accept(1)
     parts.queue.size = 300_000
@@ -124,7 +124,7 @@ def test_a_message_larger_than_a_segment_has_one_of_its_own(tmp_path: Path) -> N
 
 
 def test_files_are_for_their_owner_only_whatever_the_umask(tmp_path: Path) -> None:
-    """Directories 0700, files 0600."""
+    """Directories have the mode 0700 and files 0600 under any umask."""
     before = os.umask(0)
     try:
         parts = Parts(tmp_path / "deep" / "spool")
@@ -142,7 +142,7 @@ def test_files_are_for_their_owner_only_whatever_the_umask(tmp_path: Path) -> No
 
 
 def test_what_left_the_memory_is_read_back(tmp_path: Path) -> None:
-    """In order, a part at a time, across segments and partitions."""
+    """Displaced messages are read back in parts, in order, across segments and partitions."""
     parts = Parts(tmp_path, partitions=2, size=64 * 1024)
     parts.queue.size = 500
     for _ in range(100):
@@ -162,7 +162,7 @@ def test_what_left_the_memory_is_read_back(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_back_is_counted(tmp_path: Path) -> None:
-    """A record that was damaged behind the back of the process that wrote it."""
+    """A record that was damaged after it was written is counted when it is read back."""
     parts = Parts(tmp_path)
     for _ in range(3):
         parts.queue.accept(5)
@@ -183,7 +183,7 @@ def test_what_cannot_be_read_back_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_nothing_from_being_written_later(tmp_path: Path) -> None:
-    """At the roll, where it is met; nothing is left behind."""
+    """A roll that meets a full disk leaves no file behind, and the messages are written later."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.accept(3)
@@ -200,7 +200,7 @@ def test_a_full_disk_keeps_nothing_from_being_written_later(tmp_path: Path) -> N
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_write_loses_nothing(tmp_path: Path) -> None:
-    """On a file system that cannot take the room before: the half record is cut off."""
+    """A half-written record is cut off where a file system cannot reserve room."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.accept(3)
@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write_loses_nothing(tmp_path: Pa
 
 
 def test_what_a_sync_refused_is_written_anew_and_never_synced_again(tmp_path: Path) -> None:
-    """A second sync of the same file would succeed and mean nothing: Linux has forgotten the pages."""
+    """A file whose sync failed is not synced again, because Linux drops the pages and reports success."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.accept(3)
@@ -245,7 +245,7 @@ def test_what_a_sync_refused_is_written_anew_and_never_synced_again(tmp_path: Pa
 
 
 def test_a_failing_disk_that_cannot_even_be_cut_repeats_nothing_and_hides_nothing(tmp_path: Path) -> None:
-    """What the failed segment still shows is repeated in the next one, and taken from there."""
+    """Records still visible in a failed segment and repeated in the next are read once."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.accept(3)
@@ -279,7 +279,7 @@ def adopt_once(parts: Parts) -> None:
     "call", ["allocate", "write", "sync", "truncate", "read", "lock", "unlink", "make_directory", "sync_directory"]
 )
 def test_no_failure_leaves_a_file_open(tmp_path: Path, call: str) -> None:
-    """A disk that is full for a day is tried thousands of times."""
+    """Repeated failures of a full disk leak no file descriptor."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     (tmp_path / ("0" * 16)).mkdir()
@@ -303,7 +303,7 @@ def test_no_failure_leaves_a_file_open(tmp_path: Path, call: str) -> None:
 
 
 def test_full_heals_by_delivering(tmp_path: Path) -> None:
-    """The cursor and the removal of segments need no room."""
+    """Settling messages frees a full disk, because the cursor and the removal of segments need no room."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files, max_bytes=2**20)
     parts.queue.size = 1000
@@ -328,7 +328,7 @@ def test_full_heals_by_delivering(tmp_path: Path) -> None:
 
 
 def test_a_deleted_directory_is_written_anew_from_memory(tmp_path: Path) -> None:
-    """Whether it alone was deleted or the whole path, or moved away."""
+    """Messages in memory are written again after the directory or its path was deleted or moved."""
     parts = Parts(tmp_path / "spool")
     parts.queue.accept(4)
     parts.commit()
@@ -349,7 +349,7 @@ def test_a_deleted_directory_is_written_anew_from_memory(tmp_path: Path) -> None
 
 
 def test_leaving_with_nothing_waiting_removes_the_directory(tmp_path: Path) -> None:
-    """And leaving with something keeps it, in as much room as it needs."""
+    """Leaving removes an empty directory, and cuts one with messages to the room that it needs."""
     parts = Parts(tmp_path)
     parts.queue.accept(4)
     parts.commit()
@@ -365,7 +365,7 @@ def test_leaving_with_nothing_waiting_removes_the_directory(tmp_path: Path) -> N
 
 
 def test_rejected_messages_are_kept_within_their_bound(tmp_path: Path) -> None:
-    """Over all directories of the path; they outlive the directory's messages."""
+    """The bound counts rejected messages of all directories, which outlive the delivered ones."""
     parts, others = Parts(tmp_path), Parts(tmp_path)
     line = b'{"message":1}\n'
     assert parts.log.reject([line] * 3, 5 * len(line)) == 3
@@ -380,7 +380,7 @@ def test_rejected_messages_are_kept_within_their_bound(tmp_path: Path) -> None:
 
 
 def test_half_a_rejected_line_is_taken_back(tmp_path: Path) -> None:
-    """Every line of the file is whole."""
+    """A half-written line is cut off, so that every line of the file is whole."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.log.reject([b'{"a":1}\n'], 1000)
@@ -392,7 +392,7 @@ def test_half_a_rejected_line_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_no_file_tells_whose_messages_they_are_in_words(tmp_path: Path) -> None:
-    """The destination is a number that leads to no token."""
+    """No file names the account: the destination is a number that leads to no token."""
     parts = Parts(tmp_path)
     parts.queue.accept(1)
     parts.commit()

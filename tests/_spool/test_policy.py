@@ -14,7 +14,7 @@ from salesmachine_async.errors import SalesmachineError
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    """All but the path is by keyword."""
+    """The defaults are the documented ones, and only the path is positional."""
     signature = inspect.signature(Spool)
     path, *others = signature.parameters.values()
     assert (path.name, path.kind) == ("path", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -57,14 +57,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, Any], problem: str) -> None:
-    """With its name and what it must be."""
+    """An invalid value is an error with its name and the expected values."""
     with pytest.raises(ConfigError) as caught:
         Spool(**{"path": "spool", **wrong})
     assert str(caught.value).startswith(problem)
 
 
 def test_the_path_of_a_bytes_path_is_refused() -> None:
-    """`os.PathLike` may give bytes."""
+    """A path-like object whose path is bytes is an error."""
 
     class Odd:
         def __fspath__(self) -> bytes:
@@ -75,7 +75,7 @@ def test_the_path_of_a_bytes_path_is_refused() -> None:
 
 
 def test_words_of_the_spool_are_public() -> None:
-    """A state is a word: it can be compared, and put in a metric."""
+    """A state is a string that can be compared and used as a metric label."""
     assert issubclass(SpoolFailed, SalesmachineError)
     assert SpoolStats().state == "open"
     assert [str(state) for state in SpoolState] == ["open", "full", "failing", "unavailable", "closed"]

@@ -95,13 +95,13 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 @example(["accept", "sync fails", "accept", "sync fails", "accept", "commit"], 3)
 @example(["accept", "commit", "accept", "sync fails", "settle", "commit", "trim"], 5)
 def test_what_is_confirmed_survives(steps: list[str], seed: int) -> None:
-    """Through failing syncs, full disks, rolls and removals."""
+    """Confirmed messages survive a power loss through failing syncs, full disks, rolls and removals."""
     survives(steps, seed)
 
 
 @pytest.mark.slow
 def test_what_is_confirmed_survives_a_long_life(untraced: None) -> None:
-    """The same, with many more steps than Hypothesis tries; failing syncs are frequent."""
+    """Confirmed messages survive many more steps than Hypothesis tries, with frequent sync failures."""
     chance = random.Random(26)
     steps = [*STEPS, "accept", "accept", "accept", "commit", "commit", "sync fails"]
     steps.remove("leave")
@@ -110,7 +110,7 @@ def test_what_is_confirmed_survives_a_long_life(untraced: None) -> None:
 
 
 def test_the_test_can_fail() -> None:
-    """A disk that says it has synced and has not is found out: or the tests above would mean nothing."""
+    """A disk that only claims to sync fails the check, which proves the tests above."""
     with TemporaryDirectory(dir=MEMORY) as folder:
         machine = Machine(Path(folder) / "before", random.Random(1))
         machine.files.sync = lambda fd: None  # type: ignore[method-assign]
@@ -124,7 +124,7 @@ def test_the_test_can_fail() -> None:
 
 
 def test_a_repetition_is_not_hidden_by_what_it_repeats(tmp_path: Path) -> None:
-    """A segment that failed to sync shows its last record only; the repetition in the next one has all."""
+    """A record visible in a failed segment does not hide the complete repetition in the next one."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.size, parts.queue.piece = 600, 1
@@ -147,7 +147,7 @@ def test_a_repetition_is_not_hidden_by_what_it_repeats(tmp_path: Path) -> None:
 
 
 def test_what_a_dying_process_did_not_repeat_is_taken_from_what_it_had_written(tmp_path: Path) -> None:
-    """The repetition of a failed segment was cut off by the end of the process."""
+    """A failed segment is read where the end of the process cut off its repetition."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files)
     parts.queue.size, parts.queue.piece = 300, 1

@@ -53,7 +53,7 @@ def give(it: subprocess.Popen[str], word: str = "go\n") -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_killed_process_loses_only_its_last_moments(tmp_path: Path, seed: int, untraced: None) -> None:
-    """What is recovered is a prefix without a gap, and everything that was durable is in it."""
+    """The recovered messages are a prefix without a gap, and include every durable one."""
     with process("write", tmp_path) as it:
         said = [heard(it)]
         until = time.monotonic() + random.Random(seed).uniform(1.8, 2.6)
@@ -76,7 +76,7 @@ def test_a_killed_process_loses_only_its_last_moments(tmp_path: Path, seed: int,
 
 
 def test_four_processes_never_exceed_the_bound(tmp_path: Path, untraced: None) -> None:
-    """As `du` sees it at any moment, until all of them are full; and none of what was durable is missing."""
+    """The size that `du` reports never exceeds the bound, and no durable message is missing."""
     bound = 32 * MIB
     with process("flood", tmp_path, bound) as a, process("flood", tmp_path, bound) as b:
         with process("flood", tmp_path, bound) as c, process("flood", tmp_path, bound) as d:
@@ -101,7 +101,7 @@ def _has_said(it: subprocess.Popen[str]) -> bool:
 
 
 def test_eight_processes_adopt_five_orphans_once(tmp_path: Path) -> None:
-    """Each message is recovered by one of them, in order."""
+    """Each message of an orphan is recovered by one process, in order."""
     for _ in range(5):
         parts = Parts(tmp_path, partitions=2)
         for _ in range(10):
@@ -128,7 +128,7 @@ def test_eight_processes_adopt_five_orphans_once(tmp_path: Path) -> None:
 
 
 def test_a_child_of_a_fork_begins_its_own_directory_and_releases_nothing(tmp_path: Path) -> None:
-    """The parent's lock outlives its children, and dies with the parent even if a child lives on."""
+    """The parent's lock outlives its children, and ends with the parent even if a child lives."""
     with process("fork", tmp_path) as parent:
         said = heard(parent)
         try:
@@ -144,7 +144,7 @@ def test_a_child_of_a_fork_begins_its_own_directory_and_releases_nothing(tmp_pat
 
 
 def test_a_fork_that_no_hook_has_seen_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the number of the process: uWSGI and C extensions fork so."""
+    """A fork without hooks, as by uWSGI and C extensions, is noticed by the process id."""
     queue = Queue()
     spooler = Spooler(Spool(tmp_path), DESTINATION, 1, queue)
     queue.accept(2)

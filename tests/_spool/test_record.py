@@ -66,7 +66,7 @@ EDGES = [len(HEAD) + sum(map(len, LOG[:at])) for at in range(len(LOG) + 1)]
     st.integers(0, 5000),
 )
 def test_what_is_encoded_is_scanned(records: list[tuple[list[bytes], int, int, int, int]], zeros: int) -> None:
-    """Any number of records, of any numbers, with any room behind them."""
+    """A scan finds every encoded record, whatever their count, numbers and trailing room."""
     data = HEAD
     expected = []
     for parts, partition, kind, first, written_ms in records:
@@ -78,7 +78,7 @@ def test_what_is_encoded_is_scanned(records: list[tuple[list[bytes], int, int, i
 
 
 def test_a_log_cut_at_any_byte_loses_what_was_cut_and_nothing_else() -> None:
-    """What is left of the last record is torn, not damaged."""
+    """A cut costs the records behind it; the rest of the last record is torn, not damaged."""
     for cut in range(len(HEAD), len(WHOLE) + 1):
         whole = sum(edge <= cut for edge in EDGES) - 1
         for data in (WHOLE[:cut], WHOLE[:cut] + bytes(4096)):
@@ -112,7 +112,7 @@ def test_any_flipped_bit_costs_at_most_the_record_it_is_in() -> None:
 
 @given(st.integers(0, len(WHOLE)), st.integers(1, 300), st.binary(min_size=0, max_size=20))
 def test_an_overwritten_span_costs_what_it_touches(start: int, length: int, new: bytes) -> None:
-    """Zeros, as of a page that was never written, or anything else."""
+    """An overwritten span, as of a page that was never written, costs only the records in it."""
     data = bytearray(WHOLE + one(12))
     end = min(start + length, len(WHOLE))
     start = max(start, len(HEAD))
@@ -126,7 +126,7 @@ def test_an_overwritten_span_costs_what_it_touches(start: int, length: int, new:
 
 @given(st.binary(max_size=400), st.lists(st.sampled_from([b"\xf5rec", b"\xf5", bytes(4), *LOG[:2]]), max_size=8))
 def test_anything_is_scanned_to_its_end(noise: bytes, parts: list[bytes]) -> None:
-    """Whatever a file holds: items follow each other, and the scan ends."""
+    """A scan of arbitrary bytes ends, and its items are contiguous."""
     data = HEAD + noise.join([b"", *parts, b""])
     position = SEGMENT_HEAD_BYTES
     for item in scan(data):
@@ -137,13 +137,13 @@ def test_anything_is_scanned_to_its_end(noise: bytes, parts: list[bytes]) -> Non
 
 
 def test_the_head_says_whose_messages_they_are() -> None:
-    """Also that a segment repeats another one, and that it is of a later version."""
+    """The head holds the destination, the mark of a repetition, and the version."""
     assert decode_head(HEAD) == (1, 7, 8, False)
     assert decode_head(encode_head(2**64 - 1, 0, restarted=True, version=9)) == (9, 2**64 - 1, 0, True)
 
 
 def test_a_damaged_head_is_none() -> None:
-    """Any bit of it."""
+    """A flipped bit anywhere in the head makes it unreadable."""
     for bit in range(8 * len(HEAD)):
         data = bytearray(HEAD)
         data[bit // 8] ^= 1 << bit % 8
@@ -154,13 +154,13 @@ def test_a_damaged_head_is_none() -> None:
 
 @given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**64 - 1), max_size=50))
 def test_a_cursor_is_read_again(generation: int, settled: list[int]) -> None:
-    """With what was there before behind it."""
+    """A cursor is decoded whatever bytes follow it."""
     slot = encode_cursor(generation, 7, settled)
     assert decode_cursor(slot.ljust(4096, b"x")) == Cursor(generation, 7, tuple(settled))
 
 
 def test_a_damaged_cursor_is_none() -> None:
-    """Any bit of it, and any cut."""
+    """A flipped bit or a cut anywhere makes a cursor unreadable."""
     slot = encode_cursor(3, 7, [5, 6])
     for bit in range(8 * len(slot)):
         data = bytearray(slot)
@@ -184,6 +184,6 @@ def test_scanning_is_fast(untraced: None) -> None:
 
 
 def test_the_format_is_pure() -> None:
-    """As `_core` is: no files, no clock, no randomness."""
+    """The format imports no files, clock or randomness, as `_core` does not."""
     for module in (record, pieces, settled_ranges, ages):
         assert list(offences(Path(str(module.__file__)).read_text())) == []

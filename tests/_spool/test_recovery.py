@@ -41,7 +41,7 @@ def orphan(tmp_path: Path) -> Iterator[Path]:
 
 
 def small_orphan(tmp_path: Path) -> Path:
-    """Write it."""
+    """Write the small orphan."""
     parts = Parts(tmp_path / "spool", partitions=2)
     for _ in range(3):
         parts.queue.accept(2)
@@ -81,14 +81,14 @@ def read(path: Path) -> tuple[tuple[list[int], list[int]], Parts]:
 
 
 def test_order_is_kept_and_nothing_is_left(orphan: Path) -> None:
-    """Of each partition; the directory is gone when everything is settled."""
+    """Each partition is read in order, and the directory is removed when all is settled."""
     got, _ = read(orphan)
     assert got == EXPECTED
     assert [path.name for path in orphan.iterdir()] == ["quota.lock"]
 
 
 def test_it_is_read_a_little_at_a_time(orphan: Path) -> None:
-    """A record at least, the given size at most."""
+    """A read returns at least one record, and at most the given size."""
     parts = Parts(orphan)
     recovery = parts.adopt()
     assert recovery is not None
@@ -105,7 +105,7 @@ def test_it_is_read_a_little_at_a_time(orphan: Path) -> None:
 
 
 def test_what_is_not_settled_stays_for_the_next(orphan: Path) -> None:
-    """Also what was settled out of turn stays until what is before it is settled."""
+    """Messages settled out of turn stay until all before them are settled."""
     parts = Parts(orphan)
     recovery = parts.adopt()
     assert recovery is not None
@@ -120,7 +120,7 @@ def test_what_is_not_settled_stays_for_the_next(orphan: Path) -> None:
 
 @pytest.mark.slow
 def test_cut_at_any_byte(orphan: Path) -> None:
-    """What is whole is delivered, whatever is left of the rest; the rest is counted."""
+    """A cut at any byte costs only the torn record, which is counted."""
     for cut, data, segment in copies(orphan, segment_name(1)):
         segment.write_bytes(data[:cut])
         got, parts = read(segment.parents[1])
@@ -135,7 +135,7 @@ def test_cut_at_any_byte(orphan: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bit_flipped_in_any_byte(orphan: Path) -> None:
-    """At most the record is missing that was hit; then it is counted, and kept. test_record.py has every bit."""
+    """A flipped bit costs at most its record, which is counted and kept; test_record.py flips every bit."""
     for byte, data, segment in copies(orphan, segment_name(1)):
         if byte == len(data.rstrip(b"\0")) + 20:
             break
@@ -154,7 +154,7 @@ def test_a_bit_flipped_in_any_byte(orphan: Path) -> None:
 
 
 def test_the_head_may_be_damaged(orphan: Path) -> None:
-    """The cursor says as well whose messages they are; without both it stays where it is."""
+    """The cursor also holds the destination; a directory without both is left where it is."""
     [segment], [cursor] = segments(orphan), list(orphan.glob("*/cursor"))
     data = segment.read_bytes()
     segment.write_bytes(bytes(SEGMENT_HEAD_BYTES) + data[SEGMENT_HEAD_BYTES:])
@@ -169,7 +169,7 @@ def test_the_head_may_be_damaged(orphan: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 5000, 8191])
 def test_a_cut_cursor_costs_at_most_repetition(orphan: Path, size: int) -> None:
-    """Never a message."""
+    """A cut cursor may repeat messages, and loses none."""
     [cursor] = orphan.glob("*/cursor")
     cursor.write_bytes(cursor.read_bytes()[:size])
     got, _ = read(orphan)
@@ -177,14 +177,14 @@ def test_a_cut_cursor_costs_at_most_repetition(orphan: Path, size: int) -> None:
 
 
 def test_a_lost_cursor_costs_repetition(orphan: Path) -> None:
-    """Everything that is in the log is sent again."""
+    """Without a cursor the whole log is sent again."""
     [cursor] = orphan.glob("*/cursor")
     cursor.unlink()
     assert read(orphan)[0] == (list(range(6)), list(range(6)))
 
 
 def test_a_cursor_of_an_older_generation_costs_repetition(tmp_path: Path) -> None:
-    """The newest slot may be half written: then the one before holds."""
+    """The previous slot is used when the newest one is half written."""
     parts = Parts(tmp_path)
     parts.queue.accept(9)
     parts.commit()
@@ -201,7 +201,7 @@ def test_a_cursor_of_an_older_generation_costs_repetition(tmp_path: Path) -> Non
 
 
 def test_a_missing_segment_is_taken_as_settled(tmp_path: Path) -> None:
-    """The others are delivered."""
+    """A missing segment does not keep the others from being delivered."""
     parts = Parts(tmp_path, size=64 * 1024)
     parts.queue.size = 5000
     for _ in range(30):
@@ -217,7 +217,7 @@ def test_a_missing_segment_is_taken_as_settled(tmp_path: Path) -> None:
 
 
 def test_a_zeroed_page_costs_what_it_touches(tmp_path: Path) -> None:
-    """In the middle of a large log."""
+    """A zeroed page in a large log costs only the records in it."""
     parts = Parts(tmp_path)
     parts.queue.size = 700
     for _ in range(40):
@@ -236,7 +236,7 @@ def test_a_zeroed_page_costs_what_it_touches(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_random_bits_of_a_large_log(tmp_path: Path) -> None:
-    """A thousand of them at once: what is recovered is whole and in order, and most of it is there."""
+    """A thousand flipped bits leave most messages readable, each of them whole and in order."""
     parts = Parts(tmp_path)
     parts.queue.size = 100
     for _ in range(500):
@@ -257,7 +257,7 @@ def test_random_bits_of_a_large_log(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_is_left_alone(orphan: Path) -> None:
-    """Not a byte of it is changed."""
+    """A directory of a newer version is left unchanged."""
     [segment] = segments(orphan)
     data = encode_head(DESTINATION, 5, version=2) + b"an unknown format"
     segment.write_bytes(data)
@@ -268,7 +268,7 @@ def test_a_newer_version_is_left_alone(orphan: Path) -> None:
 
 
 def test_a_newer_segment_among_older_ones_is_left_alone(tmp_path: Path) -> None:
-    """The others are delivered; the directory stays."""
+    """A newer segment keeps its directory, and the other segments are delivered."""
     parts = Parts(tmp_path)
     parts.queue.accept(3)
     parts.commit()
@@ -285,7 +285,7 @@ def test_a_newer_segment_among_older_ones_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_messages_for_another_account_are_left_alone(tmp_path: Path) -> None:
-    """They need their own key."""
+    """Messages for another account are not read without its key."""
     parts = Parts(tmp_path, destination=DESTINATION + 1)
     parts.queue.accept(3)
     parts.commit()
@@ -298,7 +298,7 @@ def test_messages_for_another_account_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_segment_that_cannot_be_read_is_left_where_it_is(orphan: Path) -> None:
-    """A bad sector: the directory is not removed."""
+    """A directory with an unreadable segment, as by a bad sector, is not removed."""
     files = FaultyFiles()
     parts = Parts(orphan, files=files)
     recovery = parts.adopt()
@@ -334,7 +334,7 @@ def test_a_first_segment_that_the_disk_does_not_give_costs_itself(tmp_path: Path
 
 
 def test_a_full_disk_does_not_keep_anything_from_being_delivered(orphan: Path) -> None:
-    """Without room for a new cursor messages may be repeated; the segments go all the same."""
+    """Segments are removed even if a full disk has no room for a new cursor."""
     [cursor] = orphan.glob("*/cursor")
     cursor.unlink()
     files = FaultyFiles()
@@ -350,7 +350,7 @@ def test_a_full_disk_does_not_keep_anything_from_being_delivered(orphan: Path) -
 
 
 def test_what_people_keep_outlives_the_messages(orphan: Path) -> None:
-    """Damaged spans and rejected messages stay, and are not taken for an orphan again."""
+    """Damaged spans and rejected messages stay, and do not make the directory an orphan again."""
     [segment] = segments(orphan)
     data = bytearray(segment.read_bytes())
     data[data.index(b'"n":3') + 4] ^= 1
@@ -363,7 +363,7 @@ def test_what_people_keep_outlives_the_messages(orphan: Path) -> None:
 
 @pytest.mark.slow
 def test_a_large_backlog_is_begun_at_once(tmp_path: Path, untraced: None) -> None:
-    """Two million messages: the first ones are there at once, and never more than a segment is in memory."""
+    """The first of two million messages are returned before the rest is read, one segment in memory at most."""
     parts = Parts(tmp_path, max_bytes=2**30, sync=False)
     lines = b"\n".join([b'{"p":0,"x":"%s"}' % (b"y" * 100)] * 1000)
     for first in range(0, 2_000_000, 1000):
@@ -395,7 +395,7 @@ def test_a_large_backlog_is_begun_at_once(tmp_path: Path, untraced: None) -> Non
 
 @pytest.mark.parametrize("name", ["00000001.seg", "cursor", "lock", "owner.json", "rejected.ndjson"])
 def test_a_pipe_in_the_place_of_a_file_does_not_block(orphan: Path, name: str) -> None:
-    """Opening a pipe waits for its other end; nothing here may wait while it holds the lock of the path."""
+    """A pipe in place of a file does not block the process that holds the lock of the path."""
     [directory] = [each for each in orphan.iterdir() if each.is_dir()]
     (directory / name).unlink(missing_ok=True)
     os.mkfifo(directory / name)
@@ -410,7 +410,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(orphan: Path, name: str) -
 
 
 def test_a_file_of_any_size_is_not_read_whole(orphan: Path) -> None:
-    """A damaged file system, or a mistake, may give a segment any size: it is left where it is."""
+    """A segment of an impossible size is left where it is, and never read into memory."""
     [segment] = segments(orphan)
     os.truncate(segment, 2**40)
     recovery = Parts(orphan).adopt()
@@ -421,7 +421,7 @@ def test_a_file_of_any_size_is_not_read_whole(orphan: Path) -> None:
 
 
 def test_a_number_beyond_any_cursor_is_damage(tmp_path: Path) -> None:
-    """A record with a whole checksum and a number that no process reaches does not stop the recovery."""
+    """A record with a valid checksum and an impossible number is damage, and the recovery continues."""
     parts = Parts(tmp_path)
     parts.log.commit([LogPiece(0, 2**64 - 1, 1, b"{}")])
     parts.queue.accept(2)

@@ -22,21 +22,21 @@ def check(path: Path, files: Files | None = None) -> None:
 
 
 def test_a_missing_path_is_made_for_its_owner_only(tmp_path: Path) -> None:
-    """With all that is missing above it."""
+    """Missing directories, parents included, are created for their owner only."""
     check(tmp_path / "a" / "b")
     assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "a", tmp_path / "a" / "b")] == ["0o700"] * 2
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
 def test_a_path_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
-    """They could put other messages there."""
+    """A path that other users may write to is an error, because they could add messages."""
     tmp_path.chmod(mode)
     with pytest.raises(ConfigError, match="writable for other users; chmod it to 0700"):
         check(tmp_path)
 
 
 def test_a_sticky_path_may_be_shared(tmp_path: Path) -> None:
-    """As /tmp is."""
+    """A sticky path, as /tmp is, is accepted."""
     tmp_path.chmod(0o1777)
     check(tmp_path)
     tmp_path.chmod(0o755)
@@ -44,7 +44,7 @@ def test_a_sticky_path_may_be_shared(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """Also one to a good directory."""
+    """A symbolic link is an error, even to a usable directory."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(ConfigError, match="is a symbolic link"):
@@ -52,7 +52,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_links_within_are_not_followed(tmp_path: Path) -> None:
-    """Neither as the lock nor as a directory of a process."""
+    """A symbolic link in place of the lock or of a process's directory is not followed."""
     (tmp_path / "spool").mkdir(mode=0o700)
     victim = tmp_path / "victim"
     victim.mkdir()
@@ -68,7 +68,7 @@ def test_links_within_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
-    """And a path below one."""
+    """A file, and a path below one, is an error."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a directory"):
         check(tmp_path / "file")
@@ -78,7 +78,7 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 @ROOT_ONLY
 def test_another_owner_is_refused(tmp_path: Path) -> None:
-    """Two users on one path would lock each other out."""
+    """A path of another user is an error, because two users would lock each other out."""
     os.chown(tmp_path, 12345, 12345)
     with pytest.raises(ConfigError, match="belongs to user 12345, but this process runs as user 0"):
         check(tmp_path)
@@ -86,7 +86,7 @@ def test_another_owner_is_refused(tmp_path: Path) -> None:
 
 @ROOT_ONLY
 def test_another_users_directory_is_not_adopted(tmp_path: Path) -> None:
-    """Below a sticky path anyone may create one, with any messages in it."""
+    """A directory of another user below a sticky path is not adopted, as its messages may be forged."""
     tmp_path.chmod(0o1777)
     parts = Parts(tmp_path)
     parts.queue.accept(2)
@@ -100,7 +100,7 @@ def test_another_users_directory_is_not_adopted(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path: Path) -> None:
-    """As some network file systems are."""
+    """A file system without locks, as some network file systems, is an error."""
     files = FaultyFiles()
     files.faults["lock"] = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     with pytest.raises(ConfigError, match="cannot be used: No locks available"):
@@ -108,7 +108,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
-    """Found when the agent is made, not at night."""
+    """A read-only file system is an error at construction."""
     files = FaultyFiles()
     files.faults["make_directory"] = OSError(errno.EROFS, os.strerror(errno.EROFS))
     with pytest.raises(ConfigError, match="cannot be used: Read-only file system"):
@@ -116,14 +116,14 @@ def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_reason_to_refuse_the_start(tmp_path: Path) -> None:
-    """It may heal; until then the agent works from memory."""
+    """A full disk is no error at the start: the agent works from memory until there is room."""
     files = FaultyFiles()
     files.faults["make_directory"] = full_disk()
     check(tmp_path / "new", files)
 
 
 def test_a_directory_whose_lock_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    """It is not delivered, and the agent's log counts it instead of passing over it silently."""
+    """A directory whose lock cannot be opened is counted and named, and not delivered."""
     parts = Parts(tmp_path)
     parts.queue.accept(1)
     parts.commit()
@@ -137,7 +137,7 @@ def test_a_directory_whose_lock_cannot_be_opened_is_named(tmp_path: Path) -> Non
 
 
 def test_a_living_directory_is_not_adopted(tmp_path: Path) -> None:
-    """Of another process or of another agent in this one."""
+    """A directory in use by another process, or by another agent of this one, is not adopted."""
     living = Parts(tmp_path)
     living.queue.accept(2)
     living.commit()
@@ -147,7 +147,7 @@ def test_a_living_directory_is_not_adopted(tmp_path: Path) -> None:
 
 
 def test_the_oldest_is_adopted_first(tmp_path: Path) -> None:
-    """By its time of creation."""
+    """Orphans are adopted in the order of their creation."""
     for age, count in ((300, 3), (100, 1), (200, 2)):
         parts = Parts(tmp_path, now_ms=lambda age=age: age)  # type: ignore[misc]
         parts.queue.accept(count)
@@ -157,7 +157,7 @@ def test_the_oldest_is_adopted_first(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_its_process_never_used_is_removed(tmp_path: Path) -> None:
-    """A crash between two steps leaves one."""
+    """An empty directory that a crash left is removed."""
     (tmp_path / ("0" * 16)).mkdir(mode=0o700)
     (tmp_path / "not ours").mkdir()
     assert recover(tmp_path)[0] == []
@@ -166,7 +166,7 @@ def test_a_directory_that_its_process_never_used_is_removed(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_bound_is_kept_by_all_together(tmp_path: Path) -> None:
-    """Everything counts, also the directories."""
+    """The bound counts the files of all processes, and the directories."""
     logs = [Parts(tmp_path, max_bytes=2 * MIB) for _ in range(3)]
     for parts in logs:
         parts.queue.size = 2000
@@ -188,7 +188,7 @@ def test_the_bound_is_kept_by_all_together(tmp_path: Path) -> None:
 def test_a_lock_that_another_process_never_releases_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stopped process must not stop the others for ever."""
+    """A lock held by a stopped process is an error after a time, not an endless wait."""
     monkeypatch.setattr("salesmachine_async._spool.root._LOCK_SECONDS", 0.05)
     root, other = Root(Files(), tmp_path, MIB), Root(Files(), tmp_path, MIB)
     with root.locked():

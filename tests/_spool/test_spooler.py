@@ -106,7 +106,7 @@ def kill(spooler: Spooler) -> None:
 
 
 def test_what_is_accepted_is_written_within_a_commit(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """Without a call of `sync`."""
+    """Accepted messages are written by the next commit, without a call of `sync`."""
     spooler = make(commit=0.01)
     spooler.start()
     queue.accept(5)
@@ -118,7 +118,7 @@ def test_what_is_accepted_is_written_within_a_commit(make: Make, queue: Queue, t
 
 
 async def test_sync_covers_everything_accepted_before(make: Make, queue: Queue) -> None:
-    """An event loop can wait for it; the commits are a minute apart."""
+    """`sync` returns once all accepted messages are durable, long before the next commit of its own accord."""
     spooler = make(commit=60.0)
     queue.accept(5)
     await asyncio.wrap_future(spooler.sync())
@@ -126,7 +126,7 @@ async def test_sync_covers_everything_accepted_before(make: Make, queue: Queue) 
 
 
 def test_nothing_is_written_where_nothing_waits(make: Make, tmp_path: Path) -> None:
-    """A healthy server and an idle process leave no trace."""
+    """A process without waiting messages creates no file."""
     spooler = make()
     spooler.sync().result(10)
     spooler.close().result(10)
@@ -134,7 +134,7 @@ def test_nothing_is_written_where_nothing_waits(make: Make, tmp_path: Path) -> N
 
 
 def test_what_is_without_an_outcome_at_the_end_is_kept(make: Make, queue: Queue) -> None:
-    """The next process has it first."""
+    """Messages without an outcome at the end are the first that the next process reads."""
     spooler = make()
     queue.accept(5)
     queue.done[0] = 2
@@ -146,7 +146,7 @@ def test_what_is_without_an_outcome_at_the_end_is_kept(make: Make, queue: Queue)
 
 
 def test_after_the_end_everything_fails(make: Make) -> None:
-    """And says why."""
+    """Calls after the end raise an error with its reason."""
     spooler = make()
     spooler.close().result(10)
     with pytest.raises(SpoolFailed, match="the spool is closed"):
@@ -154,7 +154,7 @@ def test_after_the_end_everything_fails(make: Make) -> None:
 
 
 def test_a_directory_goes_when_its_receipts_are_settled(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """Not before, whatever else is read."""
+    """A directory is removed once its messages are settled, and not before."""
     first = make()
     queue.accept(5)
     first.close().result(10)
@@ -167,7 +167,7 @@ def test_a_directory_goes_when_its_receipts_are_settled(make: Make, queue: Queue
 
 
 def test_messages_older_than_max_age_are_marked(make: Make, queue: Queue) -> None:
-    """They are returned all the same, because they are lost as EXPIRED through on_lost."""
+    """Messages older than `max_age` are returned with a mark, so that they are lost as EXPIRED by on_lost."""
     first = make()
     queue.accept(2)
     first.close().result(10)
@@ -177,7 +177,7 @@ def test_messages_older_than_max_age_are_marked(make: Make, queue: Queue) -> Non
 
 
 def test_rejected_messages_are_kept_for_people(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """With the status and the server's words; both those of this process and recovered ones."""
+    """New and recovered messages are kept with the status and the words of the server."""
     first = make()
     queue.accept(1)
     first.close().result(10)
@@ -195,7 +195,7 @@ def test_rejected_messages_are_kept_for_people(make: Make, queue: Queue, tmp_pat
 
 
 def test_no_more_rejected_messages_are_kept_than_the_policy_says(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """The limit is logged."""
+    """Rejected messages beyond the limit are not kept, and the limit is logged."""
     spooler = make(keep_rejected=150)
     for _ in range(5):
         spooler.reject([RejectedLine(b'{"n":1}', None)])
@@ -205,7 +205,7 @@ def test_no_more_rejected_messages_are_kept_than_the_policy_says(make: Make, cap
 
 
 def test_nothing_is_kept_where_people_want_nothing(make: Make, tmp_path: Path) -> None:
-    """`keep_rejected=0`: the file is never made."""
+    """With `keep_rejected=0` the file is never created."""
     spooler = make(keep_rejected=0)
     spooler.reject([RejectedLine(b'{"n":1}', None)])
     spooler.close().result(10)
@@ -215,7 +215,7 @@ def test_nothing_is_kept_where_people_want_nothing(make: Make, tmp_path: Path) -
 def test_a_full_disk_is_said_once_and_heals(
     make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sync` raises it; the thread retries without a call."""
+    """A full disk is logged once and raised by `sync`; the thread retries by itself."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     files = FaultyFiles()
     spooler = make(files=files, commit=0.01, interval=60)
@@ -234,7 +234,7 @@ def test_a_full_disk_is_said_once_and_heals(
 
 
 def test_the_bound_of_the_path_is_told_from_a_full_disk(make: Make, queue: Queue) -> None:
-    """It is the same state, with other words."""
+    """The bound of the path has the state of a full disk, and a message of its own."""
     spooler = make(max_bytes=MIB)
     queue.size = 1000
     queue.accept(2000)
@@ -248,7 +248,7 @@ def test_the_bound_of_the_path_is_told_from_a_full_disk(make: Make, queue: Queue
 
 @pytest.mark.parametrize("call", ["allocate", "write", "sync", "make_directory"])
 def test_a_failing_disk_is_a_state_not_an_end(make: Make, queue: Queue, call: str) -> None:
-    """Whichever call fails."""
+    """A failure of any system call is a state, and the thread continues."""
     files = FaultyFiles()
     spooler = make(files=files)
     queue.accept(1)
@@ -264,7 +264,7 @@ def test_a_failing_disk_is_a_state_not_an_end(make: Make, queue: Queue, call: st
 def test_an_error_of_the_source_does_not_end_the_thread(
     make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its type and place are logged."""
+    """An error of the source is logged with its type and place, and the thread continues."""
     spooler = make(commit=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(queue, "settled", lambda partition: 1 // 0)
@@ -279,7 +279,7 @@ def test_an_error_of_the_source_does_not_end_the_thread(
 def test_a_deleted_path_is_made_again(
     make: Make, queue: Queue, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With what is in memory, and a warning."""
+    """A deleted path is created again with the messages in memory, and a warning."""
     spooler = make()
     queue.accept(3)
     spooler.sync().result(10)
@@ -291,7 +291,7 @@ def test_a_deleted_path_is_made_again(
 
 
 def test_a_path_that_turns_bad_later_is_a_state(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """A link in its place is not followed."""
+    """A symbolic link that replaces the path is not followed, and is a state."""
     spooler = make()
     (tmp_path / "spool").rename(tmp_path / "moved")
     (tmp_path / "spool").symlink_to(tmp_path / "moved")
@@ -302,7 +302,7 @@ def test_a_path_that_turns_bad_later_is_a_state(make: Make, queue: Queue, tmp_pa
 
 
 def test_an_unusable_path_is_an_error_or_a_line(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As the policy says."""
+    """An unusable path raises, or logs one line if the policy makes the spool optional."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a directory"):
         make(path=tmp_path / "file")
@@ -315,7 +315,7 @@ def test_an_unusable_path_is_an_error_or_a_line(make: Make, tmp_path: Path, capl
 
 
 def test_memory_can_be_read_back(make: Make, queue: Queue) -> None:
-    """By the number of the first message."""
+    """Messages are read back by the number of the first one."""
     spooler = make()
     queue.accept(10)
     spooler.sync().result(10)
@@ -327,7 +327,7 @@ def test_memory_can_be_read_back(make: Make, queue: Queue) -> None:
 def test_an_agent_that_does_not_deliver_hands_its_directories_over(
     make: Make, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process delivers while this one still writes."""
+    """Another process delivers the directories while the agent still writes."""
     monkeypatch.setattr(module, "HAND_OVER_SECONDS", 0.0)
     writer = make(deliver=False, commit=0.01)
     writer.start()
@@ -344,7 +344,7 @@ def test_an_agent_that_does_not_deliver_hands_its_directories_over(
 
 
 def test_the_oldest_age_is_of_what_waits(make: Make, queue: Queue) -> None:
-    """And 0 when nothing does."""
+    """The oldest age is that of the waiting messages, and 0 without any."""
     spooler = make()
     queue.accept(1)
     spooler.sync().result(10)
@@ -358,7 +358,7 @@ def test_the_oldest_age_is_of_what_waits(make: Make, queue: Queue) -> None:
 def test_messages_that_must_not_be_delivered_are_named_once(
     make: Make, queue: Queue, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those of another key, with what to do."""
+    """Messages of another key are logged once, with what to do."""
     other = Spooler(Spool(tmp_path / "spool"), DESTINATION + 1, 1, queue)
     queue.accept(2)
     other.close().result(10)
@@ -374,7 +374,7 @@ def test_messages_that_must_not_be_delivered_are_named_once(
 def test_without_a_thread_it_works_in_the_calling_one(
     make: Make, queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """At the end of the interpreter none can be started."""
+    """The calling thread does the work when the interpreter can start no other."""
     spooler = make()
     queue.accept(3)
 
@@ -390,7 +390,7 @@ def test_without_a_thread_it_works_in_the_calling_one(
 
 
 def test_a_flood_of_reads_does_not_keep_commits_from_happening(make: Make, queue: Queue) -> None:
-    """They come by turns."""
+    """Reads and commits take turns."""
     spooler = make(commit=0.02)
     queue.accept(1)
     spooler.sync().result(10)
@@ -403,7 +403,7 @@ def test_a_flood_of_reads_does_not_keep_commits_from_happening(make: Make, queue
 
 
 def test_settling_and_asking_never_wait_for_the_disk(make: Make, queue: Queue) -> None:
-    """While a sync takes as long as it likes, the calls of the loop return."""
+    """Calls of the loop return while a sync blocks."""
     release = threading.Event()
 
     class SlowFiles(FaultyFiles):
@@ -426,7 +426,7 @@ def test_settling_and_asking_never_wait_for_the_disk(make: Make, queue: Queue) -
 
 
 def test_the_destination_tells_accounts_apart_and_nothing_else() -> None:
-    """A trailing slash is no other account."""
+    """Destinations differ by account, and not by a trailing slash of the URL."""
     assert destination_of("https://a.example/", "token") == destination_of("https://a.example", "token")
     others = {destination_of(url, token) for url in ("https://a", "https://b") for token in ("x", "y")}
     assert len(others) == 4
@@ -434,7 +434,7 @@ def test_the_destination_tells_accounts_apart_and_nothing_else() -> None:
 
 
 def test_no_file_holds_the_token(tmp_path: Path, queue: Queue) -> None:
-    """Nor its digest in hexadecimal."""
+    """No file holds the token, nor its hexadecimal digest."""
     token, secret = "tok-5f2a9c", "sec-77b1"
     spooler = Spooler(Spool(tmp_path / "spool"), destination_of("https://api.example", token), 1, queue)
     queue.accept(3)
@@ -448,12 +448,12 @@ def test_no_file_holds_the_token(tmp_path: Path, queue: Queue) -> None:
 
 
 def test_the_states_of_a_full_disk_are_known() -> None:
-    """Quota, size limit of the process, and the disk itself."""
+    """A quota, the file size limit and a full disk are one state."""
     assert {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} == module.FULL
 
 
 def test_a_cursor_that_cannot_be_written_does_not_keep_commits_from_happening(make: Make, queue: Queue) -> None:
-    """It costs repeated messages after a crash, nothing else."""
+    """A failed write of the cursor costs repeated messages after a crash, and no commit."""
     files = FaultyFiles()
     spooler = make(files=files)
     queue.accept(2)
@@ -476,7 +476,7 @@ def test_a_cursor_that_cannot_be_written_does_not_keep_commits_from_happening(ma
 
 
 def test_what_a_late_sync_refuses_is_written_anew(make: Make, queue: Queue, tmp_path: Path) -> None:
-    """Where commits do not wait for the disk, what is still in memory is not durable any more."""
+    """A failed late sync writes again all messages that are still in memory."""
     files = FaultyFiles()
     spooler = make(files=files, sync=False)
     queue.accept(2)
@@ -495,7 +495,7 @@ def test_what_a_late_sync_refuses_is_written_anew(make: Make, queue: Queue, tmp_
 
 
 def test_many_threads_start_one(make: Make, queue: Queue) -> None:
-    """And the work of each is done."""
+    """Concurrent callers start one thread, which does the work of each."""
     started: list[threading.Thread] = []
     for _ in range(20):
         spooler = make()
@@ -526,7 +526,7 @@ def test_many_threads_start_one(make: Make, queue: Queue) -> None:
 def test_the_path_is_that_of_the_start(
     make: Make, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if the working directory changes, and in the child of a fork."""
+    """A relative path is resolved at the start, and holds in the child of a fork."""
     monkeypatch.chdir(tmp_path)
     spooler = make(path="relative")
     (tmp_path / "elsewhere").mkdir()
@@ -539,7 +539,7 @@ def test_the_path_is_that_of_the_start(
 
 
 def test_what_was_recovered_and_waits_has_an_age(make: Make, queue: Queue) -> None:
-    """As what this process has written."""
+    """Recovered messages that wait count for the oldest age."""
     first = make()
     queue.accept(1)
     first.close().result(10)

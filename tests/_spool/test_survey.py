@@ -33,7 +33,7 @@ def parts(tmp_path: Path) -> Parts:
 
 
 def test_a_living_directory_is_read_and_not_touched(tmp_path: Path, parts: Parts) -> None:
-    """Its process continues."""
+    """A directory in use is read without a change, and its process continues."""
     found = one(tmp_path)
     assert found.live
     assert (found.messages, found.oldest_ms, found.destination) == (7, 5000, DESTINATION)
@@ -46,7 +46,7 @@ def test_a_living_directory_is_read_and_not_touched(tmp_path: Path, parts: Parts
 
 
 def test_an_orphan_shows_its_messages_and_stays_one(tmp_path: Path, parts: Parts) -> None:
-    """Looking at it takes nothing."""
+    """A survey of an orphan does not adopt it."""
     parts.die()
     survey = Survey(tmp_path)
     [found] = survey.directories()
@@ -58,7 +58,7 @@ def test_an_orphan_shows_its_messages_and_stays_one(tmp_path: Path, parts: Parts
 
 
 def test_damage_is_counted_and_not_moved(tmp_path: Path, parts: Parts) -> None:
-    """In an orphan; what a living process is writing is no damage."""
+    """Damage of an orphan is counted and left in place; the unfinished end of a live segment is no damage."""
     [segment] = segments(tmp_path)
     data = segment.read_bytes()
     used = len(data.rstrip(b"\0"))
@@ -72,7 +72,7 @@ def test_damage_is_counted_and_not_moved(tmp_path: Path, parts: Parts) -> None:
 
 
 def test_what_is_kept_for_people_is_shown_and_purged(tmp_path: Path, parts: Parts) -> None:
-    """A living process keeps its own."""
+    """Kept messages are shown and purged, except those of a living process."""
     parts.log.reject([b'{"message":1}\n'], 1000)
     survey = Survey(tmp_path)
     [name] = [found.name for found in survey.directories()]
@@ -91,14 +91,14 @@ def test_what_is_kept_for_people_is_shown_and_purged(tmp_path: Path, parts: Part
 
 @pytest.mark.parametrize("owner", [b"", b"[]", b"{", None])
 def test_the_owner_is_for_people_only(tmp_path: Path, parts: Parts, owner: bytes | None) -> None:
-    """Nothing depends on what is in that file."""
+    """The file that names the owner is only displayed."""
     [file] = tmp_path.glob("*/owner.json")
     file.unlink() if owner is None else file.write_bytes(owner)
     assert one(tmp_path).owner == {}
 
 
 def test_a_missing_path_is_not_made(tmp_path: Path) -> None:
-    """Looking is not using."""
+    """A survey does not create a missing path."""
     with pytest.raises(ConfigError, match="No such file"):
         Survey(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()

@@ -24,7 +24,7 @@ def worker_of(path: Path, queue: Queue, files: Files | None = None) -> Worker:
 
 
 def test_what_has_an_outcome_at_the_second_look_is_never_written(tmp_path: Path, queue: Queue) -> None:
-    """With a healthy server the disk has nothing to do."""
+    """Messages settled between two commits are not written, so a healthy server costs no disk access."""
     worker = worker_of(tmp_path, queue)
     for _ in range(5):
         queue.accept(30)
@@ -35,7 +35,7 @@ def test_what_has_an_outcome_at_the_second_look_is_never_written(tmp_path: Path,
 
 
 def test_what_waits_is_written_at_the_second_look(tmp_path: Path, queue: Queue) -> None:
-    """Each message, in every partition; newer ones wait for their own second look."""
+    """Messages still waiting at the second commit are written, in every partition."""
     worker = worker_of(tmp_path, queue)
     queue.accept(3)
     worker.tick()
@@ -54,7 +54,7 @@ def test_what_waits_is_written_at_the_second_look(tmp_path: Path, queue: Queue) 
 
 
 def test_a_sync_and_the_end_write_everything_at_once(tmp_path: Path, queue: Queue) -> None:
-    """Neither waits for a second look."""
+    """A sync and the end write all messages without waiting for another commit."""
     worker = worker_of(tmp_path, queue)
     queue.accept(3)
     worker.sync()
@@ -67,7 +67,7 @@ def test_a_sync_and_the_end_write_everything_at_once(tmp_path: Path, queue: Queu
 def test_after_an_error_everything_seen_is_written(
     tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what an earlier commit had written and could not sync."""
+    """A commit after a failure writes all messages, also those of the commit that could not sync."""
     monkeypatch.setattr("salesmachine_async._spool.worker.RETRY_SECONDS", 0.0)
     files = FaultyFiles()
     worker = worker_of(tmp_path, queue, files)
@@ -84,7 +84,7 @@ def test_after_an_error_everything_seen_is_written(
 
 
 def test_a_search_that_finds_nothing_more_is_counted(tmp_path: Path, queue: Queue) -> None:
-    """By it `salesmachine spool drain` knows that everything was read."""
+    """The count of empty searches lets `salesmachine spool drain` end when all was read."""
     dead = worker_of(tmp_path, queue)
     queue.accept(3)
     dead.sync()
