@@ -47,12 +47,12 @@ def test_bytes_are_bounded() -> None:
 
 
 def test_a_larger_entry_goes_alone() -> None:
-    """An entry that exceeds the limits, which an agent with others has sealed, is sent as it is."""
+    """An entry larger than the limits, as of an agent with other limits, is sent unchanged and alone."""
     assert groups([entry(0, 1), entry(1, 9), entry(2, 1)], max_messages=5) == [["0-0"], ["1-0"], ["2-0"]]
 
 
 def test_an_alias_goes_alone_and_in_its_place() -> None:
-    """An alias is a request of its own, behind what was published before it."""
+    """An alias is a request of its own, after all entries published before it."""
     entries = [entry(0, 1), entry(1, 1, endpoint=Endpoint.ALIAS), entry(2, 1), entry(3, 1)]
     assert groups(entries) == [["0-0"], ["1-0"], ["2-0", "3-0"]]
     assert batch_of([entries[1]]).endpoint is Endpoint.ALIAS

@@ -10,23 +10,23 @@ from salesmachine_async.relay.rebalance import fair_share, surplus, wanted
 
 @given(st.integers(1, 256), st.integers(1, 50))
 def test_shares_cover_all_partitions(partitions: int, relays: int) -> None:
-    """So many shares hold all partitions, and one less would not be enough."""
+    """The shares of all members cover the partitions, and one share less does not."""
     share = fair_share(partitions, relays)
     assert share * relays >= partitions > (share - 1) * relays
 
 
 def test_a_relay_that_knows_of_none_counts_itself() -> None:
-    """Without members, all partitions are the share."""
+    """A relay without known members owns all partitions."""
     assert fair_share(8, 0) == 8
 
 
 def test_what_exceeds_the_share_is_given_back() -> None:
-    """The highest partitions are given back."""
+    """The highest partitions beyond the share are given back."""
     assert surplus({4, 1, 7}, 2) == [7]
     assert surplus({4, 1}, 2) == []
 
 
 def test_missing_ones_are_tried_from_a_place_of_ones_own() -> None:
-    """All others are tried, in a circle; none if the share is reached."""
+    """All other partitions are tried in a circle, and none once the share is reached."""
     assert wanted({1}, 2, 4, first=2) == [2, 3, 0]
     assert wanted({1, 2}, 2, 4, first=2) == ()

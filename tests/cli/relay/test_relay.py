@@ -58,7 +58,7 @@ async def relay_until(sandbox: Sandbox, queue: dict[str, str], *options: str, re
 
 
 async def status(queue: dict[str, str]) -> dict[str, Any]:
-    """What `relay status --json` prints."""
+    """Return the output of `relay status --json`."""
     ended = await invoke("relay", "status", "--json", **queue)
     assert ended.status == 0, ended
     found: dict[str, Any] = json.loads(ended.out)
@@ -66,14 +66,14 @@ async def status(queue: dict[str, str]) -> dict[str, Any]:
 
 
 async def letters(queue: dict[str, str]) -> list[dict[str, Any]]:
-    """What `relay dead ls` prints in a pipe."""
+    """Return the output of `relay dead ls` in a pipe."""
     ended = await invoke("relay", "dead", "ls", **queue)
     assert ended.status == 0, ended
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
 async def test_a_relay_delivers_and_stops_at_sigterm(sandbox: Sandbox, queue: dict[str, str]) -> None:
-    """It reports in JSON in a pipe, ends with 0, and owns nothing any more."""
+    """A relay in a pipe reports in JSON, ends with status 0 at SIGTERM, and gives back its leases."""
     await publish(queue, "one", "two")
     before = await status(queue)
     assert (before["messages"], before["relays"], len(before["partitions"])) == (2, [], PARTITIONS)
@@ -89,7 +89,7 @@ async def test_a_relay_delivers_and_stops_at_sigterm(sandbox: Sandbox, queue: di
 
 
 async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> None:
-    """Both answer while it runs; the state is in both."""
+    """The metrics and health endpoints of a running relay report its state."""
     await publish(queue, "one")
     process = await start("relay", "--metrics", ":0", "--every", "0.1", **queue)
     assert process.stdout is not None
@@ -110,7 +110,7 @@ async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> No
 
 
 async def test_dead_letters(sandbox: Sandbox, queue: dict[str, str]) -> None:
-    """What the server rejects is listed, shown, retried once and purged."""
+    """Rejected messages are listed, shown, retried once and purged."""
     sandbox.faults([Fault(path="/v1/batch", status=422, times=2, body={"error": "no\x1b[2J"})])
     await publish(queue, "first", "second")
     await relay_until(sandbox, queue, "--linger", "0", requests=2)
@@ -138,7 +138,7 @@ async def test_dead_letters(sandbox: Sandbox, queue: dict[str, str]) -> None:
 
 
 async def test_on_a_terminal(queue: dict[str, str], server: RedisServer) -> None:
-    """The status is a table; a queue that does not exist yet is said to be one."""
+    """The status is a table, and names a queue that does not exist yet as such."""
     await publish(queue, "one")
     code, text = await in_terminal("relay", "status", extra=queue | {"NO_COLOR": "1", "COLUMNS": "120"})
     assert code == 0, text
@@ -179,7 +179,7 @@ async def test_on_a_terminal(queue: dict[str, str], server: RedisServer) -> None
 async def test_usage_errors(
     queue: dict[str, str], arguments: list[str], variables: dict[str, str], problem: str, code: int
 ) -> None:
-    """Each names what is wrong, and what to do; none quotes a password."""
+    """Each usage error names the fault and the remedy, and none quotes a password."""
     await publish(queue)
     ended = await invoke(*arguments, **queue | variables)
     assert (ended.status, problem in ended.err) == (code, True), ended

@@ -12,7 +12,7 @@ from tests.support.terminals import in_terminal
 
 
 async def test_no_damage(path: Path, write: Writer) -> None:
-    """A whole spool is status 0, also while a process writes to it."""
+    """An intact spool is status 0, even while a process writes to it."""
     write(event(1), event(2)).die()
     write(event(3))
     ended = await invoke("spool", "check", str(path))
@@ -23,7 +23,7 @@ async def test_no_damage(path: Path, write: Writer) -> None:
 
 @pytest.mark.slow
 async def test_every_flipped_bit_is_found(path: Path, write: Writer) -> None:
-    """One bit anywhere in what was written is damage: status 1, and nothing is changed by the check."""
+    """A flipped bit anywhere in a record is status 1, and the check changes nothing."""
     parts = write(event(1))
     parts.queue.lines[0].append(event(2))
     parts.commit()
@@ -47,7 +47,7 @@ async def test_every_flipped_bit_is_found(path: Path, write: Writer) -> None:
 
 
 async def test_a_torn_end_is_no_damage(path: Path, write: Writer) -> None:
-    """A process that was killed while it wrote leaves a part of a record: it is counted, and status 0."""
+    """An unfinished record of a killed process is counted, and status 0."""
     write(event(1)).die()
     [segment] = segments(path)
     data = segment.read_bytes()
@@ -60,7 +60,7 @@ async def test_a_torn_end_is_no_damage(path: Path, write: Writer) -> None:
 
 
 async def test_kept_spans_and_unreadable_segments_are_damage(path: Path, write: Writer) -> None:
-    """Damage that an agent has found before is still there; a segment that is no file is named."""
+    """Damage kept by an agent is reported, and a segment that is not a file is named."""
     write(event(1), now_ms=1).die()
     write(event(2), now_ms=2).die()
     for each in segments(path):
@@ -82,7 +82,7 @@ async def test_kept_spans_and_unreadable_segments_are_damage(path: Path, write: 
 
 
 async def test_an_unknown_directory(path: Path, write: Writer) -> None:
-    """A name that is not there is a usage error."""
+    """An unknown directory name is a usage error."""
     write(event(1)).die()
     ended = await invoke("spool", "check", str(path), "--directory", "../other")
     assert ended.status == 2
@@ -91,7 +91,7 @@ async def test_an_unknown_directory(path: Path, write: Writer) -> None:
 
 @pytest.mark.slow
 async def test_on_a_terminal(path: Path, write: Writer) -> None:
-    """Progress while it reads, then a table and one line."""
+    """A terminal shows progress, then a table and one line."""
     write(*(event(number) for number in range(50))).die()
     status, text = await in_terminal("spool", "check", str(path), extra={"COLUMNS": "100"})
     assert status == 0, text

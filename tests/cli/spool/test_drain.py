@@ -40,7 +40,7 @@ def uids(sandbox: Sandbox) -> list[str]:
 
 
 def left(path: Path) -> set[str]:
-    """Return the names of the directories that are left."""
+    """Return the names of the remaining directories."""
     return {each.name for each in path.iterdir() if each.is_dir()}
 
 
@@ -63,7 +63,7 @@ def writing(path: Path, keys: dict[str, str]) -> Iterator[list[subprocess.Popen[
 async def test_everything_is_delivered_in_order(
     path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]
 ) -> None:
-    """The oldest directory first, each message with its id; a second drain has nothing to do."""
+    """Directories are delivered oldest first, each message with its id; a second drain finds none."""
     write(*(event(number) for number in range(300, 400)), destination=own, now_ms=2000).die()
     first = write(*(event(number) for number in range(300)), destination=own, now_ms=1000)
     first.log.commit([LogPiece(0, 300, 1, b'{"contact_uid":"1","alias":"visitor"}', ALIAS)])
@@ -84,7 +84,7 @@ async def test_everything_is_delivered_in_order(
 
 
 async def test_a_refused_key(path: Path, write: Writer) -> None:
-    """Status 4 at once, and every message stays."""
+    """A refused key is status 4 at once, and every message stays."""
     async with Sandbox(tokens=["good"]) as sandbox:
         keys = {"SALESMACHINE_API_URL": sandbox.url, "SALESMACHINE_API_TOKEN": "bad", "SALESMACHINE_API_SECRET": "x"}
         write(*map(event, range(10)), destination=destination_of(sandbox.url, "bad")).die()
@@ -97,7 +97,7 @@ async def test_a_refused_key(path: Path, write: Writer) -> None:
 
 
 async def test_a_server_that_is_away(path: Path, write: Writer, own: int, keys: dict[str, str]) -> None:
-    """Status 5 when the time is over, and every message stays."""
+    """An unreachable server is status 5 at the timeout, and every message stays."""
     write(event(1), destination=destination_of("http://127.0.0.1:1", TOKEN)).die()
     away = keys | {"SALESMACHINE_API_URL": "http://127.0.0.1:1"}
     ended = await run("spool", "drain", str(path), "--wait", "0.5", "--json", **away)
@@ -112,7 +112,7 @@ async def test_a_server_that_is_away(path: Path, write: Writer, own: int, keys: 
 
 
 async def test_another_key(path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Messages for another key stay, and are delivered with this one only if it is said so."""
+    """Messages for another key stay, unless an option delivers them with the present key."""
     write(event(1), destination=own).die()
     write(event(2), event(3), destination=77).die()
     write(event(4), destination=77).die()
@@ -132,7 +132,7 @@ async def test_another_key(path: Path, write: Writer, own: int, sandbox: Sandbox
 
 
 async def test_a_rejected_message(path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """The others are delivered; it is kept with the words of the server, and can be shown and exported."""
+    """A rejected message is kept with the server's words, shown and exported; the others are delivered."""
     poison = orjson.dumps({"method": "event", "contact_uid": "1", "event_uid": "", "params": {}, "messageId": "bad"})
     write(event(1), poison, event(2), destination=own).die()
     ended = await run("spool", "drain", str(path), "--json", **keys)
@@ -150,7 +150,7 @@ async def test_a_rejected_message(path: Path, write: Writer, own: int, sandbox: 
 async def test_several_drains_at_once(
     path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]
 ) -> None:
-    """They take different directories: no message is sent twice."""
+    """Concurrent drains take different directories, so that no message is sent twice."""
     for number in range(6):
         write(*(event(number * 1000 + each) for each in range(500)), destination=own).die()
     sandbox.faults([Fault(times=None, latency=0.02)])
@@ -196,7 +196,7 @@ async def test_writers_go_on_while_drains_run(path: Path, sandbox: Sandbox, keys
 async def test_a_drain_that_is_killed(
     path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]
 ) -> None:
-    """The next one delivers the rest; what is sent twice has the same id."""
+    """A drain after a killed one delivers the rest, and a repeated message has the same id."""
     write(*(event(number) for number in range(3000)), destination=own).die()
     sandbox.faults([Fault(times=None, latency=0.05)])
     drain = await start("spool", "drain", str(path), **keys)
@@ -213,7 +213,7 @@ async def test_a_drain_that_is_killed(
 
 
 async def test_on_a_terminal(path: Path, write: Writer, own: int, keys: dict[str, str]) -> None:
-    """A bar, and no key in it."""
+    """A terminal shows a progress bar, and no key."""
     write(*(event(number) for number in range(2000)), destination=own).die()
     status, text = await in_terminal("spool", "drain", str(path), extra=keys | {"COLUMNS": "100"})
     assert status == 0, text
@@ -224,7 +224,7 @@ async def test_on_a_terminal(path: Path, write: Writer, own: int, keys: dict[str
 
 
 async def test_usage(path: Path, write: Writer, keys: dict[str, str]) -> None:
-    """Without a key or a path it says what is missing, and makes nothing."""
+    """A missing key or path is named in the error, and nothing is created."""
     write(event(1)).die()
     ended = await run("spool", "drain", str(path))
     assert ended.status == 2
@@ -237,7 +237,7 @@ async def test_usage(path: Path, write: Writer, keys: dict[str, str]) -> None:
 async def test_a_segment_that_cannot_be_read(
     path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]
 ) -> None:
-    """The rest is delivered, and a warning names the directory."""
+    """A warning names the directory of an unreadable segment, and the rest is delivered."""
     write(event(1), destination=own).die()
     parts: Any = write(event(2), destination=own)
     parts.die()

@@ -16,7 +16,7 @@ from tests.support.spool import segments
 
 @pytest.mark.slow
 async def test_import_takes_it(path: Path, write: Writer, sandbox: Sandbox, keys: dict[str, str]) -> None:
-    """Every kind of message arrives as it would have from the spool, with its id; the export removes nothing."""
+    """An import of the export delivers each kind of message with its id; the export removes nothing."""
     lines = [
         b'{"method":"contact","contact_uid":"1","params":{"name":"Zo\xc3\xa9"},"messageId":"c"}',
         b'{"method":"account","account_uid":"9","params":{},"created_at":"2026-11-29T12:00:00.000Z","messageId":"a"}',
@@ -40,7 +40,7 @@ async def test_import_takes_it(path: Path, write: Writer, sandbox: Sandbox, keys
 
 
 async def test_rejected_messages_can_be_corrected(path: Path, write: Writer) -> None:
-    """--rejected gives the messages without the words of the server."""
+    """--rejected writes the messages without the server's words."""
     parts = write(event(1))
     about = {"rejected_ms": 1, "status": 422, "error": "no"}
     lines = [about | {"message": orjson.loads(event(2))}, about | {"message": {"contact_uid": "1", "alias": "v"}}]
@@ -53,7 +53,7 @@ async def test_rejected_messages_can_be_corrected(path: Path, write: Writer) -> 
 
 
 async def test_messages_of_running_processes(path: Path, write: Writer) -> None:
-    """A warning says how many messages will be delivered as well."""
+    """A warning counts the messages that a running process will deliver as well."""
     write(event(1))
     write(event(2), event(3)).die()
     ended = await invoke("spool", "export", str(path))
@@ -62,7 +62,7 @@ async def test_messages_of_running_processes(path: Path, write: Writer) -> None:
 
 
 async def test_a_part_that_is_not_readable(path: Path, write: Writer) -> None:
-    """What can be read is written; the status says that it is not all."""
+    """Readable messages are written, and the status reports that some are missing."""
     write(event(1), now_ms=1).die()
     write(event(2), now_ms=2).die()
     name = json.loads((await invoke("spool", "ls", str(path), "--json")).out)["directories"][0]["directory"]
@@ -76,7 +76,7 @@ async def test_a_part_that_is_not_readable(path: Path, write: Writer) -> None:
 
 
 async def test_many_messages(path: Path, write: Writer) -> None:
-    """More than are written at once, in order."""
+    """More messages than one write holds are exported in order."""
     write(*(event(number) for number in range(2500))).die()
     ended = await invoke("spool", "export", str(path))
     assert [json.loads(line)["params"]["n"] for line in ended.out.splitlines()] == list(range(2500))

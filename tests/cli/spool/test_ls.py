@@ -22,7 +22,7 @@ async def listed(path: Path, **keys: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 async def test_states(path: Path, write: Writer) -> None:
-    """A live, an orphaned, a foreign and a damaged directory are told apart."""
+    """Live, orphaned, foreign and damaged directories are distinguished."""
     live = write(event(1), event(2), now_ms=4000)
     write(event(3), now_ms=3000).die()
     write(event(4), destination=99, now_ms=2000).die()
@@ -50,14 +50,14 @@ async def test_states(path: Path, write: Writer) -> None:
 
 
 async def test_without_keys_no_directory_belongs_to_another(path: Path, write: Writer) -> None:
-    """Without a token in the environment the destinations are only shown."""
+    """Without a token in the environment, destinations are shown and not compared."""
     write(event(1), destination=99).die()
     [row] = await listed(path)
     assert (row["state"], row["own_key"], row["destination"]) == ("orphan", None, f"{99:016x}")
 
 
 async def test_one_object(path: Path, write: Writer) -> None:
-    """--json is one object with the totals, for an alert."""
+    """--json prints one object with the totals, for an alert."""
     write(event(1)).die()
     write(event(2), now_ms=1_600_000_000_000)
     ended = await invoke("spool", "ls", str(path), "--json")
@@ -68,7 +68,7 @@ async def test_one_object(path: Path, write: Writer) -> None:
 
 
 async def test_a_newer_version(path: Path, write: Writer) -> None:
-    """What a newer version wrote is shown as such, and not read."""
+    """A directory of a newer version is listed as such, and not read."""
     write(event(1)).die()
     [segment] = segments(path)
     head = encode_head(OWN, 5, version=2)
@@ -78,7 +78,7 @@ async def test_a_newer_version(path: Path, write: Writer) -> None:
 
 
 async def test_a_directory_that_cannot_be_read_does_not_hide_the_others(path: Path, write: Writer) -> None:
-    """A lock that is a symbolic link is not followed; the other directories are listed."""
+    """A lock that is a symbolic link is not followed, and the other directories are listed."""
     write(event(1), now_ms=1000).die()
     write(event(2), now_ms=2000).die()
     [first, second] = await listed(path)
@@ -92,7 +92,7 @@ async def test_a_directory_that_cannot_be_read_does_not_hide_the_others(path: Pa
 
 
 async def test_the_path(path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes from the argument or the environment; a missing one is not made."""
+    """The path comes from the argument or the environment, and a missing one is not created."""
     write(event(1)).die()
     assert (await invoke("spool", "ls", SALESMACHINE_SPOOL=str(path))).out.count("\n") == 1
     ended = await invoke("spool", "ls")
@@ -110,7 +110,7 @@ async def test_the_path(path: Path, write: Writer, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 async def test_on_a_terminal(path: Path, write: Writer) -> None:
-    """A table that nothing on disk can control, with no token in it."""
+    """A terminal shows a table without control characters from the disk and without a token."""
     write(event(1)).die()
     [owner] = path.glob("*/owner.json")
     owner.write_text(json.dumps({"pid": 12, "host": f"shop{HOSTILE}", "started": HOSTILE}))

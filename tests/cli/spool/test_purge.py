@@ -19,13 +19,13 @@ def names(path: Path) -> set[str]:
 
 
 def only(path: Path, before: set[str]) -> str:
-    """Return the name of the directory that was made since."""
+    """Return the name of the directory created since."""
     [name] = names(path) - before
     return name
 
 
 async def test_orphans_only(path: Path, write: Writer) -> None:
-    """--all removes what dead processes left, whatever its key; a running process keeps its own."""
+    """--all removes the directories of dead processes, whatever their key, and none of a running one."""
     live = write(event(1))
     kept = names(path)
     write(event(2)).die()
@@ -41,7 +41,7 @@ async def test_orphans_only(path: Path, write: Writer) -> None:
 
 
 async def test_older_than(path: Path, write: Writer) -> None:
-    """A directory goes if nothing in it is younger."""
+    """--older-than removes a directory if nothing in it is younger."""
     write(event(1)).die()
     old = only(path, set())
     week = time.time() - 8 * 86_400
@@ -54,7 +54,7 @@ async def test_older_than(path: Path, write: Writer) -> None:
 
 
 async def test_rejected(path: Path, write: Writer) -> None:
-    """--rejected removes what is kept for people, and no message that waits."""
+    """--rejected removes the rejected messages, and no waiting one."""
     parts = write(event(1))
     parts.log.reject([b'{"rejected_ms":1,"message":{"method":"event"}}\n'], 10_000)
     parts.die()
@@ -65,7 +65,7 @@ async def test_rejected(path: Path, write: Writer) -> None:
 
 
 async def test_one_directory(path: Path, write: Writer) -> None:
-    """--directory spares the others."""
+    """--directory removes one directory only."""
     write(event(1)).die()
     first = only(path, set())
     write(event(2)).die()
@@ -76,7 +76,7 @@ async def test_one_directory(path: Path, write: Writer) -> None:
 
 
 async def test_confirmation(path: Path, write: Writer) -> None:
-    """Without a terminal it needs --yes; one of the three choices is needed anyway."""
+    """Without a terminal --yes is required; one of the three choices always is."""
     write(event(1)).die()
     ended = await invoke("spool", "purge", str(path), "--all")
     assert (ended.status, len(segments(path))) == (2, 1)
@@ -94,7 +94,7 @@ async def test_confirmation(path: Path, write: Writer) -> None:
 
 @pytest.mark.slow
 async def test_on_a_terminal(path: Path, write: Writer) -> None:
-    """It says what will be lost, and asks; a process that takes the directory over in that moment keeps it."""
+    """The prompt names what will be lost; a process that adopts the directory in that moment keeps it."""
     write(event(1), event(2)).die()
     extra = {"NO_COLOR": "1", "COLUMNS": "200"}
     question = "Remove 2 messages in 1 directories for good? [y/N]: "

@@ -13,7 +13,7 @@ from tests.support.terminals import in_terminal
 
 
 async def test_messages_in_order(path: Path, write: Writer) -> None:
-    """One object for each message, the oldest directory first; --limit says how many."""
+    """Each message is one object, the oldest directory first; --limit bounds their number."""
     write(*(event(number) for number in range(5)), now_ms=1000).die()
     write(event(9), now_ms=2000)
     ended = await invoke("spool", "show", str(path))
@@ -30,7 +30,7 @@ async def test_messages_in_order(path: Path, write: Writer) -> None:
 
 
 async def test_rejected_messages(path: Path, write: Writer) -> None:
-    """Rejected messages are shown with the words of the server; a line that is no document is passed over."""
+    """Rejected messages are shown with the server's words; a line that is not JSON is passed over."""
     parts = write(event(1))
     rejected = {"rejected_ms": 2000, "status": 422, "error": f"no{HOSTILE}", "message": {"method": "event"}}
     parts.log.reject([orjson.dumps(rejected) + b"\n", b"[]\n", b'{"rejected_ms":"x","message":1}\n', b'{"rej'], 10_000)
@@ -41,7 +41,7 @@ async def test_rejected_messages(path: Path, write: Writer) -> None:
 
 
 async def test_lines_that_no_agent_wrote(path: Path, write: Writer) -> None:
-    """Text, JSON of another type and bytes that are not UTF-8 are shown as text."""
+    """Text, JSON of another type and invalid UTF-8 are shown as text."""
     write(b"\xff\x1b[2J", b"[1]", b"{}").die()
     ended = await invoke("spool", "show", str(path))
     assert [json.loads(line)["message"] for line in ended.out.splitlines()] == ["\\xff\x1b[2J", "[1]", {}]
@@ -49,7 +49,7 @@ async def test_lines_that_no_agent_wrote(path: Path, write: Writer) -> None:
 
 @pytest.mark.slow
 async def test_on_a_terminal(path: Path, write: Writer) -> None:
-    """One line each, which cannot control the terminal."""
+    """A terminal shows one line a message, without control characters."""
     parts = write(event(1), b"\x1b[2Jtext")
     parts.log.commit([LogPiece(0, 2, 1, b'{"contact_uid":"7","alias":"visitor"}', ALIAS)])
     rejected = {"rejected_ms": 0, "status": 400, "error": HOSTILE, "message": {"method": HOSTILE, "contact_uid": "8"}}

@@ -33,5 +33,5 @@ def start_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Redis
 
 @pytest.fixture
 def name() -> str:
-    """The name of a queue that is empty."""
+    """The name of an empty queue."""
     return new_name()

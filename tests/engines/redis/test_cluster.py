@@ -94,7 +94,7 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[RedisCluster]
 
 
 async def test_agents_and_relays_on_a_cluster(cluster: Any, name: str) -> None:
-    """Everything is delivered in order, by way of both nodes."""
+    """Messages are delivered in order through streams on both nodes."""
     transport = RedisTransport(cluster, name=name, partitions=8)
     async with Agent(transport=transport, batching=Batching(max_messages=5)) as agent:
         for i in range(400):

@@ -56,13 +56,13 @@ def numbers(entries: object) -> list[int]:
 
 
 def letter(number: int) -> DeadLetter:
-    """A dead letter that is to be stored."""
+    """A dead letter to be stored."""
     line = b'{"contact_uid":"u","n":%d}' % number
     return DeadLetter(partition=0, reason="rejected", status=400, error="no", server_message="bad", line=line)
 
 
 async def test_one_owner_at_a_time(server: RedisServer, name: str) -> None:
-    """A partition that has an owner is not acquired; one that was given back is."""
+    """A partition with an owner is not acquired, and one that was given back is."""
     await publish(server.url, name, 1)
     async with owning(server.url, name) as (engine, lease), engine_of(server.url, name) as other:
         assert 29 < lease.left <= 30
@@ -78,7 +78,7 @@ async def test_one_owner_at_a_time(server: RedisServer, name: str) -> None:
 
 
 async def test_a_former_owner_can_do_nothing(server: RedisServer, name: str) -> None:
-    """A relay that was frozen beyond its lease neither reads, settles nor sends, and takes nothing from the group."""
+    """A relay frozen beyond its lease cannot read, settle or send, and takes nothing from the group."""
     await publish(server.url, name, 1, 2, 3)
     async with owning(server.url, name) as (engine, lease), engine_of(server.url, name) as other:
         (first,) = await engine.fetch(lease, messages=1, size=10**6)
@@ -102,7 +102,7 @@ async def test_a_former_owner_can_do_nothing(server: RedisServer, name: str) -> 
 
 
 async def test_a_lease_ends_by_itself(server: RedisServer, name: str) -> None:
-    """The partition of a relay that is dead has no owner once its lease has ended."""
+    """The partition of a dead relay is free once its lease has ended."""
     await publish(server.url, name, 1)
     async with owning(server.url, name, lease=0.2) as (_, lease), engine_of(server.url, name) as other:
         while (taken := await other.acquire(0)) is None:
@@ -112,7 +112,7 @@ async def test_a_lease_ends_by_itself(server: RedisServer, name: str) -> None:
 
 
 async def test_entries_stay_until_they_are_settled(server: RedisServer, name: str) -> None:
-    """The next owner reads first what was read before and not settled, in order, and then what is new."""
+    """The next owner reads the unsettled entries in order, and then the new ones."""
     await publish(server.url, name, *range(6))
     async with owning(server.url, name) as (engine, lease):
         entries = await engine.fetch(lease, messages=4, size=10**6)
@@ -138,7 +138,7 @@ async def test_reading_is_bounded(server: RedisServer, name: str) -> None:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["the client repeats it", "the call fails"])
 async def test_an_answer_that_gets_lost_is_read_again(server: RedisServer, name: str, fails: bool) -> None:
-    """What the lost answer held comes next, before what is newer, and what is in hand does not come again."""
+    """Entries of a lost answer are read next, before newer ones, and entries in hand are not read again."""
     await publish(server.url, name, *range(8))
     async with Between(server) as between, owning(between.url, name) as (engine, lease):
         assert numbers(await engine.fetch(lease, messages=2, size=10**6)) == [0, 1]
@@ -155,7 +155,7 @@ async def test_an_answer_that_gets_lost_is_read_again(server: RedisServer, name:
 
 
 async def test_what_is_settled_while_it_is_read_does_not_come_again(server: RedisServer, name: str) -> None:
-    """An answer that was under way when its entries were settled holds nothing new."""
+    """Entries that are settled during a read are not returned by it."""
     await publish(server.url, name, 1, 2)
     async with Between(server) as between, owning(between.url, name) as (engine, lease):
         entries = await engine.fetch(lease, messages=1, size=10**6)
@@ -169,7 +169,7 @@ async def test_what_is_settled_while_it_is_read_does_not_come_again(server: Redi
 
 
 async def test_a_lost_answer_to_an_acquisition(server: RedisServer, name: str) -> None:
-    """The partition is owned by the next try, not after a lease."""
+    """A partition is owned at the next attempt after a lost answer, before the lease ends."""
     await publish(server.url, name, 1)
     async with Between(server) as between, engine_of(between.url, name) as engine:
         between.cut = lambda _: True
@@ -182,7 +182,7 @@ async def test_a_lost_answer_to_an_acquisition(server: RedisServer, name: str) -
 
 
 async def test_dead_letters_are_stored_once(server: RedisServer, name: str) -> None:
-    """A settlement that is repeated because its answer was lost removes and stores nothing twice."""
+    """A settlement repeated after a lost answer stores and removes nothing twice."""
     await publish(server.url, name, 1, 2)
     async with Between(server) as between, owning(between.url, name) as (engine, lease):
         entries = await engine.fetch(lease, **ALL)
@@ -201,7 +201,7 @@ async def test_dead_letters_are_stored_once(server: RedisServer, name: str) -> N
 
 
 async def test_dead_letters_are_retried_and_purged(server: RedisServer, name: str) -> None:
-    """A dead letter goes back to the end of its partition, or away, once."""
+    """A retry appends a dead letter to its partition once, and a purge removes it."""
     await publish(server.url, name, 1, 2)
     async with owning(server.url, name) as (engine, lease):
         await engine.settle(lease, await engine.fetch(lease, **ALL), [letter(1), letter(2)])
@@ -218,7 +218,7 @@ async def test_dead_letters_are_retried_and_purged(server: RedisServer, name: st
 
 
 async def test_an_entry_that_no_agent_has_written_is_damaged(server: RedisServer, name: str) -> None:
-    """What somebody else put into the stream is read as damaged, and can be settled."""
+    """A foreign entry in the stream is read as damaged, and can be settled."""
     await publish(server.url, name, 1)
     queue = Keys(name).queue(0)
     async with Redis.from_url(server.url) as client, owning(server.url, name) as (engine, lease):
@@ -255,7 +255,7 @@ async def test_a_group_that_was_deleted_comes_back(server: RedisServer, name: st
 
 
 async def test_waiting_ends_with_an_entry(server: RedisServer, name: str) -> None:
-    """A fetch that waits returns what is published in the meantime."""
+    """A fetch that waits returns the entry that is published."""
     await publish(server.url, name, 1)
     async with owning(server.url, name) as (engine, lease):
         assert numbers(await engine.fetch(lease, **ALL)) == [1]
@@ -300,7 +300,7 @@ async def test_the_rate_is_shared(server: RedisServer, name: str) -> None:
 
 
 async def test_members_are_the_living_ones(server: RedisServer, name: str) -> None:
-    """A relay counts from its heartbeat on, until it leaves, or has been silent for a third of a lease."""
+    """A relay is a member from its heartbeat until it leaves or is silent for a third of a lease."""
     async with engine_of(server.url, name, lease=0.3) as short, engine_of(server.url, name) as other:
         await other.create(2)
         mine = RelayStatus(relay=other.relay, state="open", partitions=(0, 1), delivered=7, last_error="no")
@@ -317,7 +317,7 @@ async def test_members_are_the_living_ones(server: RedisServer, name: str) -> No
 
 
 async def test_a_relay_works_at_maxmemory(start_server: Callable[..., RedisServer], name: str) -> None:
-    """Every step of a fresh relay works on a full server, so that it can be drained."""
+    """Every step of a new relay works on a full server, so that the server can be drained."""
     server = start_server()
     await publish(server.url, name, 1, 2)
     async with Redis.from_url(server.url) as client:
@@ -338,7 +338,7 @@ async def test_a_relay_works_at_maxmemory(start_server: Callable[..., RedisServe
 
 
 async def test_a_server_that_hangs_is_noticed(start_server: Callable[..., RedisServer], name: str) -> None:
-    """A call ends with an error well before its lease, and succeeds when the server goes on."""
+    """A call to a hanging server fails well before its lease ends, and succeeds once the server responds."""
     server = start_server()
     await publish(server.url, name, 1)
     async with Between(server) as between, owning(between.url, name, lease=0.6) as (engine, lease):
@@ -350,7 +350,7 @@ async def test_a_server_that_hangs_is_noticed(start_server: Callable[..., RedisS
 
 
 async def test_a_cancellation_is_never_swallowed(server: RedisServer, name: str) -> None:
-    """At whatever moment it comes, a call that has not ended raises it; redis-py alone loses some."""
+    """A pending call raises a cancellation at whatever moment it comes; redis-py alone loses some."""
     await publish(server.url, name, 1)
     async with owning(server.url, name) as (engine, lease):
         for turns in range(60):
@@ -365,7 +365,7 @@ async def test_a_cancellation_is_never_swallowed(server: RedisServer, name: str)
 
 
 async def test_a_newer_layout_is_refused(server: RedisServer, name: str) -> None:
-    """A queue that a newer version has made is not touched."""
+    """A queue of a newer version is an error and left unchanged."""
     async with Redis.from_url(server.url) as client:
         await client.hset(Keys(name).meta, mapping={"version": "2", "partitions": "4"})
     with pytest.raises(ConfigError, match="newer version"):
@@ -378,6 +378,6 @@ async def test_a_newer_layout_is_refused(server: RedisServer, name: str) -> None
 
 
 def test_no_url_is_shown(name: str) -> None:
-    """The representation shows the queue and the relay."""
+    """The representation shows the queue and the relay, and not the URL."""
     engine = RedisEngine("redis://:hunter2@127.0.0.1/0", name=name, relay="r1")
     assert repr(engine) == f"<RedisEngine {name} | relay r1>"

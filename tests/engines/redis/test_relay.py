@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 
 async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None:
-    """Everything arrives once, and nothing is left on the server."""
+    """Messages arrive once, and nothing is left on the server."""
     await publish(server.url, name, 500)
     carrier = Carrier()
     async with relaying(server.url, name, carrier) as relay:
@@ -63,7 +63,7 @@ async def test_small_entries_become_full_requests(server: RedisServer, name: str
 
 
 async def test_an_alias_keeps_its_place(server: RedisServer, name: str) -> None:
-    """An alias is sent after what was published before it, and before what comes after."""
+    """An alias is sent after the messages published before it, and before those published later."""
     async with Agent(transport=RedisTransport(server.url, name=name, partitions=1)) as agent:
         agent.track("u", "before")
         agent.alias("u", "v")
@@ -76,7 +76,7 @@ async def test_an_alias_keeps_its_place(server: RedisServer, name: str) -> None:
 
 
 async def test_poison_becomes_dead_letters_and_the_rest_arrives(server: RedisServer, name: str) -> None:
-    """What the server refuses alone is stored once, with its words; the messages beside it are delivered."""
+    """A message that the server rejects alone is stored once with its reason; the others are delivered."""
     await publish(server.url, name, 300)
     poison = {17, 18, 120, 299}
 
@@ -99,7 +99,7 @@ async def test_poison_becomes_dead_letters_and_the_rest_arrives(server: RedisSer
 
 
 async def test_a_damaged_entry_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
-    """What no agent has written stops nothing."""
+    """A foreign entry becomes a dead letter and stops no other."""
     await publish(server.url, name, 10, partitions=1)
     async with Redis.from_url(server.url) as client:
         await client.xadd(Keys(name).queue(0), {"hello": "world"})
@@ -115,7 +115,7 @@ async def test_a_damaged_entry_becomes_a_dead_letter(server: RedisServer, name: 
 
 
 async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
-    """With a deadline for retries, nothing disappears without a trace."""
+    """A message beyond the deadline for retries becomes a dead letter."""
     await publish(server.url, name, 5, partitions=1)
     carrier = Carrier(decide=lambda _: answer(500))
     retry = Retry(wait_initial=0.001, wait_max=0.002, timeout=0.0)
@@ -128,7 +128,7 @@ async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str
 
 @pytest.mark.slow
 async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -> None:
-    """While the key is refused, nothing is lost and little is read; then all is delivered."""
+    """A refused key loses no message and stops the reading; an accepted one delivers all."""
     await publish(server.url, name, 800)
     refused = True
     carrier = Carrier(decide=lambda _: answer(401) if refused else None)
@@ -146,7 +146,7 @@ async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -
 
 
 async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, name: str) -> None:
-    """After a 429 no relay sends, one that starts later neither."""
+    """A 429 pauses all relays, and those that start later."""
     await publish(server.url, name, 400)
     first = Carrier([answer(429, Retry_After="3600")] * 9)
     async with relaying(server.url, name, first) as relay:
@@ -168,14 +168,14 @@ async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, na
 
 
 async def test_a_relay_sends_nothing_in_its_pause(server: RedisServer, name: str) -> None:
-    """Once the answer 429 is there, no sender of the relay begins a request before the time that it names."""
+    """No sender of a relay begins a request before the time that a 429 names."""
     await publish(server.url, name, 800, partitions=8)
     early: list[float] = []
     pauses = 0
     until_time = 0.0
 
     class Limited(Carrier):
-        """Answers every fifth request 429."""
+        """A server that answers every fifth request with 429."""
 
         async def send(self, batch: Batch) -> Outcome:
             nonlocal until_time, pauses
@@ -198,7 +198,7 @@ async def test_a_relay_sends_nothing_in_its_pause(server: RedisServer, name: str
 
 
 async def test_a_pause_is_shared_once_the_server_is_back(server: RedisServer, name: str) -> None:
-    """While the engine fails, the pause is kept in the relay, and shared afterwards."""
+    """A pause is kept in the relay while the engine fails, and shared afterwards."""
     await publish(server.url, name, 10, partitions=1)
 
     class Failing(RedisEngine):
@@ -222,7 +222,7 @@ async def test_a_pause_is_shared_once_the_server_is_back(server: RedisServer, na
 async def test_a_worker_that_fails_begins_anew(
     server: RedisServer, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error in the program is logged with its place, and costs nothing but a moment."""
+    """An unexpected error is logged with its place, and the worker restarts without losing a message."""
     await publish(server.url, name, 100, partitions=1)
 
     class Broken(RedisEngine):
@@ -242,7 +242,7 @@ async def test_a_worker_that_fails_begins_anew(
 
 
 async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., RedisServer], name: str) -> None:
-    """The agent pauses at maxmemory and keeps its messages; a relay that starts then makes room for them."""
+    """An agent pauses at maxmemory and keeps its messages; a new relay makes room for them."""
     server = start_server()
     agent = Agent(
         transport=RedisTransport(server.url, name=name, partitions=2), batching=Batching(max_messages=10), retry=FAST
@@ -268,7 +268,7 @@ async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., Re
 
 
 async def test_a_stop_finishes_the_request_and_gives_the_leases_back(server: RedisServer, name: str) -> None:
-    """What is under way is settled, what was only read is left for the next relay, which goes on at once."""
+    """A stop settles the current request, and leaves unsent entries to the next relay at once."""
     await publish(server.url, name, 1000, partitions=2)
     release, under_way = asyncio.Event(), asyncio.Event()
 
@@ -296,7 +296,7 @@ async def test_a_stop_finishes_the_request_and_gives_the_leases_back(server: Red
 
 
 async def test_a_relay_without_a_usable_server(start_server: Callable[..., RedisServer], name: str) -> None:
-    """It ends with the reason."""
+    """A relay without a usable server ends with the reason."""
     server = start_server("--maxmemory-policy", "allkeys-lru")
     carrier = Carrier()
     relay = Relay(RedisEngine(server.url, name=name), carrier, timeouts=QUICK)
@@ -316,6 +316,6 @@ async def test_a_relay_without_a_usable_server(start_server: Callable[..., Redis
     ],
 )
 def test_unusable_arguments(name: str, options: Any, problem: str) -> None:
-    """They are found when the relay is made."""
+    """Unusable arguments raise at construction."""
     with pytest.raises(ConfigError, match=problem):
         Relay(RedisEngine("redis://127.0.0.1", name=name), Carrier(), **options)

@@ -37,7 +37,7 @@ class Fleet:
         self._api = RawServer(then=answers(self._answer))
 
     def _answer(self, seen: Seen) -> bytes:
-        """Accept most requests, and have the usual troubles with some."""
+        """Accept most requests, and fail some as a real API does."""
         trouble = self._rng.random()
         if trouble < 0.03:
             return http(503)
@@ -62,7 +62,7 @@ class Fleet:
         return found
 
     async def owned_by(self, *relays: asyncio.subprocess.Process) -> None:
-        """Return once each of these owns some partitions, and nobody else any; all partitions have an owner."""
+        """Wait until each of these relays owns partitions, and together they own all of them."""
         names = {str(relay.pid) for relay in relays}
         while True:
             owners = await self.owners()
@@ -71,13 +71,13 @@ class Fleet:
             await asyncio.sleep(0.01)
 
     async def more(self, count: int) -> None:
-        """Return once so many more messages were delivered."""
+        """Wait until so many more messages are delivered."""
         wanted = len(self.delivered) + count
         while len(self.delivered) < wanted:
             await asyncio.sleep(0.005)
 
     async def drained(self) -> None:
-        """Return once nothing waits."""
+        """Wait until the queue is empty."""
         while (await self.engine.lag()).messages:
             await asyncio.sleep(0.01)
 
@@ -95,7 +95,7 @@ class Fleet:
 
 
 async def test_relays_that_are_killed_ended_and_stopped(server: RedisServer, name: str) -> None:
-    """Nothing is lost, the first deliveries of each contact are in order, and few messages come twice."""
+    """No message is lost, each contact's first deliveries are in order, and few messages are repeated."""
     producer = Producer(server.url, name, partitions=8, contacts=200)
     async with Fleet(server, name, random.Random(1)) as fleet:
         async with producer:

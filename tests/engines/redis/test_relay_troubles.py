@@ -73,7 +73,7 @@ class Freezing(RedisEngine):
 
 @pytest.mark.parametrize("at", ["acquire", "fetch", "permit"])
 async def test_a_relay_that_was_frozen_beyond_its_lease(server: RedisServer, name: str, at: str) -> None:
-    """When it wakes up it sends nothing: all was delivered by the relay that took over."""
+    """A relay that wakes after its lease sends nothing, because another relay has delivered all."""
     await publish(server.url, name, 200)
     frozen, other = Carrier(), Carrier()
     engine = Freezing(server.url, name, at)
@@ -89,7 +89,7 @@ async def test_a_relay_that_was_frozen_beyond_its_lease(server: RedisServer, nam
 
 
 async def test_shares_follow_the_number_of_relays(server: RedisServer, name: str) -> None:
-    """One relay, then three, then one: each owns a fair share, and the order is kept under load."""
+    """One, three and one relays own fair shares, and keep the order under load."""
     delivered: list[dict[str, Any]] = []
     carriers = [Carrier(takes=0.002) for _ in range(3)]
     for carrier in carriers:
@@ -112,7 +112,7 @@ async def test_shares_follow_the_number_of_relays(server: RedisServer, name: str
 
 
 async def test_a_relay_that_lost_the_server_for_longer_than_its_lease(server: RedisServer, name: str) -> None:
-    """Another takes over; the first finds its leases lost, and goes on with a share of its own."""
+    """A relay whose leases ended gives way to another, and then takes a share of its own again."""
     delivered: list[dict[str, Any]] = []
     cut_off, other = Carrier(takes=0.002), Carrier(takes=0.002)
     cut_off.delivered = other.delivered = delivered
@@ -132,7 +132,7 @@ async def test_a_relay_that_lost_the_server_for_longer_than_its_lease(server: Re
 
 
 async def test_answers_that_get_lost(server: RedisServer, name: str) -> None:
-    """With every tenth answer of the server cut off, nothing is lost, repeated or out of order."""
+    """Messages arrive once and in order although every tenth answer of the server is cut off."""
     rng = random.Random(2)
     await publish(server.url, name, 1000, entry=4)
     carrier = Carrier()
@@ -150,7 +150,7 @@ async def test_answers_that_get_lost(server: RedisServer, name: str) -> None:
 
 
 async def test_a_server_that_is_killed_again_and_again(start_server: Callable[..., RedisServer], name: str) -> None:
-    """Agents and relays outlive it; with an append-only file nothing is lost and the order is kept."""
+    """Agents and relays survive a killed server; an append-only file keeps messages and order."""
     server = start_server("--appendonly", "yes", "--appendfsync", "no")
     carrier = Carrier(takes=0.002)
     transport = RedisTransport(server.url, name=name, partitions=4)
@@ -172,7 +172,7 @@ async def test_a_server_that_is_killed_again_and_again(start_server: Callable[..
 
 
 async def test_a_server_that_forgets_everything(start_server: Callable[..., RedisServer], name: str) -> None:
-    """After FLUSHALL, leases and groups come back, and what is published from then on is delivered."""
+    """Leases and groups are created again after FLUSHALL, and later messages are delivered."""
     server = start_server()
     carrier = Carrier()
     transport = RedisTransport(server.url, name=name, partitions=2)
@@ -192,7 +192,7 @@ async def test_a_server_that_forgets_everything(start_server: Callable[..., Redi
 async def test_a_relay_may_start_before_the_server_and_the_queue(
     start_server: Callable[..., RedisServer], name: str
 ) -> None:
-    """It waits for both."""
+    """A relay waits for the server and the queue."""
     server = start_server()
     server.kill()
     carrier = Carrier()
@@ -205,7 +205,7 @@ async def test_a_relay_may_start_before_the_server_and_the_queue(
 
 
 async def test_a_transport_that_hangs_does_not_block_the_end(server: RedisServer, name: str) -> None:
-    """A request that never ends is abandoned after its time, and its entries are left for another relay."""
+    """A request that never ends is abandoned at the deadline, and its entries are left to another relay."""
     await publish(server.url, name, 10, partitions=1)
     under_way = asyncio.Event()
 
@@ -224,7 +224,7 @@ async def test_a_transport_that_hangs_does_not_block_the_end(server: RedisServer
 
 
 async def test_a_relay_whose_task_is_cancelled_gives_back_what_it_has(server: RedisServer, name: str) -> None:
-    """As with `stop`, the next relay goes on at once."""
+    """A cancelled relay gives back its leases, and the next relay continues at once."""
     await publish(server.url, name, 300)
     first, second = Carrier(takes=0.01), Carrier()
     relay = Relay(RedisEngine(server.url, name=name), first, timeouts=QUICK)

@@ -29,7 +29,7 @@ def batch(*numbers: int, partition: int = 0, contact: str = "u") -> Batch:
 
 
 async def published(url: str, name: str) -> dict[int, list[Entry]]:
-    """What is in each stream of a queue."""
+    """Return the entries in each stream of a queue."""
     engine = RedisEngine(url, name=name)
     try:
         await engine.start()
@@ -51,7 +51,7 @@ async def numbers(url: str, name: str) -> list[int]:
 
 
 async def test_an_agent_hands_its_messages_over(server: RedisServer, name: str) -> None:
-    """Each message is in the stream of its contact, in order; the agent has as many partitions as there are streams."""
+    """Messages are in their contact's stream, in order; the agent has a partition for each stream."""
     transport = RedisTransport(server.url, name=name, partitions=4)
     async with Agent(transport=transport, batching=Batching(max_messages=5)) as agent:
         for i in range(100):
@@ -73,7 +73,7 @@ async def test_an_agent_hands_its_messages_over(server: RedisServer, name: str) 
 
 
 async def test_a_repetition_after_a_lost_answer_is_recognized(server: RedisServer, name: str) -> None:
-    """The answer to a publication is cut: whole, halved or in single messages, the batch is in the stream once."""
+    """A batch is in the stream once after a lost answer, retried whole, halved or in single messages."""
     async with Between(server) as between:
         transport = RedisTransport(between.url, name=name, partitions=1)
         assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
@@ -92,7 +92,7 @@ async def test_a_repetition_after_a_lost_answer_is_recognized(server: RedisServe
 
 
 async def test_another_batch_is_not_taken_for_one_that_was_given_up(server: RedisServer, name: str) -> None:
-    """A batch whose fate is not known is given up; what follows it is published, its newer half included."""
+    """A batch given up with an unknown outcome does not hide the next one or its newer half."""
     async with Between(server) as between:
         transport = RedisTransport(between.url, name=name, partitions=1)
         await transport.send(batch(0))
@@ -107,7 +107,7 @@ async def test_another_batch_is_not_taken_for_one_that_was_given_up(server: Redi
 
 
 async def test_two_agents_may_share_a_transport(server: RedisServer, name: str) -> None:
-    """Batches that were numbered alike are not taken for each other."""
+    """Batches of two agents with equal numbers are distinct."""
     transport = RedisTransport(server.url, name=name, partitions=1)
     await asyncio.gather(*(transport.send(batch(i)) for i in range(20)))
     await transport.aclose()
@@ -117,7 +117,7 @@ async def test_two_agents_may_share_a_transport(server: RedisServer, name: str) 
 async def test_a_forked_child_is_another_producer(
     server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child numbers its messages anew, and they are not taken for those of its parent."""
+    """A forked child's messages are distinct from those of its parent with equal numbers."""
     transport = RedisTransport(server.url, name=name, partitions=1)
     await transport.send(batch(1, 2))
     await transport.aclose()
@@ -129,7 +129,7 @@ async def test_a_forked_child_is_another_producer(
 
 
 async def test_the_bound_is_kept_and_the_rest_waits(server: RedisServer, name: str) -> None:
-    """A full queue pauses the agent, which keeps its messages and hands them over once there is room."""
+    """A full queue pauses the agent, which publishes its messages once there is room."""
     transport = RedisTransport(server.url, name=name, partitions=1, max_bytes=20_000)
     agent = Agent(transport=transport, batching=Batching(max_messages=10, linger=0), retry=FAST)
     engine = RedisEngine(server.url, name=name)
@@ -155,7 +155,7 @@ async def test_the_bound_is_kept_and_the_rest_waits(server: RedisServer, name: s
 
 
 async def test_one_full_stream_does_not_stop_the_others(server: RedisServer, name: str) -> None:
-    """If others can be published, only the partition of the full stream waits."""
+    """Only the partition of a full stream waits while others can be published."""
     transport = RedisTransport(server.url, name=name, partitions=2, max_bytes=2000)
     while (first := await transport.send(batch(1))).verdict is Verdict.DELIVERED:
         pass
@@ -167,7 +167,7 @@ async def test_one_full_stream_does_not_stop_the_others(server: RedisServer, nam
 
 
 async def test_a_server_without_memory_pauses(start_server: Callable[..., RedisServer], name: str) -> None:
-    """At maxmemory nothing is published, and the agent pauses."""
+    """An agent pauses at maxmemory, and nothing is published."""
     server = start_server()
     transport = RedisTransport(server.url, name=name, partitions=1)
     assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
@@ -183,7 +183,7 @@ async def test_a_server_without_memory_pauses(start_server: Callable[..., RedisS
 async def test_a_server_that_evicts_is_refused(
     start_server: Callable[..., RedisServer], name: str, policy: str
 ) -> None:
-    """A policy that deletes keys for want of memory parks the agent, and keeps a relay from starting."""
+    """An eviction policy that deletes keys parks the agent, and is an error at the start of a relay."""
     server = start_server("--maxmemory-policy", policy)
     transport = RedisTransport(server.url, name=name)
     outcome = await transport.send(batch(1))
@@ -197,7 +197,7 @@ async def test_a_server_that_evicts_is_refused(
 
 
 async def test_a_wrong_password_parks(start_server: Callable[..., RedisServer], name: str) -> None:
-    """A server that refuses access parks the agent; the password is shown nowhere."""
+    """A server that refuses access parks the agent, and no output holds the password."""
     server = start_server("--requirepass", "right")
     for url in (server.url, f"unix://:hunter2@{server.socket}"):
         transport = RedisTransport(url, name=name)
@@ -211,7 +211,7 @@ async def test_a_wrong_password_parks(start_server: Callable[..., RedisServer], 
 
 
 async def test_a_missing_permission_parks(start_server: Callable[..., RedisServer], name: str) -> None:
-    """A user of the server who may not call scripts parks the agent."""
+    """A server user without the permission for scripts parks the agent."""
     server = start_server()
     async with Redis.from_url(server.url) as client:
         await client.acl_setuser("shop", enabled=True, nopass=True, keys=["*"], commands=["+info", "+ping"])
@@ -223,7 +223,7 @@ async def test_a_missing_permission_parks(start_server: Callable[..., RedisServe
 
 
 async def test_a_replica_pauses(start_server: Callable[..., RedisServer], name: str) -> None:
-    """A server that only reads, as after a failover, pauses the agent."""
+    """A read-only server, as after a failover, pauses the agent."""
     server = start_server()
     transport = RedisTransport(server.url, name=name)
     assert (await transport.send(batch(0))).verdict is Verdict.DELIVERED
@@ -234,7 +234,7 @@ async def test_a_replica_pauses(start_server: Callable[..., RedisServer], name: 
 
 
 async def test_a_server_that_is_away_is_tried_again(start_server: Callable[..., RedisServer], name: str) -> None:
-    """An agent keeps its messages while the server is away, and loses its scripts with a restart without harm."""
+    """An agent keeps its messages through an outage, and loads its scripts again after a restart."""
     server = start_server()
     agent = Agent(
         transport=RedisTransport(server.url, name=name, partitions=1), retry=FAST, batching=Batching(linger=0)
@@ -289,7 +289,7 @@ async def test_a_single_message_outlives_a_long_outage(
 
 
 async def test_later_agents_adopt_the_number_of_streams(server: RedisServer, name: str) -> None:
-    """The first transport decides; one with another number puts each message into the stream of its contact."""
+    """The first transport sets the number of streams, which later ones adopt for each contact."""
     first = RedisTransport(server.url, name=name, partitions=3)
     await first.send(batch(0, partition=partition_of("u", 3)))
     async with Agent(transport=RedisTransport(server.url, name=name, partitions=8), batching=Batching()) as agent:
@@ -307,7 +307,7 @@ async def test_later_agents_adopt_the_number_of_streams(server: RedisServer, nam
 
 
 async def test_an_extra_partition_is_distributed(server: RedisServer, name: str) -> None:
-    """What an agent delivers for another process, in a partition beyond its own, goes where it belongs."""
+    """Messages in a partition beyond the agent's own are published to their contacts' streams."""
     transport = RedisTransport(server.url, name=name, partitions=2)
     contacts = {partition_of(f"u{i}", 2): f"u{i}" for i in range(9)}
     lines = [b'{"contact_uid":"%s"}' % contacts[i % 2].encode() for i in range(4)]
@@ -323,7 +323,7 @@ async def test_an_extra_partition_is_distributed(server: RedisServer, name: str)
 async def test_what_a_spool_has_kept_goes_to_its_streams(
     start_server: Callable[..., RedisServer], name: str, tmp_path: Path
 ) -> None:
-    """While the server is away an agent ends, and its messages stay on disk; the next one hands them over, in order."""
+    """Messages spooled during an outage are published in order by the next agent."""
     server = start_server()
     server.kill()
     spool = tmp_path / "spool"
@@ -370,7 +370,7 @@ async def test_synced_needs_a_server_that_syncs(start_server: Callable[..., Redi
 async def test_a_replica_confirms(
     start_server: Callable[..., RedisServer], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a replica the batch is not handed over, and it is published once all the same."""
+    """A batch without a replica's confirmation is not handed over, and is published once."""
     monkeypatch.setattr("salesmachine_async.engines.redis.transport.REPLICA_MS", 1)
     server = start_server()
     transport = RedisTransport(server.url, name=name, confirm="replica", partitions=1)
@@ -383,13 +383,13 @@ async def test_a_replica_confirms(
 
 
 async def test_ping_asks_the_server(server: RedisServer, name: str) -> None:
-    """`Agent.ping` succeeds if the server can be used."""
+    """`Agent.ping` succeeds if the server is usable."""
     async with Agent(transport=RedisTransport(server.url, name=name)) as agent:
         await agent.ping()
 
 
 async def test_a_client_of_the_application_stays_open(server: RedisServer, name: str) -> None:
-    """A client is used as it is, one that decodes replies too, and is not closed."""
+    """An application's client, even one that decodes replies, is used as it is and not closed."""
     async with Redis.from_url(server.url, decode_responses=True) as client:
         transport = RedisTransport(client, name=name, partitions=1)
         assert (await transport.send(batch(1))).verdict is Verdict.DELIVERED
@@ -405,7 +405,7 @@ async def test_a_client_of_the_application_stays_open(server: RedisServer, name:
 
 
 def test_each_event_loop_has_its_own_connections(server: RedisServer, name: str) -> None:
-    """A transport may be used by one loop after another, as by `asyncio.run` twice."""
+    """A transport can be used by successive event loops, as of two `asyncio.run` calls."""
     transport = RedisTransport(server.url, name=name, partitions=1)
 
     async def send(number: int) -> None:
@@ -431,20 +431,20 @@ def test_each_event_loop_has_its_own_connections(server: RedisServer, name: str)
     ],
 )
 def test_unusable_arguments(arguments: dict[str, Any], problem: str) -> None:
-    """An argument that cannot be used is found when the transport is made."""
+    """Unusable arguments raise at construction."""
     with pytest.raises(ConfigError, match=problem):
         RedisTransport(**{"server": "redis://127.0.0.1/0", **arguments})
 
 
 def test_a_cluster_cannot_confirm_by_a_replica() -> None:
-    """WAIT is for one server."""
+    """A cluster with `confirm` by a replica is an error, because WAIT covers one server only."""
     cluster = RedisCluster(host="127.0.0.1", port=1)
     with pytest.raises(ConfigError, match="not of a cluster"):
         RedisTransport(cluster, confirm="replica")
 
 
 def test_no_url_is_shown() -> None:
-    """A malformed URL is not repeated, because it may hold a password."""
+    """The error for a malformed URL omits the URL, because it may hold a password."""
     with pytest.raises(ConfigError) as caught:
         RedisTransport("redis://:hunter2@host:port/0")
     assert "hunter2" not in str(caught.value)
