@@ -31,7 +31,7 @@ def value(header: str | None) -> str:
 
 
 def test_a_visit_a_login_and_the_time_after_it(recorder: Recorder) -> None:
-    """One uid before the login, one alias at it, no cookie and no alias after it."""
+    """A visitor has one uid before the login, one alias at it, and neither cookie nor alias after it."""
     visitors = AnonymousVisitors(AnonymousCookie())
     first = request(visitors, recorder)
     assert first.track("seen")
@@ -63,7 +63,7 @@ def test_a_visit_a_login_and_the_time_after_it(recorder: Recorder) -> None:
 
 
 def test_a_contact_that_a_callable_finds_is_joined_before_the_first_message(recorder: Recorder) -> None:
-    """The session's user, say."""
+    """The alias precedes the first message of a contact found by a callable, as in a session."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder, f"salesmachine_visitor={ID}", contact=lambda: "u")
     tracker.track("seen")
@@ -72,7 +72,7 @@ def test_a_contact_that_a_callable_finds_is_joined_before_the_first_message(reco
 
 
 def test_whoever_was_never_anonymous_has_no_alias(recorder: Recorder) -> None:
-    """An id that nothing was tracked for is none."""
+    """A contact for whom no anonymous message was tracked has no alias."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder)
     tracker.identify("u")
@@ -83,7 +83,7 @@ def test_whoever_was_never_anonymous_has_no_alias(recorder: Recorder) -> None:
 
 
 def test_an_anonymous_event_in_the_request_of_the_login_is_joined(recorder: Recorder) -> None:
-    """The cookie is not even set."""
+    """An anonymous event and a login in one request send an alias, and set no cookie."""
     tracker = request(AnonymousVisitors(AnonymousCookie()), recorder)
     tracker.track("signup seen")
     tracker.identify("u")
@@ -93,7 +93,7 @@ def test_an_anonymous_event_in_the_request_of_the_login_is_joined(recorder: Reco
 
 
 def test_concurrent_requests_send_one_alias(recorder: Recorder) -> None:
-    """A page makes eight requests with the old cookie at once, after the login."""
+    """Eight concurrent requests with the old cookie after the login send one alias."""
     visitors = AnonymousVisitors(AnonymousCookie())
     barrier = threading.Barrier(8)
 
@@ -113,7 +113,7 @@ def test_concurrent_requests_send_one_alias(recorder: Recorder) -> None:
 
 
 def test_threads_of_one_request_agree_on_the_id(recorder: Recorder) -> None:
-    """A handler may track from a pool."""
+    """Threads of a pool in one request use the same anonymous id."""
     tracker = request(AnonymousVisitors(AnonymousCookie()), recorder)
     barrier = threading.Barrier(8)
 
@@ -132,7 +132,7 @@ def test_threads_of_one_request_agree_on_the_id(recorder: Recorder) -> None:
 
 
 def test_another_contact_in_the_same_browser_is_not_merged(recorder: Recorder) -> None:
-    """The old cookie of one contact, sent again with the login of another, joins nothing."""
+    """The old cookie of one contact with the login of another sends no alias."""
     visitors = AnonymousVisitors(AnonymousCookie())
     for contact in ("u", "v"):
         request(visitors, recorder, f"salesmachine_visitor={ID}").identify(contact)
@@ -140,7 +140,7 @@ def test_another_contact_in_the_same_browser_is_not_merged(recorder: Recorder) -
 
 
 def test_an_alias_that_is_dropped_is_sent_by_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
-    """The queue was full, or the agent closed: the browser keeps the cookie."""
+    """An alias dropped by a full queue or a closed agent leaves the cookie, and is sent by the next request."""
 
     class Reluctant(Recorder):
         answers = iter([False, AgentClosed("closed"), True])
@@ -163,14 +163,14 @@ def test_an_alias_that_is_dropped_is_sent_by_the_next_request(caplog: pytest.Log
 
 
 def test_the_alias_of_an_id_has_one_message_id(recorder: Recorder) -> None:
-    """Two processes may send it: a server can recognise the second one."""
+    """The alias of two processes has one message id, so that a server can recognize the second."""
     for _process in range(2):
         request(AnonymousVisitors(AnonymousCookie()), recorder, f"salesmachine_visitor={ID}").identify("u")
     assert {each["messageId"] for each in recorder.messages} == {f"alias-{ID}"}
 
 
 def test_the_memory_is_bounded(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the ids that were joined last are kept."""
+    """The memory holds only the ids that were joined last."""
     monkeypatch.setattr(_anonymous, "REMEMBERED", 3)
     visitors = AnonymousVisitors(lambda _: None)
     for number in range(10):
@@ -201,7 +201,7 @@ def test_the_memory_is_bounded(recorder: Recorder, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_cookie_of_another_form_is_refused(recorder: Recorder, cookies: str) -> None:
-    """It never becomes a uid, nor an alias; the visitor gets a new one."""
+    """A malformed cookie never becomes a uid or an alias, and is replaced."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder, cookies)
     tracker.track("seen")
@@ -214,20 +214,20 @@ def test_a_cookie_of_another_form_is_refused(recorder: Recorder, cookies: str) -
 
 
 def test_the_cookie_is_found_among_others() -> None:
-    """Also among broken ones, and twice."""
+    """The cookie is found among broken and repeated ones."""
     header = f"a=1; broken; salesmachine_visitor=123; =x;salesmachine_visitor={ID} ;b=2"
     assert AnonymousCookie().read(header) == ID
 
 
 def test_ids_are_random(recorder: Recorder) -> None:
-    """128 bits."""
+    """An id has 128 random bits."""
     visitors = AnonymousVisitors(AnonymousCookie())
     assert len({request(visitors, recorder).anonymous_id for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("https", [False, True])
 def test_the_attributes_of_the_cookie(recorder: Recorder, https: bool) -> None:
-    """HttpOnly, SameSite=Lax, and Secure where the request came by https."""
+    """The cookie is HttpOnly and SameSite=Lax, and Secure where the request came by https."""
     cookie = AnonymousCookie(name="v", max_age=60, path="/shop", domain="example.com")
     tracker = request(AnonymousVisitors(cookie), recorder, https=https)
     uid = tracker.anonymous_id
@@ -236,7 +236,7 @@ def test_the_attributes_of_the_cookie(recorder: Recorder, https: bool) -> None:
 
 
 def test_secure_may_be_forced(recorder: Recorder) -> None:
-    """Behind a proxy that does not say how the request came."""
+    """Secure can be forced behind a proxy that does not report https."""
     tracker = request(AnonymousVisitors(AnonymousCookie(secure=True)), recorder)
     assert (tracker.set_cookie(is_page=True) or "").endswith("; Secure")
     tracker = request(AnonymousVisitors(AnonymousCookie(secure=False)), recorder, https=True)
@@ -262,20 +262,20 @@ def test_secure_may_be_forced(recorder: Recorder) -> None:
     ],
 )
 def test_a_cookie_that_no_browser_takes_is_a_mistake(options: Any, named: str) -> None:
-    """It is found at the start."""
+    """An invalid cookie configuration raises at construction."""
     with pytest.raises(ConfigError, match=f"AnonymousCookie.{named}"):
         AnonymousCookie(**options)
 
 
 @pytest.mark.parametrize("source", [AnonymousCookie, "cookie", True, 7])
 def test_what_is_neither_a_cookie_nor_a_callable_is_a_mistake(source: Any) -> None:
-    """The class itself is callable."""
+    """A value that is neither a cookie nor a callable raises, and so does the class itself."""
     with pytest.raises(ConfigError, match=r"anonymous_id must be an AnonymousCookie\(\.\.\.\) or a callable"):
         AnonymousVisitors(source)
 
 
 def test_a_callable_gives_the_id(recorder: Recorder) -> None:
-    """The session's, say: no cookie is set, and the alias is sent once."""
+    """An id from a callable, as of a session, sets no cookie, and its alias is sent once."""
     visitors = AnonymousVisitors(lambda _: "session-7")
     tracker = request(visitors, recorder)
     tracker.track("seen")
@@ -290,7 +290,7 @@ def test_a_callable_gives_the_id(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("answer", [None, "", object(), LookupError("SECRET")])
 def test_a_callable_without_an_id(recorder: Recorder, caplog: pytest.LogCaptureFixture, answer: Any) -> None:
-    """Nothing is tracked, and nothing raises."""
+    """A callable that returns no id tracks nothing and raises nothing."""
 
     def function(_: Any) -> Any:
         if isinstance(answer, Exception):
@@ -306,13 +306,13 @@ def test_a_callable_without_an_id(recorder: Recorder, caplog: pytest.LogCaptureF
 
 
 def test_an_id_that_is_the_contact_has_no_alias(recorder: Recorder) -> None:
-    """An alias to itself would be refused."""
+    """An id equal to the contact's uid has no alias, because a server would reject it."""
     request(AnonymousVisitors(lambda _: 7), recorder).identify("7")
     assert recorder.messages == []
 
 
 def test_a_logout_forgets_the_visitor(recorder: Recorder) -> None:
-    """identify(None): the cookie is removed, and nothing is tracked."""
+    """`identify(None)` removes the cookie, and later calls track nothing."""
     tracker = request(AnonymousVisitors(AnonymousCookie()), recorder, f"salesmachine_visitor={ID}")
     tracker.identify(None)
     assert tracker.track("seen") is False
@@ -322,7 +322,7 @@ def test_a_logout_forgets_the_visitor(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("cache_control", ["public, max-age=60", "max-age=60, S-MaxAge=5", "Public", "s-maxage=60"])
 def test_an_answer_for_many_visitors_has_no_cookie(recorder: Recorder, cache_control: str) -> None:
-    """A shared cache would give the same id to all of them, and a login would merge them."""
+    """A response that a shared cache may store has no cookie, because visitors would share the id."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder)
     assert tracker.set_cookie(is_page=True, cache_control=cache_control) is None
@@ -334,13 +334,13 @@ def test_an_answer_for_many_visitors_has_no_cookie(recorder: Recorder, cache_con
 
 @pytest.mark.parametrize("cache_control", ["", "private", "no-cache, no-store", "max-age=60", "no-public"])
 def test_an_answer_for_one_visitor_has_a_cookie(recorder: Recorder, cache_control: str) -> None:
-    """Which most are."""
+    """A response that is private to one visitor has the cookie."""
     tracker = request(AnonymousVisitors(AnonymousCookie()), recorder)
     assert tracker.set_cookie(is_page=True, cache_control=cache_control) is not None
 
 
 def test_what_is_tracked_after_the_answer_began_needs_a_cookie(recorder: Recorder) -> None:
-    """A new id would be lost with the request."""
+    """A call after the start of the response is dropped without a cookie, because its id would be lost."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder)
     assert tracker.set_cookie(is_page=False) is None
@@ -353,7 +353,7 @@ def test_what_is_tracked_after_the_answer_began_needs_a_cookie(recorder: Recorde
 
 
 def test_without_consent_there_is_neither_cookie_nor_id(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
-    """And a cookie that the visitor has is removed."""
+    """Without consent no id is made, and an existing cookie is removed."""
     visitors = AnonymousVisitors(AnonymousCookie(consent=lambda scope: scope.get("consent")))
     tracker = request(visitors, recorder)
     assert tracker.track("seen") is False
@@ -373,7 +373,7 @@ def test_without_consent_there_is_neither_cookie_nor_id(recorder: Recorder, capl
 
 
 def test_an_uncooperative_alias_never_reaches_the_request(caplog: pytest.LogCaptureFixture) -> None:
-    """identify() raises nothing."""
+    """A failing alias raises nothing in `identify`."""
 
     class Broken(Recorder):
         def alias(self, *args: Any, **kwargs: Any) -> bool:
@@ -387,6 +387,6 @@ def test_an_uncooperative_alias_never_reaches_the_request(caplog: pytest.LogCapt
 
 
 def test_outside_of_a_request_there_is_no_anonymous_id(recorder: Recorder) -> None:
-    """Of a tracker that no integration made."""
+    """A tracker made without an integration has no anonymous id."""
     assert RequestTracker(recorder, None, None).anonymous_id is None
     assert RequestTracker(recorder, None, None).set_cookie(is_page=True) is None

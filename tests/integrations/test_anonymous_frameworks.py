@@ -228,12 +228,12 @@ async def make(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncItera
 
 
 def summary(recorder: Recorder) -> list[tuple[str, Any]]:
-    """Return what was tracked, and for whom."""
+    """Return the tracked messages with their contacts."""
     return [(each.get("event_uid", "alias"), each["contact_uid"]) for each in recorder.messages]
 
 
 async def test_a_visit_a_login_and_the_time_after(make: Callable[..., Get], recorder: Recorder) -> None:
-    """One uid, one alias; then the contact."""
+    """A visitor's messages have one uid, then an alias, then the contact's uid."""
     browser = Browser(make())
     (morsel,) = (await browser.visit("/seen")).values()
     uid = morsel.value
@@ -248,14 +248,14 @@ async def test_a_visit_a_login_and_the_time_after(make: Callable[..., Get], reco
 
 
 async def test_a_pageview_alone_has_a_cookie(make: Callable[..., Get], recorder: Recorder) -> None:
-    """The handler tracks nothing."""
+    """A pageview sets the cookie although the handler tracks nothing."""
     browser = Browser(make())
     await browser.visit("/quiet")
     assert summary(recorder) == [("pageview", browser.cookies[COOKIE])]
 
 
 async def test_without_pageviews_only_what_tracks_has_a_cookie(make: Callable[..., Get], recorder: Recorder) -> None:
-    """Answers that track nothing stay as they are."""
+    """Without pageviews, only responses of handlers that track have a cookie."""
     browser = Browser(make(pageviews=False))
     assert await browser.visit("/quiet") == {}
     await browser.visit("/seen")
@@ -264,13 +264,13 @@ async def test_without_pageviews_only_what_tracks_has_a_cookie(make: Callable[..
 
 @pytest.mark.parametrize("path", ["/a/b/c", "/health"])
 async def test_what_is_no_pageview_has_no_cookie(make: Callable[..., Get], recorder: Recorder, path: str) -> None:
-    """A scanner's 404, and what is excluded."""
+    """A 404 and an excluded path set no cookie."""
     assert await Browser(make(exclude=("/health",))).visit(path) == {}
     assert recorder.messages == []
 
 
 async def test_a_page_for_all_visitors_has_no_cookie(make: Callable[..., Get], recorder: Recorder) -> None:
-    """A cache would give the same uid to all of them."""
+    """A page that a cache may store has no cookie, because all visitors would share its uid."""
     browser = Browser(make())
     assert await browser.visit("/cached") == {}
     assert recorder.messages == []
@@ -281,7 +281,7 @@ async def test_a_page_for_all_visitors_has_no_cookie(make: Callable[..., Get], r
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_an_error_page(make: Callable[..., Get], recorder: Recorder) -> None:
-    """Each pageview of it has a uid that the browser keeps, or is none."""
+    """A pageview of an error page has a uid that the browser keeps, or is not tracked."""
     browser = Browser(make())
     await browser.visit("/broken")
     assert [uid for _, uid in summary(recorder)] == list(browser.cookies.values())
@@ -293,7 +293,7 @@ async def test_an_error_page(make: Callable[..., Get], recorder: Recorder) -> No
 
 
 async def test_a_forged_cookie_is_replaced(make: Callable[..., Get], recorder: Recorder) -> None:
-    """It names nobody."""
+    """A forged cookie is replaced, and its value is never a uid."""
     browser = Browser(make())
     browser.cookies[COOKIE] = "u"
     await browser.visit("/seen")
@@ -302,7 +302,7 @@ async def test_a_forged_cookie_is_replaced(make: Callable[..., Get], recorder: R
 
 
 async def test_a_logout_begins_a_new_visitor(make: Callable[..., Get], recorder: Recorder) -> None:
-    """Of a browser that several people use."""
+    """A logout begins a new visitor in a shared browser."""
     browser = Browser(make())
     await browser.visit("/seen")
     first = browser.cookies[COOKIE]
@@ -313,7 +313,7 @@ async def test_a_logout_begins_a_new_visitor(make: Callable[..., Get], recorder:
 
 
 async def test_https_makes_it_secure(make: Callable[..., Get], request: pytest.FixtureRequest) -> None:
-    """Over plain http a browser would refuse it."""
+    """The cookie is Secure over https only, because browsers refuse that over http."""
     if "aiohttp" in request.node.name:
         pytest.skip("aiohttp reads it from the connection: test_the_attributes_of_the_cookie")
     get = make()
@@ -322,7 +322,7 @@ async def test_https_makes_it_secure(make: Callable[..., Get], request: pytest.F
 
 
 async def test_the_callable_sees_the_request(make: Callable[..., Get], recorder: Recorder) -> None:
-    """A session of the application: no cookie is set here."""
+    """A callable reads the application's session from the request, and no cookie is set."""
     browser = Browser(make(anonymous_id=lambda request: "session-7"))
     assert await browser.visit("/seen") == {}
     await browser.visit("/login/u")
@@ -336,13 +336,13 @@ async def test_the_callable_sees_the_request(make: Callable[..., Get], recorder:
 
 
 async def test_by_default_visitors_are_not_tracked(make: Callable[..., Get], recorder: Recorder) -> None:
-    """As before there was such an option."""
+    """Without the option, no visitor is tracked."""
     assert await Browser(make(anonymous_id=None)).visit("/seen") == {}
     assert recorder.messages == []
 
 
 async def test_the_history_of_the_visitor_becomes_the_contacts(workspace: Workspace) -> None:
-    """Over a real server: one contact has the events from before and after the login."""
+    """A real server holds one contact with the events from before and after the login."""
     app = make_fastapi(None, pageviews=True, anonymous_id=AnonymousCookie())
     async with running(app):
         browser = Browser(over_asgi(app))
@@ -354,7 +354,7 @@ async def test_the_history_of_the_visitor_becomes_the_contacts(workspace: Worksp
 
 
 async def test_a_websocket_keeps_the_visitor(recorder: Recorder) -> None:
-    """It has the cookie of the page; it sets none for what comes after its beginning."""
+    """A websocket uses the page's cookie, and sets none after its start."""
     app = make_starlette(recorder, pageviews=True, anonymous_id=AnonymousCookie())
     browser = Browser(over_asgi(app))
     await browser.visit("/seen")
@@ -365,7 +365,7 @@ async def test_a_websocket_keeps_the_visitor(recorder: Recorder) -> None:
 
 
 async def test_a_stream_keeps_the_visitor(recorder: Recorder) -> None:
-    """Its pageview makes the cookie before its rows are tracked."""
+    """A stream's pageview sets the cookie before its rows are tracked."""
     browser = Browser(over_asgi(make_starlette(recorder, pageviews=True, anonymous_id=AnonymousCookie())))
     await browser.visit("/stream")
     uid = browser.cookies[COOKIE]
@@ -384,7 +384,7 @@ async def test_a_stream_keeps_the_visitor(recorder: Recorder) -> None:
     ],
 )
 async def test_messages_that_break_the_protocol_are_for_the_server(recorder: Recorder, message: Any) -> None:
-    """They pass, with or without a cookie."""
+    """Messages that violate ASGI pass unchanged, with or without a cookie."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         current_tracker().track("seen")
@@ -397,7 +397,7 @@ async def test_messages_that_break_the_protocol_are_for_the_server(recorder: Rec
 
 @pytest.mark.parametrize("headers", [None, [("one",)], [(1, 2)], "text"])
 def test_wsgi_headers_that_break_the_protocol_are_for_the_server(recorder: Recorder, headers: Any) -> None:
-    """They pass unchanged, or with a cookie more."""
+    """Headers that violate WSGI pass unchanged, with or without a cookie added."""
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         current_tracker().track("seen")
@@ -410,7 +410,7 @@ def test_wsgi_headers_that_break_the_protocol_are_for_the_server(recorder: Recor
 
 
 async def test_aiohttp_denials_have_the_cookie(recorder: Recorder) -> None:
-    """An HTTP exception is an answer."""
+    """An HTTP exception of aiohttp has the cookie, as any response has."""
 
     async def denied(request: web.Request) -> web.Response:
         raise web.HTTPForbidden

@@ -17,7 +17,7 @@ from salesmachine_async.cli.demo.audit import (
 
 
 class Refusing:
-    """A tracker that drops every call, on which the record must not depend."""
+    """A tracker that drops every call, which must not change the record."""
 
     def contact(self, contact_uid: str, params: Mapping[str, Any]) -> bool:
         return False
@@ -81,7 +81,7 @@ def problems(verdict: AuditResult) -> dict[str, int]:
 
 
 def test_the_witness_passes_calls_on() -> None:
-    """The shop gets the results of the agent, and every call is counted by kind."""
+    """The shop gets the agent's results, and calls are counted by kind."""
     ledger = ExpectedState()
     witness = RecordingTracker(Refusing(), ledger)
     assert not witness.contact("1", {})
@@ -93,7 +93,7 @@ def test_the_witness_passes_calls_on() -> None:
 
 
 def test_the_ledger_keeps_copies() -> None:
-    """A later change of the params does not change the record."""
+    """A later change of the params leaves the record unchanged."""
     ledger = ExpectedState()
     params: dict[str, Any] = {"n": 1}
     RecordingTracker(Refusing(), ledger).track("1", "e", params)
@@ -102,7 +102,7 @@ def test_the_ledger_keeps_copies() -> None:
 
 
 def test_a_faithful_server_passes() -> None:
-    """A server that holds exactly what was tracked has no problems, and everything is counted."""
+    """A server with exactly the tracked state has no problems, and everything is counted."""
     verdict = Held().audit()
     assert verdict.ok
     assert verdict.examples == ()
@@ -111,14 +111,14 @@ def test_a_faithful_server_passes() -> None:
 
 
 def test_events_may_be_shown_under_the_merged_contact() -> None:
-    """An event may be under the old or the new uid of a merged contact."""
+    """An event of a merged contact may have the old or the new uid."""
     held = Held()
     held.events[0] = ("user-1", *held.events[0][1:])
     assert held.audit().ok
 
 
 def test_missing_event() -> None:
-    """An event that is not there is missing, and named."""
+    """An absent event is reported as missing, by its name."""
     held = Held()
     held.events.pop()
     verdict = held.audit()
@@ -128,7 +128,7 @@ def test_missing_event() -> None:
 
 
 def test_duplicated_event() -> None:
-    """An event that is there twice is a duplicate."""
+    """An event stored twice is reported as a duplicate."""
     held = Held()
     held.events.append(held.events[0])
     assert problems(held.audit()) == {"duplicated": 1}
@@ -174,7 +174,7 @@ def test_everything_missing() -> None:
 
 
 def test_unmerged_contact() -> None:
-    """An alias that had no effect shows: the old contact is still there, and the new one lacks its params."""
+    """An alias without effect is reported: the old contact exists, and the new one lacks its params."""
     held = Held()
     held.contacts = [
         ("anon-1", {"source": "search", "name": "?"}, ()),

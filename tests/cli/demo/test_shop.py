@@ -97,7 +97,7 @@ async def test_untracked_shop_is_the_same_shop() -> None:
 
 
 async def test_checkout_without_user_or_cart() -> None:
-    """Strangers are sent to the sign-up, members with an empty cart to the cart; no order is tracked."""
+    """Unknown visitors are sent to the sign-up, members with an empty cart to the cart; no order is tracked."""
     tracker = Recording()
     async with browser(tracker) as client:
         answer = await client.post("/checkout", allow_redirects=False)

@@ -105,7 +105,7 @@ def test_failures_and_faults_left_are_mentioned() -> None:
 
 
 def test_not_a_sandbox() -> None:
-    """Without a sandbox the report of the agent decides, and the output says so."""
+    """Without a sandbox the verdict follows the agent's report, and the output states it."""
     written = text(verdict=None, repeated=None)
     assert "no /_sandbox endpoints" in written
     assert written.endswith("PASSED: everything was delivered.\n")
@@ -114,7 +114,7 @@ def test_not_a_sandbox() -> None:
 
 
 def test_the_killed_worker() -> None:
-    """Without an embedded sandbox there is no such part."""
+    """The part on the killed worker is left out without an embedded sandbox."""
     assert "SIGKILL" not in text(crash=None)
     assert as_json(dataclasses.replace(RESULTS, crash=None))["killed_worker"] is None
     assert "The worker after the killed one did not deliver everything." in text(

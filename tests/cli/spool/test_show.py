@@ -30,7 +30,7 @@ async def test_messages_in_order(path: Path, write: Writer) -> None:
 
 
 async def test_rejected_messages(path: Path, write: Writer) -> None:
-    """Rejected messages are shown with the server's words; a line that is not JSON is passed over."""
+    """Rejected messages are shown with the server's words; a malformed line is passed over."""
     parts = write(event(1))
     rejected = {"rejected_ms": 2000, "status": 422, "error": f"no{HOSTILE}", "message": {"method": "event"}}
     parts.log.reject([orjson.dumps(rejected) + b"\n", b"[]\n", b'{"rejected_ms":"x","message":1}\n', b'{"rej'], 10_000)

@@ -437,7 +437,7 @@ def test_unusable_arguments(arguments: dict[str, Any], problem: str) -> None:
 
 
 def test_a_cluster_cannot_confirm_by_a_replica() -> None:
-    """A cluster with `confirm` by a replica is an error, because WAIT covers one server only."""
+    """A cluster with `confirm="replica"` is an error, because WAIT covers one server only."""
     cluster = RedisCluster(host="127.0.0.1", port=1)
     with pytest.raises(ConfigError, match="not of a cluster"):
         RedisTransport(cluster, confirm="replica")
