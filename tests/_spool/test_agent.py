@@ -166,7 +166,7 @@ def test_an_unusable_path_is_found_at_construction(tmp_path: Path) -> None:
         Agent(transport=Carrier(), spool=3)  # type: ignore[arg-type]
 
 
-async def test_an_optional_spool_that_is_unusable_is_none(tmp_path: Path) -> None:
+async def test_an_optional_spool_that_is_unusable_is_left_out(tmp_path: Path) -> None:
     """An optional spool that is unusable is left out: undelivered messages are lost, as without a spool."""
     (tmp_path / "file").touch()
     agent = Agent(transport=down(), spool=Spool(tmp_path / "file", required=False), batching=QUICK)
@@ -425,7 +425,7 @@ async def test_a_deadline_is_kept_although_the_disk_hangs(tmp_path: Path, disk: 
     assert (report.kept, dict(report.lost), report.pending) == (0, {LossReason.CLOSED: 2}, 0)
 
 
-async def test_rejected_messages_are_kept_for_people(tmp_path: Path) -> None:
+async def test_rejected_messages_are_kept(tmp_path: Path) -> None:
     """Rejected messages, new or recovered, are kept in the spool, and `on_lost` is called for each."""
     await leave(tmp_path, 1, 2, 3)
     lost: list[int] = []
@@ -511,7 +511,7 @@ async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-async def test_an_agent_that_was_dropped_says_what_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_collected_agent_logs_what_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An agent that is garbage-collected logs how much waits, and leaves it to the next agent."""
     agent = Agent(transport=down(), spool=Spool(tmp_path, commit=0.01), batching=QUICK)
     numbered(agent, 1, 2)

@@ -238,7 +238,7 @@ def test_an_old_contact_does_not_overwrite_a_newer_one(tmp_path: Path, workspace
 
 
 @pytest.mark.parametrize(("what", "words"), [("unclosed", "7 messages wait in"), ("forgotten", "wait in")])
-def test_an_end_without_a_close_writes_and_says_what_waits(
+def test_an_end_without_a_close_writes_and_logs_what_waits(
     tmp_path: Path, workspace: Workspace, what: str, words: str
 ) -> None:
     """An exit without a close writes and logs all that waits; the next process delivers it."""

@@ -302,7 +302,7 @@ def test_no_failure_leaves_a_file_open(tmp_path: Path, call: str) -> None:
     assert len(files._open) == 0
 
 
-def test_full_heals_by_delivering(tmp_path: Path) -> None:
+def test_settling_frees_a_full_disk(tmp_path: Path) -> None:
     """Settling messages frees a full disk, because the cursor and the removal of segments need no room."""
     files = FaultyFiles()
     parts = Parts(tmp_path, files=files, max_bytes=2**20)
@@ -391,7 +391,7 @@ def test_half_a_rejected_line_is_taken_back(tmp_path: Path) -> None:
     assert file.read_bytes() == b'{"a":1}\n'
 
 
-def test_no_file_tells_whose_messages_they_are_in_words(tmp_path: Path) -> None:
+def test_no_file_names_the_account(tmp_path: Path) -> None:
     """No file names the account: the destination is a number that leads to no token."""
     parts = Parts(tmp_path)
     parts.queue.accept(1)

@@ -74,7 +74,7 @@ def test_the_path_of_a_bytes_path_is_refused() -> None:
         Spool(Odd())  # type: ignore[arg-type]
 
 
-def test_words_of_the_spool_are_public() -> None:
+def test_a_state_is_a_string() -> None:
     """A state is a string that can be compared and used as a metric label."""
     assert issubclass(SpoolFailed, SalesmachineError)
     assert SpoolStats().state == "open"

@@ -109,7 +109,7 @@ def test_what_is_confirmed_survives_a_long_life(untraced: None) -> None:
         survives(chance.choices(steps, k=80), seed)
 
 
-def test_the_test_can_fail() -> None:
+def test_a_disk_that_only_claims_to_sync_is_detected() -> None:
     """A disk that only claims to sync fails the check, which proves the tests above."""
     with TemporaryDirectory(dir=MEMORY) as folder:
         machine = Machine(Path(folder) / "before", random.Random(1))

@@ -142,7 +142,7 @@ def test_the_head_says_whose_messages_they_are() -> None:
     assert decode_head(encode_head(2**64 - 1, 0, restarted=True, version=9)) == (9, 2**64 - 1, 0, True)
 
 
-def test_a_damaged_head_is_none() -> None:
+def test_a_damaged_head_is_unreadable() -> None:
     """A flipped bit anywhere in the head makes it unreadable."""
     for bit in range(8 * len(HEAD)):
         data = bytearray(HEAD)
@@ -159,7 +159,7 @@ def test_a_cursor_is_read_again(generation: int, settled: list[int]) -> None:
     assert decode_cursor(slot.ljust(4096, b"x")) == Cursor(generation, 7, tuple(settled))
 
 
-def test_a_damaged_cursor_is_none() -> None:
+def test_a_damaged_cursor_is_unreadable() -> None:
     """A flipped bit or a cut anywhere makes a cursor unreadable."""
     slot = encode_cursor(3, 7, [5, 6])
     for bit in range(8 * len(slot)):

@@ -349,7 +349,7 @@ def test_a_full_disk_does_not_keep_anything_from_being_delivered(orphan: Path) -
     assert segments(orphan) == []
 
 
-def test_what_people_keep_outlives_the_messages(orphan: Path) -> None:
+def test_damaged_spans_and_rejected_messages_stay(orphan: Path) -> None:
     """Damaged spans and rejected messages stay, and do not make the directory an orphan again."""
     [segment] = segments(orphan)
     data = bytearray(segment.read_bytes())

@@ -176,7 +176,7 @@ def test_messages_older_than_max_age_are_marked(make: Make, queue: Queue) -> Non
     assert [each.expired for each in all_recovered(reader)] == [True]
 
 
-def test_rejected_messages_are_kept_for_people(make: Make, queue: Queue, tmp_path: Path) -> None:
+def test_rejected_messages_are_kept(make: Make, queue: Queue, tmp_path: Path) -> None:
     """New and recovered messages are kept with the status and the words of the server."""
     first = make()
     queue.accept(1)
@@ -204,7 +204,7 @@ def test_no_more_rejected_messages_are_kept_than_the_policy_says(make: Make, cap
     assert "no longer kept: Spool.keep_rejected is reached" in caplog.text
 
 
-def test_nothing_is_kept_where_people_want_nothing(make: Make, tmp_path: Path) -> None:
+def test_keep_rejected_zero_creates_no_file(make: Make, tmp_path: Path) -> None:
     """With `keep_rejected=0` the file is never created."""
     spooler = make(keep_rejected=0)
     spooler.reject([RejectedLine(b'{"n":1}', None)])
@@ -212,7 +212,7 @@ def test_nothing_is_kept_where_people_want_nothing(make: Make, tmp_path: Path) -
     assert list((tmp_path / "spool").glob("*/rejected.ndjson")) == []
 
 
-def test_a_full_disk_is_said_once_and_heals(
+def test_a_full_disk_is_logged_once_and_heals(
     make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk is logged once and raised by `sync`; the thread retries by itself."""
@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_once_and_heals(
     assert spooler.stats().state is SpoolState.OPEN
 
 
-def test_the_bound_of_the_path_is_told_from_a_full_disk(make: Make, queue: Queue) -> None:
+def test_the_bound_of_the_path_differs_from_a_full_disk(make: Make, queue: Queue) -> None:
     """The bound of the path has the state of a full disk, and a message of its own."""
     spooler = make(max_bytes=MIB)
     queue.size = 1000
@@ -402,7 +402,7 @@ def test_a_flood_of_reads_does_not_keep_commits_from_happening(make: Make, queue
         futures[-1].result(10)
 
 
-def test_settling_and_asking_never_wait_for_the_disk(make: Make, queue: Queue) -> None:
+def test_calls_of_the_loop_never_wait_for_the_disk(make: Make, queue: Queue) -> None:
     """Calls of the loop return while a sync blocks."""
     release = threading.Event()
 

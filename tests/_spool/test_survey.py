@@ -71,7 +71,7 @@ def test_damage_is_counted_and_not_moved(tmp_path: Path, parts: Parts) -> None:
     assert found.kept_bytes == 0
 
 
-def test_what_is_kept_for_people_is_shown_and_purged(tmp_path: Path, parts: Parts) -> None:
+def test_kept_messages_are_shown_and_purged(tmp_path: Path, parts: Parts) -> None:
     """Kept messages are shown and purged, except those of a living process."""
     parts.log.reject([b'{"message":1}\n'], 1000)
     survey = Survey(tmp_path)
@@ -90,7 +90,7 @@ def test_what_is_kept_for_people_is_shown_and_purged(tmp_path: Path, parts: Part
 
 
 @pytest.mark.parametrize("owner", [b"", b"[]", b"{", None])
-def test_the_owner_is_for_people_only(tmp_path: Path, parts: Parts, owner: bytes | None) -> None:
+def test_the_owner_is_only_displayed(tmp_path: Path, parts: Parts, owner: bytes | None) -> None:
     """The file that names the owner is only displayed."""
     [file] = tmp_path.glob("*/owner.json")
     file.unlink() if owner is None else file.write_bytes(owner)

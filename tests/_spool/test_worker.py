@@ -23,7 +23,7 @@ def worker_of(path: Path, queue: Queue, files: Files | None = None) -> Worker:
     return Worker(Spool(path), [DESTINATION], 2, queue, log=QUIET, files=files or Files())
 
 
-def test_what_has_an_outcome_at_the_second_look_is_never_written(tmp_path: Path, queue: Queue) -> None:
+def test_messages_settled_between_commits_are_never_written(tmp_path: Path, queue: Queue) -> None:
     """Messages settled between two commits are not written, so a healthy server costs no disk access."""
     worker = worker_of(tmp_path, queue)
     for _ in range(5):
@@ -34,7 +34,7 @@ def test_what_has_an_outcome_at_the_second_look_is_never_written(tmp_path: Path,
     assert worker.stats().commits == 0
 
 
-def test_what_waits_is_written_at_the_second_look(tmp_path: Path, queue: Queue) -> None:
+def test_waiting_messages_are_written_at_the_second_commit(tmp_path: Path, queue: Queue) -> None:
     """Messages still waiting at the second commit are written, in every partition."""
     worker = worker_of(tmp_path, queue)
     queue.accept(3)

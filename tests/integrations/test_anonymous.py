@@ -71,7 +71,7 @@ def test_a_contact_that_a_callable_finds_is_joined_before_the_first_message(reco
     assert [each["contact_uid"] for each in recorder.messages] == ["u", "u"]
 
 
-def test_whoever_was_never_anonymous_has_no_alias(recorder: Recorder) -> None:
+def test_a_contact_that_was_never_anonymous_has_no_alias(recorder: Recorder) -> None:
     """A contact for whom no anonymous message was tracked has no alias."""
     visitors = AnonymousVisitors(AnonymousCookie())
     tracker = request(visitors, recorder)
@@ -372,7 +372,7 @@ def test_without_consent_there_is_neither_cookie_nor_id(recorder: Recorder, capl
     assert "SECRET" not in caplog.text
 
 
-def test_an_uncooperative_alias_never_reaches_the_request(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_alias_never_raises_in_the_request(caplog: pytest.LogCaptureFixture) -> None:
     """A failing alias raises nothing in `identify`."""
 
     class Broken(Recorder):

@@ -26,7 +26,7 @@ def test_what_exceeds_the_share_is_given_back() -> None:
     assert surplus({4, 1}, 2) == []
 
 
-def test_missing_ones_are_tried_from_a_place_of_ones_own() -> None:
+def test_other_partitions_are_tried_in_a_circle() -> None:
     """All other partitions are tried in a circle, and none once the share is reached."""
     assert wanted({1}, 2, 4, first=2) == [2, 3, 0]
     assert wanted({1, 2}, 2, 4, first=2) == ()

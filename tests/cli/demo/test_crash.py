@@ -21,7 +21,7 @@ GOOD = CrashResult(
 )
 
 
-def test_a_missing_call_is_told_by_its_confirmation() -> None:
+def test_missing_calls_are_lost_if_confirmed() -> None:
     """Confirmed calls that the server lacks are lost; the age of the oldest other one is reported."""
     killed = Killed({number: 10.0 + number for number in range(10)}, synced=6, at=20.0)
     assert killed.missing(range(10)) == (0, 0, 0.0)
