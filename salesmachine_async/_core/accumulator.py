@@ -98,7 +98,7 @@ class Accumulator:
         partitions: The queues.
         long: Lines above this many bytes must be added with `add`, because the byte bound depends on them: if all
             are shorter, the bound on messages is reached first.
-        wake: Called in any thread to have the loop look at a partition. It must not raise for a reason of its own.
+        wake: Called in any thread to have the loop collect a partition's lines. It must not raise by itself.
         displaced: Batches lost by `displace` and `abandon` that no hook has seen yet; take them from the left.
         reporting_thread: The thread (by `threading.get_ident`) in which a hook is being called with them; 0 for none.
     """
@@ -121,7 +121,7 @@ class Accumulator:
         self._sealed_batches = 0
         # Weak references, so that a flush ends without a step here: it may be collected in any thread, at any moment.
         self._tallies: dict[ref[Barrier], Tally] = {}
-        # Those with nothing pending that have not answered; taken from the left.
+        # Receipts with nothing pending that were not called yet; taken from the left.
         self._settled_receipts: deque[Receipt] = deque()
         # By the reason's text, because a lookup by an Enum member calls Python code.
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
@@ -350,7 +350,7 @@ class Accumulator:
         partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
         partition.delivered, partition.lost = after.delivered, after.lost
         self._tallies = after.tallies
-        batch.partner = None  # a hook may keep the batch, and would keep its siblings with it
+        batch.partner = None  # a hook may keep a reference to the batch, which must not keep its siblings alive
         if receipt is not None:
             receipt.rejected += rejected
             receipt.pending -= batch.count
@@ -506,11 +506,11 @@ class Accumulator:
         return all(batch is None or batch.number > barrier.number for batch in oldest)
 
     def report(self, barrier: Barrier) -> Report:
-        """Return what became of the messages before *barrier*."""
+        """Return the outcomes of the messages before *barrier*."""
         return barrier.report(self._tallies[ref(barrier)])
 
     def close(self) -> None:
-        """Accept nothing from now on. Any thread may close, also in the middle of another step."""
+        """Reject all further calls. Any thread may close, also in the middle of another step."""
         self._closed = True
         self._guard()
         for partition in self.partitions:
@@ -626,7 +626,7 @@ class Accumulator:
         return left
 
     def _guard(self) -> None:
-        """Have every call count, in all partitions."""
+        """Route every call of all partitions through `add`, which checks the bounds."""
         self._spare_bytes = 0
         for partition in self.partitions:
             partition.append = _decline
@@ -650,7 +650,7 @@ class Accumulator:
         oldest = starmap(partition.pending.popleft, repeat((), missing))
         partition.changes |= 1
         try:
-            lines += oldest  # in one step of C
+            lines += oldest  # one call of C, so that another thread sees each line in exactly one container
         except IndexError:  # a call that found the agent closed has taken its line back in the meantime
             pass
         finally:
@@ -768,14 +768,14 @@ class Accumulator:
         self._answer()
 
     def _answer(self) -> None:
-        """Have the receipts answer that have nothing pending; also those that an interrupted step has left."""
+        """Call the receipts that have nothing pending, including those that an interrupted step has left."""
         while self._settled_receipts:
             self._settled_receipts[0].answer()
             del self._settled_receipts[0]
 
 
 class _After(NamedTuple):
-    """What `Accumulator._after` computes."""
+    """The result of `Accumulator._after`."""
 
     unsettled: int
     unsettled_bytes: int
@@ -790,7 +790,7 @@ def _decline(line: bytes) -> bool:  # noqa: ARG001 (the signature of `deque.appe
 
 
 def _nothing_to_wake(partition: Partition) -> None:
-    """Do nothing, because no loop runs yet; it will look at everything when it starts."""
+    """Do nothing, because no loop runs yet; it collects all partitions when it starts."""
 
 
 def _closed_error() -> AgentClosed:
@@ -822,7 +822,7 @@ def _rejected(batch: Batch, reason: LossReason | None, error: DeliveryError | No
 
 
 def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int, int, Mapping[LossReason, int]]:
-    """Return numbers of loose lines and unsettled messages, the batch in flight, what was put, what became of it."""
+    """Return one partition's counts: loose lines, unsettled messages, batch in flight, messages put, outcomes."""
     while True:
         lines = partition.lines
         collected = len(lines)

@@ -26,7 +26,7 @@ class Ages:
         self._spacing_ms = 1000
 
     def note(self, now_ms: int, ends: Sequence[int]) -> None:
-        """Note that everything up to *ends*, by partition, was written by now."""
+        """Add a sample: all messages below *ends*, by partition, are written by now."""
         if self._notes and 0 <= now_ms - self._notes[-1][0] < self._spacing_ms:
             now_ms, _ = self._notes.pop()
         self._notes.append((now_ms, ends))
@@ -48,5 +48,5 @@ class Ages:
         return self._notes[0][0]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Discard all samples."""
         self._notes.clear()

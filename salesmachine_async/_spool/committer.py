@@ -24,7 +24,7 @@ __all__ = ["Committer", "QueueView"]
 
 T = TypeVar("T")
 
-# Seconds between two looks at a result that a greenlet waits for; other greenlets run in between.
+# Interval in seconds at which a waiting greenlet polls for its result; other greenlets run in between.
 POLL_SECONDS: Final = 0.002
 
 
@@ -50,12 +50,12 @@ class _Result(Future[T]):
 
 
 def _let_greenlets_run(future: Future[T], timeout: float | None) -> float | None:
-    """Wait where threads are greenlets; returns what is left to wait otherwise."""
+    """Wait by polling where threads are greenlets; returns the rest of *timeout*."""
     if not switches_greenlets():
         return timeout
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     while not future.done() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)  # the patched one, which lets other greenlets run
+        time.sleep(POLL_SECONDS)  # the patched function, which lets other greenlets run
     return 0
 
 
@@ -119,7 +119,7 @@ class Committer:
         What it raises is the future's exception; an `OSError` as `SpoolFailed`.
         """
         future: Future[T] = _Result()
-        future.set_running_or_notify_cancel()  # it will run, whether or not its result is still wanted
+        future.set_running_or_notify_cancel()  # the function must run even if its future is cancelled
         if self._stopped:
             future.set_exception(SpoolFailed("the spool is closed"))
             return future
@@ -128,7 +128,7 @@ class Committer:
         return future
 
     def _ensure_progress(self) -> None:
-        """Have the tasks run: by the thread, or by this one if there is no other."""
+        """Run the tasks in the spool's thread, or in the calling one if none can be started."""
         while not self._running and not self._tasks.empty():
             token = object()
             try:
@@ -159,7 +159,7 @@ class Committer:
         try:
             self._token.pop()
         except IndexError:
-            return  # a signal handler raised when the other one had just been started
+            return  # a signal handler raised right after the thread was started
         self._thread = threading.current_thread()
         self._running = True
         try:

@@ -48,7 +48,7 @@ class CursorFile:
             raise
 
     def _room(self, partitions: int) -> int:
-        """Return the size of the file; one that is new, or was cut, is made as large as it has to be."""
+        """Return the size of the file, after enlarging one that is new or was truncated."""
         size = self._files.status_of(self._fd).st_size
         if size < 2 * _SLOT_BYTES or size % (2 * _SLOT_BYTES):
             size = 2 * _SLOT_BYTES * -(-(_FRAME_BYTES + 8 * partitions) // _SLOT_BYTES)
@@ -61,7 +61,7 @@ class CursorFile:
         return self._saved
 
     def save(self, settled: Sequence[int]) -> None:
-        """Write the numbers, unless the file has them."""
+        """Write the numbers, unless the file already holds them."""
         numbers = tuple(settled[: (self._slot - _FRAME_BYTES) // 8])
         if numbers == self._saved:
             return
@@ -72,7 +72,7 @@ class CursorFile:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Bring the numbers to the disk, unless a sync failed before: a second one would succeed and prove nothing."""
+        """Sync the file, unless a sync has failed before: a second one would succeed and prove nothing."""
         if self._unsynced and self._sound:
             self._unsynced = self._sound = False
             self._files.sync(self._fd)

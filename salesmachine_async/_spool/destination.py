@@ -1,4 +1,4 @@
-"""Identity of an account, by which a spool's messages are only ever sent to where they were meant to go."""
+"""Identity of an account, so that a spool's messages are sent only to the account that they were tracked for."""
 
 from __future__ import annotations
 

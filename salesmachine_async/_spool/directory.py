@@ -78,7 +78,7 @@ class Directory:
 
     @classmethod
     def create(cls, files: Files, root: int) -> Directory:
-        """Make and lock a new one; the caller holds the lock of the path."""
+        """Create and lock a new directory; the caller holds the lock of the path."""
         name = secrets.token_hex(8)
         files.make_directory(name, root)
         fd = files.open_directory(name, root)
@@ -120,7 +120,7 @@ class Directory:
 
     @classmethod
     def attach(cls, files: Files, root: int, name: str) -> Directory | None:
-        """Lock an existing one, if its process is dead; the caller holds the lock of the path."""
+        """Lock an existing directory if its process is dead; the caller holds the lock of the path."""
         fd = files.open_directory(name, root)
         try:
             lock = files.open(LOCK, os.O_RDWR | os.O_CREAT, fd)
@@ -138,7 +138,7 @@ class Directory:
         return None
 
     def has_vanished(self, path: str) -> bool:
-        """Whether it was deleted or moved: its name below *path* no longer leads to it."""
+        """Whether the directory was deleted or moved: its name below *path* no longer leads to it."""
         try:
             found = self._files.status(os.path.join(path, self.name, LOCK))
         except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +147,7 @@ class Directory:
         return (found.st_ino, found.st_dev) != (mine.st_ino, mine.st_dev)
 
     def cursor(self, destination: int, partitions: int = 1) -> CursorFile:
-        """Open its cursor; a missing one is made."""
+        """Open the cursor, after creating a missing one."""
         return CursorFile(self._files, self.fd, destination, partitions)
 
     def drop_segment(self, number: int) -> None:
@@ -169,12 +169,12 @@ class Directory:
             self._files.close(damaged)
 
     def release(self) -> None:
-        """Close it and leave what it holds to any process that comes."""
+        """Close the directory and release its lock, so that another process can adopt it."""
         self._files.close(self._lock)
         self._files.close(self.fd)
 
     def discard(self, root: int, keep: Collection[str] = (REJECTED, DAMAGED)) -> None:
-        """Remove it, but for what is kept for people; the caller holds the lock of the path."""
+        """Remove all but damaged spans and rejected messages; the caller holds the lock of the path."""
         try:
             names = self._files.names(self.fd)
             kept = {*keep} & {*names}

@@ -17,7 +17,7 @@ if sys.platform != "win32":
 
 __all__ = ["Files"]
 
-# What every POSIX system takes in one call.
+# The number of buffers that every POSIX system accepts in one call.
 _MOST_BUFFERS: Final = 1024
 # Without O_NONBLOCK the open of a pipe in the place of a file would wait for ever.
 _SAFE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -90,7 +90,7 @@ class Files:
         os.rmdir(name, dir_fd=at)
 
     def allocate(self, fd: int, size: int) -> None:
-        """Take the room for a file, so that no later write finds the disk full."""
+        """Reserve the space of a file, so that no later write finds the disk full."""
         if hasattr(os, "posix_fallocate"):
             try:
                 return os.posix_fallocate(fd, 0, size)
@@ -100,7 +100,7 @@ class Files:
         return os.ftruncate(fd, size)  # a file system or platform that cannot: a full disk is found by writing
 
     def truncate(self, fd: int, size: int) -> None:
-        """Cut a file."""
+        """Truncate a file."""
         os.ftruncate(fd, size)
 
     def write(self, fd: int, parts: Sequence[bytes | memoryview], position: int) -> int:
@@ -110,7 +110,7 @@ class Files:
             some = parts[index : index + _MOST_BUFFERS]
             expected = sum(map(len, some))
             written = os.pwritev(fd, some, position)
-            if written < expected:  # a limit or a full disk in the middle of it: the rest says which
+            if written < expected:  # at a limit or a full disk the rest raises
                 self._write_rest(fd, memoryview(b"".join(some))[written:], position + written)
             position += expected
         return position - start
@@ -138,7 +138,7 @@ class Files:
         os.fsync(fd)
 
     def lock(self, fd: int) -> bool:
-        """Lock a file for this open of it, if no other holds it."""
+        """Lock an open file description, if no other one holds the lock."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,6 +151,6 @@ class Files:
 
 
 def blocks(status: os.stat_result) -> int:
-    """Return what a file takes of the disk, in bytes; what is not written back yet counts by its size."""
+    """Return the space of a file on disk, in bytes; data not written back yet counts by its size."""
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return max(status.st_blocks * 512, -(-size // 4096) * 4096)

@@ -22,7 +22,7 @@ __all__ = ["Chunk", "Log", "segment_bytes"]
 
 _LARGEST_SEGMENT: Final = 8 * 2**20
 _SMALLEST_SEGMENT: Final = 64 * 1024
-# What a new directory takes beside its segments.
+# Bytes of a new directory besides its segments.
 _DIRECTORY_BYTES: Final = 64 * 1024
 
 
@@ -88,7 +88,7 @@ class Log:
         self._now_ms = now_ms
         self.durable = [0] * partitions
         self.settled = [0] * partitions
-        # What was durable when the disk was last waited for; without `sync` that may be less.
+        # The durable numbers of the last sync; without `Spool.sync` these may be lower than `durable`.
         self._stable = [0] * partitions
         self._ages = Ages()
         self._directory: Directory | None = None
@@ -225,7 +225,7 @@ class Log:
             self._segment = None
 
     def trim(self) -> None:
-        """Note in the cursor how far everything is settled, and remove the segments that are no longer needed."""
+        """Write the settled positions to the cursor, and remove the segments that are no longer needed."""
         if self._directory is None or self._cursor is None:
             return
         try:
@@ -239,7 +239,7 @@ class Log:
         return all(end <= self.settled[partition] for partition, end in written.ends.items())
 
     def sync_cursor(self) -> None:
-        """Bring the cursor to the disk: fewer messages are repeated after a power loss."""
+        """Sync the cursor, so that fewer messages are repeated after a power loss."""
         if self._cursor is not None:
             self._cursor.sync()
 
@@ -347,7 +347,7 @@ class Log:
                 try:
                     self._files.write(fd, [data], end)
                 except OSError:
-                    with suppress(OSError):  # no half line
+                    with suppress(OSError):  # a line is whole or absent
                         self._files.truncate(fd, end)
                     raise
             finally:

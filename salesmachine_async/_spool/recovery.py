@@ -68,7 +68,7 @@ class Recovery:
         )
         # By partition, the number behind the last message that was read.
         self._read: dict[int, int] = dict(enumerate(self._settled.numbers()))
-        # Messages read and not settled at the last look: partition, number behind the last one, time of writing.
+        # Messages read and not settled at the last check: partition, number behind the last one, time of writing.
         self._waiting: deque[tuple[int, int, int]] = deque()
         self._pieces = iter(self._reader)
         self._held: LogPiece | None = None
@@ -116,7 +116,7 @@ class Recovery:
         self._log("spool segment", logging.ERROR, text, number, self.name, exc.strerror)
 
     def settle(self, piece: LogPiece) -> None:
-        """LogRecord that all messages of a piece have an outcome."""
+        """Record that all messages of a piece have an outcome."""
         self._settled.settle(piece.partition, piece.first, piece.messages)
 
     @property
@@ -125,7 +125,7 @@ class Recovery:
         return self.exhausted and all(self._settled.settled(which) >= end for which, end in self._read.items())
 
     def trim(self) -> None:
-        """Note in the cursor how far everything is settled, and remove the segments that are no longer needed."""
+        """Write the settled positions to the cursor, and remove the segments that are no longer needed."""
         try:
             if self._cursor is not None:
                 self._cursor.save(self._settled.numbers())
@@ -136,12 +136,12 @@ class Recovery:
                     self._reader.passed.remove((number, ends))
 
     def sync_cursor(self) -> None:
-        """Bring the cursor to the disk."""
+        """Sync the cursor."""
         if self._cursor is not None:
             self._cursor.sync()
 
     def close(self) -> None:
-        """Remove the directory if everything is settled; else leave it to any process that comes."""
+        """Remove the directory if everything is settled; else release it for another process to adopt."""
         with suppress(OSError):
             self.trim()
             self.sync_cursor()

@@ -18,7 +18,7 @@ from salesmachine_async.errors import ConfigError
 __all__ = ["Root"]
 
 QUOTA_LOCK: Final = "quota.lock"
-# Room that the file system takes for its own notes when a file or a directory is made.
+# Bytes that the file system takes for metadata when a file or a directory is created.
 MARGIN_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _LOCK_SECONDS: Final = 5.0
@@ -64,7 +64,7 @@ class Root:
                 pass
         except OSError as exc:
             if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-                return  # found again at the first commit, and it may have healed by then
+                return  # the first commit reports it, if it is still full
             raise ConfigError(f"Spool.path {self.path!r} cannot be used: {exc.strerror or exc}") from exc
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigError(f"Spool.path {self.path!r} cannot be used: this process may not write to it")
@@ -76,7 +76,7 @@ class Root:
             missing.append(path)
             path = os.path.dirname(path)
         for each in reversed(missing):
-            with suppress(FileExistsError):  # another process was faster
+            with suppress(FileExistsError):  # another process created it first
                 self._files.make_directory(each)
                 self._sync_parent(each)
 
@@ -147,7 +147,7 @@ class Root:
             raise OSError(errno.ENOSPC, "Spool.max_bytes is reached")
 
     def usage(self, directory: int) -> int:
-        """Return what everything in an open directory takes of the disk, in bytes."""
+        """Return the space of all files in an open directory on disk, in bytes."""
         total = blocks(self._files.status_of(directory))
         for name in self._files.names(directory):
             try:
@@ -161,7 +161,7 @@ class Root:
                 else:
                     total += blocks(status)
             except (FileNotFoundError, PermissionError):
-                continue  # settled in the meantime, or of another user in a shared directory
+                continue  # settled since, or of another user in a shared directory
         return total
 
     def size_of(self, root: int, file: str) -> int:

@@ -103,11 +103,11 @@ class Segment:
             self.safe = self._synced = self.end
 
     def trust(self) -> None:
-        """Take what is written as safe without waiting for the disk."""
+        """Count what is written as safe without waiting for the disk."""
         self.safe = self.end
 
     def retire(self) -> None:
-        """Cut it behind what is safe, as far as the disk allows, and close it for good."""
+        """Truncate the segment behind what is safe, if the disk allows, and close it."""
         with suppress(OSError):
             self._files.truncate(self._fd, self.safe)
         self._files.close(self._fd)
@@ -158,7 +158,7 @@ def read_head(files: Files, directory: int, number: int) -> SegmentHead | None:
 
 
 def load(files: Files, directory: int, number: int, end: int | None = None) -> Loaded | None:
-    """Read a segment, or what is before *end*; None if there is none any more: then it was settled."""
+    """Read a segment, or its bytes before *end*; None if it was settled and removed."""
     try:
         fd = files.open(segment_name(number), os.O_RDONLY, directory)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ class SettledRanges:
         return self._settled.get(partition, 0)
 
     def settle(self, partition: int, first: int, count: int) -> None:
-        """LogRecord the outcome of *count* messages from number *first* on."""
+        """Record the outcome of *count* messages from number *first* on."""
         end = first + count
         settled = self.settled(partition)
         if end <= settled:

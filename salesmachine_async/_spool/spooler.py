@@ -96,7 +96,7 @@ class Spooler:
     # Called by the agent, from any thread.
 
     def start(self) -> None:
-        """Begin to commit."""
+        """Start the thread that commits."""
         if self._is_usable():
             self._committer.start()
 

@@ -84,7 +84,7 @@ class Survey:
         self.path = self._root.path
 
     def directories(self) -> list[Found]:
-        """Return what is there, the oldest first, without reading the messages."""
+        """Return the directories, oldest first, without reading their messages."""
         with self._root.locked() as root:
             return [self._look(root, name) for name in self._root.oldest_first(root)]
 
@@ -174,7 +174,7 @@ class Survey:
             def note(loaded: Loaded) -> None:
                 if progress is not None:
                     progress(len(loaded.data))
-                # The end of what is being written is no damage.
+                # A live process may be writing the end of its log, which is no damage.
                 last = found.live and loaded.number == numbers[-1]
                 for gap in loaded.gaps:
                     if last and gap is loaded.gaps[-1] and gap.end == len(loaded.data.rstrip(b"\0")):

@@ -99,7 +99,7 @@ class Worker:
         self.durable = self._own.durable
         self.settled: deque[tuple[Recovery | None, LogPiece | None, Sequence[RejectedLine]]] = deque()
         self.state = SpoolState.OPEN
-        # By partition, the number behind the last message that the last look has found.
+        # By partition, the number behind the last message that the previous commit has seen.
         self._seen = [0] * partitions
         self._recoveries: list[Recovery] = []
         self._retry_at = self._sync_cursors_at = self._hand_over_at = 0.0
@@ -140,7 +140,7 @@ class Worker:
         return self._own.read(partition, first, end, n_bytes)
 
     def tick(self) -> None:
-        """Do what is due; called twice in `Spool.commit` seconds: what one call sees, the next one writes."""
+        """Do the work that is due, twice per `Spool.commit` seconds: a call writes what the previous one has seen."""
         now = self._clock()
         try:
             self._settle()
@@ -184,8 +184,8 @@ class Worker:
         Write what is unwritten.
 
         Args:
-            seen: Write only what an earlier look has found, up to these numbers: with a healthy server nearly all of
-                it has an outcome by now, and is never written.
+            seen: Write only the messages that an earlier call has seen, up to these numbers: with a healthy server
+                nearly all of them have an outcome by now, and are never written.
         """
         began = self._clock()
         pieces = [

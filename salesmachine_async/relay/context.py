@@ -1,4 +1,4 @@
-"""What the workers of one relay share."""
+"""State shared by the workers of one relay."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SharedThrottle(Throttle):
             await asyncio.wait(self._tasks)
 
     async def _share(self) -> None:
-        """Tell the engine, again and again while it cannot be reached and the pause lasts."""
+        """Send the pause to the engine, with retries for as long as the pause lasts."""
         while self.left > 0:
             try:
                 await self._engine.pause(self.left)
@@ -70,7 +70,7 @@ class SharedThrottle(Throttle):
 @dataclass(slots=True, kw_only=True)
 class RelayContext:
     """
-    What the workers of one relay share.
+    State shared by the workers of one relay.
 
     Attributes:
         engine: Where the entries are.

@@ -1,5 +1,5 @@
 """
-What a relay needs of an engine: a queue of sealed batches in ordered partitions, each with one owner at a time.
+Protocol of an engine: a queue of sealed batches in ordered partitions, each with one owner at a time.
 
 An engine on Kafka fits the same protocol (by aiokafka; experimental, not written): a partition is one of a topic, and
 an entry is a record. `acquire` and `release` follow the group's rebalance: a lease is an assignment, its token the
@@ -79,7 +79,7 @@ class Entry:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetter:
     """
-    A message that Salesmachine has refused for good, kept for people to look at.
+    A message that Salesmachine has rejected, kept for inspection.
 
     Attributes:
         partition: The partition that it came from.
@@ -126,7 +126,7 @@ class PartitionStatus:
         lease_seconds: How long the owner's lease still lasts; 0.0 without one.
         messages: Number of messages without an outcome, those included that the owner has read.
         entries: Number of entries that they are in.
-        bytes: What they count against the bound of the queue.
+        bytes: Size of the entries, as the bound of the queue counts it.
         oldest_seconds: Age of the oldest entry; 0.0 without one.
         dead: Number of dead letters.
     """
@@ -185,7 +185,7 @@ class FleetStatus:
 
     @property
     def bytes(self) -> int:
-        """What they count against the bound of the queue."""
+        """Size of the entries, as the bound of the queue counts it."""
         return sum(each.bytes for each in self.partitions)
 
     @property
@@ -268,7 +268,7 @@ class Engine(Protocol[L]):
         ...
 
     async def lag(self) -> FleetStatus:
-        """Return what waits, and who delivers it."""
+        """Return the state of the partitions and of the relays that own them."""
         ...
 
     async def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""How many partitions a relay owns: each an equal share."""
+"""Distribution of the partitions: an equal share for each relay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["fair_share", "surplus", "wanted"]
 
 
 def fair_share(partitions: int, relays: int) -> int:
-    """Return how many partitions a relay owns at most, of so many living ones."""
+    """Return the maximum number of partitions of one relay among those that are alive."""
     return -(-partitions // max(1, relays))
 
 
@@ -25,7 +25,7 @@ def wanted(owned: Collection[int], share: int, partitions: int, *, first: int) -
         owned: Those that the relay owns.
         share: How many it may own.
         partitions: How many there are.
-        first: Where to begin, so that relays which start together do not all ask for the same ones.
+        first: Where to begin, so that relays which start together do not all try the same ones.
     """
     if len(owned) >= share:
         return ()

@@ -152,7 +152,7 @@ class Relay:
         )
 
     async def status(self) -> FleetStatus:
-        """Return what waits in the engine, and who delivers it; raises `DeliveryError` if it cannot be reached."""
+        """Return the state of the queue and of its relays; raises `DeliveryError` if the engine cannot be reached."""
         return await self._engine.lag()
 
     def _shown_state(self) -> State:
@@ -183,7 +183,7 @@ class Relay:
                 await self._stopping.wait()
 
     async def _beat(self, context: RelayContext) -> None:
-        """Report as living, and own as many partitions as is fair."""
+        """Send the heartbeat, and acquire or release partitions until this relay owns its share."""
         stats = self.stats()
         relays = await self._engine.members(
             RelayStatus(
@@ -230,7 +230,7 @@ class Relay:
                 await context.throttle.shared()
                 await self._engine.leave()
         except (DeliveryError, TimeoutError) as exc:
-            self._log("engine", logging.WARNING, "the relay could not sign off: %s", exc)
+            self._log("engine", logging.WARNING, "the relay was not removed from the list of relays: %s", exc)
         await self._transport.aclose()
         await self._engine.aclose()
         self._state = State.CLOSED

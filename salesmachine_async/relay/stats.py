@@ -1,4 +1,4 @@
-"""What a relay reports of itself."""
+"""Statistics of a relay."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class PartitionWorker:
         self._coalescer = Coalescer(context.batching)
         # When the open group was begun, on the loop's clock.
         self._opened = 0.0
-        # Those that are complete.
+        # Groups that are complete.
         self._settlements: deque[_Settlement] = deque()
         self._to_settle = asyncio.Event()
         self._progress = asyncio.Event()
@@ -114,7 +114,7 @@ class PartitionWorker:
 
     @property
     def parked(self) -> bool:
-        """Whether the server refuses for a reason that lies in no message."""
+        """Whether sending is parked: the server refuses requests for a reason other than their messages."""
         return self._sender.parked
 
     @property
@@ -179,7 +179,7 @@ class PartitionWorker:
     # The engine.
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Call the engine; returns None if the lease is lost, and after a failure that had some time to pass."""
+        """Call the engine; returns None if the lease is lost, or after a failure and a delay."""
         try:
             result = await call()
         except LeaseLost:
@@ -213,7 +213,7 @@ class PartitionWorker:
                 self._put(*self._coalescer.close())
 
     async def _next_entries(self) -> Sequence[Entry]:
-        """Read what there is room for. Without room, wait for some, and renew the lease from time to time."""
+        """Read as many messages as there is room for. Without room, wait for some, and renew the lease periodically."""
         engine, limits = self._context.engine, self._context.batching
         longest = min(WAIT_SECONDS, engine.lease_seconds / 4)
         room = AHEAD * limits.max_messages - self.in_hand
@@ -251,7 +251,7 @@ class PartitionWorker:
         return self._is_open() and self._linger_left() <= 0 and not self._accumulator.partitions[0].sealed
 
     def _put(self, *groups: Sequence[Entry]) -> None:
-        """Have the sender deliver these entries."""
+        """Hand these entries to the sender."""
         for group in groups:
             settlement = _Settlement(group, self._complete)
             if settlement.pending:
@@ -290,7 +290,7 @@ class PartitionWorker:
             else:
                 if pause > 0:
                     context.throttle.learn(pause)
-                # Another sender of this relay may have begun a pause in the meantime.
+                # Another sender of this relay may have begun a pause since.
                 if (left := context.throttle.left) > 0:
                     await asyncio.sleep(left)
                 elif self._lease.left >= time_to_send(context.request_timeout) and not self.ending:

@@ -1,4 +1,4 @@
-"""``salesmachine relay dead``: the messages that Salesmachine has refused for good."""
+"""``salesmachine relay dead``: the messages that Salesmachine has rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All dead le
 @click.group("dead", no_args_is_help=True)
 def command() -> None:
     """
-    List, show, retry or purge the messages that Salesmachine has refused for good.
+    List, show, retry or purge the messages that Salesmachine has rejected.
 
     The engine comes from --engine or SALESMACHINE_ENGINE.
 
@@ -90,7 +90,7 @@ def retry(ids: tuple[str, ...], open_engine: Callable[[], RedisEngine], *, every
     """
     Move dead letters back to the end of their partitions; relays deliver them again.
 
-    Repair what made the server refuse them first. They keep their messageIds.
+    Correct the cause of the rejection first. The messages keep their messageIds.
 
     \b
       salesmachine relay dead retry 3:1764460800000-0
@@ -148,7 +148,7 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
 
 
 def identifier_of(letter: DeadLetter) -> str:
-    """Return what names a dead letter on the command line: its partition and its position there."""
+    """Return the ID of a dead letter on the command line: its partition and its position there."""
     return f"{letter.partition}:{letter.id}"
 
 
@@ -164,7 +164,7 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
 
 
 def _summary(letter: DeadLetter) -> str:
-    """Name the message in a few words; `show` prints all of it."""
+    """Return a short description of the message; `show` prints all of it."""
     try:
         message: Any = letter.message()
         uid = message.get("contact_uid") or message.get("account_uid")

@@ -1,4 +1,4 @@
-"""Runs a relay, and shows how it is doing: a panel on a terminal, else one JSON object for each report."""
+"""Runs a relay, and shows its state: a panel on a terminal, else one JSON object for each report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def deliver(relay: Relay, name: str, address: tuple[str, int] | None, *, e
 
     Args:
         relay: One that has not run.
-        name: The name of the queue, for people.
+        name: The name of the queue, as displayed.
         address: Where to serve the metrics; None for nowhere.
         every: Seconds between two reports in JSON.
         as_json: Whether to report in JSON, also on a terminal.
@@ -73,7 +73,7 @@ async def _run(relay: Relay, stop: asyncio.Event, reports: contextlib.AbstractCo
 
 class Reporter:
     """
-    A report that is made again and again.
+    A report that is repeated.
 
     Args:
         seconds: How often, at least.

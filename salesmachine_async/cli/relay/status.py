@@ -1,4 +1,4 @@
-"""``salesmachine relay status``: what waits in an engine, and who delivers it."""
+"""``salesmachine relay status``: the state of a queue and of its relays."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _print_relays(status: FleetStatus) -> None:
             f"{relay.relay}: {relay.state}, {len(relay.partitions)} partitions, {relay.delivered:,} delivered{trouble}"
         )
     if status.pause_seconds > 0:
-        note(f"All relays pause for another {status.pause_seconds:.0f} s, as the server asked.")
+        note(f"All relays pause for another {status.pause_seconds:.0f} s, as the server requires.")
     if not status.partitions:
         note(f"No agent has published to the queue {status.name} yet.")
 

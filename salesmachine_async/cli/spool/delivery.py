@@ -26,7 +26,7 @@ NO_BOUND = 2**50
 @dataclass(slots=True)
 class DrainResult:
     """
-    What became of the messages.
+    Outcomes of the messages.
 
     Attributes:
         delivered: Messages delivered.

@@ -28,7 +28,7 @@ def need_path(path: str | None) -> str:
     Return the path of the spool.
 
     Raises:
-        click.exceptions.Exit: It was not given.
+        click.exceptions.Exit: No path was given.
     """
     if not path:
         fail("no spool: pass the PATH of its directory, or set SALESMACHINE_SPOOL", code=USAGE)
@@ -40,7 +40,7 @@ def survey_of(path: str | None) -> Survey:
     Return a survey of the spool at *path*.
 
     Raises:
-        click.exceptions.Exit: There is none, or it cannot be used.
+        click.exceptions.Exit: There is no spool at *path*, or it cannot be used.
     """
     from salesmachine_async._spool.survey import Survey  # noqa: PLC0415
     from salesmachine_async.errors import ConfigError  # noqa: PLC0415
@@ -114,7 +114,7 @@ def state_of(found: Found, own: int | None) -> str:
 
 
 def is_damaged(found: Found) -> bool:
-    """Whether something has changed what was written, or the disk does not give it; a torn end is no damage."""
+    """Whether records are damaged, or segments unreadable; a torn end is no damage."""
     return bool(found.damaged_bytes or found.unreadable or found.kept_bytes or found.problem)
 
 
@@ -149,7 +149,7 @@ def age_of(oldest_ms: int | None, now: Callable[[], float] = time.time) -> float
 
 
 def iso(ms: int) -> str:
-    """Return a time in ISO 8601; the epoch for one that no calendar has."""
+    """Return a time in ISO 8601; the epoch for one out of range."""
     try:
         moment = datetime.fromtimestamp(ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):

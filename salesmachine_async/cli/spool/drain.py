@@ -56,7 +56,7 @@ def command(path: str | None, *, wait: float, accept: tuple[int, ...], server: S
     """
     Deliver what dead processes left in a spool, and what agents with deliver=False wrote.
 
-    Agents may go on writing: what they write after the last look is for the next drain.
+    Agents may continue to write: messages written after the last read are left to the next drain.
     Nothing is removed that was not delivered or rejected; rejected messages are kept.
 
     \b
@@ -94,7 +94,7 @@ def command(path: str | None, *, wait: float, accept: tuple[int, ...], server: S
 
 
 def _left(survey: Survey) -> list[Found]:
-    """Return the directories that still hold messages and that no process has."""
+    """Return the directories that still hold messages and belong to no running process."""
     left = [found for found in find(survey) if not found.live]
     read_all(survey, left)
     return [found for found in left if found.messages or found.unreadable or found.problem or found.newer]
@@ -167,7 +167,7 @@ def _progress(survey: Survey) -> Generator[Callable[[int], None]]:
 
 
 def _lines() -> Callable[[int], None]:
-    """Return what prints a line every ten seconds, for logs."""
+    """Return a callback that prints a line every ten seconds, for logs."""
     due = time.monotonic() + LINE_SECONDS
 
     def advance(count: int) -> None:

@@ -61,7 +61,7 @@ def _print(message: SpooledMessage, *, plain: bool) -> None:
 
 
 def _decoded(line: bytes) -> dict[str, Any] | str:
-    """Decode a message; one that no agent has written is shown as text."""
+    """Decode a message; one that is not a JSON object is returned as text."""
     import orjson  # noqa: PLC0415 - --help does not need it
 
     try:

@@ -39,13 +39,13 @@ __all__ = [
 
 # Seconds for a connection, and for an answer.
 TIMEOUT = 5.0
-# Errors of a server that is loading, failing over, full, or saving to a disk that fails: they pass.
+# Temporary errors: the server is loading, failing over, full, or cannot save to its disk.
 _TRANSIENT = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 _NOT_ALLOWED = ("NOAUTH", "NOPERM", "WRONGPASS")
 
 
 class RedisClient(Protocol):
-    """What is used of a client: any of ``redis.asyncio`` has it."""
+    """The methods used of a client, which every client of ``redis.asyncio`` has."""
 
     def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
         """Send a command and return the reply."""
@@ -61,7 +61,7 @@ class ClientHolder:
         connections: How many connections one opened here may have.
 
     Raises:
-        ConfigError: It is neither, or the URL is malformed.
+        ConfigError: *server* is neither a URL nor a client, or the URL is malformed.
     """
 
     def __init__(self, server: str | RedisClient, *, connections: int) -> None:
@@ -105,7 +105,7 @@ class ClientHolder:
         return self._redis
 
     async def aclose(self) -> None:
-        """Close what was opened here in this event loop."""
+        """Close the connections that were opened here in this event loop."""
         redis, self._redis = self._redis, None
         if redis is not None and self._owner == (asyncio.get_running_loop(), os.getpid()):
             await redis.aclose()

@@ -47,9 +47,9 @@ __all__ = ["RedisEngine"]
 CONNECTIONS: Final = 512
 # How many dead letters a partition keeps, about.
 MAX_DEAD: Final = 10_000
-# The longest time to wait for one's turn at a rate in one call; the pause has to be looked at again after it.
+# The longest wait of one call for a permit of the rate; the pause is checked again after it.
 MAX_TURN_SECONDS: Final = 1.0
-# A client that was given may have time-outs; a command that blocks has to end before.
+# The application's client may have a timeout; a command that blocks has to end before it.
 MAX_BLOCK_SECONDS: Final = 2.0
 # From the beginning of what was read and not settled.
 BEGINNING: Final = "0"
@@ -135,7 +135,7 @@ class RedisEngine:
         """Show the queue, never the URL, which may hold a password."""
         return f"<RedisEngine {self.name} | relay {self.relay}>"
 
-    # Life.
+    # Lifecycle.
 
     async def start(self) -> None:
         """Connect and check the server; raises `ConfigError` if it cannot be used as it is configured."""
@@ -195,7 +195,7 @@ class RedisEngine:
         queue = self._keys.queue(lease.partition)
         while True:
             after = ">" if lease.history is None else lease.history
-            # Of now, because what is settled before the answer comes may be in the answer.
+            # A copy, because entries that are settled before the answer arrives may be in it.
             in_hand = lease.in_hand.copy()
             read, found = await self._fenced(lease, scripts.FETCH, (queue,), after, messages, size, lease.read)
             if messages <= 0:
@@ -216,7 +216,7 @@ class RedisEngine:
         """
         Wait until there is an entry behind the last one.
 
-        This changes nothing on the server and only spares it many looks: an answer that gets lost, or a time-out, ends
+        This changes nothing on the server and only spares it polling: an answer that gets lost, or a time-out, ends
         the waiting.
         """
         queue, block = self._keys.queue(lease.partition), ceil(seconds * 1000)
@@ -231,7 +231,7 @@ class RedisEngine:
         partition = lease.partition
         arguments: list[object] = [MAX_DEAD, len(entries)]
         for entry in entries:
-            # What no agent has written was not counted.
+            # A damaged entry was not counted by an agent.
             size = len(entry.body) + scripts.ENTRY_BYTES if entry.count else 0
             arguments += [entry.id, size, entry.count]
         for letter in dead:
@@ -250,7 +250,7 @@ class RedisEngine:
         lease.in_hand.difference_update(entry.id for entry in entries)
 
     async def permit(self, lease: RedisLease, *, rate: float | None = None) -> float:
-        """Wait for one's turn at this rate, and renew the lease; see `Engine.permit`."""
+        """Wait for a permit of this rate, and renew the lease; see `Engine.permit`."""
         interval = 0 if rate is None else max(1, round(1_000_000 / rate))
         keys = self._keys.pause, self._keys.rate
         while True:
@@ -261,7 +261,7 @@ class RedisEngine:
                 await asyncio.sleep(min(turn / 1_000_000, MAX_TURN_SECONDS))
                 if turn > MAX_TURN_SECONDS * 1_000_000:
                     continue
-                interval = 0  # the turn is taken; only the pause has to be looked at again
+                interval = 0  # the permit is taken; only the pause has to be checked again
                 continue
             await self.fetch(lease, messages=0, size=0)
             return 0.0
@@ -276,7 +276,7 @@ class RedisEngine:
         await self._run(scripts.PAUSE, (self._keys.pause,), max(1, ceil(seconds * 1000)))
 
     async def lag(self) -> FleetStatus:
-        """Return what waits, and who delivers it."""
+        """Return the state of the partitions and of the relays that own them."""
         if not self.partitions:
             await self.start()
         pause, relays = await self._run(scripts.FLEET, (*self._relays(), self._keys.pause))

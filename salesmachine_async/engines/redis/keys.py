@@ -19,7 +19,7 @@ class Keys:
         name: The name of the queue: 1 to 64 letters, digits, dots, hyphens and underscores.
 
     Raises:
-        ConfigError: The name is another.
+        ConfigError: The name has another form.
 
     Attributes:
         meta: Hash: the version of this layout, and the number of partitions.

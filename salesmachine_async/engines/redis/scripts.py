@@ -18,7 +18,7 @@ from typing import Final
 
 __all__ = ["ENTRY_BYTES", "LuaScript"]
 
-# What an entry takes besides its body, about; so that many small entries are bounded as well.
+# Approximate bytes of an entry besides its body, so that many small entries are bounded as well.
 ENTRY_BYTES: Final = 128
 
 
@@ -36,7 +36,7 @@ class LuaScript:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Answers with the number of partitions, which the first one to ask has fixed.
+# Returns the number of partitions, which the first caller has fixed.
 META: Final = LuaScript("""#!lua flags=allow-oom
 redis.call('HSETNX', KEYS[1], 'version', '1')
 redis.call('HSETNX', KEYS[1], 'partitions', ARGV[1])

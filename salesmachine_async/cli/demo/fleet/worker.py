@@ -26,7 +26,7 @@ BATCHING = Batching(max_messages=10, linger=0.2)
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOrder:
     """
-    What a worker is to do.
+    Order for a worker.
 
     Attributes:
         worker: Its number; it tracks for contacts of its own.
@@ -91,7 +91,7 @@ def _transport(order: FleetOrder) -> Any:
 
 
 async def _sync(agent: Agent, number: int, order: FleetOrder, wait: float = 0.0) -> None:
-    """Confirm what was tracked before *number*, where there is a spool."""
+    """Confirm the calls before *number*, if the worker has a spool."""
     if order.spool:
         await asyncio.sleep(wait)
         await agent.sync()
