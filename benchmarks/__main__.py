@@ -34,6 +34,7 @@ QUESTIONS: Final = (
     "import_cost",
     "import_rate",
     "spool",
+    "relay",
 )
 # Takes a while under valgrind; `.ci/run` asks it.
 THOROUGH: Final = ("guard",)
