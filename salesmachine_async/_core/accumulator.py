@@ -127,7 +127,7 @@ class Accumulator:
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
         # Whether there may be an `AliasLine` among the lines. To look at the type of each costs 2 % of its delivery.
         self._aliased = False
-        # How many bytes long lines may still take before the bounds have to be looked at.
+        # How many bytes long lines may still take before the bounds have to be checked.
         self._spare_bytes = 0
         self._spare_bytes = max(0, self._watch_bounds())
 
@@ -176,7 +176,7 @@ class Accumulator:
 
     def announce(self, partition: Partition, line: bytes) -> bool:
         """
-        Have the loop look at *partition*, to which the caller has appended *line*.
+        Notify the loop that *partition* has lines, after the caller has appended *line*.
 
         Returns:
             True.
@@ -199,7 +199,7 @@ class Accumulator:
         return True
 
     def interrupted(self, partition: Partition, line: bytes) -> None:
-        """Have the loop look after an interrupted call, which may have appended *line*; once closed, take it back."""
+        """Notify the loop after an interrupted call, which may have appended *line*; once closed, take it back."""
         if not self._closed:
             self.wake(partition)
             return
@@ -612,7 +612,7 @@ class Accumulator:
 
     def _watch_bounds(self) -> int:
         """
-        Have every call count if a bound is near: if the partitions cannot add a batch of short lines each, unseen.
+        Route every call through `add` if a bound is near: if not every partition can add a batch of short lines.
 
         Returns:
             Number of bytes that are left for long lines; not above 0 if a bound is near.
@@ -650,7 +650,7 @@ class Accumulator:
         oldest = starmap(partition.pending.popleft, repeat((), missing))
         partition.changes |= 1
         try:
-            lines += oldest  # one call of C, so that another thread sees each line in exactly one container
+            lines += oldest  # one call of C, so that no exception leaves a line in neither container
         except IndexError:  # a call that found the agent closed has taken its line back in the meantime
             pass
         finally:

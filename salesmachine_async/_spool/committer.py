@@ -151,7 +151,7 @@ class Committer:
                     task()
 
     def stop(self) -> None:
-        """End the thread when it has run what was submitted before; nothing is accepted after it."""
+        """End the thread after the functions submitted before; later ones are rejected."""
         self._stopped = True
         self._tasks.put(None)
 

@@ -249,7 +249,7 @@ class Log:
 
     def has_vanished(self) -> bool:
         """
-        Look whether the directory was deleted under this process; if so, forget it.
+        Check whether the directory was deleted under this process; if so, drop it.
 
         What is in memory is then written again to a new one by the next commit.
         """

@@ -121,7 +121,7 @@ class Recovery:
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything was read and has an outcome."""
+        """Whether all messages were read and have an outcome."""
         return self.exhausted and all(self._settled.settled(which) >= end for which, end in self._read.items())
 
     def trim(self) -> None:

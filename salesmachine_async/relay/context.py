@@ -51,7 +51,7 @@ class SharedThrottle(Throttle):
         super().pause(seconds, required=seconds)
 
     async def shared(self) -> None:
-        """Wait until the other relays can know of the pause."""
+        """Wait until the pause was sent to the engine, so that the other relays keep it."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -129,7 +129,7 @@ class Relay:
             await self._end(self._context)
 
     def stop(self) -> None:
-        """Have `run` end. Call it in the event loop's thread; from elsewhere, by ``loop.call_soon_threadsafe``."""
+        """End `run`. Call it in the event loop's thread; from another one, by ``loop.call_soon_threadsafe``."""
         self._stopping.set()
 
     def stats(self) -> RelayStats:

@@ -119,11 +119,11 @@ class PartitionWorker:
 
     @property
     def ending(self) -> bool:
-        """Whether it reads and sends nothing more."""
+        """Whether the worker has stopped reading and sending."""
         return self._ending.is_set()
 
     def end(self) -> None:
-        """Read and send nothing more. The request that is under way is finished."""
+        """Stop reading and sending, after the request that is under way."""
         self._ending.set()
 
     async def run(self) -> None:
