@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import warnings
@@ -45,6 +46,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for _number in (signal.SIGQUIT, signal.SIGHUP) if sys.platform != "win32" else ():
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def logging_level() -> Iterator[None]:
+    """Restore the level of the library's logger, which `Agent(debug=True)` sets for the process."""
+    logger = logging.getLogger("salesmachine_async")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(params=["with the GIL", "without the GIL"])

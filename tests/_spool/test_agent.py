@@ -583,6 +583,11 @@ async def test_a_child_of_a_fork_begins_anew(tmp_path: Path) -> None:
     numbered(agent, 1, 2)
     await agent.sync()
     spooler = agent._spooler
+    assert spooler is not None
+    spooler._committer.stop()  # a fork takes no thread along
+    thread = spooler._committer._thread
+    assert thread is not None
+    thread.join(10)
     _process._after_fork_in_child()  # as in a child; the files of "the parent" are closed by it
     assert agent.stats().accepted == 0
     assert agent._spooler is spooler
