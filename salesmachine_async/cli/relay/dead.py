@@ -31,6 +31,8 @@ all_option = click.option("--all", "everything", is_flag=True, help="All dead le
 @click.group("dead", no_args_is_help=True)
 def command() -> None:
     """
+    Look after rejected messages.
+
     List, show, retry or purge the messages that Salesmachine has rejected.
 
     The engine comes from --engine or SALESMACHINE_ENGINE.
