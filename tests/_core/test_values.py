@@ -14,6 +14,9 @@ from tests.support.core import strict_loads
 from tests.support.encoding import Lenient, composed, encoder, line_of
 from tests.support.value_table import DOCUMENT, PACKAGES, ROWS, Point, Row, document, missing, models, namespace
 
+# A duration without a unit, which is refused, cannot even be made without a warning from NumPy 2.5 on.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'generic' unit for NumPy:DeprecationWarning")
+
 rows = pytest.mark.parametrize(
     "row",
     [
