@@ -43,7 +43,7 @@ CALLS: Final = 2000
 SECTIONS: Final[dict[str, tuple[str, float]]] = {
     "track, small": ("floor, small", 1.8),  # 1.55
     "track, 2 KB": ("floor, 2 KB", 2.25),  # 1.92 to 1.99
-    "track, a Decimal": ("floor, small", 5.2),  # 4.53
+    "track, a Decimal": ("floor, small", 5.4),  # 4.53
     "contact, small": ("floor, contact", 2.05),  # 1.79
 }
 # A line is a block until the loop seals it. More would be something that a call leaves behind.
