@@ -97,7 +97,7 @@ class Relay:
         Deliver until `stop` is called, or the task is cancelled; call it once.
 
         At its end it finishes the requests under way, settles what was delivered and gives its leases back, so that
-        other relays go on at once.
+        other relays can acquire them at once.
 
         Raises:
             ConfigError: The engine cannot be used as it is configured.

@@ -1,4 +1,4 @@
-"""Visitors before their login, in each framework: a browser visits, logs in, goes on, and logs out."""
+"""Visitors before their login, in each framework: a browser visits, logs in, makes further visits, and logs out."""
 
 from __future__ import annotations
 
