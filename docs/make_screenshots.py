@@ -33,9 +33,9 @@ from rich.console import Console
 from rich.text import Text
 
 from salesmachine_async import Agent, Batching, HttpTransport, Spool
+from salesmachine_async.cli.demo.fleet.server import EngineServer
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.relay import Relay
-from tests.support.redis_servers import RedisServer
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
@@ -179,10 +179,14 @@ def shoot(scene: Scene, home: Path) -> str:
 @contextlib.contextmanager
 def valkey(environment: dict[str, str]) -> Generator[None]:
     """Run a server in which messages wait, and two have become dead letters."""
-    with RedisServer("valkey") as server:
+    server = EngineServer()
+    try:
+        asyncio.run(server.start())
         environment |= {"SALESMACHINE_ENGINE": server.url, "SALESMACHINE_ENGINE_NAME": "shop"}
         environment["LETTER"] = asyncio.run(publish(server.url))
         yield
+    finally:
+        server.remove()
 
 
 async def publish(url: str) -> str:

@@ -244,6 +244,12 @@ class Worker:
     def sync(self) -> None:
         """Commit now, and wait for the disk whatever the policy says."""
         try:
+            self._write_out()
+        finally:
+            self._trim(sync=False)
+
+    def _write_out(self) -> None:
+        try:
             self._settle()
             self._look_around()
             self._commit()
@@ -251,8 +257,6 @@ class Worker:
         except OSError as exc:
             self._failed(exc)
             raise
-        finally:
-            self._trim(sync=False)
 
     def recover(self, n_bytes: int) -> list[Recovered]:
         """Return the next messages of dead processes; none if there are none now."""
@@ -291,13 +295,7 @@ class Worker:
     def close(self) -> None:
         """Commit a last time and give the directories back."""
         try:
-            self._settle()
-            self._look_around()
-            self._commit()
-            self._own.sync()
-        except OSError as exc:
-            self._failed(exc)
-            raise
+            self._write_out()
         finally:
             self._own.leave()
             for recovery in self._recoveries:

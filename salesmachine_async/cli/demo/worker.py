@@ -6,15 +6,11 @@ The one that comes after tracks a last event, which waits for everything that wa
 """
 
 import asyncio
-import contextlib
 import dataclasses
-import json
-import os
-import sys
 import time
-from typing import Any
 
 from salesmachine_async import Agent, HttpTransport, Retry
+from salesmachine_async.cli.demo.orders import emit, obey
 
 CONTACT = "worker"
 EVENT = "job_done"
@@ -88,23 +84,5 @@ async def _deliver(agent: Agent) -> None:
     emit({"recovered": agent.stats().recovered, "delivered": report.delivered, "ok": report.ok})
 
 
-def emit(line: dict[str, Any]) -> None:
-    """Write a line at once: what a killed process holds in a buffer is lost."""
-    os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
-
-
-async def _obey() -> None:
-    order = WorkerOrder(**json.loads(await asyncio.to_thread(sys.stdin.readline)))
-    working = asyncio.create_task(work(order))
-    # The end of stdin is the end of the parent process.
-    stdin = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait((working, stdin), return_when=asyncio.FIRST_COMPLETED)
-    if working.done():
-        working.result()
-    os._exit(0)  # another thread may still read stdin
-
-
 if __name__ == "__main__":
-    # The pipe is broken when the parent process has ended.
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(_obey())
+    obey(WorkerOrder, work)

@@ -9,12 +9,11 @@ import logging
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.live import is_live
 from salesmachine_async.cli.relay.metrics import served
 from salesmachine_async.cli.shutdown import stop_requested
 from salesmachine_async.cli.tables import safe_json
-from salesmachine_async.cli.terminal import emit, err, fail, harmless, note
+from salesmachine_async.cli.terminal import emit, err, harmless, note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,13 +41,9 @@ async def deliver(relay: Relay, name: str, address: tuple[str, int] | None, *, e
         click.exceptions.Exit: The address cannot be used.
     """
     with stop_requested(until_eof=False) as stop, _log_lines():
-        try:
-            async with served(address, relay.stats) as url:
-                note(f"Delivering the queue {harmless(name)}{f'; metrics at {url}/metrics' if url else ''}.")
-                await _run(relay, stop, _reports(relay, every, as_json=as_json))
-        except OSError as error:
-            host, port = address or ("", 0)
-            fail(f"cannot serve the metrics at {host}:{port}: {error.strerror or error}", code=USAGE)
+        async with served(address, relay.stats) as url:
+            note(f"Delivering the queue {harmless(name)}{f'; metrics at {url}/metrics' if url else ''}.")
+            await _run(relay, stop, _reports(relay, every, as_json=as_json))
 
 
 async def _run(relay: Relay, stop: asyncio.Event, reports: contextlib.AbstractContextManager[Reporter]) -> None:
@@ -65,10 +60,11 @@ async def _run(relay: Relay, stop: asyncio.Event, reports: contextlib.AbstractCo
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 report.show()
-            await running
         finally:
             stopped.cancel()
-            running.cancel()
+            # Also when the reader of the reports has left: finish what is in flight, and give the leases back.
+            relay.stop()
+            await running
 
 
 class Reporter:

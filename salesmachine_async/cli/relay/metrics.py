@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from salesmachine_async.cli.exit_codes import USAGE
+from salesmachine_async.cli.terminal import fail
 from salesmachine_async.report import State
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ async def served(address: tuple[str, int] | None, stats: Callable[[], RelayStats
         stats: Takes a snapshot.
 
     Raises:
-        OSError: The address cannot be used.
+        click.exceptions.Exit: The address cannot be used.
     """
     if address is None:
         yield ""
@@ -48,12 +50,18 @@ async def served(address: tuple[str, int] | None, stats: Callable[[], RelayStats
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, *address)
-        await site.start()
+        await _listen(runner, *address)
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        fail(f"cannot serve the metrics at {host}:{port}: {error.strerror or error}", code=USAGE)
 
 
 def exposition(stats: RelayStats) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import TOKEN
 from tests.support.cli_inside import invoke
-from tests.support.cli_process import Ended, end, start
+from tests.support.cli_process import Ended, end, popen, start
 from tests.support.redis_servers import RedisServer, new_name, servers
 from tests.support.terminals import in_terminal
 
@@ -65,6 +66,12 @@ async def status(queue: dict[str, str]) -> dict[str, Any]:
     return found
 
 
+async def owned(queue: dict[str, str]) -> list[dict[str, Any]]:
+    """The partitions, as of `relay status --json`."""
+    partitions: list[dict[str, Any]] = (await status(queue))["partitions"]
+    return partitions
+
+
 async def letters(queue: dict[str, str]) -> list[dict[str, Any]]:
     """Return the output of `relay dead ls` in a pipe."""
     ended = await invoke("relay", "dead", "ls", **queue)
@@ -107,6 +114,29 @@ async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> No
     assert f"salesmachine_relay_partitions {PARTITIONS}\n" in text
     process.send_signal(signal.SIGINT)
     assert (await end(process)).status == 0
+
+
+async def test_a_reader_that_leaves_ends_it_in_order(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """`| head` ends the relay with 0; its partitions have no owner then, and nothing waits for a lease to end."""
+    await publish(queue, "one")
+    with popen("relay", "--every", "0.1", **queue) as process:
+        assert process.stdout is not None
+        while not (await status(queue))["relays"] or None in {each["owner"] for each in (await owned(queue))}:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(process.stdout.readline)
+        process.stdout.close()
+        assert await asyncio.to_thread(process.wait) == 0
+    assert (await status(queue))["relays"] == []
+    assert {each["owner"] for each in await owned(queue)} == {None}
+
+
+async def test_metrics_at_an_address_in_use(queue: dict[str, str]) -> None:
+    """An address that another process listens on is a usage error."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await start("relay", "--metrics", f":{port}", **queue)
+        ended = await end(process)
+    assert (ended.status, f"cannot serve the metrics at 127.0.0.1:{port}" in ended.err) == (2, True), ended
 
 
 async def test_dead_letters(sandbox: Sandbox, queue: dict[str, str]) -> None:

@@ -96,7 +96,7 @@ class EngineServer:
         try:
             await self.start()
         except BaseException:
-            self._remove()
+            self.remove()
             raise
         return self
 
@@ -104,8 +104,9 @@ class EngineServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End it, and remove what it has written."""
-        self._remove()
+        self.remove()
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """End it, and remove what it has written."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

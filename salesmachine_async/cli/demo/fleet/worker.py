@@ -5,15 +5,12 @@ It reads one order from stdin and writes JSON lines to stdout: how far it has tr
 """
 
 import asyncio
-import contextlib
 import dataclasses
-import json
-import os
-import sys
 import time
 from typing import Any
 
 from salesmachine_async import Agent, Batching, HttpTransport, Retry, Timeouts
+from salesmachine_async.cli.demo.orders import emit, obey
 
 EVENT = "job_done"
 CONTACTS = 10
@@ -98,23 +95,5 @@ async def _sync(agent: Agent, number: int, order: FleetOrder, wait: float = 0.0)
         emit({"synced": number})
 
 
-def emit(line: dict[str, Any]) -> None:
-    """Write a line at once: what a killed process holds in a buffer is lost."""
-    os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
-
-
-async def _obey() -> None:
-    order = FleetOrder(**json.loads(await asyncio.to_thread(sys.stdin.readline)))
-    working = asyncio.create_task(work(order))
-    # The end of stdin is the end of the parent process.
-    stdin = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait((working, stdin), return_when=asyncio.FIRST_COMPLETED)
-    if working.done():
-        working.result()
-    os._exit(0)  # another thread may still read stdin
-
-
 if __name__ == "__main__":
-    # The pipe is broken when the parent process has ended.
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(_obey())
+    obey(FleetOrder, work)
