@@ -17,6 +17,8 @@ A batch's life, and the method that makes each step:
     sealed     lost          `displace`       QUEUE_FULL, under `Overflow.DROP_OLDEST`
     sealed     lost          `abandon`        CLOSED
     sealed     lost          `expire`         EXPIRED
+    sealed     spilled       `spill`          its lines leave the memory, as they are in the spool
+    spilled    sealed        `restore`        its lines were read back; lost as DAMAGED where they could not be
     sealed     kept          `keep`           it is on disk, and another process delivers it
     (outside)  sealed        `put`            a whole batch comes from a spool or a relay
     ========== ============= ================ =====================================================
