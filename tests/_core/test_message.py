@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from salesmachine_async._core import message as module
 from salesmachine_async._core.jsonable import raise_invalid
 from salesmachine_async._core.message import encode
 from salesmachine_async.errors import InvalidMessage
@@ -170,3 +171,16 @@ def test_a_replaced_clock_takes_the_slow_way(fast: str) -> None:
     it = encoder(Other())
     line = it.event("1", "e", None) if fast == "event" else it.record("contact", "contact_uid", "1", None)
     assert line is None
+
+
+def test_an_odd_value_takes_the_slow_way_in_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What orjson refuses is converted, in events, contacts and accounts alike."""
+    # As where no Fragment exists, which a test that has run before in this process may hold.
+    monkeypatch.setattr(module, "_refs", lambda _: module._unused)
+    it, params = encoder(), {"price": Decimal("9.90")}
+    lines = [
+        it.event("1", "e", params),
+        it.record("contact", "contact_uid", "1", params),
+        it.record("account", "account_uid", "1", params),
+    ]
+    assert [params_of(line) for line in lines if line is not None] == [{"price": "9.90"}] * 3
