@@ -9,11 +9,13 @@ Checked with aiohttp 3.14.2 (the oldest that pyproject admits) and 3.14.5, with 
   the Python parser. ``BaseConnector._factory`` creates it.
 * `BaseConnector.connect` (documented) returns a `Connection` with the protocol that carries the request.
 * `BaseConnector.__del__` closes the connections that are left open.
+* `TCPConnector._get_ssl_context` chooses the SSL context of a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -115,14 +117,19 @@ class Connector(aiohttp.TCPConnector):
     """
     A connector that keeps the head of each answer, and that can be collected without being closed.
 
+    Args:
+        ssl_context: The SSL context of all connections; True: aiohttp's default one.
+        kwargs: Those of `aiohttp.TCPConnector`.
+
     Attributes:
         orphaned: Whether the garbage collection leaves the connections open.
     """
 
     orphaned = False
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, ssl_context: ssl.SSLContext | bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        self._context = ssl_context
         self._factory = partial(AnswerProtocol, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
@@ -136,6 +143,17 @@ class Connector(aiohttp.TCPConnector):
                 protocol.begin(_attempt.get())
                 return connection
             connection.close()
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        """
+        Return the SSL context of a connection.
+
+        aiohttp takes a context that is not of the class `ssl.SSLContext` for the wish to verify nothing. A context is
+        of another class where truststore, or a test, has replaced that class after the context was made.
+        """
+        if isinstance(self._context, bool) or not req.is_ssl():
+            return super()._get_ssl_context(req)
+        return self._context
 
     def __del__(self, *args: Any, **kwargs: Any) -> None:
         if not self.orphaned:

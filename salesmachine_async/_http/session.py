@@ -67,7 +67,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=Connector(
             limit=0,  # the callers limit the number of requests
-            ssl=ssl_context,
+            ssl_context=ssl_context,
             keepalive_timeout=KEEPALIVE_SECONDS,
             resolver=DaemonResolver(),
         ),
