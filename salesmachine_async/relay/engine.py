@@ -250,9 +250,17 @@ class Engine(Protocol[L]):
         """Remove entries and store the dead letters among their messages, in one step, and once if it is repeated."""
         ...
 
-    async def permit(self, lease: L, *, rate: float | None = None) -> float:
+    async def permit(
+        self, lease: L, entries: Sequence[Entry] = (), dead: Sequence[DeadLetter] = (), *, rate: float | None = None
+    ) -> float:
         """
-        Wait until a request may be sent at this *rate*, in requests a second of all relays together; None: no limit.
+        Wait until a request may be sent, and settle the latest one's entries in the same step, as `settle` does.
+
+        Args:
+            lease: Of the partition.
+            entries: What is to be settled.
+            dead: The dead letters among their messages.
+            rate: Requests a second of all relays together; None: no limit.
 
         Returns:
             0.0; or, if a pause forbids the request, the seconds that it still lasts.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from salesmachine_async._core.accumulator import Accumulator
@@ -25,8 +26,8 @@ from salesmachine_async.report import Loss, LossReason
 
 __all__ = ["PartitionWorker", "time_to_send"]
 
-# How many full requests are read ahead.
-AHEAD: Final = 4
+# How many full requests are read ahead; once there is room for half of them, one call of the engine reads it.
+AHEAD: Final = 8
 # The longest wait for entries in one call of the engine, in seconds.
 WAIT_SECONDS: Final = 1.0
 # Seconds between two calls of an engine that fails.
@@ -163,7 +164,7 @@ class PartitionWorker:
         try:
             async with asyncio.timeout(max(0.0, self._lease.left)):
                 while self._settlements:
-                    await self._settle_all()
+                    await self._settle_next()
                 await self._context.engine.release(self._lease)
         except (DeliveryError, LeaseLost, TimeoutError) as exc:
             self._context.log(
@@ -217,7 +218,7 @@ class PartitionWorker:
         engine, limits = self._context.engine, self._context.batching
         longest = min(WAIT_SECONDS, engine.lease_seconds / 4)
         room = AHEAD * limits.max_messages - self.in_hand
-        if room > 0:
+        if room >= AHEAD * limits.max_messages // 2:
             wait = min(longest, max(0.0, self._linger_left())) if self._is_open() else longest
             return await engine.fetch(self._lease, messages=room, size=AHEAD * limits.max_bytes, wait=wait)
         if not await self._wait_for_progress(longest):
@@ -276,12 +277,15 @@ class PartitionWorker:
             self._sending = False
             self._progress.set()
 
+    async def _permit(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> float:
+        return await self._context.engine.permit(self._lease, entries, dead, rate=self._context.rate)
+
     async def _permitted(self) -> DeliveryError | None:
         """Wait for permission to send; return the failure if the engine is not reached."""
         context = self._context
         while not self.ending:
             try:
-                pause = await context.engine.permit(self._lease, rate=context.rate)
+                pause = await self._settling(self._permit)
             except LeaseLost:
                 self._lose()
             except DeliveryError as exc:
@@ -332,15 +336,25 @@ class PartitionWorker:
             await self._to_settle.wait()
             self._to_settle.clear()
             while self._settlements and not self.lost:
-                await self._call(self._settle_all)
+                await self._call(self._settle_next)
 
-    async def _settle_all(self) -> None:
-        """Remove from the engine what has an outcome."""
-        settlement = self._settlements[0]
-        await self._context.engine.settle(self._lease, settlement.entries, settlement.dead)
-        self._settlements.popleft()
+    async def _settle_next(self) -> None:
+        await self._settling(partial(self._context.engine.settle, self._lease))
+
+    async def _settling(self, call: Callable[[Sequence[Entry], Sequence[DeadLetter]], Awaitable[T]]) -> T:
+        """Await a call of the engine that removes the entries that have waited the longest for their settlement."""
+        settlement = self._settlements.popleft() if self._settlements else None
+        if settlement is None:
+            return await call((), ())
+        try:
+            result = await call(settlement.entries, settlement.dead)
+        except BaseException:
+            self._settlements.appendleft(settlement)
+            self._to_settle.set()
+            raise
         self.in_hand -= sum(max(1, entry.count) for entry in settlement.entries)
         self._progress.set()
+        return result
 
 
 class _OwnersTransport:

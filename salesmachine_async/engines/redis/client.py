@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from redis import exceptions as redis_errors
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry as ClientRetry
 from redis.backoff import NoBackoff
 
@@ -54,11 +54,14 @@ class RedisClient(Protocol):
 
 class ClientHolder:
     """
-    Opens a client from a URL for each event loop and process; one that was given belongs to the application.
+    Opens clients from a URL for each event loop and process; one that was given belongs to the application.
+
+    Each client opened here has one connection, which carries one call at a time: a pool costs more than a call. It has
+    no limit for the time of an answer, so the caller has to set one, which the time in the queue counts against.
 
     Args:
         server: A URL, as of ``redis.asyncio.Redis.from_url``, or a client.
-        connections: How many connections one opened here may have.
+        connections: How many connections may be opened here.
 
     Raises:
         ConfigError: *server* is neither a URL nor a client, or the URL is malformed.
@@ -67,7 +70,8 @@ class ClientHolder:
     def __init__(self, server: str | RedisClient, *, connections: int) -> None:
         self._given: RedisClient | None = None
         self._open: Callable[[], Redis] | None = None
-        self._redis: Redis | None = None
+        self._connections = connections
+        self._clients: dict[int, Redis] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         if not isinstance(server, str):
             if not callable(getattr(server, "execute_command", None)):
@@ -76,15 +80,13 @@ class ClientHolder:
             return
 
         def open_client() -> Redis:
-            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+            return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
                 server,
-                max_connections=connections,
-                timeout=TIMEOUT,
+                single_connection_client=True,
                 socket_connect_timeout=TIMEOUT,
-                socket_timeout=TIMEOUT,
+                socket_timeout=None,
                 retry=ClientRetry(NoBackoff(), 1),
             )
-            return Redis.from_pool(pool)
 
         try:
             open_client()
@@ -93,22 +95,27 @@ class ClientHolder:
             raise ConfigError("the server's URL is malformed: expected redis://, rediss:// or unix://") from None
         self._open = open_client
 
-    def client(self) -> RedisClient:
-        """Return the client for the running event loop."""
+    def client(self, number: int = 0) -> RedisClient:
+        """Return a client for the running event loop; calls with different numbers share no connection, if they can."""
         if self._open is None:
             assert self._given is not None
             return self._given
         owner = asyncio.get_running_loop(), os.getpid()
-        if self._redis is None or self._owner != owner:
+        if self._owner != owner:
             # Connections of another loop, or of the process before a fork, are left alone.
-            self._redis, self._owner = self._open(), owner
-        return self._redis
+            self._clients, self._owner = {}, owner
+        number %= self._connections
+        client = self._clients.get(number)
+        if client is None:
+            client = self._clients[number] = self._open()
+        return client
 
     async def aclose(self) -> None:
         """Close the connections that were opened here in this event loop."""
-        redis, self._redis = self._redis, None
-        if redis is not None and self._owner == (asyncio.get_running_loop(), os.getpid()):
-            await redis.aclose()
+        clients, self._clients = self._clients, {}
+        if self._owner == (asyncio.get_running_loop(), os.getpid()):
+            for client in clients.values():
+                await client.aclose()
 
 
 async def run(client: RedisClient, script: LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:

@@ -7,10 +7,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 
@@ -43,8 +43,10 @@ from salesmachine_async.report import Endpoint
 
 __all__ = ["RedisEngine"]
 
-# Connections of a relay: each partition may wait on one of its own for entries, besides those that work.
-CONNECTIONS: Final = 512
+# Connections for the steps of a relay, which each take one for a moment; besides, each partition waits for entries on
+# one of its own.
+CONNECTIONS: Final = 8
+MAX_PARTITIONS: Final = 256
 # How many dead letters a partition keeps, about.
 MAX_DEAD: Final = 10_000
 # The longest wait of one call for a permit of the rate; the pause is checked again after it.
@@ -53,6 +55,8 @@ MAX_TURN_SECONDS: Final = 1.0
 MAX_BLOCK_SECONDS: Final = 2.0
 # From the beginning of what was read and not settled.
 BEGINNING: Final = "0"
+
+T = TypeVar("T")
 
 # Runs while the host sleeps, too, where the operating system has it.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC") else None
@@ -122,6 +126,7 @@ class RedisEngine:
         check_seconds("lease", lease, above_zero=True)
         self._keys = Keys(name)
         self._holder = ClientHolder(server, connections=CONNECTIONS)
+        self._waiting = ClientHolder(server, connections=MAX_PARTITIONS)
         self.name = name
         self.partitions = 0
         self.lease_seconds: float = lease
@@ -139,37 +144,38 @@ class RedisEngine:
 
     async def start(self) -> None:
         """Connect and check the server; raises `ConfigError` if it cannot be used as it is configured."""
-        async with self._connected() as client:
-            await check_server(client)
-            version, partitions = await client.execute_command("HMGET", self._keys.meta, "version", "partitions")
-            if version is not None and as_text(version) != "1":
-                raise ConfigError(f"the queue {self.name} was made by a newer version of salesmachine-async")
-            self.partitions = int(partitions or 0)
+        client = self._holder.client()
+        await self._answer(check_server(client))
+        meta = client.execute_command("HMGET", self._keys.meta, "version", "partitions")
+        version, partitions = await self._answer(meta)
+        if version is not None and as_text(version) != "1":
+            raise ConfigError(f"the queue {self.name} was made by a newer version of salesmachine-async")
+        self.partitions = int(partitions or 0)
 
     async def create(self, partitions: int) -> None:
         """Create the queue with so many streams, if no agent has used it yet."""
-        check_whole("partitions", partitions, at_least=1, at_most=256)
-        await self._run(scripts.META, (self._keys.meta,), partitions)
+        check_whole("partitions", partitions, at_least=1, at_most=MAX_PARTITIONS)
+        await self._run(0, scripts.META, (self._keys.meta,), partitions)
         await self.start()
 
     async def aclose(self) -> None:
         """Close the connections that were opened here."""
         await self._holder.aclose()
+        await self._waiting.aclose()
 
     # Members.
 
     async def members(self, status: RelayStatus) -> Sequence[str]:
         """Register this relay as living for a third of a lease; returns the names of all living ones."""
-        reply = await self._run(
-            scripts.MEMBERS, self._relays(), self.relay, described(status), max(1, int(self.lease_seconds * 1000 / 3))
-        )
+        alive = max(1, int(self.lease_seconds * 1000 / 3))
+        reply = await self._run(0, scripts.MEMBERS, self._relays(), self.relay, described(status), alive)
         if not self.partitions:
             await self.start()  # an agent may have used the queue since
         return [as_text(name) for name in reply]
 
     async def leave(self) -> None:
         """Remove this relay from the living ones."""
-        await self._run(scripts.LEAVE, self._relays(), self.relay)
+        await self._run(0, scripts.LEAVE, self._relays(), self.relay)
 
     # The owner's steps.
 
@@ -178,7 +184,7 @@ class RedisEngine:
         token = self._tokens.setdefault(partition, f"{self.relay}:{secrets.token_hex(8)}")
         lease = RedisLease(partition, token)
         began = _now()
-        acquired = await self._run(scripts.ACQUIRE, (self._keys.owner(partition),), token, self._lease_ms)
+        acquired = await self._run(partition, scripts.ACQUIRE, (self._keys.owner(partition),), token, self._lease_ms)
         del self._tokens[partition]
         lease.expires = began + self.lease_seconds
         return lease if acquired else None
@@ -204,7 +210,7 @@ class RedisEngine:
             if found is None:  # an answer was lost
                 lease.history = BEGINNING
                 continue
-            entries = [_entry(as_text(id_), fields) for id_, fields in found]
+            entries = [_entry(*each) for each in found]
             if lease.history is not None:
                 lease.history = entries[-1].id if entries else None
             new = [entry for entry in entries if entry.id not in in_hand]
@@ -220,14 +226,21 @@ class RedisEngine:
         the waiting.
         """
         queue, block = self._keys.queue(lease.partition), ceil(seconds * 1000)
-        async with self._connected(seconds) as client:
+        client = self._waiting.client(lease.partition)
+
+        async def wait() -> None:
             with suppress(redis_errors.TimeoutError):  # a client of the application may have a shorter time-out
                 await client.execute_command("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", queue, lease.read)
 
+        await self._answer(wait(), seconds)
+
     async def settle(self, lease: RedisLease, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> None:
         """Remove entries and store the dead letters among their messages; see `Engine.settle`."""
-        if not entries:
-            return
+        if entries:
+            await self._settle(lease, entries, dead)
+
+    async def _settle(self, lease: RedisLease, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> float:
+        """Remove entries and store the dead letters among their messages; returns the seconds of a pause."""
         partition = lease.partition
         arguments: list[object] = [MAX_DEAD, len(entries)]
         for entry in entries:
@@ -245,55 +258,75 @@ class RedisEngine:
                 letter.line,
                 self.relay,
             ]
-        keys = self._keys.queue(partition), self._keys.size(partition), self._keys.dead(partition)
-        await self._fenced(lease, scripts.SETTLE, keys, *arguments)
+        keys = self._keys
+        pause = await self._fenced(
+            lease,
+            scripts.SETTLE,
+            (keys.queue(partition), keys.size(partition), keys.dead(partition), keys.pause(partition)),
+            *arguments,
+        )
         lease.in_hand.difference_update(entry.id for entry in entries)
+        return int(pause) / 1000
 
-    async def permit(self, lease: RedisLease, *, rate: float | None = None) -> float:
-        """Wait for a permit of this rate, and renew the lease; see `Engine.permit`."""
-        interval = 0 if rate is None else max(1, round(1_000_000 / rate))
-        keys = self._keys.pause, self._keys.rate
-        while True:
-            pause, turn = await self._run(scripts.PERMIT, keys, interval, int(MAX_TURN_SECONDS * 1_000_000))
-            if pause > 0:
-                return int(pause) / 1000
-            if turn > 0:
-                await asyncio.sleep(min(turn / 1_000_000, MAX_TURN_SECONDS))
-                if turn > MAX_TURN_SECONDS * 1_000_000:
-                    continue
-                interval = 0  # the permit is taken; only the pause has to be checked again
-                continue
-            await self.fetch(lease, messages=0, size=0)
-            return 0.0
+    async def permit(
+        self,
+        lease: RedisLease,
+        entries: Sequence[Entry] = (),
+        dead: Sequence[DeadLetter] = (),
+        *,
+        rate: float | None = None,
+    ) -> float:
+        """Settle, then wait for a permit of this rate; see `Engine.permit`."""
+        pause = await self._settle(lease, entries, dead)
+        while rate is not None and pause == 0:
+            turn = await self._turn(rate)
+            if turn == 0:
+                break
+            await asyncio.sleep(min(turn, MAX_TURN_SECONDS))
+            # The lease is older now, and there may be a pause.
+            pause = await self._settle(lease, (), ())
+            if turn <= MAX_TURN_SECONDS:
+                break
+        return pause
+
+    async def _turn(self, rate: float) -> float:
+        """Return the seconds until a request may be sent at this rate; above the longest wait, ask again after it."""
+        interval, longest = max(1, round(1_000_000 / rate)), int(MAX_TURN_SECONDS * 1_000_000)
+        return int(await self._run(0, scripts.TURN, (self._keys.rate,), interval, longest)) / 1_000_000
 
     async def release(self, lease: RedisLease) -> None:
         """Give up the ownership."""
         lease.expires = 0.0
-        await self._run(scripts.RELEASE, (self._keys.owner(lease.partition),), lease.token)
+        partition = lease.partition
+        await self._run(partition, scripts.RELEASE, (self._keys.owner(partition),), lease.token)
 
     async def pause(self, seconds: float) -> None:
         """Hold back all relays for so long from now on; a longer pause stays."""
-        await self._run(scripts.PAUSE, (self._keys.pause,), max(1, ceil(seconds * 1000)))
+        for partition in range(self.partitions):
+            key = self._keys.pause(partition)
+            await self._run(partition, scripts.PAUSE, (key,), max(1, ceil(seconds * 1000)))
 
     async def lag(self) -> FleetStatus:
         """Return the state of the partitions and of the relays that own them."""
         if not self.partitions:
             await self.start()
-        pause, relays = await self._run(scripts.FLEET, (*self._relays(), self._keys.pause))
-        partitions = [await self._status(partition) for partition in range(self.partitions)]
+        relays = await self._run(0, scripts.FLEET, self._relays())
+        found = [await self._status(partition) for partition in range(self.partitions)]
         return FleetStatus(
             name=self.name,
-            partitions=tuple(partitions),
+            partitions=tuple(partition for partition, _ in found),
             relays=tuple(from_description(as_text(relay), _as_bytes(text)) for relay, text in sorted(relays)),
-            pause_seconds=int(pause) / 1000,
+            pause_seconds=max((pause for _, pause in found), default=0.0),
         )
 
-    async def _status(self, partition: int) -> PartitionStatus:
+    async def _status(self, partition: int) -> tuple[PartitionStatus, float]:
+        """Return the state of a partition, and the seconds of its pause."""
         keys = self._keys
-        owner, lease, messages, entries, size, age, dead = await self._run(
-            scripts.STATUS, (keys.owner(partition), keys.queue(partition), keys.size(partition), keys.dead(partition))
+        of_it = (keys.owner, keys.queue, keys.size, keys.dead, keys.pause)
+        owner, lease, messages, entries, size, age, dead, pause = await self._run(
+            partition, scripts.STATUS, tuple(key(partition) for key in of_it)
         )
-        return PartitionStatus(
+        status = PartitionStatus(
             partition=partition,
             owner=as_text(owner).rpartition(":")[0] or None,
             lease_seconds=int(lease) / 1000,
@@ -303,6 +336,7 @@ class RedisEngine:
             oldest_seconds=int(age) / 1000,
             dead=int(dead),
         )
+        return status, int(pause) / 1000
 
     # Dead letters.
 
@@ -312,15 +346,13 @@ class RedisEngine:
             await self.start()
         found: list[DeadLetter] = []
         for each in range(self.partitions) if partition is None else (partition,):
-            async with self._connected() as client:
-                reply = await client.execute_command("XRANGE", self._keys.dead(each), "-", "+", "COUNT", count)
+            reply = await self._command("XRANGE", self._keys.dead(each), "-", "+", "COUNT", count)
             found += [_letter(each, as_text(id_), fields) for id_, fields in reply]
         return sorted(found, key=lambda letter: letter.time)[:count]
 
     async def dead_letter(self, partition: int, letter: str) -> DeadLetter | None:
         """Return the dead letter with this id, or None if there is none."""
-        async with self._connected() as client:
-            reply = await client.execute_command("XRANGE", self._keys.dead(partition), letter, letter)
+        reply = await self._command("XRANGE", self._keys.dead(partition), letter, letter)
         return _letter(partition, as_text(reply[0][0]), reply[0][1]) if reply else None
 
     async def retry_dead(self, letters: Sequence[DeadLetter]) -> int:
@@ -329,17 +361,15 @@ class RedisEngine:
         for letter in letters:
             partition, body = letter.partition, letter.batch().body()
             keys = self._keys.queue(partition), self._keys.size(partition), self._keys.dead(partition)
-            moved += await self._run(
-                scripts.RETRY_DEAD, keys, letter.id, body, letter.endpoint.value, scripts.ENTRY_BYTES
-            )
+            arguments = letter.id, body, letter.endpoint.value, scripts.ENTRY_BYTES
+            moved += await self._run(partition, scripts.RETRY_DEAD, keys, *arguments)
         return moved
 
     async def purge_dead(self, letters: Sequence[DeadLetter]) -> int:
         """Delete dead letters; returns how many there still were."""
         deleted = 0
         for letter in letters:
-            async with self._connected() as client:
-                deleted += await client.execute_command("XDEL", self._keys.dead(letter.partition), letter.id)
+            deleted += await self._command("XDEL", self._keys.dead(letter.partition), letter.id)
         return deleted
 
     # The server.
@@ -357,25 +387,26 @@ class RedisEngine:
         """Call a script of the owner, which renews the lease; raises `LeaseLost`."""
         began = _now()  # before the call, because the lease ends no sooner than so long after the server's renewal
         owner = self._keys.owner(lease.partition)
-        reply = await self._run(script, (owner, *keys), lease.token, self._lease_ms, *arguments)
+        reply = await self._run(lease.partition, script, (owner, *keys), lease.token, self._lease_ms, *arguments)
         if reply is None:
             lease.expires = 0.0
             raise LeaseLost(f"the lease of partition {lease.partition} is lost")
         lease.expires = began + self.lease_seconds
         return reply
 
-    async def _run(self, script: scripts.LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:
-        async with self._connected() as client:
-            return await run(client, script, keys, *arguments)
+    async def _run(self, partition: int, script: scripts.LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:
+        return await self._answer(run(self._holder.client(partition), script, keys, *arguments))
 
-    @asynccontextmanager
-    async def _connected(self, seconds: float = 0.0) -> AsyncGenerator[RedisClient]:
-        """Yield the client for a call that blocks for so long; failures of the server become a `DeliveryError`."""
+    async def _command(self, *arguments: object) -> Any:
+        return await self._answer(self._holder.client().execute_command(*arguments))
+
+    async def _answer(self, call: Awaitable[T], seconds: float = 0.0) -> T:
+        """Await a call that blocks for so long; failures of the server become a `DeliveryError`."""
         task = asyncio.current_task()
         cancellations = 0 if task is None else task.cancelling()
         try:
             async with asyncio.timeout(self._timeout + seconds):
-                yield self._holder.client()
+                return await call
         except Exception as exc:
             if not on_server(exc):
                 raise
@@ -395,13 +426,16 @@ def _fields(reply: Any) -> dict[str, bytes]:
     return {as_text(name): _as_bytes(value) for name, value in pairs_of(reply)}
 
 
-def _entry(id_: str, reply: Any) -> Entry:
-    fields = _fields(reply)
-    body = fields.get("b", b"")
+def _entry(id_: Any, *found: Any) -> Entry:
+    """Return an entry of its endpoint, count and body, or of its fields, if no agent has written it."""
+    if len(found) != len(("endpoint", "count", "body")):
+        fields = _fields(found[0])
+        return Entry(as_text(id_), Endpoint.BATCH, 0, fields.get("b") or repr(fields).encode())
+    endpoint, count, body = found
     try:
-        return Entry(id_, Endpoint(fields["e"].decode()), int(fields["n"]), body)
-    except (KeyError, ValueError):
-        return Entry(id_, Endpoint.BATCH, 0, body or repr(fields).encode())
+        return Entry(as_text(id_), Endpoint(as_text(endpoint)), int(count), _as_bytes(body))
+    except ValueError:
+        return Entry(as_text(id_), Endpoint.BATCH, 0, _as_bytes(body) or repr(found).encode())
 
 
 def _letter(partition: int, id_: str, reply: Any) -> DeadLetter:

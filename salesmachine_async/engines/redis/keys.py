@@ -23,7 +23,6 @@ class Keys:
 
     Attributes:
         meta: Hash: the version of this layout, and the number of partitions.
-        pause: Exists while no relay may send.
         rate: When the next request may be sent at the rate of the relays, in microseconds.
         relays: Sorted set: each relay by the time in milliseconds at which it counts as dead.
         descriptions: Hash: how each relay has described itself.
@@ -34,7 +33,6 @@ class Keys:
             raise ConfigError(f"name must be 1 to 64 letters, digits, dots, hyphens or underscores, not {name!r}")
         self._name = name
         self.meta = self._shared("meta")
-        self.pause = self._shared("pause")
         self.rate = self._shared("rate")
         self.relays = self._shared("relays")
         self.descriptions = self._shared("descriptions")
@@ -50,6 +48,10 @@ class Keys:
     def owner(self, partition: int) -> str:
         """The token of the owner's lease; it expires with the lease."""
         return self._of(partition, "owner")
+
+    def pause(self, partition: int) -> str:
+        """Exists while no relay may send. Each partition has one, so that its owner's steps can read it."""
+        return self._of(partition, "pause")
 
     def dead(self, partition: int) -> str:
         """Stream: the dead letters."""

@@ -85,7 +85,7 @@ return 0
 # ARGV: token, milliseconds, '>' for new entries or the id after which to read the history, messages, bytes,
 #       id up to which the group has read, as far as the owner knows
 # Answers nil if the lease is lost; else the id up to which the group has read, and the entries, or nil if the owner
-# has to read the history.
+# has to read the history. Of an entry: id, endpoint, messages, body; or, if no agent has written it: id, fields.
 FETCH: Final = LuaScript("""#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -113,7 +113,8 @@ while messages > 0 and bytes > 0 do
   local id, fields = entry[1], entry[2]
   if after == '>' then at = id else after = id end
   if fields then
-    entries[#entries + 1] = entry
+    local known = #fields == 8 and fields[3] == 'e' and fields[5] == 'n' and fields[7] == 'b'
+    entries[#entries + 1] = known and {id, fields[4], fields[6], fields[8]} or {id, fields}
     messages = messages - math.max(tonumber(fields[6] or '') or 1, 1)
     bytes = bytes - #(fields[8] or '')
   else
@@ -123,11 +124,13 @@ end
 return {at, entries}
 """)
 
-# An entry is removed once, whatever is repeated, and its dead letters are stored only together with that.
+# An entry is removed once, whatever is repeated, and its dead letters are stored only together with that. Without any
+# entry it is a permission to send.
 #
-# KEYS: owner, queue, size, dead
+# KEYS: owner, queue, size, dead, pause
 # ARGV: token, milliseconds, most dead letters, number of entries, then of each: id, bytes, messages;
 #       then of each dead letter: the id of its entry, and the values of its fields
+# Answers nil if the lease is lost; else the milliseconds that a pause still lasts.
 SETTLE: Final = LuaScript("""#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -146,8 +149,8 @@ for i = last + 1, #ARGV, 8 do
       'error', ARGV[i + 3], 'server', ARGV[i + 4], 'e', ARGV[i + 5], 'line', ARGV[i + 6], 'relay', ARGV[i + 7])
   end
 end
-if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[3]) end
-return 1
+if last > 4 and redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[3]) end
+return math.max(redis.call('PTTL', KEYS[5]), 0)
 """)
 
 # KEYS: owner. ARGV: token
@@ -164,24 +167,21 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1
 return 1
 """)
 
-# Answers with the milliseconds that a pause still lasts, and the microseconds after which a request may be sent. If
-# these are at most the longest wait, the place in the sequence is taken.
+# Answers with the microseconds after which a request may be sent. If these are at most the longest wait, the place in
+# the sequence is taken.
 #
-# KEYS: pause, rate
-# ARGV: microseconds between two requests, 0 without a rate; longest wait in microseconds
-PERMIT: Final = LuaScript("""#!lua flags=allow-oom
-local pause = redis.call('PTTL', KEYS[1])
-if pause > 0 then return {pause, 0} end
+# KEYS: rate
+# ARGV: microseconds between two requests; longest wait in microseconds
+TURN: Final = LuaScript("""#!lua flags=allow-oom
 local interval = tonumber(ARGV[1])
-if interval == 0 then return {0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local due = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), now)
+local due = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
 local wait = due - now
 if wait <= tonumber(ARGV[2]) then
-  redis.call('SET', KEYS[2], string.format('%.0f', due + interval), 'PX', math.ceil((wait + interval) / 1000) + 1000)
+  redis.call('SET', KEYS[1], string.format('%.0f', due + interval), 'PX', math.ceil((wait + interval) / 1000) + 1000)
 end
-return {0, wait}
+return wait
 """)
 
 # KEYS: relays, descriptions. ARGV: name, description, milliseconds after which the relay counts as dead
@@ -204,7 +204,7 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 return 1
 """)
 
-# KEYS: relays, descriptions, pause
+# KEYS: relays, descriptions
 FLEET: Final = LuaScript("""#!lua flags=no-writes
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -212,10 +212,10 @@ local found = {}
 for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')) do
   found[#found + 1] = {relay, redis.call('HGET', KEYS[2], relay) or ''}
 end
-return {math.max(redis.call('PTTL', KEYS[3]), 0), found}
+return found
 """)
 
-# KEYS: owner, queue, size, dead
+# KEYS: owner, queue, size, dead, pause
 STATUS: Final = LuaScript("""#!lua flags=no-writes
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -226,6 +226,7 @@ local size = redis.call('HMGET', KEYS[3], 'messages', 'bytes')
 return {
   redis.call('GET', KEYS[1]) or '', math.max(redis.call('PTTL', KEYS[1]), 0), tonumber(size[1] or '0'),
   redis.call('XLEN', KEYS[2]), tonumber(size[2] or '0'), age, redis.call('XLEN', KEYS[4]),
+  math.max(redis.call('PTTL', KEYS[5]), 0),
 }
 """)
 

@@ -18,6 +18,7 @@ from salesmachine_async._core.partition import partition_of
 from salesmachine_async._core.response import Outcome, Verdict
 from salesmachine_async.engines.redis import scripts
 from salesmachine_async.engines.redis.client import (
+    TIMEOUT,
     ClientHolder,
     RedisClient,
     as_text,
@@ -138,10 +139,11 @@ class RedisTransport:
         if os.getpid() != self._pid:
             self._reset()
         try:
-            client = self._holder.client()
+            client = self._holder.client(batch.partition)
             streams = await self._prepare(client)
             if batch.endpoint is Endpoint.PING:
-                await client.execute_command("PING")
+                async with asyncio.timeout(TIMEOUT):
+                    await client.execute_command("PING")
                 return DELIVERED
             async with self._locks.setdefault(batch.partition, asyncio.Lock()):
                 for stream, part in self._by_stream(batch, streams):
@@ -163,8 +165,9 @@ class RedisTransport:
     async def _prepare(self, client: RedisClient) -> int:
         """Check the server once; returns the number of streams."""
         if self._streams is None:
-            await check_server(client, synced=self._confirm == "synced")
-            version, streams = await run(client, scripts.META, (self._keys.meta,), self.partitions)
+            async with asyncio.timeout(TIMEOUT):
+                await check_server(client, synced=self._confirm == "synced")
+                version, streams = await run(client, scripts.META, (self._keys.meta,), self.partitions)
             if as_text(version) != "1":
                 raise ConfigError(f"the queue {self._name} was made by a newer version of salesmachine-async")
             self._streams = int(streams)
@@ -197,7 +200,8 @@ class RedisTransport:
             progress.unknown = lines
         keys, arguments = self._call(partition, stream, progress, batch)
         try:
-            answer = await self._run(client, keys, arguments)
+            async with asyncio.timeout(TIMEOUT):
+                answer = await self._run(client, keys, arguments)
         except redis_errors.ResponseError as exc:
             progress.full = None
             return outcome_of(exc)

@@ -129,7 +129,7 @@ async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str
 @pytest.mark.slow
 async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -> None:
     """A refused key loses no message and stops the reading; an accepted one delivers all."""
-    await publish(server.url, name, 800)
+    await publish(server.url, name, 1600)
     refused = True
     carrier = Carrier(decide=lambda _: answer(401) if refused else None)
     async with relaying(server.url, name, carrier, batching=Batching(max_messages=10, linger=0.02)) as relay:
@@ -137,12 +137,12 @@ async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -
         while [each.state for each in (await relay.status()).relays] != ["parked"]:
             await asyncio.sleep(0.005)
         status = await relay.status()
-        assert (status.messages, status.dead) == (800, 0)
-        assert relay.stats().in_hand <= 4 * 45
+        assert (status.messages, status.dead) == (1600, 0)
+        assert relay.stats().in_hand <= 4 * 85
         refused = False
         await drained(relay)
         assert relay.stats().state is State.OPEN
-    check(carrier.delivered, 800)
+    check(carrier.delivered, 1600)
 
 
 async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, name: str) -> None:
@@ -160,7 +160,7 @@ async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, na
         await until(lambda: relay.stats().state is State.PAUSED and relay.stats().in_hand > 0)
         assert (await relay.status()).pause_seconds > 3500
         async with Redis.from_url(server.url) as client:
-            await client.delete(Keys(name).pause)
+            await client.delete(*map(Keys(name).pause, range(4)))
     assert later.attempts == []
     async with relaying(server.url, name, later) as relay:
         await drained(relay)

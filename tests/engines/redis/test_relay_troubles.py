@@ -65,8 +65,8 @@ class Freezing(RedisEngine):
             await self.freeze("fetch")
         return entries
 
-    async def permit(self, lease: RedisLease, **options: Any) -> float:
-        pause = await super().permit(lease, **options)
+    async def permit(self, lease: RedisLease, *settled: Any, **options: Any) -> float:
+        pause = await super().permit(lease, *settled, **options)
         await self.freeze("permit")
         return pause
 
