@@ -158,20 +158,20 @@ class Accumulator:
         """
         size = len(line)
         self._spare_bytes -= size
-        if self._spare_bytes >= 0 and size + FRAMING_BYTES <= self._batch_bytes:
-            fits = True
-        else:
-            fits = self._fits(size)
-            if not fits and not self._may_displace(size):
-                self.drop(DropReason.QUEUE_FULL)
-                if self._limits.overflow is Overflow.RAISE:
-                    limits = self._limits
-                    raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
-                return False
+        roomy = self._spare_bytes >= 0 and size + FRAMING_BYTES <= self._batch_bytes
+        fits = roomy or self._fits(size)
+        if not fits and not self._may_displace(size):
+            self.drop(DropReason.QUEUE_FULL)
+            if self._limits.overflow is Overflow.RAISE:
+                limits = self._limits
+                raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
+            return False
         pending = partition.pending
         if size > self.long:
             partition.large_bytes += size
         pending.append(line)
+        if not roomy and partition.append is not _decline:
+            self._watch_bounds()  # else short lines would be appended unseen in the room that this one has taken
         if fits and len(pending) < partition.notice.at and partition.large_bytes < self._batch_bytes:
             return True
         return self.announce(partition, line)
@@ -193,7 +193,9 @@ class Accumulator:
             self.wake(partition)
         # The number is of the time before the look at the bounds, or other threads could add more lines than are left.
         at = len(partition.pending) + self._step
-        self._watch_bounds()
+        spare = self._spare_bytes
+        if (left := self._watch_bounds()) < spare:  # lines have been appended unseen that are not long
+            self._spare_bytes -= spare - left  # a difference, because other calls have subtracted from it since
         if notice is not LOOKING:
             # If the loop has begun to look since, it has replaced the notice, and these have no effect.
             notice.sent = True
@@ -249,7 +251,7 @@ class Accumulator:
             at = min(self._step, self._batch_messages - len(partition.lines))
             left = self._watch_bounds()
             if left > 0:
-                self._spare_bytes += left - spare  # a difference, because calls have subtracted from it since
+                self._spare_bytes += left - spare  # a difference, as in `announce`
             notice.at = at
 
     def seal(self, partition: Partition) -> None:
@@ -415,7 +417,9 @@ class Accumulator:
         partition.unsettled -= missing
         partition.unsettled_bytes = unsettled_bytes
         partition.lost, self._tallies = lost, tallies
+        self._spare_bytes -= size
         partition.changes += 1
+        self._watch_bounds()
 
     def keep(self, partition: Partition, end: int) -> None:
         """Leave what is sealed and has a number below *end* to another process, which finds it on disk."""
@@ -732,14 +736,12 @@ class Accumulator:
 
     def _oldest_sealed(self, *, in_memory: bool = False) -> Batch | None:
         """Return the oldest sealed batch, in memory perhaps; where there is none, seal the open ones first."""
-        if not any(partition.sealed for partition in self.partitions):
+        oldest = _oldest(self.partitions, in_memory=in_memory)
+        if oldest is None:
             for partition in self.partitions:
                 self.seal(partition)
-        fronts = (
-            next((batch for batch in partition.sealed if not (in_memory and batch.spilled)), None)
-            for partition in self.partitions
-        )
-        return min((batch for batch in fronts if batch is not None), key=lambda batch: batch.number, default=None)
+            oldest = _oldest(self.partitions, in_memory=in_memory)
+        return oldest
 
     def _lose(self, batch: Batch, count: int, reason: LossReason) -> None:
         """Lose the *count* oldest messages of a sealed batch."""
@@ -834,6 +836,15 @@ def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int,
         left, settled, lost = partition.kept, partition.delivered, partition.lost
         if partition.lines is lines and len(lines) == collected:
             return loose, unsettled, flying, put, left, settled, lost
+
+
+def _oldest(partitions: Iterable[Partition], *, in_memory: bool) -> Batch | None:
+    """Return the sealed batch that stands at the front of its partition and was sealed before the other ones."""
+    fronts = (
+        next((batch for batch in partition.sealed if not (in_memory and batch.spilled)), None)
+        for partition in partitions
+    )
+    return min((batch for batch in fronts if batch is not None), key=lambda batch: batch.number, default=None)
 
 
 def _covering(batch: Batch, messages: int, size: int) -> int:

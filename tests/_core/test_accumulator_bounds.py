@@ -70,6 +70,18 @@ def test_the_bound_on_bytes_is_exact(sizes: list[int], collect: bool) -> None:
             it.quieten(it.partitions[0])
 
 
+def test_short_messages_do_not_enter_the_room_that_a_long_one_has_taken() -> None:
+    """A long message that was counted exactly brings the bound near; the calls after it are counted as well."""
+    it = accumulator(batch=3, batch_bytes=280, queue=4, queue_bytes=280)
+    assert add_alias(it, 0)
+    used = it.counts().queued_bytes
+    for number, size in enumerate((200, 40, 40, 40), 1):
+        fits = used + size <= 280
+        assert add(it, number, size=size) == fits
+        used += size * fits
+        assert it.counts().queued_bytes == used
+
+
 def test_delivered_messages_make_room() -> None:
     """A delivery makes room for as many messages, and calls take the fast path again."""
     it = accumulator(batch=2, queue=20)

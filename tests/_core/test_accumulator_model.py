@@ -56,17 +56,30 @@ class Life(RuleBasedStateMachine):
         self.lost: dict[LossReason, set[int]] = {}
         self.before: dict[Barrier, set[int]] = {}
         self.calls = 0
+        # The lines of batches that have left the memory, by their partition and first number.
+        self.disk: dict[tuple[int, int], list[bytes]] = {}
 
     def partition(self, index: int) -> Partition:
         return self.it.partitions[index % len(self.it.partitions)]
 
     def held(self) -> tuple[int, int]:
-        """Return the number and the bytes of the messages without an outcome."""
-        return sum(map(len, self.queued)), sum(sum(each.values()) for each in self.queued)
+        """Return the number and the bytes of the messages without an outcome that are in memory."""
+        absent = self.spilled()
+        messages, size = sum(map(len, self.queued)), sum(sum(each.values()) for each in self.queued)
+        return messages - sum(batch.count for batch in absent), size - sum(batch.size for batch in absent)
+
+    def spilled(self) -> list[Batch]:
+        """Return the batches that are on disk only."""
+        return [batch for partition in self.it.partitions for batch in partition.sealed if batch.spilled]
+
+    def numbers(self, *batches: Batch) -> list[int]:
+        """Return the numbers of their messages, also of those that are on disk only."""
+        lines = (self.disk[batch.partition, batch.first] if batch.spilled else batch.lines() for batch in batches)
+        return [json.loads(line)["n"] for each in lines for line in each]
 
     def settled(self, batch: Batch, reason: LossReason | None) -> None:
         """Note the outcome of a batch."""
-        found = numbers(batch)
+        found = self.numbers(batch)
         for number in found:
             del self.queued[batch.partition][number]
         (self.delivered if reason is None else self.lost.setdefault(reason, set())).update(found)
@@ -158,10 +171,11 @@ class Life(RuleBasedStateMachine):
             assert left_bytes <= self.queue_bytes
 
     def waiting(self, index: int) -> dict[int, int]:
-        """Return what is queued in a partition and not in flight."""
-        batch = self.it.partitions[index].in_flight
-        flying = set(numbers(batch)) if batch is not None else set()
-        return {number: size for number, size in self.queued[index].items() if number not in flying}
+        """Return what is queued in a partition and in memory, and not in flight."""
+        partition = self.it.partitions[index]
+        others = [batch for batch in (partition.in_flight, *partition.sealed) if batch is not None]
+        absent = set(self.numbers(*(batch for batch in others if batch is partition.in_flight or batch.spilled)))
+        return {number: size for number, size in self.queued[index].items() if number not in absent}
 
     @rule(index=indexes)
     def take(self, index: int) -> None:
@@ -170,6 +184,7 @@ class Life(RuleBasedStateMachine):
         if partition.in_flight is None:
             batch = self.it.take(partition)
             assert batch is partition.in_flight
+            assert not any(each.spilled for each in self.flying())
 
     def flying(self) -> list[Batch]:
         return [batch for partition in self.it.partitions if (batch := partition.in_flight) is not None]
@@ -191,6 +206,24 @@ class Life(RuleBasedStateMachine):
             self.it.split(batch, searching=data.draw(st.booleans()))
         else:
             self.it.put_back(batch)
+
+    @rule(index=indexes, leave=st.integers(0, 4), durable=st.integers(0, 4))
+    def spill(self, index: int, leave: int, durable: int) -> None:
+        """Let batches leave the memory, but for the last ones, which are not on disk yet."""
+        partition = self.partition(index)
+        for batch in partition.sealed:
+            if not batch.spilled:
+                self.disk[partition.index, batch.first] = batch.lines()
+        self.it.spill(partition, partition.numbered - durable, leave, leave * SIZE)
+
+    @precondition(lambda self: self.spilled())
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        """Read a batch back, if there is room for it."""
+        batch = data.draw(st.sampled_from(self.spilled()))
+        messages, held = self.held()
+        if messages + batch.count <= self.queue and held + batch.size <= self.queue_bytes:
+            self.it.restore(batch, [*self.disk[batch.partition, batch.first]])
 
     @rule()
     def draw_barrier(self) -> None:
@@ -220,15 +253,19 @@ class Life(RuleBasedStateMachine):
             reason, batch = self.it.displaced.popleft()
             assert reason is LossReason.CLOSED
             self.settled(batch, reason)
-        assert self.held() == (0, 0)
+        assert not any(self.queued)
 
     @invariant()
     def the_counts_are_those_of_the_model(self) -> None:
         """The law holds, and each number is right."""
         counts = self.it.counts()
         assert law_holds(counts)
-        messages, held = self.held()
-        flying = self.flying()
+        flying, absent = self.flying(), self.spilled()
+        messages, held = sum(map(len, self.queued)), sum(sum(each.values()) for each in self.queued)
+        assert (counts.spooled, counts.spooled_bytes) == (
+            sum(batch.count for batch in absent),
+            sum(batch.size for batch in absent),
+        )
         assert counts.accepted == self.accepted
         assert counts.delivered == len(self.delivered)
         assert counts.lost == Counter({reason: len(found) for reason, found in self.lost.items()})
@@ -249,13 +286,13 @@ class Life(RuleBasedStateMachine):
         """In each partition: in flight, sealed, open, pending."""
         for partition, queued in zip(self.it.partitions, self.queued, strict=True):
             flying = [] if partition.in_flight is None else [partition.in_flight]
-            found = numbers(*flying, *partition.sealed)
+            found = self.numbers(*flying, *partition.sealed)
             found += [json.loads(each)["n"] for each in (*partition.lines, *partition.pending)]
             assert found == [*queued]
             for batch in (*flying, *partition.sealed):
                 assert 1 <= batch.count <= self.batch
                 assert batch.body_size <= self.batch_bytes
-                assert (batch.endpoint is Endpoint.ALIAS) == (not self.aliases.isdisjoint(numbers(batch)))
+                assert (batch.endpoint is Endpoint.ALIAS) == (not self.aliases.isdisjoint(self.numbers(batch)))
                 assert batch.endpoint is Endpoint.BATCH or batch.count == 1
 
     @invariant()

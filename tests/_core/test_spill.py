@@ -25,6 +25,7 @@ from tests.support.core import (
     law_holds,
     line,
     numbers,
+    uid_for,
 )
 
 
@@ -94,6 +95,37 @@ def test_room_is_made_for_calls() -> None:
     assert drain(it) == [*range(14)]
     counts = it.counts()
     assert (counts.spooled, counts.spooled_bytes, counts.queued, counts.queued_bytes) == (0, 0, 0, 0)
+
+
+def test_what_is_read_back_takes_room_again() -> None:
+    """The bounds are exact for the calls after it, also where they were not near before it."""
+    it = accumulator(batch=2, batch_bytes=4000, queue=100, queue_bytes=10_000)
+    (partition,) = it.partitions
+    add_all(it, 0, 1, size=1900)
+    it.seal(partition)
+    it.spill(partition, durable=2, leave=0, leave_bytes=0)
+    it.quieten(partition)
+    it.restore(partition.sealed[0], [line(0, size=1900), line(1, size=1900)])
+    used = 3800
+    for number in range(2, 60):
+        size = 1500 if number % 2 else 90
+        fits = used + size <= 10_000
+        assert add(it, number, size=size) == fits
+        used += size * fits
+
+
+def test_the_open_batch_is_displaced_where_all_before_it_is_on_disk() -> None:
+    """The bound is for what is in memory."""
+    it = accumulator(batch=3, queue=3, overflow=Overflow.DROP_OLDEST, partitions=2)
+    one, other = (uid_for(index, 2) for index in range(2))
+    add(it, 0, one)
+    it.seal(it.partitions[0])
+    it.spill(it.partitions[0], durable=1, leave=0, leave_bytes=0)
+    add_all(it, 1, 2, uid=one)
+    add_all(it, 3, 4, uid=other)
+    assert it.displace()
+    assert [numbers(batch) for _, batch in it.displaced] == [[1]]
+    assert law_holds(it.counts())
 
 
 def test_what_is_on_disk_only_is_not_taken_and_not_written_again() -> None:
