@@ -12,9 +12,17 @@ def fair_share(partitions: int, relays: int) -> int:
     return -(-partitions // max(1, relays))
 
 
-def surplus(owned: Collection[int], share: int) -> Sequence[int]:
-    """Return the partitions to give back: those with the highest indices."""
-    return sorted(owned)[share:]
+def surplus(owned: Collection[int], share: int, partitions: int) -> Sequence[int]:
+    """
+    Return the partitions to give back: those with the highest indices.
+
+    Args:
+        owned: Those that the relay owns.
+        share: How many it may own.
+        partitions: How many there are. The relay owns others, if the queue was made anew with fewer.
+    """
+    existing = [partition for partition in sorted(owned) if partition < partitions]
+    return [*existing[share:], *(partition for partition in sorted(owned) if partition >= partitions)]
 
 
 def wanted(owned: Collection[int], share: int, partitions: int, *, first: int) -> Sequence[int]:

@@ -197,7 +197,7 @@ class Relay:
         self._relays = len(relays)
         share = fair_share(self._engine.partitions, self._relays)
         owned = {worker.partition: worker for worker in self._workers if not worker.ending}
-        for partition in surplus(owned, share):
+        for partition in surplus(owned, share, self._engine.partitions):
             owned.pop(partition).end()
         for partition in wanted(owned, share, self._engine.partitions, first=self._first):
             if len(owned) >= share:

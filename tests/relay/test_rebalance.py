@@ -22,8 +22,14 @@ def test_a_relay_that_knows_of_none_counts_itself() -> None:
 
 def test_what_exceeds_the_share_is_given_back() -> None:
     """The highest partitions beyond the share are given back."""
-    assert surplus({4, 1, 7}, 2) == [7]
-    assert surplus({4, 1}, 2) == []
+    assert surplus({4, 1, 7}, 2, 8) == [7]
+    assert surplus({4, 1}, 2, 8) == []
+
+
+def test_what_is_not_there_any_more_is_given_back() -> None:
+    """Partitions beyond the number of a queue that was made anew take no part of the share."""
+    assert surplus({4, 1, 7}, 2, 4) == [4, 7]
+    assert surplus({2, 3, 1, 7}, 2, 4) == [3, 7]
 
 
 def test_other_partitions_are_tried_in_a_circle() -> None:

@@ -167,11 +167,14 @@ class RedisEngine:
 
     async def members(self, status: RelayStatus) -> Sequence[str]:
         """Register this relay as living for a third of a lease; returns the names of all living ones."""
+        keys = *self._relays(), self._keys.meta
         alive = max(1, int(self.lease_seconds * 1000 / 3))
-        reply = await self._run(0, scripts.MEMBERS, self._relays(), self.relay, described(status), alive)
-        if not self.partitions:
-            await self.start()  # an agent may have used the queue since
-        return [as_text(name) for name in reply]
+        partitions, names = await self._run(
+            0, scripts.MEMBERS, keys, self.relay, described(status), alive, self.partitions
+        )
+        if partitions != self.partitions:
+            await self.start()  # agents have begun to use the queue, or have begun it anew after a FLUSHALL
+        return [as_text(name) for name in names]
 
     async def leave(self) -> None:
         """Remove this relay from the living ones."""

@@ -36,7 +36,7 @@ class LuaScript:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# Returns the number of partitions, which the first caller has fixed.
+# Returns the version and the number of partitions, which the first caller has fixed.
 META: Final = LuaScript("""#!lua flags=allow-oom
 redis.call('HSETNX', KEYS[1], 'version', '1')
 redis.call('HSETNX', KEYS[1], 'partitions', ARGV[1])
@@ -47,8 +47,12 @@ return redis.call('HMGET', KEYS[1], 'version', 'partitions')
 # tells whether a batch, or the batch that it is a half of, was published by a request whose answer was lost. It is kept
 # for an hour, which is far longer than a batch is repeated while the server can be reached.
 #
+# A stream is created only by a caller who has just seen to the number of streams (META): without that number, which a
+# server forgets with its data, relays would find no stream.
+#
 # KEYS: queue, size, published
-# ARGV: first number, messages, endpoint, body, bound in bytes, milliseconds to keep the number, overhead
+# ARGV: first number, messages, endpoint, body, bound in bytes, milliseconds to keep the number, overhead,
+#       1 to create the stream
 PUBLISH: Final = LuaScript("""#!lua
 local upto = tonumber(ARGV[1]) + tonumber(ARGV[2])
 if tonumber(redis.call('GET', KEYS[3]) or '-1') >= upto then return 'DUPLICATE' end
@@ -56,6 +60,7 @@ local bytes = tonumber(redis.call('HGET', KEYS[2], 'bytes') or '0')
 local cost = #ARGV[4] + tonumber(ARGV[7])
 if bytes > 0 and bytes + cost > tonumber(ARGV[5]) then return 'FULL' end
 if redis.call('EXISTS', KEYS[1]) == 0 then
+  if ARGV[8] ~= '1' then return 'MISSING' end
   redis.call('XGROUP', 'CREATE', KEYS[1], 'relay', '0', 'MKSTREAM')
 end
 redis.call('XADD', KEYS[1], '*', 'v', '1', 'e', ARGV[3], 'n', ARGV[2], 'b', ARGV[4])
@@ -184,7 +189,10 @@ end
 return wait
 """)
 
-# KEYS: relays, descriptions. ARGV: name, description, milliseconds after which the relay counts as dead
+# Restores the number of partitions, too, if the server has lost its data. Returns it; 0 if it is unknown.
+#
+# KEYS: relays, descriptions, meta
+# ARGV: name, description, milliseconds after which the relay counts as dead, number of partitions or 0
 MEMBERS: Final = LuaScript("""#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -194,7 +202,11 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
   redis.call('ZREM', KEYS[1], dead)
   redis.call('HDEL', KEYS[2], dead)
 end
-return redis.call('ZRANGE', KEYS[1], 0, -1)
+if ARGV[4] ~= '0' then
+  redis.call('HSETNX', KEYS[3], 'version', '1')
+  redis.call('HSETNX', KEYS[3], 'partitions', ARGV[4])
+end
+return {tonumber(redis.call('HGET', KEYS[3], 'partitions') or '0'), redis.call('ZRANGE', KEYS[1], 0, -1)}
 """)
 
 # KEYS: relays, descriptions. ARGV: name

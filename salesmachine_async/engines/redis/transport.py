@@ -167,11 +167,15 @@ class RedisTransport:
         if self._streams is None:
             async with asyncio.timeout(TIMEOUT):
                 await check_server(client, synced=self._confirm == "synced")
-                version, streams = await run(client, scripts.META, (self._keys.meta,), self.partitions)
-            if as_text(version) != "1":
-                raise ConfigError(f"the queue {self._name} was made by a newer version of salesmachine-async")
-            self._streams = int(streams)
+                self._streams = await self._fix_streams(client, self.partitions)
         return self._streams
+
+    async def _fix_streams(self, client: RedisClient, streams: int) -> int:
+        """Fix the number of streams, unless that has been done; returns it."""
+        version, fixed = await run(client, scripts.META, (self._keys.meta,), streams)
+        if as_text(version) != "1":
+            raise ConfigError(f"the queue {self._name} was made by a newer version of salesmachine-async")
+        return int(fixed)
 
     def _by_stream(self, batch: Batch, streams: int) -> Iterable[tuple[int, Batch]]:
         """
@@ -202,6 +206,13 @@ class RedisTransport:
         try:
             async with asyncio.timeout(TIMEOUT):
                 answer = await self._run(client, keys, arguments)
+                if answer == "MISSING":
+                    # This is the first batch in the stream, or the server has lost its data.
+                    self._streams = await self._fix_streams(client, streams)
+                    if streams != self._streams:
+                        error = ServerFailure(f"the queue {self._name} was made anew with {self._streams} streams")
+                        return Outcome.failed(error, Verdict.UNREACHABLE)
+                    answer = await self._run(client, keys, (*arguments, 1))
         except redis_errors.ResponseError as exc:
             progress.full = None
             return outcome_of(exc)
@@ -235,7 +246,7 @@ class RedisTransport:
         pipeline.execute_command("EVAL", scripts.PUBLISH.text, len(keys), *keys, *arguments)
         pipeline.execute_command("WAIT", 1, REPLICA_MS)
         answer, replicas = await pipeline.execute()
-        return as_text(answer) if as_text(answer) == "FULL" or int(replicas) >= 1 else "UNCONFIRMED"
+        return as_text(answer) if as_text(answer) in ("FULL", "MISSING") or int(replicas) >= 1 else "UNCONFIRMED"
 
     def _full(self, progress: _Progress, stream: int) -> Outcome:
         """

@@ -15,6 +15,7 @@ from salesmachine_async import Agent, Batching, Outcome
 from salesmachine_async._core.batch import Batch
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.engines.redis.engine import RedisLease
+from salesmachine_async.engines.redis.keys import Keys
 from salesmachine_async.relay import Relay
 from tests.support.carriers import Carrier
 from tests.support.redis_servers import Between, RedisServer
@@ -187,6 +188,63 @@ async def test_a_server_that_forgets_everything(start_server: Callable[..., Redi
                 agent.track(f"u{number % 9}", "e", {"i": number})
             await until(lambda: relay.stats().delivered == 50)
     check(carrier.delivered, 50)
+
+
+async def test_a_relay_that_starts_after_the_server_has_forgotten_everything(
+    start_server: Callable[..., RedisServer], name: str
+) -> None:
+    """A running agent makes the queue anew after FLUSHALL, with its first batch, so that a new relay finds it."""
+    server = start_server()
+    carrier = Carrier()
+    transport = RedisTransport(server.url, name=name, partitions=3)
+    async with Agent(transport=transport, batching=Batching(linger=0), retry=FAST) as agent:
+        agent.track("u", "e", {"i": 0})
+        assert (await agent.flush()).ok
+        async with Redis.from_url(server.url) as client:
+            await client.flushall()
+        for number in range(1, 50):
+            agent.track(f"u{number % 9}", "e", {"i": number})
+        assert (await agent.flush()).ok
+        async with relaying(server.url, name, carrier) as relay:
+            await until(lambda: relay.stats().delivered == 49)
+            assert relay.stats().partitions == (0, 1, 2)
+
+
+async def test_a_relay_restores_the_queue(start_server: Callable[..., RedisServer], name: str) -> None:
+    """A running relay makes the queue anew after FLUSHALL, so that another finds it before any agent publishes."""
+    server = start_server()
+    await publish(server.url, name, 1, partitions=2)
+    carrier, other_carrier = Carrier(), Carrier()
+    async with relaying(server.url, name, carrier) as first, Redis.from_url(server.url) as client:
+        await drained(first)
+        await client.flushall()
+        async with relaying(server.url, name, other_carrier) as second:
+            await until(lambda: sorted([first.stats().partitions, second.stats().partitions]) == [(0,), (1,)])
+
+
+async def test_a_queue_that_is_made_anew_with_fewer_streams(
+    start_server: Callable[..., RedisServer], name: str
+) -> None:
+    """Running agents and relays adopt the number of streams that another agent has fixed after FLUSHALL."""
+    server = start_server()
+    carrier = Carrier()
+    transport = RedisTransport(server.url, name=name, partitions=4)
+    async with Agent(transport=transport, batching=Batching(linger=0), retry=FAST) as agent:
+        for number in range(50):
+            agent.track(f"u{number % 9}", "e", {"i": number})
+        assert (await agent.flush()).ok
+        async with relaying(server.url, name, carrier) as relay, Redis.from_url(server.url) as client:
+            await drained(relay)
+            assert relay.stats().partitions == (0, 1, 2, 3)
+            async with client.pipeline(transaction=True) as at_once:
+                at_once.flushall()
+                at_once.hset(Keys(name).meta, mapping={"version": "1", "partitions": "2"})
+                await at_once.execute()
+            for number in range(50, 100):
+                agent.track(f"u{number % 9}", "e", {"i": number})
+            assert (await agent.flush()).ok
+            await until(lambda: relay.stats().delivered == 100 and relay.stats().partitions == (0, 1))
+    check(carrier.delivered, 100)
 
 
 async def test_a_relay_may_start_before_the_server_and_the_queue(

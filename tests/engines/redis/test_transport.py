@@ -14,6 +14,7 @@ from salesmachine_async import Agent, Batching, ConfigError, Retry, State, Verdi
 from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import partition_of
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.engines.redis.keys import Keys
 from salesmachine_async.relay import Entry
 from salesmachine_async.report import Endpoint
 from tests.support.redis_servers import Between, RedisServer
@@ -89,6 +90,25 @@ async def test_a_repetition_after_a_lost_answer_is_recognized(server: RedisServe
         assert between.cuts == 6
         await transport.aclose()
     assert await numbers(server.url, name) == [0, 1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24, 30]
+
+
+async def test_answers_that_get_lost_while_a_stream_is_made(server: RedisServer, name: str) -> None:
+    """Whichever answers are lost, the stream has the batch once, and the number of streams is restored before it."""
+    async with Between(server) as between:
+        for lost in range(1, 9):
+            queue = f"{name}-{lost}"
+            transport = RedisTransport(between.url, name=queue, partitions=1)
+            assert (await transport.send(Batch.ping())).verdict is Verdict.DELIVERED
+            async with Redis.from_url(server.url) as client:
+                await client.delete(Keys(queue).meta)  # as a FLUSHALL does
+            # Every second answer, so that each step fails once or twice.
+            answers = iter([True, False] * lost)
+            between.cut = lambda _: next(answers, False)  # noqa: B023
+            while (await transport.send(batch(1))).verdict is not Verdict.DELIVERED:
+                pass
+            await transport.aclose()
+            assert await numbers(server.url, queue) == [1]
+    assert between.cuts > 8
 
 
 async def test_another_batch_is_not_taken_for_one_that_was_given_up(server: RedisServer, name: str) -> None:
