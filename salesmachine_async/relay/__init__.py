@@ -20,7 +20,7 @@ from salesmachine_async.relay.engine import (
     RelayStatus,
 )
 from salesmachine_async.relay.relay import Relay
-from salesmachine_async.relay.stats import RelayStats
+from salesmachine_async.relay.stats import RelayState, RelayStats
 
 __all__ = [
     "DeadLetter",
@@ -32,6 +32,7 @@ __all__ = [
     "LeaseLost",
     "PartitionStatus",
     "Relay",
+    "RelayState",
     "RelayStats",
     "RelayStatus",
 ]

@@ -148,7 +148,7 @@ class RelayStatus:
 
     Attributes:
         relay: Its name.
-        state: Value of its `State`: open, paused, parked or closing.
+        state: Value of its `RelayState`.
         partitions: The partitions that it owns.
         delivered: Number of messages delivered since it started.
         last_error: The text of the latest failure; empty if the latest request succeeded.

@@ -16,9 +16,9 @@ from salesmachine_async.policy import Batching, Retry, Timeouts, check_seconds
 from salesmachine_async.relay.context import RelayContext, SharedThrottle
 from salesmachine_async.relay.engine import Engine, FleetStatus, RelayStatus
 from salesmachine_async.relay.rebalance import fair_share, surplus, wanted
-from salesmachine_async.relay.stats import RelayStats
+from salesmachine_async.relay.stats import RelayState, RelayStats
 from salesmachine_async.relay.worker import PartitionWorker, time_to_send
-from salesmachine_async.report import Delivery, Loss, State
+from salesmachine_async.report import Delivery, Loss
 
 __all__ = ["Relay"]
 
@@ -79,7 +79,7 @@ class Relay:
         self._on_delivered = on_delivered
         self._on_lost = on_lost
         self._log = RateLimitedLogger()
-        self._state = State.NEW
+        self._state = RelayState.NEW
         self._context: RelayContext | None = None
         self._workers: dict[PartitionWorker, asyncio.Task[None]] = {}
         self._relays = 0
@@ -103,9 +103,9 @@ class Relay:
             ConfigError: The engine cannot be used as it is configured.
             RuntimeError: It was called before.
         """
-        if self._state is not State.NEW:
+        if self._state is not RelayState.NEW:
             raise RuntimeError("a Relay runs once")
-        self._state = State.OPEN
+        self._state = RelayState.DISCONNECTED
         loop = asyncio.get_running_loop()
         self._context = RelayContext(
             engine=self._engine,
@@ -122,6 +122,7 @@ class Relay:
         try:
             while not self._stopping.is_set() and not await self._try(self._engine.start()):
                 await self._pause_between_beats()
+            self._state = RelayState.OPEN
             while not self._stopping.is_set():
                 await self._try(self._beat(self._context))
                 await self._pause_between_beats()
@@ -155,12 +156,14 @@ class Relay:
         """Return the state of the queue and of its relays; raises `DeliveryError` if the engine cannot be reached."""
         return await self._engine.lag()
 
-    def _shown_state(self) -> State:
-        if self._state is State.OPEN:
+    def _shown_state(self) -> RelayState:
+        if self._state is RelayState.OPEN:
+            if self._context is not None and self._context.engine_error is not None:
+                return RelayState.DISCONNECTED
             if any(worker.parked for worker in self._workers):
-                return State.PARKED
+                return RelayState.PARKED
             if self._context is not None and self._context.throttle.left > 0:
-                return State.PAUSED
+                return RelayState.PAUSED
         return self._state
 
     async def _try(self, call: Coroutine[None, None, None]) -> bool:
@@ -219,7 +222,7 @@ class Relay:
             self._log("worker", logging.ERROR, "the worker of a partition failed: %s", describe_exception(exc))
 
     async def _end(self, context: RelayContext) -> None:
-        self._state = State.CLOSING
+        self._state = RelayState.CLOSING
         tasks = [*self._workers.values()]
         for worker in self._workers:
             worker.end()
@@ -233,4 +236,4 @@ class Relay:
             self._log("engine", logging.WARNING, "the relay was not removed from the list of relays: %s", exc)
         await self._transport.aclose()
         await self._engine.aclose()
-        self._state = State.CLOSED
+        self._state = RelayState.CLOSED

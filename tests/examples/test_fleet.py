@@ -64,7 +64,7 @@ def test_the_compose_file() -> None:
 
 
 def test_the_kubernetes_manifests() -> None:
-    """The keys come from a Secret, and there is time for preStop and one request."""
+    """The keys come from a Secret, there is time for preStop and one request, and each probe has its path."""
     deployment, budget = documents("kubernetes.yaml")
     assert (deployment["kind"], budget["kind"]) == ("Deployment", "PodDisruptionBudget")
     pod = deployment["spec"]["template"]
@@ -74,6 +74,9 @@ def test_the_kubernetes_manifests() -> None:
     check_command(container["args"])
     waits = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["spec"]["terminationGracePeriodSeconds"] > waits + REQUEST_SECONDS
+    # A relay that is not ready is never restarted for that.
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/live"
     secret = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
     assert secret == {"SALESMACHINE_ENGINE", "SALESMACHINE_API_TOKEN", "SALESMACHINE_API_SECRET"}
 

@@ -52,7 +52,7 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
     "--metrics",
     metavar="HOST:PORT",
     callback=_address,
-    help="Serve /metrics and /health there; :PORT listens on this machine only.",
+    help="Serve /metrics, /health and /live there; :PORT listens on this machine only.",
 )
 @click.option(
     "--lease",

@@ -41,7 +41,7 @@ async def deliver(relay: Relay, name: str, address: tuple[str, int] | None, *, e
         click.exceptions.Exit: The address cannot be used.
     """
     with stop_requested(until_eof=False) as stop, _log_lines():
-        async with served(address, relay.stats) as url:
+        async with served(address, relay) as url:
             note(f"Delivering the queue {harmless(name)}{f'; metrics at {url}/metrics' if url else ''}.")
             await _run(relay, stop, _reports(relay, every, as_json=as_json))
 

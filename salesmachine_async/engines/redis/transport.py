@@ -147,7 +147,7 @@ class RedisTransport:
                 return DELIVERED
             async with self._locks.setdefault(batch.partition, asyncio.Lock()):
                 for stream, part in self._by_stream(batch, streams):
-                    outcome = await self._publish(client, batch.partition, stream, part)
+                    outcome = await self._publish(client, batch.partition, stream, part, streams)
                     if outcome is not DELIVERED:
                         return outcome
             return DELIVERED
@@ -195,14 +195,14 @@ class RedisTransport:
             for stream, lines in groups.items()
         ]
 
-    async def _publish(self, client: RedisClient, partition: int, stream: int, batch: Batch) -> Outcome:
+    async def _publish(self, client: RedisClient, partition: int, stream: int, batch: Batch, streams: int) -> Outcome:
         progress = self._progress.setdefault((partition, stream), _Progress())
         lines = batch.lines()
         if progress.unknown[: len(lines)] != lines:
             # An earlier batch with an unknown outcome was given up, and must not be mistaken for this batch.
             progress.published += len(progress.unknown)
             progress.unknown = lines
-        keys, arguments = self._call(partition, stream, progress, batch)
+        keys, arguments = self._call(partition, stream, progress, batch, streams)
         try:
             async with asyncio.timeout(TIMEOUT):
                 answer = await self._run(client, keys, arguments)
@@ -228,12 +228,11 @@ class RedisTransport:
         return DELIVERED
 
     def _call(
-        self, partition: int, stream: int, progress: _Progress, batch: Batch
+        self, partition: int, stream: int, progress: _Progress, batch: Batch, streams: int
     ) -> tuple[tuple[str, ...], tuple[object, ...]]:
-        assert self._streams is not None
         producer = f"{self._producer}-{partition}"
         keys = self._keys.queue(stream), self._keys.size(stream), self._keys.published(stream, producer)
-        bound = max(1, self._max_bytes // self._streams)
+        bound = max(1, self._max_bytes // streams)
         body = batch.body()
         first, overhead = progress.published, scripts.ENTRY_BYTES
         return keys, (first, batch.count, batch.endpoint.value, body, bound, PUBLISHED_MS, overhead)

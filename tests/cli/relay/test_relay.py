@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 
-from salesmachine_async import Agent, Batching
+from salesmachine_async import Agent, Batching, HttpTransport
+from salesmachine_async.cli.relay.metrics import QueueReader
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
+from salesmachine_async.relay import FleetStatus, Relay
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import TOKEN
 from tests.support.cli_inside import invoke
@@ -95,25 +99,110 @@ async def test_a_relay_delivers_and_stops_at_sigterm(sandbox: Sandbox, queue: di
     assert TOKEN not in ended.out + ended.err
 
 
-async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> None:
-    """The metrics and health endpoints of a running relay report its state."""
-    await publish(queue, "one")
+@asynccontextmanager
+async def serving(queue: dict[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
+    """A relay that serves its figures: a client of it. At its end the relay has ended in order."""
     process = await start("relay", "--metrics", ":0", "--every", "0.1", **queue)
-    assert process.stdout is not None
     assert process.stderr is not None
     url = (await process.stderr.readline()).decode().split("metrics at ")[1].removesuffix("/metrics.\n")
-    while json.loads(await process.stdout.readline())["delivered"] < 1:
-        pass
-    async with aiohttp.ClientSession() as http:
-        async with http.get(f"{url}/metrics") as response:
-            text = await response.text()
-        async with http.get(f"{url}/health") as response:
-            assert (response.status, (await response.json())["state"]) == (200, "open")
-    assert "salesmachine_relay_delivered_messages_total 1\n" in text
-    assert 'salesmachine_relay_state{state="open"} 1\n' in text
-    assert f"salesmachine_relay_partitions {PARTITIONS}\n" in text
+    async with aiohttp.ClientSession(url) as http:
+        yield http
     process.send_signal(signal.SIGINT)
     assert (await end(process)).status == 0
+
+
+async def metrics_with(http: aiohttp.ClientSession, line: str) -> str:
+    """Return the metrics once they have this line."""
+    while True:
+        async with http.get("/metrics") as response:
+            text = await response.text()
+        if f"{line}\n" in text:
+            return text
+        await asyncio.sleep(0.02)
+
+
+async def health(http: aiohttp.ClientSession, state: str, *, error: str | None = None) -> int:
+    """Return the status of /health once it has this state and error; /live has 200 whatever that is."""
+    while True:
+        async with http.get("/live") as response:
+            assert response.status == 200
+        async with http.get("/health") as response:
+            said = await response.json()
+            if said["state"] == state and (error or "None") in str(said["error"]):
+                return response.status
+        await asyncio.sleep(0.02)
+
+
+async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """The endpoints of a running relay have its figures and those of the queue, and its state."""
+    sandbox.faults([Fault(path="/v1/batch", status=422, times=1)])
+    await publish(queue, "one")
+    async with serving(queue) as http:
+        while (await status(queue))["messages"]:
+            await asyncio.sleep(0.01)
+        text = await metrics_with(http, "salesmachine_relay_queue_dead_letters 1")
+        assert await health(http, "open") == 200
+    assert 'salesmachine_relay_dead_letters_total{reason="rejected"} 1\n' in text
+    assert 'salesmachine_relay_state{state="open"} 1\n' in text
+    assert f"salesmachine_relay_partitions {PARTITIONS}\n" in text
+    for name in ("messages", "bytes", "oldest_seconds", "pause_seconds"):
+        assert re.search(rf"^salesmachine_relay_queue_{name} [0-9.]+$", text, re.MULTILINE)
+
+
+async def test_the_lag_is_that_of_the_queue(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """Messages that a refused key holds back are in the metrics; /health is 503 and says why."""
+    sandbox.faults([Fault(path="/v1/batch", status=401, times=1000)])
+    await publish(queue, *"abcde")
+    async with serving(queue) as http:
+        assert await health(http, "parked", error="401") == 503
+        text = await metrics_with(http, "salesmachine_relay_queue_messages 5")
+    found = dict(re.findall(r"^salesmachine_relay_queue_(\w+) ([0-9.]+)$", text, re.MULTILINE))
+    assert float(found["bytes"]) > 5 * 128
+    assert float(found["oldest_seconds"]) > 0
+
+
+@pytest.mark.usefixtures("server")  # skipped where there is none
+async def test_health_while_the_engine_is_away(keys: dict[str, str]) -> None:
+    """Without its engine, at its start and later, a relay is not ready and says why, but lives; it recovers itself."""
+    with RedisServer("valkey") as server:
+        queue = keys | {"SALESMACHINE_ENGINE": server.url, "SALESMACHINE_ENGINE_NAME": new_name()}
+        await publish(queue, "one")
+        server.kill()
+        async with serving(queue) as http:
+            for _ in range(2):
+                assert await health(http, "disconnected", error="no connection to the Redis server") == 503
+                text = await metrics_with(http, 'salesmachine_relay_state{state="disconnected"} 1')
+                assert "salesmachine_relay_queue" not in text
+                server.start()
+                assert await health(http, "open") == 200
+                server.kill()
+
+
+async def test_the_queue_is_read_once_for_many_scrapes(
+    queue: dict[str, str], server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many scrapes there are at once and within a few seconds, the engine is called for one of them."""
+    await publish(queue, "one")
+    calls = 0
+
+    class Counting(RedisEngine):
+        async def lag(self) -> FleetStatus:
+            nonlocal calls
+            calls += 1
+            return await super().lag()
+
+    engine = Counting(server.url, name=queue["SALESMACHINE_ENGINE_NAME"])
+    relay = Relay(engine, HttpTransport("token", "secret"))
+    reader = QueueReader(relay)
+    found = await asyncio.gather(*(reader.read() for _ in range(20)))
+    assert [each.messages for each in found if each] == [1] * 20
+    assert calls == 1
+    monkeypatch.setattr("salesmachine_async.cli.relay.metrics.QUEUE_SECONDS", 0.0)
+    reader = QueueReader(relay)
+    for _ in range(3):
+        await reader.read()
+    assert calls == 4
+    await engine.aclose()
 
 
 async def test_a_reader_that_leaves_ends_it_in_order(sandbox: Sandbox, queue: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.engines.redis.engine import RedisLease
 from salesmachine_async.engines.redis.keys import Keys
-from salesmachine_async.relay import Relay
+from salesmachine_async.relay import Relay, RelayState
 from salesmachine_async.report import Endpoint
 from tests.support.carriers import Carrier, answer
 from tests.support.redis_servers import RedisServer
@@ -39,7 +39,7 @@ async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None
     async with relaying(server.url, name, carrier) as relay:
         await drained(relay)
         stats, status = relay.stats(), await relay.status()
-        assert (stats.state, stats.partitions, stats.delivered, stats.read) == (State.OPEN, (0, 1, 2, 3), 500, 500)
+        assert (stats.state, stats.partitions, stats.delivered, stats.read) == (RelayState.OPEN, (0, 1, 2, 3), 500, 500)
         assert (stats.relays, stats.in_hand, stats.dead, stats.last_error) == (1, 0, {}, None)
         assert repr(relay) == "<Relay [open | 4 partitions, 0 in hand]>"
         assert (status.messages, status.bytes, status.dead, status.oldest_seconds) == (0, 0, 0, 0.0)
@@ -48,7 +48,7 @@ async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None
         await publish(server.url, name, 1)
         await drained(relay)
     check(carrier.delivered[:-1], 500)
-    assert relay.stats().state is State.CLOSED
+    assert relay.stats().state is RelayState.CLOSED
     assert carrier.closed == 1
 
 
@@ -133,7 +133,7 @@ async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -
     refused = True
     carrier = Carrier(decide=lambda _: answer(401) if refused else None)
     async with relaying(server.url, name, carrier, batching=Batching(max_messages=10, linger=0.02)) as relay:
-        await until(lambda: relay.stats().state is State.PARKED)
+        await until(lambda: relay.stats().state is RelayState.PARKED)
         while [each.state for each in (await relay.status()).relays] != ["parked"]:
             await asyncio.sleep(0.005)
         status = await relay.status()
@@ -141,7 +141,7 @@ async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -
         assert relay.stats().in_hand <= 4 * 85
         refused = False
         await drained(relay)
-        assert relay.stats().state is State.OPEN
+        assert relay.stats().state is RelayState.OPEN
     check(carrier.delivered, 1600)
 
 
@@ -150,14 +150,14 @@ async def test_a_pause_is_shared_and_outlives_all_relays(server: RedisServer, na
     await publish(server.url, name, 400)
     first = Carrier([answer(429, Retry_After="3600")] * 9)
     async with relaying(server.url, name, first) as relay:
-        await until(lambda: relay.stats().state is State.PAUSED)
+        await until(lambda: relay.stats().state is RelayState.PAUSED)
         while (await relay.status()).pause_seconds < 3500:
             await asyncio.sleep(0.005)
         # Those that had their permit when the answer came.
         assert len(first.attempts) <= 4
     later = Carrier()
     async with relaying(server.url, name, later) as relay:
-        await until(lambda: relay.stats().state is State.PAUSED and relay.stats().in_hand > 0)
+        await until(lambda: relay.stats().state is RelayState.PAUSED and relay.stats().in_hand > 0)
         assert (await relay.status()).pause_seconds > 3500
         async with Redis.from_url(server.url) as client:
             await client.delete(*map(Keys(name).pause, range(4)))
@@ -283,9 +283,9 @@ async def test_a_stop_finishes_the_request_and_gives_the_leases_back(server: Red
         await under_way.wait()
         await until(lambda: relay.stats().in_hand > 100)
         relay.stop()
-        await until(lambda: relay.stats().state is State.CLOSING)
+        await until(lambda: relay.stats().state is RelayState.CLOSING)
         release.set()
-        await until(lambda: relay.stats().state is State.CLOSED)
+        await until(lambda: relay.stats().state is RelayState.CLOSED)
         running = [task for task in asyncio.all_tasks() if "relay" in task.get_name()]
         assert running == []
         async with relaying(server.url, name, next_carrier) as other:
