@@ -45,9 +45,10 @@ each partition may add a batch unseen; nearer to a bound `Partition.append` decl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate, groupby, islice, repeat, starmap
 from threading import get_ident
 from typing import Final, NamedTuple
@@ -347,13 +348,12 @@ class Accumulator:
         if reason is LossReason.REJECTED:
             batch.found_guilty()
         partition, receipt = self.partitions[batch.partition], batch.receipt
-        after = self._after(partition, batch, reason)
+        outcome = Tally(batch.count) if reason is None else Tally(lost={reason: batch.count})
+        after = self._after(partition, batch, outcome)
         rejected = _rejected(batch, reason, error) if receipt is not None else ()
         # From here on nothing is called.
         partition.in_flight = None
-        partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
-        partition.delivered, partition.lost = after.delivered, after.lost
-        self._tallies = after.tallies
+        partition.unsettled, partition.unsettled_bytes, partition.tally, self._tallies = after
         batch.partner = None  # a hook may keep a reference to the batch, which must not keep its siblings alive
         if receipt is not None:
             receipt.rejected += rejected
@@ -392,64 +392,43 @@ class Accumulator:
 
         Args:
             batch: A spilled batch in its queue.
-            lines: Its messages. Those that are None are lost as `LossReason.DAMAGED`; they are in `displaced`.
+            lines: Its messages. Those that are None are lost as `LossReason.DAMAGED`; they are in `displaced`. Until
+                then, also after an interruption, they are a spilled batch of their own.
         """
         partition = self.partitions[batch.partition]
-        runs = [(known, [*run]) for known, run in groupby(enumerate(lines), lambda each: each[1] is not None)]
-        parts = [batch.part(run[0][0], [line for _, line in run if line is not None]) for known, run in runs if known]
-        gaps = [batch.missing(run[0][0], len(run)) for known, run in runs if not known]
+        parts: list[Batch] = []
+        gaps: list[Batch] = []
+        for known, run in groupby(enumerate(lines), lambda each: each[1] is not None):
+            found = [*run]
+            start = found[0][0]
+            if known:
+                parts.append(batch.part(start, [line for _, line in found if line is not None]))
+            else:
+                gaps.append(batch.missing(start, len(found)))
+                parts.append(gaps[-1])
         at = partition.sealed.index(batch)
         sealed = deque([*islice(partition.sealed, at), *parts, *islice(partition.sealed, at + 1, None)])
-        count, size = batch.count, batch.size
-        missing = sum(gap.count for gap in gaps)
+        size = batch.size
+        spilled = partition.spilled - batch.count + sum(gap.count for gap in gaps)
         unsettled_bytes = partition.unsettled_bytes - size + sum(part.size for part in parts)
-        lost, tallies = partition.lost, self._tallies
-        for gap in gaps:
-            after = self._after(partition, gap, LossReason.DAMAGED, lost, tallies)
-            lost, tallies = after.lost, after.tallies
-        displaced = [(LossReason.DAMAGED, gap) for gap in gaps]
         # From here on nothing is called.
         partition.changes |= 1
-        self.displaced += displaced
         partition.sealed = sealed
-        partition.spilled -= count
+        partition.spilled = spilled
         partition.spilled_bytes -= size
-        partition.unsettled -= missing
         partition.unsettled_bytes = unsettled_bytes
-        partition.lost, self._tallies = lost, tallies
         self._spare_bytes -= size
         partition.changes += 1
+        for gap in gaps:
+            self.lose(gap, LossReason.DAMAGED)
         self._watch_bounds()
 
     def keep(self, partition: Partition, end: int) -> None:
         """Leave what is sealed and has a number below *end* to another process, which finds it on disk."""
-        kept: list[Batch] = []
-        left: deque[Batch] = deque()
-        for batch in partition.sealed:
+        for batch in tuple(partition.sealed):
             below = batch.count if batch.spilled else min(batch.count, end - batch.first)
-            older, newer = batch.split(below) if 0 < below < batch.count else (batch, batch)
             if below > 0:
-                kept.append(older)
-            if below < batch.count:
-                left.append(newer)
-        count, size = sum(batch.count for batch in kept), sum(batch.size for batch in kept)
-        spilled = sum(batch.count for batch in kept if batch.spilled)
-        spilled_bytes = sum(batch.size for batch in kept if batch.spilled)
-        tallies = {
-            known: tally.plus_kept(sum(batch.count for batch in kept if batch.number <= barrier.number))
-            for known, tally in self._tallies.items()
-            if (barrier := known()) is not None
-        }
-        # From here on nothing is called.
-        partition.changes |= 1
-        partition.sealed = left
-        partition.unsettled -= count
-        partition.unsettled_bytes -= size
-        partition.spilled -= spilled
-        partition.spilled_bytes -= spilled_bytes
-        partition.kept += count
-        self._tallies = tallies
-        partition.changes += 1
+                self._settle_sealed(batch, below, None)
 
     def displace(self) -> bool:
         """
@@ -464,7 +443,7 @@ class Accumulator:
             self.collect(partition)
         lost = False
         while min(room := self._room(exactly=True)) < 0 and (oldest := self._oldest_sealed(in_memory=True)) is not None:
-            self._lose(oldest, _covering(oldest, *room), LossReason.QUEUE_FULL)
+            self._settle_sealed(oldest, _covering(oldest, *room), LossReason.QUEUE_FULL)
             lost = True
         return lost
 
@@ -475,7 +454,7 @@ class Accumulator:
 
     def lose(self, batch: Batch, reason: LossReason) -> None:
         """Lose a sealed batch; it is in `displaced`."""
-        self._lose(batch, batch.count, reason)
+        self._settle_sealed(batch, batch.count, reason)
 
     @property
     def sealed_batches(self) -> int:
@@ -485,7 +464,7 @@ class Accumulator:
     def abandon(self, reason: LossReason) -> None:
         """Lose everything that is queued, oldest first; it is in `displaced`."""
         while (oldest := self._oldest_sealed()) is not None:
-            self._lose(oldest, oldest.count, reason)
+            self._settle_sealed(oldest, oldest.count, reason)
 
     def barrier(self) -> Barrier:
         """Seal everything and return a barrier behind it. Its messages are counted for as long as it lives."""
@@ -497,12 +476,9 @@ class Accumulator:
         for known in self._tallies:
             if (barrier := known()) is not None and barrier.number == number:
                 return barrier  # many flushes at the same time share one
-        delivered = sum(partition.delivered for partition in self.partitions)
-        kept = sum(partition.kept for partition in self.partitions)
-        lost = _sum_of(partition.lost for partition in self.partitions)
-        unsettled = sum(partition.unsettled for partition in self.partitions)
-        barrier = Barrier(number, delivered + lost.total() + kept + unsettled)
-        self._tallies = {**self._tallies, ref(barrier): Tally(delivered, lost, kept)}
+        tally = self._tally()
+        barrier = Barrier(number, tally.total() + sum(partition.unsettled for partition in self.partitions))
+        self._tallies = {**self._tallies, ref(barrier): tally}
         return barrier
 
     def passed(self, barrier: Barrier, partition: Partition) -> bool:
@@ -540,32 +516,29 @@ class Accumulator:
         They add up by construction, because what was accepted is derived from the rest. Without a GIL, a snapshot in
         the very moment in which another thread settles a batch may count this batch twice or not at all.
         """
-        recovered = delivered = kept = queued = size = in_flight = spooled = spooled_bytes = 0
-        losses: list[Mapping[LossReason, int]] = []
+        recovered = queued = size = in_flight = spooled = spooled_bytes = 0
+        tally = Tally()
         for partition in self.partitions:
-            loose, unsettled, flying, put, left, settled, lost = _consistent(partition)
+            loose, unsettled, flying, put, settled = _consistent(partition)
             flying_count, flying_bytes = (flying.count, flying.size) if flying is not None else (0, 0)
             recovered += put
-            delivered += settled
-            kept += left
+            tally = tally.plus(settled)
             spooled += partition.spilled
             spooled_bytes += partition.spilled_bytes
-            losses.append(lost)
             in_flight += flying_count
             queued += loose + unsettled - flying_count
             size += _loose_bytes(partition) + partition.unsettled_bytes - flying_bytes
-        lost_in_all = _sum_of(losses)
         return Counts(
-            accepted=delivered + lost_in_all.total() + kept + queued + in_flight - recovered,
+            accepted=tally.total() + queued + in_flight - recovered,
             recovered=recovered,
-            kept=kept,
+            kept=tally.kept,
             spooled=spooled,
             spooled_bytes=spooled_bytes,
-            delivered=delivered,
+            delivered=tally.delivered,
             queued=queued,
             queued_bytes=size,
             in_flight=in_flight,
-            lost=lost_in_all,
+            lost=Counter(tally.lost),
             dropped=Counter({reason: n for reason in DropReason if (n := self._dropped[reason.value])}),
         )
 
@@ -710,29 +683,21 @@ class Accumulator:
         partition = self.partitions[batch.partition]
         _return(partition, deque((*parts, *partition.sealed)))
 
-    def _after(
-        self,
-        partition: Partition,
-        batch: Batch,
-        reason: LossReason | None,
-        lost: Mapping[LossReason, int] | None = None,
-        tallies: Mapping[ref[Barrier], Tally] | None = None,
-    ) -> _After:
-        """Return the counts as they are once *batch* has its outcome, beginning with those given."""
-        count = batch.count
-        lost = partition.lost if lost is None else lost
-        tallies = self._tallies if tallies is None else tallies
+    def _after(self, partition: Partition, batch: Batch, outcome: Tally) -> _After:
+        """Return the counts as they are once the messages of *batch* have this outcome."""
         return _After(
-            partition.unsettled - count,
+            partition.unsettled - batch.count,
             partition.unsettled_bytes - batch.size,
-            partition.delivered + count if reason is None else partition.delivered,
-            lost if reason is None else {**lost, reason: lost.get(reason, 0) + count},
+            partition.tally.plus(outcome),
             {
-                known: tally.plus(count, reason) if batch.number <= barrier.number else tally
-                for known, tally in tallies.items()
+                known: tally.plus(outcome) if batch.number <= barrier.number else tally
+                for known, tally in self._tallies.items()
                 if (barrier := known()) is not None
             },
         )
+
+    def _tally(self) -> Tally:
+        return reduce(Tally.plus, (partition.tally for partition in self.partitions))
 
     def _oldest_sealed(self, *, in_memory: bool = False) -> Batch | None:
         """Return the oldest sealed batch, in memory perhaps; where there is none, seal the open ones first."""
@@ -743,27 +708,26 @@ class Accumulator:
             oldest = _oldest(self.partitions, in_memory=in_memory)
         return oldest
 
-    def _lose(self, batch: Batch, count: int, reason: LossReason) -> None:
-        """Lose the *count* oldest messages of a sealed batch."""
+    def _settle_sealed(self, batch: Batch, count: int, reason: LossReason | None) -> None:
+        """Give the *count* oldest messages of a sealed batch their outcome: lost for *reason*, or kept on disk."""
         partition = self.partitions[batch.partition]
         at = partition.sealed.index(batch)
         whole = count >= batch.count
         older, newer = (batch, batch) if whole else batch.split(count)
-        after = self._after(partition, older, reason)
-        displaced = (reason, older)
-        receipt = older.receipt
+        outcome = Tally(kept=older.count) if reason is None else Tally(lost={reason: older.count})
+        after = self._after(partition, older, outcome)
+        displaced = [] if reason is None else [(reason, older)]
+        receipt = None if reason is None else older.receipt
         spilled, spilled_bytes = (batch.count, batch.size) if batch.spilled else (0, 0)
         # From here on nothing is called, as in `_seal_some`.
-        self.displaced += (displaced,)
+        self.displaced += displaced
         if whole:
             del partition.sealed[at]
         else:
             partition.sealed[at] = newer
-        partition.unsettled, partition.unsettled_bytes = after.unsettled, after.unsettled_bytes
+        partition.unsettled, partition.unsettled_bytes, partition.tally, self._tallies = after
         partition.spilled -= spilled
         partition.spilled_bytes -= spilled_bytes
-        partition.lost = after.lost
-        self._tallies = after.tallies
         older.partner = None
         if receipt is not None:
             receipt.pending -= older.count
@@ -783,8 +747,7 @@ class _After(NamedTuple):
 
     unsettled: int
     unsettled_bytes: int
-    delivered: int
-    lost: Mapping[LossReason, int]
+    tally: Tally
     tallies: dict[ref[Barrier], Tally]
 
 
@@ -825,17 +788,16 @@ def _rejected(batch: Batch, reason: LossReason | None, error: DeliveryError | No
     return []
 
 
-def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, int, int, Mapping[LossReason, int]]:
+def _consistent(partition: Partition) -> tuple[int, int, Batch | None, int, Tally]:
     """Return one partition's counts: loose lines, unsettled messages, batch in flight, messages put, outcomes."""
     while True:
         lines = partition.lines
         collected = len(lines)
         loose = collected + len(partition.pending)
         # No calls here, so that no other thread settles a batch in between.
-        unsettled, flying, put = partition.unsettled, partition.in_flight, partition.recovered
-        left, settled, lost = partition.kept, partition.delivered, partition.lost
+        unsettled, flying, put, tally = partition.unsettled, partition.in_flight, partition.recovered, partition.tally
         if partition.lines is lines and len(lines) == collected:
-            return loose, unsettled, flying, put, left, settled, lost
+            return loose, unsettled, flying, put, tally
 
 
 def _oldest(partitions: Iterable[Partition], *, in_memory: bool) -> Batch | None:
@@ -886,10 +848,3 @@ def _bytes_of(lines: Iterable[bytes]) -> int:
 
 def _loose_bytes(partition: Partition) -> int:
     return _bytes_of(partition.pending.copy()) + _bytes_of(partition.lines.copy())
-
-
-def _sum_of(losses: Iterable[Mapping[LossReason, int]]) -> Counter[LossReason]:
-    total: Counter[LossReason] = Counter()
-    for lost in losses:
-        total.update(lost)
-    return total

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from salesmachine_async.report import LossReason, Report
 
 __all__ = ["Barrier", "Tally"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """
-    Outcomes so far of the messages before a barrier.
+    Numbers of messages by outcome. It is replaced as a whole, never changed.
 
     Attributes:
         delivered: Number of messages delivered.
@@ -22,18 +24,19 @@ class Tally:
     """
 
     delivered: int = 0
-    lost: Counter[LossReason] = field(default_factory=Counter[LossReason])
+    lost: Mapping[LossReason, int] = MappingProxyType({})
     kept: int = 0
 
-    def plus(self, count: int, reason: LossReason | None) -> Tally:
-        """Return the tally after *count* more messages were delivered, or lost for *reason*."""
-        if reason is None:
-            return Tally(self.delivered + count, self.lost, self.kept)
-        return Tally(self.delivered, self.lost + Counter({reason: count}), self.kept)
+    def plus(self, other: Tally) -> Tally:
+        """Return the sum of the two."""
+        lost = self.lost
+        if other.lost:
+            lost = {**lost, **{reason: lost.get(reason, 0) + count for reason, count in other.lost.items()}}
+        return Tally(self.delivered + other.delivered, lost, self.kept + other.kept)
 
-    def plus_kept(self, count: int) -> Tally:
-        """Return the tally after *count* more messages were left on disk."""
-        return Tally(self.delivered, self.lost, self.kept + count)
+    def total(self) -> int:
+        """Return the number of messages that have an outcome."""
+        return self.delivered + sum(self.lost.values()) + self.kept
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -51,5 +54,5 @@ class Barrier:
 
     def report(self, tally: Tally) -> Report:
         """Return what became of the messages before the barrier; what has no outcome yet is pending."""
-        pending = self.accepted - tally.delivered - tally.lost.total() - tally.kept
-        return Report(delivered=tally.delivered, lost=tally.lost, pending=pending, kept=tally.kept)
+        pending = self.accepted - tally.total()
+        return Report(delivered=tally.delivered, lost=Counter(tally.lost), pending=pending, kept=tally.kept)

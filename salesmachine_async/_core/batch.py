@@ -128,10 +128,11 @@ class Batch:
         return body[1:-1].split(SEPARATOR) if self.endpoint is Endpoint.BATCH else [body]
 
     def missing(self, at: int, count: int) -> Batch:
-        """Return *count* of its messages, from this index on, as a batch that has no longer any lines."""
+        """Return *count* of its messages, from this index on, as a spilled batch that cannot be read back."""
         part = Batch(b"", count, endpoint=self.endpoint, partition=self.partition, number=self.number)
         part.first, part.receipt = self.first + at, self.receipt
         part.body_size = 2 * count if self.endpoint is Endpoint.BATCH else 0  # so that its size is 0
+        part.spilled = True
         return part
 
     def part(self, at: int, lines: list[bytes]) -> Batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
+from salesmachine_async._core.barrier import Tally
 from salesmachine_async._core.batch import Batch
-from salesmachine_async.report import LossReason
 
 __all__ = ["LOOKING", "Notice", "Partition", "partition_of"]
 
@@ -62,24 +62,19 @@ class Partition:
         numbered: Number of messages that were ever sealed, and so the number of the first one that is not.
         changes: Odd while messages move between these containers, and another number afterwards; see `snapshot`.
         recovered: Number of messages put in as batches (`Accumulator.put`).
-        kept: Number of messages left on disk for another process.
         spilled: Number of messages in `sealed` that are on disk only.
         spilled_bytes: The bytes of the spilled messages.
-        delivered: Number of messages delivered.
-        lost: Number of messages lost, by reason. Replaced as a whole, never changed.
+        tally: Numbers of the messages that have an outcome.
     """
 
     __slots__ = (
         "append",
         "changes",
-        "delivered",
         "due",
         "in_flight",
         "index",
-        "kept",
         "large_bytes",
         "lines",
-        "lost",
         "notice",
         "numbered",
         "pending",
@@ -87,6 +82,7 @@ class Partition:
         "sealed",
         "spilled",
         "spilled_bytes",
+        "tally",
         "unsettled",
         "unsettled_bytes",
     )
@@ -104,5 +100,5 @@ class Partition:
         self.unsettled = self.unsettled_bytes = 0
         self.numbered = self.changes = 0
         self.spilled = self.spilled_bytes = 0
-        self.recovered = self.kept = self.delivered = 0
-        self.lost: Mapping[LossReason, int] = {}
+        self.recovered = 0
+        self.tally = Tally()

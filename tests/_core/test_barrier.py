@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from typing import cast
 
 import pytest
 
@@ -18,12 +19,26 @@ def test_what_has_no_outcome_is_pending() -> None:
     assert report == Report(delivered=4, lost={LossReason.REJECTED: 1}, pending=5)
 
 
+def test_a_report_may_be_changed() -> None:
+    """A report is its reader's: what is done to it is in no later one."""
+    it = accumulator(batch=1)
+    add_all(it, 1)
+    barrier = it.barrier()
+    it.abandon(LossReason.CLOSED)
+    cast("Counter[LossReason]", it.report(barrier).lost).clear()
+    it.counts().lost.clear()
+    assert it.report(barrier).lost == it.counts().lost == {LossReason.CLOSED: 1}
+
+
 def test_a_tally_is_replaced_and_never_changed() -> None:
-    """Deliveries and losses add up, in a new tally each time."""
+    """Deliveries, losses and what was kept add up, in a new tally each time."""
     first = Tally()
-    second = first.plus(3, None).plus(2, LossReason.CLOSED).plus(1, LossReason.CLOSED)
-    assert (second.delivered, second.lost) == (3, {LossReason.CLOSED: 3})
-    assert (first.delivered, first.lost) == (0, {})
+    second = first.plus(Tally(3)).plus(Tally(lost={LossReason.CLOSED: 2})).plus(Tally(kept=5))
+    third = second.plus(Tally(1, {LossReason.CLOSED: 1, LossReason.EXPIRED: 4}, 1))
+    assert third.total() == 17
+    assert third == (4, {LossReason.CLOSED: 3, LossReason.EXPIRED: 4}, 6)
+    assert second == (3, {LossReason.CLOSED: 2}, 5)
+    assert first == (0, {}, 0)
 
 
 def test_a_barrier_lies_behind_everything_accepted_before() -> None:

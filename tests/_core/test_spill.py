@@ -298,6 +298,8 @@ def test_at_every_point_the_law_holds(name: str, what: str) -> None:
         assert counts.accepted == 12 + len(extra)
         assert counts.spooled == sum(batch.count for batch in partition.sealed if batch.spilled)
         assert counts.spooled_bytes == sum(batch.size for batch in partition.sealed if batch.spilled)
+        for gap in [batch for batch in partition.sealed if batch.spilled and not batch.size]:
+            it.restore(gap, [None])  # as the feed does, which finds a message that is still missing
         done = {number for number in range(12) if number not in _left(it)}
         assert drain(it) == [*(number for number in range(12) if number not in done), *extra]
         assert it.counts().lost.total() + it.counts().kept == len(done)
