@@ -58,8 +58,9 @@ AIOHTTP: Final = (
     "-k",
     "_delivery or aiohttp",
 )
-GREENLETS: Final = ("tests/hosts/test_greenlets.py", "tests/_delivery/test_green.py")
-SERVERS_OF_ASGI: Final = ("tests/hosts/test_asgi_servers.py",)
+SPOOL: Final = "tests/hosts/test_spool.py"
+GREENLETS: Final = ("tests/hosts/test_greenlets.py", "tests/_delivery/test_green.py", SPOOL)
+SERVERS_OF_ASGI: Final = ("tests/hosts/test_asgi_servers.py", f"{SPOOL}::test_two_workers_are_killed")
 ASGI: Final = tuple(f"tests/integrations/test_asgi_{name}.py" for name in ("messages", "life", "rules", "hostile"))
 
 # By name: what is installed, what is run. A comment says why an old release is there.
@@ -88,8 +89,8 @@ MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "flask-3.0.0": (("flask==3.0.0",), FLASK),  # the oldest promised
     "flask-newest": (("flask",), FLASK),
     # Hosts: real servers and workers, a scripted visit and SIGTERM. Greenlets in place of threads among them.
-    "greenlets": (("gevent", "eventlet", "gunicorn", "django", "celery"), GREENLETS),
-    "uwsgi": (("pyuwsgi",), ("tests/hosts/test_uwsgi.py",)),
+    "greenlets": (("gevent", "eventlet", "gunicorn", "django", "celery", "redis"), GREENLETS),
+    "uwsgi": (("pyuwsgi",), ("tests/hosts/test_uwsgi.py", f"{SPOOL}::test_two_workers_of_uwsgi_are_killed")),
     "taskiq": (("taskiq",), ("tests/hosts/test_taskiq.py",)),
     "asgi-servers": (("granian", "hypercorn", "gunicorn", "uvicorn-worker"), SERVERS_OF_ASGI),
 }

@@ -442,7 +442,8 @@ class Agent:
         Wait until everything accepted before is on stable storage, in the spool, or has an outcome.
 
         Raises:
-            SpoolFailed: The disk refuses, or the agent has no spool.
+            SpoolFailed: The disk refuses, or the agent has no spool. Or uWSGI has loaded the application and is going
+                to fork: its master runs no thread.
         """
         if self._enabled:
             await asyncio.wrap_future(self._begin_sync())
@@ -454,6 +455,11 @@ class Agent:
             done: Future[None] = Future()
             done.set_result(None)  # everything has an outcome
             return done
+        if is_about_to_fork():
+            raise SpoolFailed(
+                "uWSGI is about to fork this process, and its workers would hang because of a thread: sync in the"
+                " workers, or start uWSGI with --py-call-uwsgi-fork-hooks or --lazy-apps"
+            )
         return self._spooler.sync()
 
     async def aclose(self, timeout: float | None = None) -> Report:

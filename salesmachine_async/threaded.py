@@ -316,7 +316,8 @@ class ThreadedAgent:
         Wait until everything accepted before is on stable storage, in the spool, or has an outcome.
 
         Raises:
-            SpoolFailed: The disk refuses, or the agent has no spool.
+            SpoolFailed: The disk refuses, or the agent has no spool. Or uWSGI has loaded the application and is going
+                to fork: its master runs no thread.
         """
         if self._agent._enabled:  # pyright: ignore[reportPrivateUsage]
             self._agent._begin_sync().result()  # pyright: ignore[reportPrivateUsage]

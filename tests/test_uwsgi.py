@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import ThreadedAgent, _background, _process, _uwsgi
+from salesmachine_async import SpoolFailed, ThreadedAgent, _background, _process, _uwsgi
 from salesmachine_async._uwsgi import Inheritance
 from tests.support.carriers import Carrier
 
@@ -56,6 +56,17 @@ def test_no_thread_runs_in_the_master(uwsgi: SimpleNamespace, caplog: pytest.Log
             call()
     assert not caplog.records
     assert agent.close().delivered == 3
+
+
+def test_no_thread_of_a_spool_runs_in_the_master(uwsgi: SimpleNamespace, tmp_path: Path) -> None:
+    """A call and `sync` start none and write nothing; the close delivers."""
+    agent = ThreadedAgent(transport=Carrier(), spool=tmp_path)
+    assert agent.track("u", "e")
+    with pytest.raises(SpoolFailed, match="py-call-uwsgi-fork-hooks"):
+        agent.sync()
+    assert not agent._agent._spooler._committer._running  # type: ignore[union-attr]
+    assert not [*tmp_path.glob("*/lock")]
+    assert agent.close().delivered == 1
 
 
 @pytest.mark.parametrize(
