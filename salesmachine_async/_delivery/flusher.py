@@ -181,7 +181,7 @@ class Flusher:
         if self._feed is not None:
             self._feed.stop()
             for sender in self._senders[:-1]:
-                sender.held = self._feed.delivers
+                sender.held = self._feed.recovers
         self._accumulator.wake = _waker(loop, self._senders)
         self._loop = loop  # last: an interrupted call has not bound it
 

@@ -70,6 +70,7 @@ class SpoolFeed:
         on_released: Callable[[], None],
     ) -> None:
         self.delivers = policy.deliver
+        self.recovers = policy.deliver and spooler.is_usable()
         self._accumulator = accumulator
         self._spooler = spooler
         self._policy = policy
@@ -95,7 +96,7 @@ class SpoolFeed:
         self._spooler.start()
         self._progress = asyncio.Event()
         loops: list[Coroutine[Any, Any, None]] = [self._upkeep()]
-        if self.delivers:
+        if self.recovers:
             loops.append(self._recover())
             self._patience = loop.call_later(self._policy.recover_first, self._on_released)
         # In a context of its own, or a task started within a request would keep that request's context.

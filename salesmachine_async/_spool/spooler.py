@@ -97,7 +97,7 @@ class Spooler:
 
     def start(self) -> None:
         """Start the thread that commits."""
-        if self._is_usable():
+        if self.is_usable():
             self._committer.start()
 
     def sync(self) -> Future[None]:
@@ -134,7 +134,7 @@ class Spooler:
 
     def reject(self, rejected: Sequence[RejectedLine]) -> None:
         """Keep rejected messages for an operator; those of recovered batches are kept through their receipts."""
-        if rejected and self._is_usable():
+        if rejected and self.is_usable():
             self._worker.settled.append((None, None, tuple(rejected)))
 
     def stats(self) -> SpoolStats:
@@ -152,12 +152,13 @@ class Spooler:
         self._committer.stop()
         return future
 
-    def _is_usable(self) -> bool:
+    def is_usable(self) -> bool:
+        """Return whether there is a spool: its path was usable when the agent was made."""
         check_fork()
         return self._worker.state is not SpoolState.UNAVAILABLE
 
     def _submit(self, function: Callable[[Worker], T]) -> Future[T]:
-        if self._is_usable():
+        if self.is_usable():
             return self._committer.submit(partial(function, self._worker))
         future: Future[T] = Future()
         future.set_exception(SpoolFailed("the spool's path was unusable when the agent was made"))

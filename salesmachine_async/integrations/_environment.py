@@ -15,7 +15,7 @@ from salesmachine_async._http.config import SECRET_VARIABLE, SPOOL_VARIABLE, TOK
 from salesmachine_async._log import log_or_stderr
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
-from salesmachine_async.policy import Invalid
+from salesmachine_async.policy import Invalid, Spool
 from salesmachine_async.threaded import ThreadedAgent
 
 __all__ = ["AgentOptions", "agent_of_the_environment", "fallback_agent", "nothing"]
@@ -43,7 +43,10 @@ class AgentOptions:
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of `Agent` and `ThreadedAgent`; the defaults of those stay theirs."""
+        path = os.environ.get(SPOOL_VARIABLE)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        # An unusable path must not keep messages from being sent.
+        values["spool"] = Spool(path, required=False) if path else None
         return {name: value for name, value in values.items() if value is not None}
 
     def __hash__(self) -> int:
