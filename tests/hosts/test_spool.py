@@ -27,7 +27,11 @@ from tests.hosts.test_uwsgi import workers
 from tests.support.example_process import ROOT, Served, environment, served
 from tests.support.redis_servers import RedisServer, binary, servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes as POSIX has them")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes as POSIX has them"),
+]
 
 WORKERS = 4
 WSGI = "tests.hosts.spooled_site:application"

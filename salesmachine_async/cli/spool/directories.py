@@ -16,6 +16,7 @@ from salesmachine_async.cli.terminal import fail
 if TYPE_CHECKING:
     # Imported when a command runs, because --help does not need it.
     from salesmachine_async._spool.survey import Found, Survey
+    from salesmachine_async.cli.credentials import ApiKeys
 
 path_argument = click.argument("path", metavar="[PATH]", required=False, envvar="SALESMACHINE_SPOOL")
 directory_option = click.option(
@@ -72,14 +73,14 @@ def find(survey: Survey, names: Iterable[str] = ()) -> list[Found]:
     return [each for each in found if not wanted or each.name in wanted]
 
 
-def destination_of_keys() -> int | None:
-    """Return the destination of the keys in the environment; None without a token."""
+def destination_of_keys(keys: ApiKeys | None = None) -> int | None:
+    """Return the destination of these keys, by default those in the environment; None without a token."""
     from salesmachine_async._http.config import DEFAULT_URL, check_base_url  # noqa: PLC0415
     from salesmachine_async._spool.destination import destination_of  # noqa: PLC0415
     from salesmachine_async.cli.credentials import load  # noqa: PLC0415
     from salesmachine_async.errors import ConfigError  # noqa: PLC0415
 
-    keys = load(None)
+    keys = keys or load(None)
     if not keys.token:
         return None
     try:

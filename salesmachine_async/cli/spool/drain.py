@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import click
 from salesmachine_async.cli.exit_codes import FAILED, UNAVAILABLE, status_of
 from salesmachine_async.cli.options import ServerOptions, json_option, server_options
 from salesmachine_async.cli.runner import explained, run
-from salesmachine_async.cli.spool.directories import find, fingerprint, path_argument, survey_of
+from salesmachine_async.cli.spool.directories import destination_of_keys, find, fingerprint, path_argument, survey_of
 from salesmachine_async.cli.spool.reading import read_all
 from salesmachine_async.cli.tables import emit_json
 from salesmachine_async.cli.terminal import err, fail, note, warn
@@ -74,14 +74,16 @@ def command(path: str | None, *, wait: float, accept: tuple[int, ...], server: S
     keys.need_token()
     from salesmachine_async.cli.spool.delivery import drain  # noqa: PLC0415 - --help does not need it
 
-    with _progress(survey) as advance:
+    destinations = {destination_of_keys(keys), *accept}
+    with _progress(survey, destinations) as advance:
         result = run(
             drain(survey.path, keys, server.transport(), accept=accept, wait=wait, progress=advance),
             interrupted=_INTERRUPTED,
         )
     left = _left(survey)
+    unread = [found for found in left if _is_unread(found, destinations)]
     if as_json:
-        emit_json(_as_data(result, left))
+        emit_json(_as_data(result, left, ok=result.complete and not unread))
     else:
         note(f"{result.delivered:,} messages delivered in {result.seconds:.1f} s.")
     if lost := sum(result.lost.values()):
@@ -89,8 +91,11 @@ def command(path: str | None, *, wait: float, accept: tuple[int, ...], server: S
         warn(
             f"{lost:,} messages are lost: {reasons}. `salesmachine spool show --rejected` has {result.rejected_kept:,}"
         )
-    _report_left(left, result)
+    if result.complete:
+        _report_left([found for found in left if found not in unread])
     _check(result, wait)
+    if unread:
+        fail(f"not readable: {', '.join(found.name for found in unread)}; see `salesmachine spool check`", code=FAILED)
 
 
 def _left(survey: Survey) -> list[Found]:
@@ -100,15 +105,16 @@ def _left(survey: Survey) -> list[Found]:
     return [found for found in left if found.messages or found.unreadable or found.problem or found.newer]
 
 
-def _report_left(left: Sequence[Found], result: DrainResult) -> None:
-    if not result.complete:
-        return
+def _is_unread(found: Found, destinations: Collection[int | None]) -> bool:
+    """Whether a directory has messages for these keys, or may have some, that cannot be read."""
+    return bool(found.unreadable or found.problem or (found.newer and found.destination in destinations))
+
+
+def _report_left(left: Sequence[Found]) -> None:
     others: Counter[str] = Counter()
     for found in left:
         key = fingerprint(found.destination)
-        if found.unreadable or found.problem:
-            warn(f"directory {found.name} cannot be read completely; see `salesmachine spool check`")
-        elif found.newer or not key:
+        if found.newer or not key:
             warn(f"directory {found.name} is left alone; see `salesmachine spool ls`")
         else:
             others[key] += found.messages
@@ -128,9 +134,9 @@ def _check(result: DrainResult, wait: float) -> None:
     fail(f"the spool could not be read within {wait:g} s; see `salesmachine spool check`", code=FAILED)
 
 
-def _as_data(result: DrainResult, left: Sequence[Found]) -> dict[str, Any]:
+def _as_data(result: DrainResult, left: Sequence[Found], *, ok: bool) -> dict[str, Any]:
     return {
-        "ok": result.complete,
+        "ok": ok,
         "delivered": result.delivered,
         "lost": {reason.value: count for reason, count in result.lost.items() if count},
         "rejected_kept": result.rejected_kept,
@@ -144,7 +150,7 @@ def _as_data(result: DrainResult, left: Sequence[Found]) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(survey: Survey) -> Generator[Callable[[int], None]]:
+def _progress(survey: Survey, destinations: Collection[int | None]) -> Generator[Callable[[int], None]]:
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn  # noqa: PLC0415 - --help does not need it
 
     from salesmachine_async.cli.live import LiveProgress, is_live  # noqa: PLC0415
@@ -153,7 +159,7 @@ def _progress(survey: Survey) -> Generator[Callable[[int], None]]:
     if not is_live(console):
         yield _lines()
         return
-    orphans = [found for found in find(survey) if not found.live]
+    orphans = [found for found in find(survey) if not found.live and found.destination in destinations]
     read_all(survey, orphans)
     columns = (MofNCompleteColumn(), TimeRemainingColumn())
     with LiveProgress(console, columns, time.monotonic) as progress:

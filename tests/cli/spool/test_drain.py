@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 from salesmachine_async._http.config import check_base_url
 from salesmachine_async._spool.destination import destination_of
 from salesmachine_async._spool.pieces import ALIAS, LogPiece
+from salesmachine_async._spool.record import encode_head
 from salesmachine_async.sandbox import Fault, Sandbox
 from tests.cli.conftest import SECRET, TOKEN
 from tests.cli.spool.conftest import Writer, event
@@ -237,13 +239,54 @@ async def test_usage(path: Path, write: Writer, keys: dict[str, str]) -> None:
 async def test_a_segment_that_cannot_be_read(
     path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]
 ) -> None:
-    """A warning names the directory of an unreadable segment, and the rest is delivered."""
+    """An unreadable segment is status 1 and is named, and the rest is delivered."""
     write(event(1), destination=own).die()
     parts: Any = write(event(2), destination=own)
     parts.die()
     [other] = [each for each in segments(path) if event(2) in each.read_bytes()]
     (other.parent / "00000002.seg").mkdir()
-    ended = await run("spool", "drain", str(path), **keys)
-    assert ended.status == 0, ended
-    assert f"directory {other.parent.name} cannot be read completely" in ended.err
+    ended = await run("spool", "drain", str(path), "--json", **keys)
+    assert ended.status == 1, ended
+    assert json.loads(ended.out)["ok"] is False
+    assert f"error: not readable: {other.parent.name}; see `salesmachine spool check`" in ended.err
     assert sorted(uids(sandbox)) == ["id-1", "id-2"]
+
+
+async def test_a_newer_version(path: Path, write: Writer, own: int, sandbox: Sandbox, keys: dict[str, str]) -> None:
+    """What a newer version wrote for the key is status 1; for another key it is only a warning."""
+    write(event(1), destination=own).die()
+    for destination, status in ((77, 0), (own, 1)):
+        write(event(2), destination=destination).die()
+        [segment] = [each for each in segments(path) if event(2) in each.read_bytes()]
+        head = encode_head(destination, 5, version=2)
+        segment.write_bytes(head + segment.read_bytes()[len(head) :])
+        ended = await run("spool", "drain", str(path), **keys)
+        assert ended.status == status, ended
+        assert segment.parent.name in ended.err
+        assert uids(sandbox) == ["id-1"]
+        segment.write_bytes(b"")
+        segment.unlink()
+
+
+async def test_the_bar_counts_what_can_be_delivered(path: Path, write: Writer, own: int, keys: dict[str, str]) -> None:
+    """Messages for another key are not in the total of the bar."""
+    write(*map(event, range(20)), destination=own).die()
+    write(*map(event, range(400)), destination=77).die()
+    status, text = await in_terminal("spool", "drain", str(path), extra=keys | {"COLUMNS": "100", "NO_COLOR": "1"})
+    assert status == 0, text
+    assert "/20" in text
+    assert "/420" not in text
+
+
+async def test_an_interrupted_drain(path: Path, write: Writer, keys: dict[str, str]) -> None:
+    """Ctrl-C is status 130, and what was not delivered stays."""
+    write(event(1), destination=destination_of("http://127.0.0.1:1", TOKEN)).die()
+    away = keys | {"SALESMACHINE_API_URL": "http://127.0.0.1:1"}
+    drain = await start("spool", "drain", str(path), **away)
+    assert drain.stderr is not None
+    assert b"trying again" in await drain.stderr.readline()
+    drain.send_signal(signal.SIGINT)
+    _, error = await drain.communicate(b"")
+    assert drain.returncode == 130
+    assert b"Interrupted: what was not delivered is still in the spool" in error
+    assert len(segments(path)) == 1
