@@ -37,9 +37,6 @@ A notification cannot get lost, because each side writes before it reads. The ca
 loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
 look again: a notification is under way, or the linger timer runs. It stays 0 for as long as a look takes lines off,
 because a call that raised it then would count lines that are about to go, and others could exceed the bounds unseen.
-
-The bounds of the queue need no look at each call either. While there is room for one more batch in every partition,
-each partition may add a batch unseen; nearer to a bound `Partition.append` declines, and every call counts (`add`).
 """
 
 from __future__ import annotations
@@ -56,9 +53,10 @@ from weakref import ref
 
 from salesmachine_async._core.barrier import Barrier, Tally
 from salesmachine_async._core.batch import AliasLine, Batch
+from salesmachine_async._core.bounds import FRAMING_BYTES, Bounds, closed_error, decline
 from salesmachine_async._core.partition import LOOKING, Notice, Partition, partition_of
 from salesmachine_async._core.receipt import Receipt, RejectedLine
-from salesmachine_async.errors import AgentClosed, DeliveryError, MessageTooLarge, QueueFull
+from salesmachine_async.errors import AgentClosed, DeliveryError, QueueFull
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import DropReason, Endpoint, LossReason, Report
 
@@ -66,8 +64,6 @@ __all__ = ["Accumulator", "Counts"]
 
 # About how many bytes of messages `Accumulator.defer` looks through: to decode them takes a few milliseconds.
 LOOK_AHEAD_BYTES: Final = 2**20
-# A body has two brackets, and a separator of two bytes after each message but the last: two bytes a message.
-FRAMING_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +95,20 @@ class Accumulator:
 
     Attributes:
         partitions: The queues.
-        long: Lines above this many bytes must be added with `add`, because the byte bound depends on them: if all
-            are shorter, the bound on messages is reached first.
+        long: Lines above this many bytes must be added with `add` (see `Bounds`).
         wake: Called in any thread to have the loop collect a partition's lines. It must not raise by itself.
         displaced: Batches lost by `displace` and `abandon` that no hook has seen yet; take them from the left.
         reporting_thread: The thread (by `threading.get_ident`) in which a hook is being called with them; 0 for none.
     """
 
     def __init__(self, batching: Batching, limits: QueueLimits, partitions: int = 1, extra: int = 0) -> None:
-        self._limits = limits
         self._ordinary = partitions
-        self._batch_messages = min(batching.max_messages, limits.max_messages)
-        self._batch_bytes = min(batching.max_bytes, limits.max_bytes)
-        self.long = min(limits.max_bytes // limits.max_messages, self._batch_bytes - FRAMING_BYTES)
-        # Number of lines, none of them long, that fill a batch at the earliest.
-        self._step = max(1, min(self._batch_messages, self._batch_bytes // (self.long + FRAMING_BYTES)))
         self.partitions: tuple[Partition, ...] = tuple(Partition(index) for index in range(partitions + extra))
+        self._bounds = Bounds(batching, limits, self.partitions)
+        self.long = self._bounds.long
         self.wake: Callable[[Partition], None] = _nothing_to_wake
         self.displaced: deque[tuple[LossReason, Batch]] = deque()
         self.reporting_thread = 0
-        self._closed = False
         # Whether everything that was accepted before the close has been collected.
         self._complete = False
         self._sealed_batches = 0
@@ -130,9 +120,6 @@ class Accumulator:
         self._dropped = dict.fromkeys((reason.value for reason in DropReason), 0)
         # Whether there may be an `AliasLine` among the lines. To look at the type of each costs 2 % of its delivery.
         self._aliased = False
-        # How many bytes long lines may still take before the bounds have to be checked.
-        self._spare_bytes = 0
-        self._spare_bytes = max(0, self._watch_bounds())
 
     def partition_for(self, uid: str) -> Partition:
         """Return the queue that keeps the order of this contact or account."""
@@ -157,23 +144,24 @@ class Accumulator:
             MessageTooLarge: The line alone exceeds a batch.
             QueueFull: The queue is full, under `Overflow.RAISE`.
         """
-        size = len(line)
-        self._spare_bytes -= size
-        roomy = self._spare_bytes >= 0 and size + FRAMING_BYTES <= self._batch_bytes
-        fits = roomy or self._fits(size)
-        if not fits and not self._may_displace(size):
+        bounds, size = self._bounds, len(line)
+        bounds.spare_bytes -= size
+        roomy = bounds.spare_bytes >= 0 and size + FRAMING_BYTES <= bounds.batch_bytes
+        fits = roomy or bounds.have_room(size)
+        # In the thread of the hook that is called with what was displaced nothing is, or it would be called for ever.
+        if not fits and (get_ident() == self.reporting_thread or not bounds.may_be_exceeded(size)):
             self.drop(DropReason.QUEUE_FULL)
-            if self._limits.overflow is Overflow.RAISE:
-                limits = self._limits
+            limits = bounds.limits
+            if limits.overflow is Overflow.RAISE:
                 raise QueueFull(f"the queue is full ({limits.max_messages} messages or {limits.max_bytes} bytes)")
             return False
         pending = partition.pending
         if size > self.long:
             partition.large_bytes += size
         pending.append(line)
-        if not roomy and partition.append is not _decline:
-            self._watch_bounds()  # else short lines would be appended unseen in the room that this one has taken
-        if fits and len(pending) < partition.notice.at and partition.large_bytes < self._batch_bytes:
+        if not roomy and partition.append is not decline:
+            bounds.watch()  # else short lines would be appended unseen in the room that this one has taken
+        if fits and len(pending) < partition.notice.at and partition.large_bytes < bounds.batch_bytes:
             return True
         return self.announce(partition, line)
 
@@ -187,16 +175,14 @@ class Accumulator:
         Raises:
             AgentClosed: The agent was closed before the line was appended; the line was taken back.
         """
-        notice = partition.notice  # before the look at `_closed`: `close` replaces it
-        if self._closed:
+        notice = partition.notice  # before the look at `closed`: `close` replaces it
+        if self._bounds.closed:
             return _withdraw(partition, line)
         if not notice.sent:
             self.wake(partition)
         # The number is of the time before the look at the bounds, or other threads could add more lines than are left.
-        at = len(partition.pending) + self._step
-        spare = self._spare_bytes
-        if (left := self._watch_bounds()) < spare:  # lines have been appended unseen that are not long
-            self._spare_bytes -= spare - left  # a difference, because other calls have subtracted from it since
+        at = len(partition.pending) + self._bounds.step
+        self._bounds.watch()
         if notice is not LOOKING:
             # If the loop has begun to look since, it has replaced the notice, and these have no effect.
             notice.sent = True
@@ -205,7 +191,7 @@ class Accumulator:
 
     def interrupted(self, partition: Partition, line: bytes) -> None:
         """Notify the loop after an interrupted call, which may have appended *line*; once closed, take it back."""
-        if not self._closed:
+        if not self._bounds.closed:
             self.wake(partition)
             return
         with suppress(AgentClosed):
@@ -244,15 +230,13 @@ class Accumulator:
 
     def quieten(self, partition: Partition) -> None:
         """Let calls append without notifying the loop, which is certain to look again: its linger timer runs."""
-        if partition.append is _decline:
-            self._stop_guarding()
-        partition.notice = notice = Notice()  # before the look at `_closed`, and at the bounds
-        spare = self._spare_bytes
-        if not self._closed:
-            at = min(self._step, self._batch_messages - len(partition.lines))
-            left = self._watch_bounds()
-            if left > 0:
-                self._spare_bytes += left - spare  # a difference, as in `announce`
+        bounds = self._bounds
+        if partition.append is decline:
+            bounds.stop_guarding()
+        partition.notice = notice = Notice()  # before the look at `closed`, and at the bounds
+        if not bounds.closed:
+            at = min(bounds.step, bounds.batch_messages - len(partition.lines))
+            bounds.watch(anew=True)
             notice.at = at
 
     def seal(self, partition: Partition) -> None:
@@ -296,9 +280,9 @@ class Accumulator:
         partition.unsettled_bytes += size
         partition.recovered += count
         self._sealed_batches += 1
-        self._spare_bytes -= size
+        self._bounds.spare_bytes -= size
         partition.changes += 1
-        self._watch_bounds()
+        self._bounds.watch()
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch from flight to the front of its queue."""
@@ -417,11 +401,11 @@ class Accumulator:
         partition.spilled = spilled
         partition.spilled_bytes -= size
         partition.unsettled_bytes = unsettled_bytes
-        self._spare_bytes -= size
+        self._bounds.spare_bytes -= size
         partition.changes += 1
         for gap in gaps:
             self.lose(gap, LossReason.DAMAGED)
-        self._watch_bounds()
+        self._bounds.watch()
 
     def keep(self, partition: Partition, end: int) -> None:
         """Leave what is sealed and has a number below *end* to another process, which finds it on disk."""
@@ -437,12 +421,16 @@ class Accumulator:
         Returns:
             Whether any were lost; they are in `displaced`.
         """
-        if self._limits.overflow is not Overflow.DROP_OLDEST or min(self._room()) >= 0:
+        bounds = self._bounds
+        if bounds.limits.overflow is not Overflow.DROP_OLDEST or min(bounds.room()) >= 0:
             return False
         for partition in self.partitions:
             self.collect(partition)
         lost = False
-        while min(room := self._room(exactly=True)) < 0 and (oldest := self._oldest_sealed(in_memory=True)) is not None:
+        while min(room := bounds.room(exactly=True)) < 0:
+            oldest = self._oldest_sealed(in_memory=True)
+            if oldest is None:
+                break
             self._settle_sealed(oldest, _covering(oldest, *room), LossReason.QUEUE_FULL)
             lost = True
         return lost
@@ -468,7 +456,7 @@ class Accumulator:
 
     def barrier(self) -> Barrier:
         """Seal everything and return a barrier behind it. Its messages are counted for as long as it lives."""
-        closed = self._closed  # before the look, or a call might be accepted between the two
+        closed = self._bounds.closed  # before the look, or a call might be accepted between the two
         for partition in self.partitions:
             self.seal(partition)
         self._complete = closed
@@ -493,8 +481,8 @@ class Accumulator:
 
     def close(self) -> None:
         """Reject all further calls. Any thread may close, also in the middle of another step."""
-        self._closed = True
-        self._guard()
+        self._bounds.closed = True
+        self._bounds.guard()
         for partition in self.partitions:
             partition.notice = Notice()
 
@@ -502,12 +490,11 @@ class Accumulator:
 
     def is_closed(self) -> bool:
         """Return whether `close` was called."""
-        return self._closed
+        return self._bounds.closed
 
     def fill(self) -> float:
         """Return how full the queue is, from 0 to 1, by whichever bound is nearer."""
-        messages, size = self._room()
-        return 1 - min(messages / self._limits.max_messages, size / self._limits.max_bytes)
+        return self._bounds.fill()
 
     def counts(self) -> Counts:
         """
@@ -527,7 +514,7 @@ class Accumulator:
             spooled_bytes += partition.spilled_bytes
             in_flight += flying_count
             queued += loose + unsettled - flying_count
-            size += _loose_bytes(partition) + partition.unsettled_bytes - flying_bytes
+            size += partition.loose_bytes() + partition.unsettled_bytes - flying_bytes
         return Counts(
             accepted=tally.total() + queued + in_flight - recovered,
             recovered=recovered,
@@ -542,90 +529,12 @@ class Accumulator:
             dropped=Counter({reason: n for reason in DropReason if (n := self._dropped[reason.value])}),
         )
 
-    # The bounds.
-
-    def _room(self, *, exactly: bool = False) -> tuple[int, int]:
-        """
-        Return how many messages and bytes still fit; negative beyond the bounds.
-
-        Read along the way of a line, so that one that moves in between is counted twice and never missed. Until they
-        are sealed, lines that are not long are taken for as long as such lines can be, unless *exactly* is set: to add
-        them up takes time in proportion to their number, which is that of a batch once the agent has started.
-        """
-        messages, size = self._limits.max_messages, self._limits.max_bytes
-        for partition in self.partitions:
-            loose = len(partition.pending) + len(partition.lines)
-            messages -= loose + partition.unsettled - partition.spilled
-            size -= _loose_bytes(partition) if exactly else partition.large_bytes + loose * self.long
-            size -= partition.unsettled_bytes - partition.spilled_bytes
-        return messages, size
-
-    def _fits(self, size: int) -> bool:
-        """Return whether a line of *size* bytes may be appended; raises as `add` does."""
-        if self._closed:
-            raise _closed_error()
-        if size + FRAMING_BYTES > self._batch_bytes:
-            limit = self._batch_bytes - FRAMING_BYTES
-            raise MessageTooLarge("message", f"is {size} bytes, but a batch holds at most {limit}")
-        messages, room = self._room()
-        return messages >= 1 and (room >= size or self._room(exactly=True)[1] >= size)
-
-    def _may_displace(self, size: int) -> bool:
-        """
-        Return whether the queue may exceed its bounds until the loop displaces: by a batch for each partition.
-
-        Not for a message that would not fit beside what is in flight, nor for a call of the hook that is being called
-        with displaced messages, or that hook would be called without end.
-        """
-        if self._limits.overflow is not Overflow.DROP_OLDEST or get_ident() == self.reporting_thread:
-            return False
-        flying = [batch for partition in self.partitions if (batch := partition.in_flight) is not None]
-        messages, room = self._room()
-        partitions = len(self.partitions)
-        return (
-            messages + partitions * self._batch_messages >= 1
-            and room + partitions * self._batch_bytes >= size
-            and sum(batch.count for batch in flying) < self._limits.max_messages
-            and sum(batch.size for batch in flying) + size <= self._limits.max_bytes
-        )
-
-    def _watch_bounds(self) -> int:
-        """
-        Route every call through `add` if a bound is near: if not every partition can add a batch of short lines.
-
-        Returns:
-            Number of bytes that are left for long lines; not above 0 if a bound is near.
-        """
-        messages, size = self._room()
-        lines = len(self.partitions) * self._step
-        left = size - lines * self.long
-        if messages < lines or left < 0 or self._closed:
-            self._guard()
-            return 0
-        return left
-
-    def _guard(self) -> None:
-        """Route every call of all partitions through `add`, which checks the bounds."""
-        self._spare_bytes = 0
-        for partition in self.partitions:
-            partition.append = _decline
-
-    def _stop_guarding(self) -> None:
-        """Let calls append unseen again, if there is room for two batches of short lines in each partition."""
-        messages, size = self._room()
-        lines = 2 * len(self.partitions) * self._step
-        if messages >= lines and size >= lines * self.long and not self._closed:
-            for partition in self.partitions:
-                # First, so that each call looks at the bounds: other threads may have used up the room by now.
-                partition.notice = LOOKING
-                partition.append = partition.pending.append
-
     # The open batch.
 
     def _collect_some(self, partition: Partition, most: int) -> int:
         """Move at most *most* pending lines, and no more than the open batch may still hold; returns how many."""
         lines = partition.lines
-        missing = min(most, self._batch_messages - len(lines))
+        missing = min(most, self._bounds.batch_messages - len(lines))
         oldest = starmap(partition.pending.popleft, repeat((), missing))
         partition.changes |= 1
         try:
@@ -640,7 +549,8 @@ class Accumulator:
         """Return how many lines of the open batch must be sealed, because no other line fits; 0 if one does."""
         lines = partition.lines
         count = self._fitting(partition)
-        is_full = count < len(lines) or count == self._batch_messages or (count == 1 and type(lines[0]) is AliasLine)
+        is_alias = count == 1 and type(lines[0]) is AliasLine
+        is_full = count < len(lines) or count == self._bounds.batch_messages or is_alias
         return count if is_full else 0
 
     def _fitting(self, partition: Partition) -> int:
@@ -650,10 +560,10 @@ class Accumulator:
             alias = [*map(type, lines)].index(AliasLine)
             lines = lines[:alias] or lines[:1]
         # So few lines, none of them long, fit in any case: the usual one, in which nothing is added up.
-        if not partition.large_bytes and len(lines) <= self._step:
+        if not partition.large_bytes and len(lines) <= self._bounds.step:
             return len(lines)
         sizes = accumulate(len(line) + FRAMING_BYTES for line in lines)
-        return sum(1 for size in sizes if size <= self._batch_bytes)
+        return sum(1 for size in sizes if size <= self._bounds.batch_bytes)
 
     def _seal_some(self, partition: Partition, count: int) -> None:
         """Seal the *count* oldest lines of the open batch."""
@@ -751,17 +661,8 @@ class _After(NamedTuple):
     tallies: dict[ref[Barrier], Tally]
 
 
-def _decline(line: bytes) -> bool:  # noqa: ARG001 (the signature of `deque.append`)
-    """Append nothing: the call has to use `Accumulator.add`."""
-    return False
-
-
 def _nothing_to_wake(partition: Partition) -> None:
     """Do nothing, because no loop runs yet; it collects all partitions when it starts."""
-
-
-def _closed_error() -> AgentClosed:
-    return AgentClosed("the agent is closed: it accepts no more messages")
 
 
 def _withdraw(partition: Partition, line: bytes) -> bool:
@@ -770,7 +671,7 @@ def _withdraw(partition: Partition, line: bytes) -> bool:
         partition.pending.remove(line)
     except ValueError:
         return True  # the loop has collected it, so it was accepted
-    raise _closed_error()
+    raise closed_error()
 
 
 def _return(partition: Partition, sealed: deque[Batch]) -> None:
@@ -840,11 +741,3 @@ def _ahead(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch, int, set[str]
         size += batch.size
         if size >= LOOK_AHEAD_BYTES or batch.spilled:  # what is on disk only may concern any uid
             break
-
-
-def _bytes_of(lines: Iterable[bytes]) -> int:
-    return sum(map(len, lines))
-
-
-def _loose_bytes(partition: Partition) -> int:
-    return _bytes_of(partition.pending.copy()) + _bytes_of(partition.lines.copy())

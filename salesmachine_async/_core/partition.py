@@ -102,3 +102,7 @@ class Partition:
         self.spilled = self.spilled_bytes = 0
         self.recovered = 0
         self.tally = Tally()
+
+    def loose_bytes(self) -> int:
+        """Return the bytes of the lines that are not sealed."""
+        return sum(map(len, self.pending.copy())) + sum(map(len, self.lines.copy()))

@@ -402,7 +402,7 @@ def test_by_the_garbage_collector(step: str, partitions: int) -> None:
 
 
 @pytest.mark.parametrize("step", ["seal", "settle", "lose", "displace", "barrier", "take", "split"])
-@pytest.mark.parametrize("place", ["of_lines", "_bytes_of", "_After", "deque"])
+@pytest.mark.parametrize("place", ["of_lines", "loose_bytes", "_After", "deque"])
 def test_without_memory(monkeypatch: pytest.MonkeyPatch, step: str, place: str) -> None:
     """A step that finds no memory has not happened; it is repeated when there is some."""
     scene = Scene(step, 1, Overflow.DROP_OLDEST, NEAR, 14)
@@ -413,8 +413,8 @@ def test_without_memory(monkeypatch: pytest.MonkeyPatch, step: str, place: str) 
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        if place == "of_lines":
-            patch.setattr(Batch, "of_lines", no_memory)
+        if place in ("of_lines", "loose_bytes"):
+            patch.setattr(Batch if place == "of_lines" else Partition, place, no_memory)
         else:
             patch.setattr(module, place, no_memory)
         with suppress(MemoryError):

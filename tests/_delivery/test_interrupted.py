@@ -16,7 +16,13 @@ from tests.support.carriers import BROKEN, Carrier
 from tests.support.core import law_holds
 from tests.support.virtual import VirtualLoop
 
-FILES: Final = ("_delivery/flusher.py", "_delivery/sender.py", "_core/accumulator.py", "asyncio/locks.py")
+FILES: Final = (
+    "_delivery/flusher.py",
+    "_delivery/sender.py",
+    "_core/accumulator.py",
+    "_core/bounds.py",
+    "asyncio/locks.py",
+)
 # An hour of virtual time: whatever is not delivered by then waits for a further call.
 HOUR: Final = 3600.0
 EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)  # since CPython 3.12
