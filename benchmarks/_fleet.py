@@ -9,13 +9,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks._measure import cpu_seconds, require
 from benchmarks._messages import EVENT, numbered
+
+if TYPE_CHECKING:
+    from salesmachine_async.relay import Relay
 
 START_SECONDS: Final = 30.0
 # Calls between two turns of the event loop.
@@ -90,33 +93,68 @@ async def _send(
     return figures
 
 
-def relay(port: int, engine: str, name: str, messages: int, alone: bool, watch: bool) -> dict[str, Any]:
-    """In a relay's process: deliver *messages*, or beside others what is there; watch the lag every 100 ms."""
-    return asyncio.run(_relay(port, engine, name, messages, alone, watch))
+def deliver(port: int, engine: str, name: str, messages: int) -> dict[str, float]:
+    """In a relay's process: deliver so many messages that wait; the start and the last requests are not measured."""
+    return asyncio.run(_deliver(port, engine, name, messages))
 
 
-async def _relay(port: int, engine: str, name: str, messages: int, alone: bool, watch: bool) -> dict[str, Any]:
+async def _deliver(port: int, engine: str, name: str, messages: int) -> dict[str, float]:
+    async with _relay(port, engine, name) as relay:
+        first = await _delivered(relay, 1)
+        began, cpu = time.perf_counter(), cpu_seconds()
+        # The last request of a partition is not full, and waits for more.
+        last = await _delivered(relay, messages - 100 * len(relay.stats().partitions))
+        seconds, cpu = time.perf_counter() - began, cpu_seconds() - cpu
+        await _delivered(relay, messages)
+        return {"rate": (last - first) / seconds, "cpu": cpu / (last - first)}
+
+
+async def _delivered(relay: Relay, messages: int) -> int:
+    """Wait until so many messages are delivered, or the relay has ended; returns how many are."""
+    while True:
+        stats = relay.stats()
+        if stats.delivered >= messages or stats.state.value == "closed":
+            return stats.delivered
+        await asyncio.sleep(0.005)
+
+
+def watch(port: int, engine: str, name: str, messages: int) -> dict[str, Any]:
+    """In a relay's process: deliver so many messages, and look at the lag every 100 ms."""
+    return asyncio.run(_watch(port, engine, name, messages, None))
+
+
+def share(port: int, engine: str, name: str, partitions: int) -> dict[str, Any]:
+    """In a relay's process: deliver what waits, beside others with so many partitions each; look at the lag as well."""
+    return asyncio.run(_watch(port, engine, name, None, partitions))
+
+
+async def _watch(port: int, engine: str, name: str, messages: int | None, partitions: int | None) -> dict[str, Any]:
+    lag: list[tuple[float, int]] = []
+    shared = None
+    async with _relay(port, engine, name) as relay:
+        while True:
+            await asyncio.sleep(0.1)
+            waiting = (await relay.status()).messages
+            lag.append((time.monotonic(), waiting))
+            if shared is None and len(relay.stats().partitions) == partitions:
+                shared = time.monotonic()
+            if not waiting if messages is None else relay.stats().delivered >= messages:
+                break
+    return {"lag": lag, "shared": shared, "delivered": relay.stats().delivered}
+
+
+@asynccontextmanager
+async def _relay(port: int, engine: str, name: str) -> AsyncGenerator[Relay]:
+    """Run a relay."""
     from salesmachine_async import HttpTransport
     from salesmachine_async.engines.redis import RedisEngine
     from salesmachine_async.relay import Relay
 
     transport = HttpTransport("token", "secret", base_url=f"http://127.0.0.1:{port}")
-    this = Relay(RedisEngine(engine, name=name), transport)
-    began, cpu = time.perf_counter(), cpu_seconds()
-    running = asyncio.create_task(this.run())
-    lag: list[tuple[float, int]] = []
-    delivered = 0
-    while delivered < messages and not running.done():
-        await asyncio.sleep(0.02)
-        delivered = this.stats().delivered
-        if alone and not watch:
-            continue
-        await asyncio.sleep(0.08)
-        waiting = (await this.status()).messages
-        lag.append((time.monotonic(), waiting))
-        if not alone and not waiting:
-            break  # the relays together have delivered everything that was there at the start
-    figures = {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - cpu, "lag": lag}
-    this.stop()
-    await running
-    return {**figures, "delivered": this.stats().delivered}
+    relay = Relay(RedisEngine(engine, name=name), transport)
+    running = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        await running

@@ -79,6 +79,7 @@ class RelayContext:
         batching: The limits of a request, and how long entries wait for others.
         retry: How failed requests are repeated.
         rate: Requests a second of all relays together; None: no limit.
+        places: One for each request that may be under way at a time; the partitions wait in a row for them.
         request_timeout: How long a request takes at most, in seconds.
         log: For failures.
         on_delivered: Called with each delivered request.
@@ -97,6 +98,7 @@ class RelayContext:
     batching: Batching
     retry: Retry
     rate: float | None
+    places: asyncio.Semaphore
     request_timeout: float
     log: RateLimitedLogger
     on_delivered: Callable[[Delivery], None] | None

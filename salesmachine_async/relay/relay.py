@@ -12,7 +12,7 @@ from typing import Any, Final
 from salesmachine_async._delivery.transport import Transport
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async.errors import ConfigError, DeliveryError
-from salesmachine_async.policy import Batching, Retry, Timeouts, check_seconds
+from salesmachine_async.policy import Batching, Retry, Timeouts, check_seconds, check_whole
 from salesmachine_async.relay.context import RelayContext, SharedThrottle
 from salesmachine_async.relay.engine import Engine, FleetStatus, RelayStatus
 from salesmachine_async.relay.rebalance import fair_share, surplus, wanted
@@ -44,6 +44,8 @@ class Relay:
         timeouts: Those of the transport: a request is sent only if the lease outlasts it.
         rate: Requests a second of all relays of the queue together, at most; each relay must have the same. None: no
             limit.
+        concurrency: Number of requests of this relay at once, 1 to 256; of each partition at most one. The partitions
+            take turns. To a server that answers late, a larger number delivers more, and so do more relays.
         on_delivered: Called with each delivered request, on the event loop.
         on_lost: Called with messages that become dead letters, on the event loop.
 
@@ -60,11 +62,13 @@ class Relay:
         retry: Retry = Retry(),  # noqa: B008
         timeouts: Timeouts = Timeouts(),  # noqa: B008
         rate: float | None = None,
+        concurrency: int = 4,
         on_delivered: Callable[[Delivery], None] | None = None,
         on_lost: Callable[[Loss], None] | None = None,
     ) -> None:
         if rate is not None:
             check_seconds("rate", rate, above_zero=True)
+        check_whole("concurrency", concurrency, at_least=1, at_most=256)
         if engine.lease_seconds <= time_to_send(timeouts.request):
             raise ConfigError(
                 f"a lease of {engine.lease_seconds:g} s does not outlast a request of {timeouts.request:g} s: choose a"
@@ -76,6 +80,7 @@ class Relay:
         self._retry = retry
         self._timeouts = timeouts
         self._rate = rate
+        self._concurrency = concurrency
         self._on_delivered = on_delivered
         self._on_lost = on_lost
         self._log = RateLimitedLogger()
@@ -114,6 +119,7 @@ class Relay:
             batching=self._batching,
             retry=self._retry,
             rate=self._rate,
+            places=asyncio.Semaphore(self._concurrency),
             request_timeout=self._timeouts.request,
             log=self._log,
             on_delivered=self._on_delivered,

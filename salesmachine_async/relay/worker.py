@@ -218,12 +218,16 @@ class PartitionWorker:
         engine, limits = self._context.engine, self._context.batching
         longest = min(WAIT_SECONDS, engine.lease_seconds / 4)
         room = AHEAD * limits.max_messages - self.in_hand
-        if room >= AHEAD * limits.max_messages // 2:
-            wait = min(longest, max(0.0, self._linger_left())) if self._is_open() else longest
-            return await engine.fetch(self._lease, messages=room, size=AHEAD * limits.max_bytes, wait=wait)
-        if not await self._wait_for_progress(longest):
-            await engine.fetch(self._lease, messages=0, size=0)
-        return ()
+        if room < AHEAD * limits.max_messages // 2:
+            if not await self._wait_for_progress(longest):
+                await engine.fetch(self._lease, messages=0, size=0)
+            return ()
+        wait = longest
+        if self._is_open():
+            wait = min(longest, self._linger_left())
+            if wait <= 0:  # its time is over, but others are sent before
+                await self._wait_for_progress(longest)
+        return await engine.fetch(self._lease, messages=room, size=AHEAD * limits.max_bytes, wait=wait)
 
     async def _wait_for_progress(self, seconds: float) -> bool:
         """Wait for an outcome or a settlement; returns whether there was one in time."""
@@ -266,42 +270,48 @@ class PartitionWorker:
     # Sending.
 
     async def send(self, batch: Batch) -> Outcome:
-        """Send a batch, if the lease lasts for as long as the answer may take."""
-        failure = await self._permitted()
-        if failure is not None:
-            return Outcome.failed(failure, Verdict.UNREACHABLE)
+        """Send a batch once it is permitted, if the lease lasts for as long as the answer may take."""
+        context = self._context
+        while not self.ending:
+            async with context.places:
+                try:
+                    permitted = await self._is_permitted()
+                except DeliveryError as exc:
+                    context.engine_error = exc
+                    return Outcome.failed(exc, Verdict.UNREACHABLE)
+                if permitted:
+                    return await self._request(batch)
+            # A pause must not hold a place.
+            await asyncio.sleep(context.throttle.left)
+        # The worker cancels this task, and what is unsettled is read by the next owner.
+        never: asyncio.Future[Outcome] = self._loop.create_future()
+        return await never
+
+    async def _is_permitted(self) -> bool:
+        """Return whether a request may begin now. If not, the lease is lost or ages, or there is a pause."""
+        throttle = self._context.throttle
+        try:
+            pause = await self._settling(self._permit)
+        except LeaseLost:
+            self._lose()
+            return False
+        if pause > 0:
+            throttle.learn(pause)
+        # Another sender of this relay may have begun a pause since.
+        if throttle.left > 0 or self.ending:
+            return False
+        return self._lease.left >= time_to_send(self._context.request_timeout)
+
+    async def _permit(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> float:
+        return await self._context.engine.permit(self._lease, entries, dead, rate=self._context.rate)
+
+    async def _request(self, batch: Batch) -> Outcome:
         self._sending = True
         try:
             return await self._context.transport.send(batch)
         finally:
             self._sending = False
             self._progress.set()
-
-    async def _permit(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> float:
-        return await self._context.engine.permit(self._lease, entries, dead, rate=self._context.rate)
-
-    async def _permitted(self) -> DeliveryError | None:
-        """Wait for permission to send; return the failure if the engine is not reached."""
-        context = self._context
-        while not self.ending:
-            try:
-                pause = await self._settling(self._permit)
-            except LeaseLost:
-                self._lose()
-            except DeliveryError as exc:
-                context.engine_error = exc
-                return exc
-            else:
-                if pause > 0:
-                    context.throttle.learn(pause)
-                # Another sender of this relay may have begun a pause since.
-                if (left := context.throttle.left) > 0:
-                    await asyncio.sleep(left)
-                elif self._lease.left >= time_to_send(context.request_timeout) and not self.ending:
-                    return None
-        # The worker cancels this task, and what is unsettled is read by the next owner.
-        await self._loop.create_future()
-        return None
 
     # Settling.
 

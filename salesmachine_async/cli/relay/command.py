@@ -42,6 +42,13 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
 @engine_options
 @click.option("--rate", metavar="N/s", callback=_rate, help="Requests a second of all relays together, at most: 50/s.")
 @click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    default=4,
+    help="Requests of this relay at once, of each partition one at most; default: 4.",
+)
+@click.option(
     "--linger",
     metavar="SECONDS",
     type=click.FloatRange(0, 60),
@@ -80,6 +87,7 @@ def command(
     *,
     open_engine: Callable[..., RedisEngine],
     rate: float | None,
+    concurrency: int,
     linger: float,
     metrics: tuple[str, int] | None,
     lease: float,
@@ -105,7 +113,10 @@ def command(
     """
     if context.invoked_subcommand is not None:
         return
-    relay, name = _relay(open_engine, server, lease=lease, linger=linger, rate=rate, request_timeout=request_timeout)
+    options = {"rate": rate, "concurrency": concurrency}
+    relay, name = _relay(
+        open_engine, server, lease=lease, linger=linger, request_timeout=request_timeout, options=options
+    )
     from salesmachine_async.cli.relay.delivery import deliver  # noqa: PLC0415 - imported late
 
     run(deliver(relay, name, metrics, every=every, as_json=as_json))
@@ -117,8 +128,8 @@ def _relay(
     *,
     lease: float,
     linger: float,
-    rate: float | None,
     request_timeout: float,
+    options: dict[str, Any],
 ) -> tuple[Relay, str]:
     keys = server.keys()
     keys.need_token()
@@ -127,11 +138,12 @@ def _relay(
     from salesmachine_async.errors import ConfigError  # noqa: PLC0415
     from salesmachine_async.relay import Relay  # noqa: PLC0415
 
-    options: dict[str, Any] = server.transport()
     try:
         timeouts = Timeouts(request=request_timeout, connect=min(5.0, request_timeout))
-        transport = HttpTransport(keys.token, keys.secret, base_url=keys.base_url, timeouts=timeouts, **options)
-        relay = Relay(engine, transport, batching=Batching(linger=linger), timeouts=timeouts, rate=rate)
+        transport = HttpTransport(
+            keys.token, keys.secret, base_url=keys.base_url, timeouts=timeouts, **server.transport()
+        )
+        relay = Relay(engine, transport, batching=Batching(linger=linger), timeouts=timeouts, **options)
     except ConfigError as error:
         give_up(error)
     return relay, engine.name

@@ -312,6 +312,9 @@ async def test_a_relay_without_a_usable_server(start_server: Callable[..., Redis
     [
         ({"rate": 0}, "rate"),
         ({"rate": float("nan")}, "rate"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": 257}, "concurrency"),
+        ({"concurrency": 1.5}, "concurrency"),
         ({"timeouts": Timeouts(request=30)}, "does not outlast"),
     ],
 )
