@@ -10,7 +10,7 @@ COVERAGE = env $(shell $(BIN)/python -c 'import sys; \
 # One more than there are cores: many tests wait for another process.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
-.PHONY: help demo demo-fleet check test test-version test-matrix lint docs release-check bench bench-other clean
+.PHONY: help demo demo-fleet check test test-version test-matrix mutation lint docs release-check bench bench-other clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test   all tests, with the coverage bars, in about eight minutes on two cores"
 	@echo "make test-version   the tests that depend on the version of Python, without coverage"
 	@echo "make test-matrix   older and newer dependencies and frameworks, each in an environment of its own; ROWS=... chooses"
+	@echo "make mutation   change the code of _core in small ways and see that a test fails; an hour or more"
 	@echo "make lint   ruff check and format, mypy --strict, pyright strict"
 	@echo "make docs   the documentation, into docs/_build; a warning is an error"
 	@echo "make release-check   build twice and compare, check, install on every Python there is, run the demo"
@@ -42,6 +43,10 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[cli]' --group dev
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e '.[cli]' --group mutation
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.python pyproject.toml
@@ -94,6 +99,9 @@ test-version: $(VENV)/.test
 test-matrix: $(VENV)/.python
 	$(BIN)/python .ci/matrix.py $(ROWS)
 
+mutation: $(VENV)/.mutation
+	nice $(BIN)/python .ci/mutation.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -121,4 +129,4 @@ bench-other: $(VENV)/.bench-agent
 	@$(BIN)/python -m benchmarks --json --no-peers > benchmarks/results-$(OTHER).json
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .venv-ci-* .venv-bench-* .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) mutants docs/_build build dist .venv-ci-* .venv-bench-* .venv-matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

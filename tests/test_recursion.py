@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,11 @@ from tests.support.waiting import until
 
 
 def with_frames_left(frames: int, call: Callable[[], bool]) -> bool:
-    """Run *call* where so many more frames fit on the stack; returns False where that raises RecursionError."""
+    """
+    Run *call* where so many more frames fit on the stack; returns False where that raises RecursionError.
+
+    Not a collection of garbage: the finalisers of what other tests have left would fail here, too.
+    """
 
     def dive(levels: int) -> bool:
         return call() if levels == 0 else dive(levels - 1)
@@ -24,10 +29,13 @@ def with_frames_left(frames: int, call: Callable[[], bool]) -> bool:
     frame = sys._getframe()
     while frame.f_back is not None:
         depth, frame = depth + 1, frame.f_back
+    gc.disable()
     try:
         return dive(sys.getrecursionlimit() - depth - frames - 2)
     except RecursionError:
         return False
+    finally:
+        gc.enable()
 
 
 def delivered_more(agent: Agent, than: int) -> bool:

@@ -521,6 +521,33 @@ def test_a_message_is_cut_out_of_a_batch_that_waits() -> None:
     (partition,) = it.partitions
     assert [numbers(batch) for batch in partition.sealed] == [[3], [0], [1, 2], [4]]
 
+    assert [batch.first for batch in partition.sealed] == [3, 0, 1, 4]
+
+
+def test_every_uid_of_a_message_counts_for_its_order() -> None:
+    """A message of an account, and an alias, keep their place behind the messages of each of their uids."""
+    it = accumulator(batch=1)
+    add_line(it, b'{"contact_uid":"a","account_uid":"x","n":0}')
+    it.add(it.partitions[0], it.alias_line(b'{"contact_uid":"b","alias":"a","n":1}'))
+    add_line(it, b'{"account_uid":"x","n":2}')
+    add_line(it, b'{"contact_uid":"b","n":3}')
+    it.seal(it.partitions[0])
+    first = take(it)
+    first.lone_failures = (1.0,)
+    assert not it.defer(first)
+    add_line(it, b'{"contact_uid":"c","n":4}')
+    assert it.defer(first)
+    assert numbers(take(it)) == [4]
+
+
+def test_of_those_that_failed_alone_the_one_that_waits_longest_comes_first() -> None:
+    """Wherever it stands."""
+    it, first = failing("abcd")
+    for batch, moment in zip(it.partitions[0].sealed, (5.0, 3.0, 4.0), strict=True):
+        batch.lone_failures = (moment,)
+    assert it.defer(first)
+    assert numbers(take(it)) == [2]
+
 
 @pytest.mark.parametrize("uids", ["a", "aa", "aaaa"])
 def test_a_message_stays_in_flight_if_all_that_waits_belongs_to_its_contact(uids: str) -> None:

@@ -129,6 +129,11 @@ def test_head_and_what_follows_are_separated(end: bytes, divides: bool) -> None:
         assert reader._raw == head
 
 
+def test_a_head_is_divided_from_its_body_by_default() -> None:
+    """Also in the one piece in which most answers arrive."""
+    assert HeadReader().feed(OK + b"body") == (OK, b"body")
+
+
 @pytest.mark.parametrize("count", [1, 2, 1000])
 @pytest.mark.parametrize("interim", [100, 102, 103, 199])
 def test_interim_answers_are_skipped(count: int, interim: int) -> None:

@@ -68,6 +68,31 @@ def test_what_is_no_message_any_more(changed: object, path: str) -> None:
     assert caught.value.path == path
 
 
+class Refusing:
+    """A key that cannot be hashed a second time, so that a copy of its dict fails."""
+
+    hashed = False
+
+    def __hash__(self) -> int:
+        if self.hashed:
+            raise OSError("SECRET")
+        self.hashed = True
+        return 1
+
+
+@pytest.mark.parametrize("path", ["message", "params"])
+def test_a_result_that_cannot_be_read(path: str) -> None:
+    """The error names the place and the type of what was raised, without its text."""
+
+    class Own(dict[Any, Any]):
+        pass
+
+    broken = Own({Refusing(): 1})
+    with pytest.raises(InvalidMessage) as caught:
+        revise(message_to_revise(), broken if path == "message" else {**message_to_revise(), "params": broken})
+    assert str(caught.value) == f"{path}: could not be read (OSError)"
+
+
 def test_a_revised_message_is_encoded_like_any_other() -> None:
     """Odd values that a hook put in are converted, bad ones named by path."""
     revised = revise(message_to_revise(), {**message_to_revise(), "params": {1: {2}}})

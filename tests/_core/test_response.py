@@ -86,6 +86,33 @@ def test_error_of_a_status(status: int, kind: type[DeliveryError], says: str) ->
     assert says in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, "the server answered 400"),
+        (401, "the server answered 401: check SALESMACHINE_API_TOKEN and SALESMACHINE_API_SECRET"),
+        (399, "the server answered 399, a redirect, which is never followed: check the base URL"),
+        (499, "the server answered 499"),
+    ],
+)
+def test_the_whole_text_of_an_error(status: int, text: str) -> None:
+    """A hint stands behind the status, where there is one."""
+    error = outcome(status, {}, now=NOW).error
+    assert error is not None
+    assert error.args[0] == text
+    assert type(error) is not ServerFailure
+
+
+def test_what_the_server_says_is_redacted() -> None:
+    """Its message may quote the request, with the key."""
+    error = outcome(
+        500, {}, now=NOW, body=b'{"error": "no SECRET"}', redact=lambda text: text.replace("SECRET", "…")
+    ).error
+    assert error is not None
+    assert error.server_message == "no …"
+    assert outcome(500, {}, now=NOW).error.server_message is None  # type: ignore[union-attr]
+
+
 def test_a_success_needs_nothing_but_its_status() -> None:
     """A 2xx answer is a delivery, whatever its headers and body contain."""
     assert outcome(201, {"Retry-After": "9"}, now=NOW, body=b'{"error": "no"}') == Outcome(
@@ -272,6 +299,8 @@ def test_an_odd_redirect_target_is_not_shown(location: str) -> None:
 
 def test_a_long_redirect_target_is_cut() -> None:
     """A log line stays one of bearable length."""
+    assert str(outcome(302, {"Location": "/" + "x" * 199}, now=NOW).error).count("x") == 199
+    assert str(outcome(302, {"Location": "/" + "x" * 200}, now=NOW).error).count("x") == 199
     assert len(str(outcome(302, {"Location": "/" + "x" * 9000}, now=NOW).error)) < 400
 
 

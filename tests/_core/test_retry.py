@@ -87,6 +87,7 @@ FULL = Wait(None, 30.0)
         (situation(timeouts=1), Wait()),
         (situation(timeouts=2), Split(Wait())),
         (situation(lasting=True), Split(Wait())),
+        (situation(count=2, timeouts=2), Split(Wait())),
         (situation(count=1, timeouts=9), Wait()),
         # Alone: a full wait between two failures that count, and others in between.
         (situation(count=1, lasting=True), FULL),
@@ -115,6 +116,7 @@ def test_a_lasting_failure_is_not_repeated_unchanged(where: RetryState, decision
         (Verdict.UNREACHABLE, None, 4.0, Wait(6.0)),
         (Verdict.UNREACHABLE, None, 10.0, out_of_budget()),
         (Verdict.PAUSE, None, 4.0, Pause(0.0, 6.0)),
+        (Verdict.PAUSE, None, 9.5, Pause(0.0, 0.5)),
         (Verdict.PAUSE, 6.0, 4.0, Pause(6.0, 6.0)),
         # A pause that outlasts the budget has decided already, and is obeyed by all partitions nevertheless.
         (Verdict.PAUSE, 6.5, 4.0, out_of_budget(Pause(6.5))),
@@ -134,6 +136,20 @@ def test_decision_with_a_timeout(verdict: Verdict, pause: float | None, failing_
     """A wait never exceeds what the budget has left, and a batch is given up when nothing is left."""
     where = situation(failing_for=failing_for, repeated_at_once=1)
     assert decide(Outcome(verdict=verdict, retry_after=pause), where, TEN_SECONDS) == decision
+
+
+@pytest.mark.parametrize(
+    ("where", "decision"),
+    [
+        (situation(count=1, failing_for=4.0), Wait(6.0)),
+        (situation(count=1, failing_for=4.0, lasting=True), Wait(6.0, 30.0)),
+        (situation(count=1, failing_for=4.0, lasting=True, lone_failures=1), Defer(Wait(6.0, 30.0))),
+        (situation(count=2, failing_for=4.0, lasting=True), Split(Wait(6.0))),
+    ],
+)
+def test_each_wait_ends_with_the_timeout(where: RetryState, decision: Decision) -> None:
+    """Of a single message and of halves, too."""
+    assert decide(Outcome(verdict=Verdict.RETRY, status=500), where, TEN_SECONDS) == decision
 
 
 def test_a_stale_connection_costs_no_budget() -> None:

@@ -236,7 +236,21 @@ def test_what_is_kept_is_neither_lost_nor_queued() -> None:
     report = it.report(barrier)
     assert (report.delivered, report.kept, report.pending, report.ok) == (5, 4, 0, False)
     late = it.barrier()
-    assert it.report(late).kept == 4
+    assert it.report(late) == report
+    assert late.accepted == 9
+    add(it, 9)
+    assert it.report(it.barrier()).pending == 1
+
+
+def test_a_barrier_counts_what_was_kept_before_it_alone() -> None:
+    """A message behind the barrier that is kept is in no report of it."""
+    it = filled(3)
+    partition = it.partitions[0]
+    early, late = it.barrier(), None
+    add_all(it, 3, 4, 5)
+    late = it.barrier()
+    it.keep(partition, 6)
+    assert [it.report(barrier).kept for barrier in (early, late)] == [3, 6]
 
 
 def test_batches_with_a_receipt_stay_in_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import Mock
@@ -52,10 +53,17 @@ def test_a_usable_uid(uid: object, text: str) -> None:
     assert type(message["contact_uid"]) is str
 
 
+class Nested(Enum):
+    """Its value is no text, although the value of that is."""
+
+    A = Kind.A
+
+
 @pytest.mark.parametrize(
     ("uid", "problem"),
     [
         ("", "must not be empty"),
+        (Nested.A, "must be a non-empty str or an int, not Nested"),
         (Id(""), "must not be empty"),
         ("\ud800", "must be valid Unicode (it holds a lone surrogate)"),
         ("a\ud83d\ude00", "must be valid Unicode (it holds a lone surrogate)"),
