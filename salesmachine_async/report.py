@@ -59,7 +59,7 @@ class LossReason(Enum):
     REJECTED = "rejected"
     """The server rejected the message alone and accepts the API key, or always fails at it while others pass."""
     EXPIRED = "expired"
-    """The batch of the message failed for `Retry.timeout` seconds."""
+    """The batch of the message failed for `Retry.timeout` seconds, or it was older than `Spool.max_age`."""
     CLOSED = "closed"
     """The agent was closed before the message could be delivered, and it was not on disk."""
     DAMAGED = "damaged"
@@ -236,7 +236,8 @@ class Loss(_OfBatches):
     Attributes:
         reason: The reason of the loss.
         error: The error of the request that caused the loss; None if no request failed.
-        batches: The messages, still encoded.
+        batches: The messages, still encoded. They have lines for fewer than `count` where a spool could not read them
+            back: those that are `LossReason.DAMAGED`, and what expires while the disk refuses.
     """
 
     reason: LossReason

@@ -16,11 +16,36 @@ __all__ = ["batches_of"]
 FRAMING_BYTES = 2
 
 
+class _Shares:
+    """
+    Passes the outcome of a batch on to the receipts of the records that it was made of.
+
+    Args:
+        shares: The receipts, and how many messages of the batch belong to each.
+    """
+
+    def __init__(self, shares: list[tuple[Receipt, int]]) -> None:
+        self._all = self._left = shares
+
+    def settle(self, rejected: Sequence[RejectedLine]) -> None:
+        """Settle each share once, also when a signal handler's exception interrupts it and it is called again."""
+        while self._left:
+            receipt, count = self._left[0]
+            kept = rejected if self._left is self._all else ()  # all of them are kept at one place
+            # From here on nothing is called: a share that is interrupted was settled or was not.
+            receipt.rejected += kept
+            receipt.pending -= count
+            self._left = self._left[1:]
+        for receipt, _ in self._all:
+            if receipt.pending == 0:
+                receipt.answer()
+
+
 class _Group:
     """Lines for one batch, and how many of them belong to which receipt."""
 
-    def __init__(self, written_ms: int, *, expired: bool) -> None:
-        self.written_ms = written_ms
+    def __init__(self, *, expired: bool) -> None:
+        self.written_ms = 0
         self.expired = expired
         self.lines: list[bytes] = []
         self.size = 0
@@ -36,20 +61,13 @@ class _Group:
 
     def batch(self, partition: int) -> Batch:
         batch = Batch.of_lines(self.lines, partition=partition)
-        shares = self.shares
-
-        def settle(rejected: Sequence[RejectedLine]) -> None:
-            for receipt, count in shares:
-                receipt.settle(count, rejected)
-                rejected = ()  # all of them are kept at one place
-
-        batch.receipt = Receipt(len(self.lines), settle)
+        batch.receipt = Receipt(len(self.lines), _Shares(self.shares).settle)
         return batch
 
 
 def batches_of(found: Sequence[Recovered], batching: Batching, partition: int) -> Iterator[tuple[Batch, int, bool]]:
     """
-    Yield batches of recovered messages, in order; with the time of writing of the first one, and whether they expired.
+    Yield batches of recovered messages, in order; with the time of writing of the newest, and whether they expired.
 
     Args:
         found: The messages.
@@ -69,7 +87,8 @@ def batches_of(found: Sequence[Recovered], batching: Batching, partition: int) -
                 yield group.batch(partition), group.written_ms, group.expired
                 group = None
             if group is None:
-                group = _Group(each.piece.written_ms, expired=each.expired)
+                group = _Group(expired=each.expired)
+            group.written_ms = max(group.written_ms, each.piece.written_ms)
             group.add(AliasLine(line) if alias else line, each.receipt)
             if alias:
                 yield group.batch(partition), group.written_ms, group.expired

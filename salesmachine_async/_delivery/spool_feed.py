@@ -20,6 +20,7 @@ from salesmachine_async._delivery.recovered import batches_of
 from salesmachine_async._log import RateLimitedLogger, describe_exception
 from salesmachine_async._spool.log import Chunk
 from salesmachine_async._spool.spooler import Recovered, Spooler
+from salesmachine_async.errors import SpoolFailed
 from salesmachine_async.policy import Batching, QueueLimits, Spool
 from salesmachine_async.report import LossReason
 
@@ -84,9 +85,19 @@ class SpoolFeed:
         self._head_bytes = max(1, int(limits.max_bytes * HEAD / len(self._ordinary)))
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._patience: asyncio.TimerHandle | None = None
+        # Identifies the tasks that may work: an interrupted start may have left others.
+        self._run = object()
         # Set when a batch was settled.
         self._progress = asyncio.Event()
-        # With `max_age`: up to which batch everything was sealed by when; and when each recovered batch expires.
+        # What was read of dead processes and is not queued yet, before and after batches were made of it. It waits
+        # here, so that a task that is cancelled or interrupted leaves it to the next one.
+        self._found: deque[list[Recovered]] = deque()
+        self._batches: deque[tuple[Batch, int, bool]] = deque()
+        # How many times the spool's directory was deleted, as far as that was noticed.
+        self._vanished = 0
+        # With `max_age`: up to which batch everything has expired, and was sealed by when; and when each recovered
+        # batch expires.
+        self._expired = 0
         self._sealed_by: deque[tuple[float, int]] = deque()
         self._expiries: deque[tuple[float, int]] = deque()
 
@@ -95,9 +106,10 @@ class SpoolFeed:
         loop = asyncio.get_running_loop()
         self._spooler.start()
         self._progress = asyncio.Event()
-        loops: list[Coroutine[Any, Any, None]] = [self._upkeep()]
+        run = self._run = object()
+        loops: list[Coroutine[Any, Any, None]] = [self._upkeep(run)]
         if self.recovers:
-            loops.append(self._recover())
+            loops.append(self._recover(run))
             self._patience = loop.call_later(self._policy.recover_first, self._on_released)
         # In a context of its own, or a task started within a request would keep that request's context.
         self._tasks = tuple(Context().run(loop.create_task, each) for each in loops)
@@ -114,6 +126,7 @@ class SpoolFeed:
 
     def stop(self) -> None:
         """End the tasks."""
+        self._run = object()
         for task in self._tasks:
             task.cancel()
         self._tasks = ()
@@ -132,6 +145,7 @@ class SpoolFeed:
             await asyncio.wait({closing}, timeout=seconds)
         if closing.done() and not closing.cancelled():
             closing.exception()  # the spool has logged it
+        self._lose_vanished()
         for partition in self._ordinary:
             self._accumulator.seal(partition)
             self._accumulator.keep(partition, self._spooler.durable(partition.index))
@@ -151,9 +165,9 @@ class SpoolFeed:
 
     # Messages of processes that have ended.
 
-    async def _recover(self) -> None:
+    async def _recover(self, run: object) -> None:
         waits = True
-        while True:
+        while self._run is run:
             try:
                 await self._recover_all()
                 while waits and self._extra.unsettled:
@@ -165,31 +179,52 @@ class SpoolFeed:
             await asyncio.sleep(RECOVER_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _recover_all(self) -> None:
-        """Put in what dead processes left, never much more than the next requests need."""
-        while found := await asyncio.wrap_future(self._spooler.recover(RECOVER_BYTES)):
-            self._put(found)
+        """Queue what dead processes left, never much more than the next requests need."""
+        while await self._find():
+            self._queue_found()
             while self._extra.unsettled_bytes > RECOVER_BYTES // 2:
                 await self._settlement()
+
+    async def _find(self) -> bool:
+        """Read on, unless something that was read waits to be queued; returns whether there is anything."""
+        if not self._batches and not self._found:
+            await asyncio.wrap_future(self._spooler.recover(RECOVER_BYTES, self._found))
+        return bool(self._batches or self._found)
 
     async def _settlement(self) -> None:
         self._progress.clear()
         await self._progress.wait()
 
-    def _put(self, found: list[Recovered]) -> None:
-        for batch, written_ms, expired in batches_of(found, self._batching, self._extra.index):
-            self._accumulator.put(batch)
-            if expired:
-                self._accumulator.lose(batch, LossReason.EXPIRED)
-            elif self._policy.max_age is not None:
-                left = self._policy.max_age - max(0.0, time.time() - written_ms / 1000)
-                self._expiries.append((asyncio.get_running_loop().time() + left, batch.number))
+    def _queue_found(self) -> None:
+        """Queue what was read; if this is interrupted, the next call goes on with it."""
+        while self._batches or self._found:
+            if not self._batches:
+                batches = deque(batches_of(self._found[0], self._batching, self._extra.index))
+                # From here on nothing is called: they are in one of the two.
+                self._batches = batches
+                del self._found[0]
+            while self._batches:
+                self._queue(*self._batches[0])
+                del self._batches[0]
         if self._accumulator.displaced:
             self._on_displaced()
 
+    def _queue(self, batch: Batch, written_ms: int, expired: bool) -> None:
+        """Queue a batch, unless an interrupted call has: only this puts batches into the last partition."""
+        extra = self._extra
+        if not batch.number or batch.first >= extra.numbered:
+            self._accumulator.put(batch)
+        if expired:
+            if batch in extra.sealed:  # else an interrupted call has lost it, or it is being sent
+                self._accumulator.lose(batch, LossReason.EXPIRED)
+        elif self._policy.max_age is not None:
+            left = self._policy.max_age - max(0.0, time.time() - written_ms / 1000)
+            self._expiries.append((asyncio.get_running_loop().time() + left, batch.number))
+
     # The queue.
 
-    async def _upkeep(self) -> None:
-        while True:
+    async def _upkeep(self, run: object) -> None:
+        while self._run is run:
             again = False
             wait = UPKEEP_SECONDS
             try:
@@ -206,20 +241,34 @@ class SpoolFeed:
 
     async def _keep_up(self) -> bool:
         """Do what is due; returns whether there is more to do at once."""
-        self._expire()
+        await self._expire()
         if not self.delivers:
             self._leave()
             return False
+        durable = [self._spooler.durable(partition.index) for partition in self._ordinary]
+        self._lose_vanished()  # behind the look at what is durable: that is of the directory that is there now
         if self._accumulator.fill() > SPILL_ABOVE:
             for partition in self._ordinary:
-                durable = self._spooler.durable(partition.index)
-                self._accumulator.spill(partition, durable, self._head_messages, self._head_bytes)
+                self._accumulator.spill(partition, durable[partition.index], self._head_messages, self._head_bytes)
         again = False
         for partition in self._ordinary:
             if partition.spilled and (wanted := self._wanted(partition)):
                 again = True
                 await self._read_back(partition, wanted)
         return again
+
+    def _lose_vanished(self) -> None:
+        """Lose what was on disk only, in a directory that was deleted."""
+        vanished = self._spooler.vanished
+        if vanished == self._vanished:
+            return
+        for partition in self._ordinary:
+            for batch in [batch for batch in partition.sealed if batch.spilled]:
+                self._accumulator.lose(batch, LossReason.DAMAGED)
+            self._accumulator.wake(partition)
+        self._vanished = vanished
+        if self._accumulator.displaced:
+            self._on_displaced()
 
     def _spilled(self) -> bool:
         return any(partition.spilled for partition in self._ordinary)
@@ -251,23 +300,23 @@ class SpoolFeed:
     async def _read_back(self, partition: Partition, wanted: list[Batch]) -> None:
         first, last = wanted[0], wanted[-1]
         end = last.first + last.count
-        chunk = await asyncio.wrap_future(
-            self._spooler.read_back(partition.index, first.first, end, max(READ_BACK_BYTES, first.size))
-        )
+        # The body of the first one has more bytes than its lines and the newlines between them.
+        n_bytes = max(READ_BACK_BYTES, first.body_size)
+        chunk = await asyncio.wrap_future(self._spooler.read_back(partition.index, first.first, end, n_bytes))
         lines = _by_number(chunk)
+        self._accumulator.wake(partition)  # first, so that what is restored is sent, even if this is interrupted
         for batch in wanted:
             if batch.first + batch.count > chunk.end:
                 break
             if batch.spilled and batch in partition.sealed:  # else it has expired in the meantime
                 self._accumulator.restore(batch, [lines.get(batch.first + at) for at in range(batch.count)])
-        self._accumulator.wake(partition)
         if self._accumulator.displaced:
             self._log("spool damaged", logging.ERROR, "messages could not be read back from the spool", loud=True)
             self._on_displaced()
 
     # Age.
 
-    def _expire(self) -> None:
+    async def _expire(self) -> None:
         max_age = self._policy.max_age
         if max_age is None:
             return
@@ -275,18 +324,32 @@ class SpoolFeed:
         if not self._sealed_by or now - self._sealed_by[-1][0] >= max_age / 100:
             for partition in self._ordinary:
                 if self.delivers and partition.lines and self._sealed_by:
+                    self._accumulator.wake(partition)  # first, so that it is sent, even if this is interrupted
                     self._accumulator.seal(partition)
-                    self._accumulator.wake(partition)
             self._sealed_by.append((now, self._accumulator.sealed_batches))
         while self._sealed_by and now - self._sealed_by[0][0] >= max_age:
-            _, number = self._sealed_by.popleft()
-            for partition in self._ordinary:
-                self._accumulator.expire(partition, number)
+            self._expired = self._sealed_by[0][1]
+            del self._sealed_by[0]
+        for partition in self._ordinary:
+            await self._lose_expired(partition)
         while self._expiries and (self._expiries[0][0] <= now or not self._extra.unsettled):
-            _, number = self._expiries.popleft()
-            self._accumulator.expire(self._extra, number)
+            self._accumulator.expire(self._extra, self._expiries[0][1])
+            del self._expiries[0]
         if self._accumulator.displaced:
             self._on_displaced()
+
+    async def _lose_expired(self, partition: Partition) -> None:
+        """Lose what has expired; for `on_lost`, what is on disk only is read back before, a little at a time."""
+        tried: Batch | None = None
+        while partition.sealed and (batch := partition.sealed[0]).number <= self._expired:
+            if not batch.spilled or batch is tried:
+                self._accumulator.lose(batch, LossReason.EXPIRED)
+                continue
+            if self._accumulator.displaced:
+                self._on_displaced()
+            tried = batch
+            with suppress(SpoolFailed):  # then they are lost without their lines
+                await self._read_back(partition, self._wanted(partition))
 
 
 def _by_number(chunk: Chunk) -> dict[int, bytes]:

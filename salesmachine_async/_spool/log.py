@@ -65,6 +65,7 @@ class Log:
     Attributes:
         durable: By partition, the number behind the last message that need not be written again.
         settled: By partition, the number of the oldest message without an outcome.
+        vanished: How many times the directory was deleted.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Log:
         self._now_ms = now_ms
         self.durable = [0] * partitions
         self.settled = [0] * partitions
+        self.vanished = 0
         # The durable numbers of the last sync; without `Spool.sync` these may be lower than `durable`.
         self._stable = [0] * partitions
         self._ages = Ages()
@@ -256,6 +258,7 @@ class Log:
         if self._directory is None or not self._directory.has_vanished(self._root.path):
             return False
         self._leave()
+        self.vanished += 1  # before anything is durable again
         self.durable[:] = self.settled
         self._stable = list(self.settled)
         return True

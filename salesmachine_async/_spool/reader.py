@@ -29,6 +29,7 @@ class LogReader:
     Attributes:
         passed: Segments whose records were all yielded, with the numbers behind their last messages.
         skipped: Whether a segment was left out: it cannot be read, or a newer version wrote it.
+        finished: Whether there is nothing more to read.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class LogReader:
         self._note = note
         self._fail = fail
         self.passed: list[tuple[int, dict[int, int]]] = []
-        self.skipped = False
+        self.skipped = self.finished = False
 
     def __iter__(self) -> Iterator[LogPiece]:
         while (loaded := self._next_segment()) is not None:
@@ -61,13 +62,26 @@ class LogReader:
                 limit = limits.get(piece.partition)
                 if limit is not None and piece.first + piece.messages > limit:
                     self._repeated.append(piece)
-                yield from self._unread(piece, limit)
+                if limit is None or piece.first < limit:
+                    yield from self._not_repeated(piece.partition, piece.first)
+                    yield from self._unread(piece, limit)
             if not self._ahead:
                 # The process died before it had repeated these.
-                for piece in self._repeated:
-                    yield from self._unread(piece, None)
+                for partition in {each.partition for each in self._repeated}:
+                    yield from self._not_repeated(partition, None)
                 self._repeated.clear()
             self.passed.append((loaded.number, loaded.ends))
+        self.finished = True
+
+    def _not_repeated(self, partition: int, end: int | None) -> Iterator[LogPiece]:
+        """
+        Yield what earlier segments have of the numbers below *end*, and the later ones do not repeat.
+
+        Without `Spool.sync` a message may leave the memory before it is on stable storage, and is not repeated then.
+        """
+        for piece in sorted(self._repeated, key=_first):
+            if piece.partition == partition:
+                yield from self._unread(piece, end)
 
     def _unread(self, piece: LogPiece, limit: int | None) -> Iterator[LogPiece]:
         rest = clip(piece, self._read.get(piece.partition, 0), limit)
@@ -122,3 +136,7 @@ class LogReader:
         except OSError:
             return True
         return head is None or head.restarted
+
+
+def _first(piece: LogPiece) -> int:
+    return piece.first

@@ -147,7 +147,8 @@ class Recovery:
             self.sync_cursor()
         if self._cursor is not None:
             self._cursor.close()
-        if self.is_settled and not self._reader.passed and not self._reader.skipped:
+        reader = self._reader
+        if self.is_settled and reader.finished and not reader.passed and not reader.skipped:
             with suppress(OSError), self._root.locked() as root:
                 self._directory.discard(root)
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -108,6 +109,11 @@ class Spooler:
         """
         return self._submit(Worker.sync)
 
+    @property
+    def vanished(self) -> int:
+        """How many times the directory of this process was deleted, with what was on disk only."""
+        return self._worker.vanished
+
     def durable(self, partition: int) -> int:
         """Return the number behind the last message of a partition that is on disk and may leave the memory."""
         return self._worker.durable[partition]
@@ -124,13 +130,25 @@ class Spooler:
         """
         return self._submit(lambda worker: worker.read_back(partition, first, end, n_bytes))
 
-    def recover(self, n_bytes: int) -> Future[list[Recovered]]:
+    def recover(self, n_bytes: int, found: deque[list[Recovered]] | None = None) -> Future[list[Recovered]]:
         """
         Read the next messages of dead processes, about *n_bytes* of them; an empty list if there are none now.
 
         Directories are taken oldest first. Order is kept within each.
+
+        Args:
+            n_bytes: About how much; at least one record is read.
+            found: The list is appended to it, if it is not empty: it is there even if nobody waits for the future any
+                more.
         """
-        return self._submit(lambda worker: worker.recover(n_bytes))
+
+        def read(worker: Worker) -> list[Recovered]:
+            some = worker.recover(n_bytes)
+            if some and found is not None:
+                found.append(some)
+            return some
+
+        return self._submit(read)
 
     def reject(self, rejected: Sequence[RejectedLine]) -> None:
         """Keep rejected messages for an operator; those of recovered batches are kept through their receipts."""

@@ -20,7 +20,7 @@ from salesmachine_async._spool.log import Chunk, Log, segment_bytes
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async._spool.recovery import Recovery
 from salesmachine_async._spool.root import Root
-from salesmachine_async.errors import ConfigError
+from salesmachine_async.errors import ConfigError, SpoolFailed
 from salesmachine_async.policy import Spool
 from salesmachine_async.report import SpoolState, SpoolStats
 
@@ -121,6 +121,11 @@ class Worker:
         """Close all files in the child of a fork, and unlock nothing."""
         self._files.abandon()
 
+    @property
+    def vanished(self) -> int:
+        """How many times the directory was deleted."""
+        return self._own.vanished
+
     def stats(self) -> SpoolStats:
         """Return a snapshot; any thread."""
         return SpoolStats(
@@ -141,6 +146,8 @@ class Worker:
 
     def tick(self) -> None:
         """Do the work that is due, twice per `Spool.commit` seconds: a call writes what the previous one has seen."""
+        if self.state is SpoolState.CLOSED:
+            return  # its thread is about to end
         now = self._clock()
         try:
             self._settle()
@@ -249,6 +256,8 @@ class Worker:
             self._trim(sync=False)
 
     def _write_out(self) -> None:
+        if self.state is SpoolState.CLOSED:
+            raise SpoolFailed("the spool is closed")
         try:
             self._settle()
             self._look_around()

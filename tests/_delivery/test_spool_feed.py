@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
+import threading
+import time
 import warnings
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from salesmachine_async import Agent, Batching, LossReason, Retry, Spool
+from salesmachine_async import Agent, Batching, LossReason, QueueLimits, Retry, Spool, SpoolFailed
 from salesmachine_async._core.batch import Batch
-from salesmachine_async._core.receipt import Receipt
+from salesmachine_async._core.receipt import Receipt, RejectedLine
 from salesmachine_async._delivery import spool_feed
 from salesmachine_async._delivery.hooks import Hooks
 from salesmachine_async._delivery.recovered import batches_of
 from salesmachine_async._delivery.spool_feed import SpoolFeed
 from salesmachine_async._log import RateLimitedLogger
+from salesmachine_async._spool import pieces
 from salesmachine_async._spool.log import Chunk
 from salesmachine_async._spool.pieces import ALIAS, BATCH, LogPiece
 from salesmachine_async._spool.spooler import Recovered
 from salesmachine_async.report import Endpoint, Loss
-from tests.support.carriers import BROKEN, Carrier
-from tests.support.core import Interruption
+from tests.support.carriers import BROKEN, Carrier, Hanging
+from tests.support.core import Interruption, interrupted, law_holds
 from tests.support.waiting import until
 
 QUICK = Batching(linger=0.01)
@@ -81,11 +85,11 @@ async def test_a_task_that_fails_begins_again(tmp_path: Path, monkeypatch: pytes
     failed: list[SpoolFeed] = []
     expire = SpoolFeed._expire
 
-    def failing(self: SpoolFeed) -> None:
+    async def failing(self: SpoolFeed) -> None:
         if not failed:
             failed.append(self)
             raise Interruption
-        expire(self)
+        await expire(self)
 
     monkeypatch.setattr(SpoolFeed, "_expire", failing)
     async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
@@ -116,8 +120,8 @@ async def test_ages_are_sampled_a_hundred_times_within_the_age(tmp_path: Path) -
     spool = Spool(tmp_path, max_age=10_000.0)
     async with Agent(transport=Carrier(), spool=spool, batching=QUICK) as agent:
         feed = feed_of(agent)
-        feed._expire()
-        feed._expire()
+        await feed._expire()
+        await feed._expire()
         assert len(feed._sealed_by) == 1
 
 
@@ -134,3 +138,212 @@ async def test_the_tasks_of_a_collected_agent_end(tmp_path: Path) -> None:
     await until(lambda: all(task.done() for task in tasks))
     while len(asyncio.all_tasks()) > 1:
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and write a few messages at a time."""
+    monkeypatch.setattr(spool_feed, "READ_BACK_BYTES", 1)
+    monkeypatch.setattr(spool_feed, "RECOVER_BYTES", 600)
+    monkeypatch.setattr(pieces, "_RECORD_BYTES", 200)
+
+
+async def outage(agent: Agent, count: int) -> None:
+    """Track so many messages while the server is away, as fast as they leave the memory."""
+    for number in range(count):
+        assert agent.track("u", "e", {"n": number})
+        if number % 10 == 9:
+            await agent.sync()
+            await until(lambda: agent._accumulator.fill() < 0.8)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_batch_of_many_records_is_read_back(tmp_path: Path) -> None:
+    """A batch that is larger than what is read at once is read back as a whole, with its newlines."""
+    carrier = Carrier(decide=lambda _: BROKEN)
+    agent = Agent(
+        transport=carrier,
+        spool=Spool(tmp_path, commit=0.01),
+        batching=Batching(max_messages=20, linger=0.01),
+        queue=QueueLimits(max_messages=100),
+        retry=HASTY,
+    )
+    async with agent:
+        await outage(agent, 300)
+        assert agent.stats().spooled
+        carrier.decide = None
+        assert (await agent.flush()).ok
+    assert [message["params"]["n"] for message in carrier.delivered] == list(range(300))
+
+
+@pytest.mark.usefixtures("small")
+async def test_what_is_read_while_the_tasks_are_cancelled_is_delivered(tmp_path: Path) -> None:
+    """What the disk gives to a task that was cancelled meanwhile is delivered by the next one, in order."""
+    await leave(tmp_path, 20)
+    carrier, free = Carrier(), threading.Event()
+    agent = Agent(transport=carrier, spool=tmp_path, batching=QUICK)
+    spooler = agent._spooler
+    assert spooler is not None
+    spooler._committer.submit(free.wait)
+    async with agent:
+        feed = feed_of(agent)
+        for _ in range(2):
+            await asyncio.sleep(0)  # the task waits for the disk
+            tasks = feed._tasks
+            for task in tasks:
+                task.cancel()
+            await until(lambda: feed._tasks is not tasks and feed.is_running())  # noqa: B023
+        agent.track("u", "e", {"n": 20})
+        free.set()
+        await until(lambda: agent.stats().delivered == 21)
+    assert [message["params"]["n"] for message in carrier.delivered] == list(range(21))
+
+
+async def test_what_was_on_disk_only_in_a_deleted_directory_is_lost(tmp_path: Path) -> None:
+    """It is lost as DAMAGED at once, and not reported as kept; what is in memory is written anew, and kept."""
+    lost: list[Loss] = []
+    agent = Agent(
+        transport=Carrier(decide=lambda _: BROKEN),
+        spool=Spool(tmp_path / "spool", commit=0.01),
+        batching=Batching(max_messages=10, linger=0.01),
+        queue=QueueLimits(max_messages=100),
+        retry=HASTY,
+        on_lost=lost.append,
+    )
+    async with agent:
+        await outage(agent, 300)
+        shutil.rmtree(tmp_path / "spool")
+        await agent.sync()
+        await until(lambda: lost)
+        report = await agent.aclose(0.5)
+    gone = sum(loss.count for loss in lost)
+    assert report.lost == {LossReason.DAMAGED: gone}
+    assert gone > 100
+    assert (report.kept, report.pending) == (300 - gone, 0)
+    carrier = Carrier()
+    async with Agent(transport=carrier, spool=tmp_path / "spool", batching=QUICK) as after:
+        await until(lambda: after.stats().delivered == 300 - gone)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_what_expires_on_disk_reaches_the_hook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """What is on disk only is read back for `on_lost` before it is lost; without its lines where the disk refuses."""
+    lost: list[Loss] = []
+    agent = Agent(
+        transport=Hanging(),
+        spool=Spool(tmp_path, commit=0.01, max_age=1000),
+        batching=Batching(max_messages=10, linger=0.01),
+        queue=QueueLimits(max_messages=100),
+        on_lost=lost.append,
+    )
+    async with agent:
+        await outage(agent, 300)
+        feed, loop = feed_of(agent), asyncio.get_running_loop()
+        monkeypatch.setattr(spool_feed, "READ_BACK_BYTES", 5000)
+        await until(lambda: agent.stats().in_flight == 10)
+        before = loop.time
+        loop.time = lambda: before() + 20  # type: ignore[method-assign]
+        await until(lambda: feed._sealed_by[-1][1] == agent._accumulator.sealed_batches)
+        spooled = agent.stats().spooled
+        assert spooled > 100
+        if not readable:
+
+            def refuse(*_: object) -> Future[Chunk]:
+                refused: Future[Chunk] = Future()
+                refused.set_exception(SpoolFailed("on purpose"))
+                return refused
+
+            monkeypatch.setattr(feed._spooler, "read_back", refuse)
+        loop.time = lambda: before() + 5000  # type: ignore[method-assign]
+        await until(lambda: agent.stats().lost.get(LossReason.EXPIRED) == 290)
+        found = [message["params"]["n"] for loss in lost for message in loss.messages]
+        if readable:
+            assert sorted(found) == list(range(10, 300))
+            assert len(lost) > 3  # a little at a time
+        else:
+            assert len(found) == 290 - spooled
+        assert sum(loss.count for loss in lost) == 290
+        await agent.aclose(0)
+
+
+def test_a_batch_of_several_records_settles_each_once() -> None:
+    """Interrupted at any point and called again, it counts no message twice, and answers for each record."""
+    point, met = 0, True
+    while met:
+        point += 1
+        answers: list[tuple[str, int]] = []
+
+        def receipt(name: str, count: int, answers: list[tuple[str, int]] = answers) -> Receipt:
+            return Receipt(count, lambda rejected: answers.append((name, len(rejected))))
+
+        receipts = [receipt("a", 2), receipt("b", 3), receipt("c", 9)]
+        found = [
+            Recovered(LogPiece(0, 0, each.pending, b"\n".join([b"{}"] * each.pending)), each, expired=False)
+            for each in receipts
+        ]
+        first, second = (batch for batch, _, _ in batches_of(found, Batching(max_messages=7), 1))
+
+        def settle(batch: Batch = first) -> None:
+            assert batch.receipt is not None
+            batch.receipt.rejected[:] = [RejectedLine(b"{}", None)]
+            batch.receipt.pending = 0
+            batch.receipt.answer()
+
+        def interrupt() -> None:
+            raise Interruption
+
+        met = interrupted(settle, interrupt, point)
+        settle()
+        assert [each.pending for each in receipts] == [0, 0, 7]
+        assert {*answers} == {("a", 1), ("b", 0)}
+        settle(second)
+        assert receipts[2].pending == 0
+        assert answers[-1] == ("c", 1)
+    assert point > 3
+    assert answers == [("a", 1), ("b", 0), ("a", 1), ("b", 0), ("c", 1)]
+
+
+async def test_tasks_of_an_interrupted_start_end(tmp_path: Path) -> None:
+    """A task that no start has noted does nothing."""
+    async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
+        feed = feed_of(agent)
+        await feed._upkeep(object())
+        await feed._recover(object())
+
+
+# What is raised in the callback of a weak reference is reported as unraisable, and swallowed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("expired", [False, True])
+async def test_what_was_read_is_queued_once(tmp_path: Path, expired: bool) -> None:
+    """An interruption at any point leaves the rest to the next call, also if the sender works in the meantime."""
+
+    def interrupt() -> None:
+        raise Interruption
+
+    point, met = 0, True
+    while met:
+        point += 1
+        agent = Agent(transport=Carrier(), spool=Spool(tmp_path, max_age=1000), batching=Batching(max_messages=2))
+        feed, accumulator = feed_of(agent), agent._accumulator
+        extra = accumulator.partitions[-1]
+        lines = [b'{"n":%d}' % number for number in range(6)]
+        piece = LogPiece(0, 0, 6, b"\n".join(lines), written_ms=time.time_ns() // 1_000_000)
+        feed._found.append([Recovered(piece, Receipt(6, lambda _: None), expired)])
+        met = interrupted(feed._queue_found, interrupt, point)
+        flying = accumulator.take(extra)
+        if feed._found or feed._batches:
+            assert await feed._find()
+        feed._queue_found()
+        counts = accumulator.counts()
+        assert counts.recovered == 6
+        assert counts.lost.total() == (6 - counts.in_flight if expired else 0)
+        assert law_holds(counts)
+        if not expired:
+            assert [line for batch in [flying, *extra.sealed] if batch for line in batch.lines()] == lines
+        if flying is not None:
+            accumulator.settle(flying)
+        accumulator.abandon(LossReason.EXPIRED)
+        await agent.aclose(0)
+    assert point > 20

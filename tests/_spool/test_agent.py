@@ -22,6 +22,7 @@ from salesmachine_async import (
     LossReason,
     Overflow,
     QueueLimits,
+    Report,
     Retry,
     Spool,
     SpoolFailed,
@@ -72,10 +73,25 @@ def found(carrier: Carrier) -> list[int]:
     return [message["params"]["n"] for message in carrier.delivered]
 
 
+def advance(seconds: float) -> None:
+    """Let time pass on the running event loop, at once."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + seconds  # type: ignore[method-assign]
+
+
 def law_holds(stats: Stats) -> bool:
     """Everything that came in is in exactly one place."""
     came = stats.accepted + stats.recovered
     return came == stats.delivered + sum(stats.lost.values()) + stats.kept + stats.queued + stats.in_flight
+
+
+async def ended(agent: Agent, timeout: float = 0) -> Report:
+    """Close an agent whose messages are not delivered; they are on disk, and its directory is free, however slow."""
+    await agent.sync()
+    report = await agent.aclose(timeout)
+    await until(lambda: (spool := agent.stats().spool) is not None and spool.state is SpoolState.CLOSED)
+    return report
 
 
 async def leave(path: Path, *which: int, **options: Any) -> Stats:
@@ -83,7 +99,7 @@ async def leave(path: Path, *which: int, **options: Any) -> Stats:
     agent = Agent(transport=down(), spool=path, batching=QUICK, **options)
     numbered(agent, *which)
     await agent.start()
-    report = await agent.aclose(0.2)
+    report = await ended(agent)
     assert (report.kept, report.pending, dict(report.lost), report.ok) == (len(which), 0, {}, False)
     return agent.stats()
 
@@ -113,7 +129,7 @@ async def test_many_small_commits_become_full_batches(tmp_path: Path) -> None:
         await agent.sync()
     assert agent.alias("u", "v")
     numbered(agent, 30)
-    await agent.aclose(0)
+    await ended(agent)
     carrier = Carrier()
     async with Agent(transport=carrier, spool=tmp_path, batching=Batching(max_messages=20)) as agent:
         await until(lambda: agent.stats().delivered == 32)
@@ -183,7 +199,7 @@ async def test_messages_of_another_account_are_left_alone(tmp_path: Path, worksp
     """A token's messages are sent with this token only."""
     agent = workspace.agent(spool=tmp_path, base_url="http://127.0.0.1:9", batching=QUICK)
     numbered(agent, 1)
-    assert (await agent.aclose(0)).kept == 1
+    assert (await ended(agent)).kept == 1
     async with workspace.agent(spool=tmp_path) as other:
         await until(lambda: not other._flusher._senders[0].held)
         assert other.stats().recovered == 0
@@ -270,7 +286,7 @@ async def test_what_left_the_memory_is_kept_at_the_end(tmp_path: Path) -> None:
             if number % 50 == 49:
                 await until(lambda: agent._accumulator.fill() < 0.8)
         assert agent.stats().spooled
-        report = await agent.aclose(0.3)
+        report = await ended(agent)
     assert (report.kept, report.pending, dict(report.lost)) == (2000, 0, {})
     assert law_holds(agent.stats())
     carrier = Carrier()
@@ -455,11 +471,10 @@ async def test_old_messages_expire(tmp_path: Path) -> None:
     lost: list[LossReason] = []
     agent = Agent(
         transport=Hanging(),
-        spool=Spool(tmp_path, max_age=0.2),
+        spool=Spool(tmp_path, max_age=0.001),
         batching=Batching(max_messages=1, linger=0.01),
         on_lost=lambda loss: lost.append(loss.reason),
     )
-    await asyncio.sleep(0.3)
     async with agent:
         numbered(agent, 3, 4, 5)
         await until(lambda: agent.stats().lost.get(LossReason.EXPIRED, 0) >= 4)
@@ -471,13 +486,16 @@ async def test_old_messages_expire(tmp_path: Path) -> None:
 
 async def test_open_batches_expire_too(tmp_path: Path) -> None:
     """Messages expire in an open batch that waits behind a request that hangs."""
-    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=0.3), batching=QUICK)
+    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=1000), batching=QUICK)
     async with agent:
         numbered(agent, 1)
         await until(lambda: agent.stats().in_flight == 1)
         numbered(agent, 2)
+        advance(20)
+        await until(lambda: agent._accumulator.partitions[0].sealed)
+        advance(2000)
         await until(lambda: agent.stats().lost.get(LossReason.EXPIRED) == 1)
-        assert (await agent.aclose(0)).kept == 1
+        assert (await ended(agent)).kept == 1
 
 
 async def test_a_recovery_that_fails_is_tried_again(
@@ -488,8 +506,8 @@ async def test_a_recovery_that_fails_is_tried_again(
     monkeypatch.setattr(spool_feed, "RECOVER_SECONDS", 0.01)
     recover, failures = Spooler.recover, [SpoolFailed("on purpose")]
 
-    def fail_once(spooler: Spooler, n_bytes: int) -> Any:
-        future = recover(spooler, n_bytes) if not failures else Future[Any]()
+    def fail_once(spooler: Spooler, n_bytes: int, into: Any) -> Any:
+        future = recover(spooler, n_bytes, into) if not failures else Future[Any]()
         if failures:
             future.set_exception(failures.pop())
         return future
@@ -503,9 +521,11 @@ async def test_a_recovery_that_fails_is_tried_again(
 async def test_recovered_messages_expire_while_they_wait(tmp_path: Path) -> None:
     """The age of a recovered message counts from the time it was written."""
     await leave(tmp_path, *range(4))
-    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=1.0), batching=Batching(max_messages=2))
+    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_age=1000), batching=Batching(max_messages=2))
     async with agent:
-        await until(lambda: agent.stats().lost.get(LossReason.EXPIRED))
+        await until(lambda: agent.stats().in_flight == 2)
+        advance(2000)
+        await until(lambda: agent.stats().lost.get(LossReason.EXPIRED) == 2)
         assert agent.stats().recovered == 4
         await agent.aclose(0)
 

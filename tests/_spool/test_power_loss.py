@@ -166,3 +166,43 @@ def test_what_a_dying_process_did_not_repeat_is_taken_from_what_it_had_written(t
     second.write_bytes(whole[:cut])
     assert numbers(recover(tmp_path)[0]) == [0, 1, 2, 3]
     assert list(tmp_path.glob("*/*.seg")) == []
+
+
+def test_what_left_the_memory_is_not_hidden_by_a_repetition_without_it(tmp_path: Path) -> None:
+    """Without `Spool.sync`, messages that are only in a segment whose sync failed are read in their place."""
+    files = FaultyFiles()
+    parts = Parts(tmp_path, files=files, sync=False, size=65536)
+    parts.queue.piece = 1
+    parts.queue.accept(9)
+    parts.commit()
+    files.faults["sync"] = failing_disk()
+    with pytest.raises(OSError, match="Input/output"):
+        parts.log.sync()
+    files.faults.clear()
+    unwritten = [piece for piece in parts.queue.unwritten(0, 0) if not 3 <= piece.first < 6]
+    parts.log.commit(unwritten)
+    assert parts.log.durable == [9]
+    parts.die()
+    assert len(segments(tmp_path)) == 2
+    assert numbers(recover(tmp_path)[0]) == [*range(9)]
+
+
+def test_the_oldest_of_two_repetitions_is_read_first(tmp_path: Path) -> None:
+    """A process that dies in the middle of a second repetition hides nothing of the first one."""
+    files = FaultyFiles()
+    parts = Parts(tmp_path, files=files, size=65536)
+    parts.queue.piece = 1
+    parts.queue.accept(6)
+    pieces = parts.queue.unwritten(0, 0)
+    parts.commit()
+    # As three attempts leave it that failed by their syncs, and of which the disk has kept some.
+    for number, kept in ((2, (0, 4, 5)), (3, (0, 1, 2)), (4, (0,))):
+        other = Parts(tmp_path / str(number), files=FaultyFiles(), size=65536)
+        other.log._restarted = True
+        other.log.commit([pieces[at] for at in kept])
+        other.die()
+        [segment] = segments(tmp_path / str(number))
+        segment.rename(segments(tmp_path)[0].with_name(f"{number:08d}.seg"))
+    parts.die()
+    segments(tmp_path)[0].unlink()
+    assert numbers(recover(tmp_path)[0]) == [0, 1, 2, 4, 5]

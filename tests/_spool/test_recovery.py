@@ -13,9 +13,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from salesmachine_async._spool import reader as module
+from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async._spool.record import SEGMENT_HEAD_BYTES, encode_head
-from salesmachine_async._spool.segment import segment_name
+from salesmachine_async._spool.segment import Loaded, load, segment_name
 from salesmachine_async._spool.survey import Survey
 from tests.support.spool import (
     DESTINATION,
@@ -431,3 +433,41 @@ def test_a_number_beyond_any_cursor_is_damage(tmp_path: Path) -> None:
     assert recovery.read(1) == []
     recovery.trim()
     recovery.close()
+
+
+def test_a_reader_without_memory_removes_nothing_that_it_has_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the memory for a segment is missing, its messages and those behind it stay for a later search."""
+    parts = Parts(tmp_path, size=200)
+    for _ in range(5):
+        parts.queue.accept(3)
+        parts.commit()
+    parts.die()
+    loaded: list[int] = []
+
+    def load_some(files: Files, directory: int, number: int) -> Loaded | None:
+        loaded.append(number)
+        if len(loaded) == 3:
+            raise MemoryError
+        return load(files, directory, number)
+
+    monkeypatch.setattr(module, "load", load_some)
+    found = Parts(tmp_path)
+    recovery = found.adopt()
+    assert recovery is not None
+    got: list[int] = []
+
+    def read_all() -> None:
+        while pieces := recovery.read(1):
+            for piece in pieces:
+                recovery.settle(piece)
+            got.extend(numbers(pieces))
+
+    with pytest.raises(MemoryError):
+        read_all()
+    read_all()
+    assert got == [*range(len(got))]
+    assert len(got) < 15
+    recovery.close()
+    assert numbers(recover(tmp_path)[0]) == [*range(len(got), 15)]

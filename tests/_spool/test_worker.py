@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from salesmachine_async import Spool
+from salesmachine_async import Spool, SpoolFailed, SpoolState
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.worker import Worker
 from tests.support.spool import DESTINATION, QUIET, FaultyFiles, Queue, failing_disk, segments
@@ -96,3 +96,19 @@ def test_a_search_that_finds_nothing_more_is_counted(tmp_path: Path, queue: Queu
         each.receipt.settle(each.piece.messages)
     assert worker.recover(1 << 20) == []
     assert worker.stats().searches == 1
+
+
+def test_nothing_is_done_after_the_end(tmp_path: Path, queue: Queue) -> None:
+    """A commit that is due when the end is over makes no new directory, which nobody would release."""
+    worker = worker_of(tmp_path, queue)
+    queue.accept(3)
+    worker.close()
+    queue.accept(3)
+    worker.tick()
+    worker.tick()
+    with pytest.raises(SpoolFailed, match="closed"):
+        worker.sync()
+    assert worker.state is SpoolState.CLOSED
+    assert worker.durable[0] == 3
+    assert len(segments(tmp_path)) == 1
+    assert Worker(Spool(tmp_path), [DESTINATION], 2, Queue(2), log=QUIET, files=Files()).recover(1 << 20)
