@@ -304,4 +304,5 @@ def test_a_limit_of_the_size_of_files(tmp_path: Path, workspace: Workspace) -> N
     with program(workspace, "limited", tmp_path) as it:
         found, err = it.rest()
     assert any("error" in each for each in found), err
+    assert err.count("the spool is full") == 1
     assert found[-1]["delivered"] == 2

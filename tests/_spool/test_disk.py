@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from salesmachine_async import ConfigError, Spool, SpoolFailed, SpoolState
 from salesmachine_async._spool.spooler import Spooler
+from tests.support.small_disk import fill, mounted, remount
 from tests.support.spool import DESTINATION, MIB, Queue, numbers, recover
 from tests.support.spool_process import begin
 
@@ -20,27 +18,8 @@ from tests.support.spool_process import begin
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Give a file system of 4 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir(mode=0o700)
-    mount = shutil.which("mount")
-    command = [mount or "", "-t", "tmpfs", "-o", "size=4m,mode=0700", "spool-test", str(place)]
-    if os.geteuid() or mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs root, and the right to mount")
-    yield place
-    busy = subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode
-    if busy:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-    assert not busy, "a file was left open"
-
-
-def fill(path: Path) -> None:
-    """Write to a file until the disk is full."""
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as exc:
-            assert exc.errno == errno.ENOSPC  # noqa: PT017
+    with mounted(tmp_path / "disk") as place:
+        yield place
 
 
 def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
@@ -84,14 +63,14 @@ def test_a_read_only_disk_is_an_error_at_the_start_and_a_state_later(small_disk:
     queue = Queue()
     policy = Spool(small_disk / "spool", max_bytes=16 * MIB)
     spooler = Spooler(policy, DESTINATION, 1, queue)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    remount(small_disk, "ro")
     with pytest.raises(ConfigError, match="Read-only file system"):
         Spooler(policy, DESTINATION, 1, queue)
     queue.accept(1)
     with pytest.raises(SpoolFailed, match="Read-only file system"):
         spooler.sync().result(10)
     assert spooler.stats().state is SpoolState.FAILING
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    remount(small_disk, "rw")
     spooler.sync().result(10)
     assert spooler.durable(0) == 1
     spooler.close().result(10)
