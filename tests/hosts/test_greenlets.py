@@ -87,7 +87,8 @@ def gunicorn(worker: str, *, preload: bool) -> tuple[str, ...]:
     pytest.importorskip("gunicorn")
     if worker == "gevent":
         pytest.importorskip(worker)
-    return ("gunicorn", "-k", worker, "-b", "127.0.0.1:0", "--workers", "2", *["--preload"] * preload)
+    settings = ("-c", "python:tests.hosts.gunicorn_settings")
+    return ("gunicorn", *settings, "-k", worker, "-b", "127.0.0.1:0", "--workers", "2", *["--preload"] * preload)
 
 
 def log_in(server: Served) -> int:
@@ -123,6 +124,7 @@ def test_django_under_gunicorn(workspace: Workspace, worker: str, preload: bool,
             assert server.get(f"/loop/{number}/")[:2] == (200, "ran"), "".join(server.said)
             if number % 10 == 5:
                 assert log_in(server) == 302, "".join(server.said)
+        server.wait_for("worker is ready", count=2)
         said = server.end()
     assert "Traceback" not in said
     events = Counter(event["event_uid"] for event in workspace.events())
@@ -139,7 +141,7 @@ def test_a_wsgi_application_under_gunicorn(workspace: Workspace, worker: str, pr
     with served(workspace, *command, "tests.hosts.wsgi_site:application", **more) as server:
         for number in range(20):
             assert server.get(f"/{number}")[0] == 200, "".join(server.said)
-        workspace.wait_for("imported", count=5 if preload else 10, timeout=30)  # each worker has started by now
+        server.wait_for("worker is ready", count=2)
         said = server.end()
     assert "Traceback" not in said
     paths = [event["params"]["path"] for event in workspace.events(contact_uid="u")]
