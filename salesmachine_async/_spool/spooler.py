@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from salesmachine_async._core.receipt import RejectedLine
-from salesmachine_async._log import RateLimitedLogger
+from salesmachine_async._log import RateLimitedLogger, monotonic
 from salesmachine_async._process import check_fork, watch
 from salesmachine_async._spool.committer import Committer, QueueView
 from salesmachine_async._spool.destination import destination_of
@@ -56,7 +56,7 @@ class Spooler:
         *,
         log: RateLimitedLogger | None = None,
         accept: Collection[int] = (),
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         files: Callable[[], Files] = Files,
     ) -> None:

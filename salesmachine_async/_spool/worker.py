@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from salesmachine_async._core.receipt import Receipt, RejectedLine
-from salesmachine_async._log import RateLimitedLogger
+from salesmachine_async._log import RateLimitedLogger, monotonic
 from salesmachine_async._spool.committer import QueueView
 from salesmachine_async._spool.damage import Damage
 from salesmachine_async._spool.files import Files
@@ -72,7 +72,7 @@ class Worker:
         source: QueueView,
         *,
         log: RateLimitedLogger,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         files: Files,
     ) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from threading import Thread
 from typing import Any, Final
 
 from salesmachine_async._core.response import Outcome
@@ -86,7 +86,7 @@ def _made(environment: tuple[str | None, ...], options: AgentOptions = DEFAULT) 
         old = _fallback_agents.pop(key, None) if key[0] != environment else None
         if old is not None:
             # There is no wait, because a request is being answered. The exit waits for the messages left by then.
-            threading.Thread(target=old.close, name="salesmachine-close", daemon=True).start()
+            Thread(target=old.close, name="salesmachine-close", daemon=True).start()
     try:
         agent = ThreadedAgent(**options.keywords())
     except ConfigError as exc:

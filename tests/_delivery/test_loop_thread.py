@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -188,6 +190,21 @@ def test_each_submission_is_a_try_to_make_the_loop(monkeypatch: pytest.MonkeyPat
     end(loop)
 
 
+def test_a_replaced_socket_makes_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sockets that carry nothing, as a test's mocks, nothing could wake the loop; it is made after them."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "_log", RateLimitedLogger())
+    loop = LoopThread()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", MagicMock())
+        pending = loop.submit(here)
+        loop.start()
+        with pytest.raises(OSError, match="carry nothing"):
+            pending.result(30)
+    assert loop.submit(here).result(30).name == "salesmachine"
+    end(loop)
+
+
 def test_a_thread_without_a_loop_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop ends the wait for the next try."""
 
@@ -250,6 +267,30 @@ def test_an_exit_in_a_task_does_not_end_it(
     ]
     end(loop)
     assert not thread.is_alive()
+
+
+def test_a_clock_that_raises_does_not_end_it(
+    loop: LoopThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is run again after a clock that a test has replaced has raised in it."""
+    monkeypatch.setattr(module, "_log", RateLimitedLogger(interval=-1.0))
+
+    async def replace_clock() -> None:
+        running = asyncio.get_running_loop()
+        clock = running.time
+
+        def time() -> float:
+            running.time = clock  # type: ignore[method-assign]
+            raise StopIteration
+
+        running.time = time  # type: ignore[method-assign]
+        await asyncio.sleep(0)
+
+    loop.submit(replace_clock).result(30)
+    assert loop.submit(here).result(30).is_alive()
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "the event loop of an agent was broken off by StopIteration"
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
