@@ -125,6 +125,7 @@ class Between:
         url: Where clients connect.
         cut: Called with each piece of an answer; if it returns true, the client loses its connection instead.
         cuts: How many connections were cut.
+        delay: Seconds that each piece is held back, in both directions.
         held: Set while an answer is held back.
     """
 
@@ -134,6 +135,7 @@ class Between:
         self.url = f"unix://{self._path}"
         self.cut: Callable[[bytes], bool] = lambda _: False
         self.cuts = 0
+        self.delay = 0.0
         self.held = asyncio.Event()
         self._hold: bytes | None = None
         self._light = asyncio.Event()
@@ -206,6 +208,7 @@ class Between:
         with suppress(OSError):
             while data := await reader.read(2**16):
                 await self._light.wait()
+                await asyncio.sleep(self.delay)
                 if cuts is not None and await cuts(data):
                     return
                 writer.write(data)

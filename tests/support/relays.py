@@ -34,14 +34,35 @@ class Producer:
     """
     Publishes events for as long as it is entered.
 
+    Args:
+        url: Of the server.
+        name: Of the queue.
+        partitions: How many it has.
+        entry: Messages in an entry, at most.
+        contacts: Number of contacts of all producers together.
+        part: Which of several producers this is, and how many there are: each has its own numbers, and contacts.
+        least: How many it publishes at least, also after its end was requested.
+
     Attributes:
         count: How many were published.
     """
 
-    def __init__(self, url: str, name: str, *, partitions: int = 4, entry: int = 5, contacts: int = 9) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        partitions: int = 4,
+        entry: int = 5,
+        contacts: int = 9,
+        part: tuple[int, int] = (0, 1),
+        least: int = 0,
+    ) -> None:
         transport = RedisTransport(url, name=name, partitions=partitions)
         self.count = 0
         self._contacts = contacts
+        self._first, self._step = part
+        self._least = least
         self._agent = Agent(transport=transport, batching=Batching(max_messages=entry), retry=FAST)
         self._ending = False
         self._task: asyncio.Task[None] | None = None
@@ -60,11 +81,16 @@ class Producer:
         await self._agent.aclose()
 
     async def _publish(self) -> None:
-        while not self._ending:
+        while not self._ending or self.count < self._least:
             for _ in range(10):
-                self._agent.track(f"u{self.count % self._contacts}", "e", {"i": self.count})
+                number = self._first + self._step * self.count
+                self._agent.track(f"u{number % self._contacts}", "e", {"i": number})
                 self.count += 1
             await asyncio.sleep(0.005)
+
+    def published(self) -> range:
+        """The numbers of the events that were published."""
+        return range(self._first, self._first + self._step * self.count, self._step)
 
 
 @asynccontextmanager
@@ -89,8 +115,14 @@ def numbers(messages: Iterable[dict[str, Any]]) -> list[int]:
 
 def check(messages: list[dict[str, Any]], count: int, *, without: Iterable[int] = (), repeated: int = 0) -> None:
     """All were delivered, the first deliveries of each contact in order; so many at most were repeated."""
-    assert set(numbers(messages)) == set(range(count)) - set(without)
-    assert len(messages) - count + len({*without}) <= repeated
+    check_numbers(messages, set(range(count)) - set(without), repeated=repeated)
+
+
+def check_numbers(messages: list[dict[str, Any]], expected: set[int], *, repeated: int = 0) -> None:
+    """These were delivered, the first deliveries of each contact in order; repetitions have the same ``messageId``."""
+    assert set(numbers(messages)) == expected
+    assert len({message["messageId"] for message in messages}) == len(expected)
+    assert len(messages) - len(expected) <= repeated
     newest: dict[str, int] = {}
     seen: set[str] = set()
     for message in messages:

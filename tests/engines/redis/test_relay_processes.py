@@ -6,18 +6,20 @@ import asyncio
 import random
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from salesmachine_async.engines.redis import RedisEngine
 from tests.support.redis_servers import RedisServer
-from tests.support.relays import Producer, check
+from tests.support.relays import Producer, check_numbers
 from tests.support.servers import RawServer, Seen, answers, http
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 LEASE = "2"
+MESSAGES, CONTACTS, PRODUCERS = 40_000, 200, 4
 
 
 class Fleet:
@@ -95,10 +97,23 @@ class Fleet:
 
 
 async def test_relays_that_are_killed_ended_and_stopped(server: RedisServer, name: str) -> None:
-    """No message is lost, each contact's first deliveries are in order, and few messages are repeated."""
-    producer = Producer(server.url, name, partitions=8, contacts=200)
+    """Of 40,000 messages none is lost, each contact's first deliveries are in order, and few messages are repeated."""
+    producers = [
+        Producer(
+            server.url,
+            name,
+            partitions=8,
+            entry=25,
+            contacts=CONTACTS,
+            part=(number, PRODUCERS),
+            least=MESSAGES // PRODUCERS,
+        )
+        for number in range(PRODUCERS)
+    ]
     async with Fleet(server, name, random.Random(1)) as fleet:
-        async with producer:
+        async with AsyncExitStack() as publishing:
+            for producer in producers:
+                await publishing.enter_async_context(producer)
             first, second, third = [await fleet.begin() for _ in range(3)]
             await fleet.owned_by(first, second, third)
             await fleet.more(500)
@@ -117,5 +132,9 @@ async def test_relays_that_are_killed_ended_and_stopped(server: RedisServer, nam
             await fleet.more(200)
             fourth.send_signal(signal.SIGCONT)
             await fleet.more(500)
+            second.kill()
+            await fleet.begin()
         await fleet.drained()
-    check(fleet.delivered, producer.count, repeated=producer.count // 20)
+    published = {number for producer in producers for number in producer.published()}
+    assert len(published) >= MESSAGES
+    check_numbers(fleet.delivered, published, repeated=len(published) // 20)
