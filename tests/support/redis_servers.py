@@ -180,14 +180,15 @@ class Between:
             try:
                 await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             finally:
+                # Before the next await, which may be cancelled.
                 up.cancel()
                 down.cancel()
-                await asyncio.wait((up, down))
                 to_server.close()
-                writer.close()
+                await asyncio.wait((up, down))
         except (OSError, asyncio.CancelledError):
-            writer.close()
+            pass
         finally:
+            writer.close()
             self._tasks.discard(task)
 
     async def _cuts(self, data: bytes) -> bool:

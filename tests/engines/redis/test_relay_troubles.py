@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from salesmachine_async._core.batch import Batch
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.engines.redis.engine import RedisLease
 from salesmachine_async.engines.redis.keys import Keys
-from salesmachine_async.relay import Relay
+from salesmachine_async.relay import Relay, RelayState, RelayStatus
 from tests.support.carriers import Carrier
 from tests.support.redis_servers import Between, RedisServer
 from tests.support.relays import FAST, QUICK, Producer, check, drained, publish, relaying
@@ -89,27 +89,97 @@ async def test_a_relay_that_was_frozen_beyond_its_lease(server: RedisServer, nam
             assert frozen.attempts == []
 
 
+class Counting(RedisEngine):
+    """
+    The engine of a relay whose heartbeats are counted.
+
+    Attributes:
+        beats: Their number.
+    """
+
+    beats = 0
+
+    async def members(self, status: RelayStatus) -> Sequence[str]:
+        self.beats += 1
+        return await super().members(status)
+
+
+async def shared_out(relays: dict[Relay, Counting], shares: list[int]) -> int:
+    """Wait until the relays own these numbers of partitions; returns the most heartbeats of one of them by then."""
+    before = {engine: engine.beats for engine in relays.values()}
+    await until(lambda: sorted(len(relay.stats().partitions) for relay in relays) == shares)
+    return max(engine.beats - before[engine] for engine in relays.values())
+
+
 async def test_shares_follow_the_number_of_relays(server: RedisServer, name: str) -> None:
-    """One, three and one relays own fair shares, and keep the order under load."""
+    """One, three and one relays own fair shares within a few heartbeats, and keep the order under load."""
     delivered: list[dict[str, Any]] = []
     carriers = [Carrier(takes=0.002) for _ in range(3)]
+    engines = [Counting(server.url, name=name, lease=3) for _ in range(3)]
     for carrier in carriers:
         carrier.delivered = delivered
     producer = Producer(server.url, name, partitions=8)
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(relaying(server.url, name, carriers[0]))
+        first = await stack.enter_async_context(relaying(server.url, name, carriers[0], engine=engines[0]))
         async with producer:
             await until(lambda: len(first.stats().partitions) == 8)
             async with (
-                relaying(server.url, name, carriers[1]) as second,
-                relaying(server.url, name, carriers[2]) as third,
+                relaying(server.url, name, carriers[1], engine=engines[1]) as second,
+                relaying(server.url, name, carriers[2], engine=engines[2]) as third,
             ):
                 relays = (first, second, third)
-                await until(lambda: sorted(len(relay.stats().partitions) for relay in relays) == [2, 3, 3])
+                # They become known in one heartbeat, the first gives its surplus back in the next, and they take it.
+                assert await shared_out(dict(zip(relays, engines, strict=True)), [2, 3, 3]) <= 8
                 await until(lambda: all(carrier.attempts for carrier in carriers))
-            await until(lambda: len(first.stats().partitions) == 8)
+            # The others have given theirs back, and have left the list of relays.
+            assert await shared_out({first: engines[0]}, [8]) <= 3
         await drained(first)
     check(delivered, producer.count)
+
+
+async def test_a_server_that_is_too_slow_for_a_while(server: RedisServer, name: str) -> None:
+    """A relay whose calls all time out, although they are executed, gives way to another one, and recovers."""
+    delivered: list[dict[str, Any]] = []
+    slowed, other = Carrier(takes=0.002), Carrier(takes=0.002)
+    slowed.delivered = other.delivered = delivered
+    async with Between(server) as between:
+        engine = RedisEngine(between.url, name=name, lease=LEASE)
+        producer = Producer(server.url, name)
+        async with relaying(server.url, name, slowed, engine=engine) as first:
+            async with producer, relaying(server.url, name, other) as second:
+                await until(lambda: first.stats().delivered > 100 and len(second.stats().partitions) == 2)
+                between.delay = LEASE / 2  # a call may take a third of a lease
+                await until(lambda: first.stats().leases_lost == 2)
+                assert "did not answer in time" in str(first.stats().last_error)
+                assert first.stats().state is RelayState.DISCONNECTED
+                await until(lambda: len(second.stats().partitions) == 4)
+                between.delay = 0.0
+                await until(lambda: len(first.stats().partitions) == 2)
+            await drained(first)
+    # At most what each partition had under way and not settled.
+    check(delivered, producer.count, repeated=4 * 100)
+
+
+async def test_an_agent_whose_server_is_too_slow_for_a_while(
+    server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publications that time out are repeated, and recognized where they were executed nevertheless."""
+    monkeypatch.setattr("salesmachine_async.engines.redis.transport.TIMEOUT", 0.2)
+    carrier = Carrier()
+    async with Between(server) as between:
+        transport = RedisTransport(between.url, name=name, partitions=4)
+        async with Agent(transport=transport, batching=Batching(max_messages=5, linger=0.01), retry=FAST) as agent:
+            for number in range(200):
+                agent.track(f"u{number % 9}", "e", {"i": number})
+                if number == 50:
+                    assert (await agent.flush()).ok
+                    between.delay = 0.3
+            await until(lambda: "did not answer in time" in str(agent.stats().last_error))
+            between.delay = 0.0
+            assert (await agent.flush()).ok
+    async with relaying(server.url, name, carrier) as relay:
+        await drained(relay)
+    check(carrier.delivered, 200)
 
 
 async def test_a_relay_that_lost_the_server_for_longer_than_its_lease(server: RedisServer, name: str) -> None:
