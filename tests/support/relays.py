@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from salesmachine_async import Agent, Batching, Retry, Timeouts
+from salesmachine_async._delivery.transport import Transport
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from salesmachine_async.relay import DeadLetter, Relay
-from tests.support.carriers import Carrier
 from tests.support.waiting import until
 
 FAST = Retry(wait_initial=0.005, wait_max=0.02)
@@ -95,7 +95,7 @@ class Producer:
 
 @asynccontextmanager
 async def relaying(
-    url: str, name: str, carrier: Carrier, *, engine: RedisEngine | None = None, **options: Any
+    url: str, name: str, carrier: Transport, *, engine: RedisEngine | None = None, **options: Any
 ) -> AsyncIterator[Relay]:
     """A relay that runs."""
     settings = {"batching": Batching(linger=0.02), "retry": FAST, "timeouts": QUICK, **options}
