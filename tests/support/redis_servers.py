@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,16 +46,18 @@ class RedisServer:
     Args:
         kind: ``redis`` or ``valkey``.
         options: For its command line.
+        sentinel: A file with the configuration of a Sentinel, which this server becomes.
     """
 
-    def __init__(self, kind: str, *options: str) -> None:
+    def __init__(self, kind: str, *options: str, sentinel: Path | None = None) -> None:
         program = binary(kind)
         assert program is not None
         self.directory = tempfile.mkdtemp(prefix="salesmachine-")
         self.socket = f"{self.directory}/s"
         self.url = f"unix://{self.socket}"
         where = ["--port", "0", "--unixsocket", self.socket, "--dir", self.directory, "--save", ""]
-        self._command = [program, *where, *options]
+        as_sentinel = ([], []) if sentinel is None else ([str(sentinel)], ["--sentinel"])
+        self._command = [program, *as_sentinel[0], *where, *options, *as_sentinel[1]]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -112,6 +115,16 @@ def servers(kind: str) -> Iterator[RedisServer]:
 def new_name() -> str:
     """Return the name of a queue that no other test of this process uses."""
     return f"test-{os.getpid()}-{next(_names)}"
+
+
+def free_port() -> int:
+    """A free port whose neighbour for the cluster's own traffic, 10,000 higher, is free too."""
+    while True:
+        port = random.randrange(20_000, 50_000)
+        with closing(socket.socket()) as first, closing(socket.socket()) as second, suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 10_000))
+            return port
 
 
 class Between:

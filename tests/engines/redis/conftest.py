@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +23,8 @@ def start_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Redis
         pytest.skip(f"there is no {request.param}-server")
     started: list[RedisServer] = []
 
-    def start(*options: str) -> RedisServer:
-        started.append(RedisServer(request.param, *options))
+    def start(*options: str, sentinel: Path | None = None) -> RedisServer:
+        started.append(RedisServer(request.param, *options, sentinel=sentinel))
         return started[-1]
 
     yield start

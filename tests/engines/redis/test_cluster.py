@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,23 +17,13 @@ from redis.exceptions import RedisError
 from salesmachine_async import Agent, Batching
 from salesmachine_async.engines.redis import RedisEngine, RedisTransport
 from tests.support.carriers import Carrier
-from tests.support.redis_servers import binary
+from tests.support.redis_servers import binary, free_port
 from tests.support.relays import check, drained, relaying
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 SLOTS = 16384
 OPTIONS = ["--save", "", "--cluster-enabled", "yes"]
-
-
-def free_port() -> int:
-    """A free port whose neighbour for the cluster's own traffic, 10,000 higher, is free too."""
-    while True:
-        port = random.randrange(20_000, 50_000)
-        with closing(socket.socket()) as first, closing(socket.socket()) as second, suppress(OSError):
-            first.bind(("127.0.0.1", port))
-            second.bind(("127.0.0.1", port + 10_000))
-            return port
 
 
 @pytest.fixture(params=["redis", "valkey"])
