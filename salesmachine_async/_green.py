@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import Lock, Thread  # and not looked up later, when a test may have put a mock there
 from typing import Any, Final
 
-__all__ = ["acquire", "allocate_lock", "start_thread", "switches_greenlets"]
+__all__ = ["acquire", "allocate_lock", "shares_locks", "start_thread", "switches_greenlets"]
 
 # Seconds between two looks at a lock that a greenlet waits for; other greenlets run in between.
 POLL_SECONDS: Final = 0.002
@@ -54,6 +54,16 @@ def acquire(lock: Any, timeout: float) -> bool:
 def switches_greenlets() -> bool:
     """Return whether threads have been replaced by greenlets."""
     return _original("_thread", "start_new_thread") is not None
+
+
+def shares_locks() -> bool:
+    """
+    Return whether threads of the operating system may wait for locks of the application, such as those of logging.
+
+    eventlet's locks are for the greenlets of one thread: released in another, they wake none of those that wait.
+    """
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    return eventlet is None or not eventlet.is_monkey_patched("thread")
 
 
 def _original(module: str, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -116,18 +117,34 @@ def log_or_stderr(level: int, message: str, *args: object) -> None:
 HANDLER_SECONDS: Final = 0.25
 
 # `now` is set in a thread that is writing a line: a handler that tracks must not cause another line, without end.
-# `patience` is set in a thread of the package: the seconds for which it waits for a handler.
+# `patience` is set in a thread of the package: the seconds for which it waits for a handler. `apart` is set in one that
+# must use no handler at all.
 _emitting = threading.local()
 
 
-def be_brief() -> None:
+def be_brief(*, apart: bool = False) -> None:
     """
     Leave a line out, in this thread, rather than wait for a handler that another thread holds.
 
     A signal handler that closes the agent may have interrupted that thread in the middle of the handler, and would wait
     for this thread.
+
+    Args:
+        apart: Whether this thread can share no locks with those of the application. Its lines, and those of asyncio in
+            it, are then written to standard error.
     """
     _emitting.patience = HANDLER_SECONDS
+    _emitting.apart = apart
+    if apart:
+        logging.getLogger("asyncio").addFilter(_use_handlers)
+
+
+def _use_handlers(record: logging.LogRecord) -> bool:
+    """Let a line of asyncio pass, but one of a thread that must use no handler."""
+    if not getattr(_emitting, "apart", False):
+        return True
+    _write_apart(record.levelno, str(record.msg), record.args or ())
+    return False
 
 
 @contextmanager
@@ -136,6 +153,9 @@ def free_handlers(of: logging.Logger = logger) -> Generator[bool]:
     patience = getattr(_emitting, "patience", None)
     if patience is None:
         yield True
+        return
+    if _emitting.apart:
+        yield False
         return
     with ExitStack() as stack:
         for lock in _handler_locks(of):
@@ -168,6 +188,8 @@ def _emit(level: int, message: str, args: tuple[object, ...], extra: dict[str, o
         with free_handlers() as free:
             if free:
                 _write(level, message, args, extra, loud=loud)
+            elif _emitting.apart:
+                _write_apart(level, message, args)
     finally:
         _emitting.now = False
 
@@ -180,6 +202,14 @@ def _write(level: int, message: str, args: tuple[object, ...], extra: dict[str, 
         with suppress(Exception):
             text = f"salesmachine_async: {message}"
             logging.lastResort.handle(logger.makeRecord(logger.name, level, __file__, 0, text, args, None))
+
+
+def _write_apart(level: int, message: str, args: object) -> None:
+    """Write one line to standard error without any lock; `isEnabledFor` would take one."""
+    if level > logger.manager.disable and level >= logger.getEffectiveLevel():
+        with suppress(Exception):
+            text = message % args if args else message
+            os.write(2, f"salesmachine_async: {text}\n".encode(errors="backslashreplace"))
 
 
 def _is_heard(level: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from salesmachine_async import _log, tracker
-from salesmachine_async._log import RateLimitedLogger, log_or_stderr
+from salesmachine_async._log import RateLimitedLogger, be_brief, log_or_stderr
 from salesmachine_async.testing import Recorder
 
 
@@ -110,6 +110,40 @@ def fail() -> None:
 
 def again() -> None:
     log_or_stderr(logging.WARNING, "again")
+
+
+def test_a_thread_apart_uses_no_handler(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines, and asyncio's in it, go to standard error by their level, whoever holds the locks of logging."""
+    caplog.set_level(logging.INFO)
+
+    def work() -> None:
+        be_brief(apart=True)
+        log = RateLimitedLogger()
+        log("a", logging.WARNING, "%d messages", 3, loud=True)
+        log("b", logging.DEBUG, "not shown")
+        logging.getLogger("asyncio").error("a line of %s", "asyncio")
+        logging.getLogger("asyncio").error("no arguments: 100 %")
+
+    asyncio_logger = logging.getLogger("asyncio")
+    monkeypatch.setattr(asyncio_logger, "filters", [])
+    asyncio_logger.error("before")
+    thread = threading.Thread(target=work, daemon=True)
+    caplog.handler.acquire()
+    try:
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    finally:
+        caplog.handler.release()
+    asyncio_logger.error("after")
+    assert [record.getMessage() for record in caplog.records] == ["before", "after"]
+    assert capfd.readouterr().err.splitlines()[-3:] == [
+        "salesmachine_async: 3 messages",
+        "salesmachine_async: a line of asyncio",
+        "salesmachine_async: no arguments: 100 %",
+    ]
 
 
 @pytest.mark.parametrize("act", [fail, again])

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
-from salesmachine_async._green import acquire, allocate_lock, start_thread, switches_greenlets
+from salesmachine_async._green import acquire, allocate_lock, shares_locks, start_thread, switches_greenlets
 from salesmachine_async._log import RateLimitedLogger, be_brief, describe_exception
 
 __all__ = ["LoopThread", "Pending", "in_loop_thread", "run_here"]
@@ -170,7 +170,7 @@ class LoopThread:
             return
         self._thread = threading.current_thread()
         self._ident, _here.process = threading.get_ident(), os.getpid()
-        be_brief()
+        be_brief(apart=not shares_locks())
         try:
             runner = self._make_runner()
             if runner is not None:

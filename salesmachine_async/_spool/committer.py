@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 
-from salesmachine_async._green import allocate_lock, start_thread, switches_greenlets
-from salesmachine_async._log import RateLimitedLogger, describe_exception
+from salesmachine_async._green import allocate_lock, shares_locks, start_thread, switches_greenlets
+from salesmachine_async._log import RateLimitedLogger, be_brief, describe_exception
 from salesmachine_async._spool.pieces import LogPiece
 from salesmachine_async.errors import SpoolFailed
 
@@ -92,7 +92,18 @@ class Committer:
         log: For what *tick* raises.
     """
 
-    __slots__ = ("_claims", "_interval", "_log", "_running", "_stopped", "_tasks", "_thread", "_tick", "_token")
+    __slots__ = (
+        "_claims",
+        "_ident",
+        "_interval",
+        "_log",
+        "_running",
+        "_stopped",
+        "_tasks",
+        "_thread",
+        "_tick",
+        "_token",
+    )
 
     def __init__(self, tick: Callable[[], None], interval: float, log: RateLimitedLogger) -> None:
         self._tick = tick
@@ -103,6 +114,7 @@ class Committer:
         self._running = False
         self._token = deque([None])
         self._thread: threading.Thread | None = None
+        self._ident: int | None = None
         # The claim to start the thread or to work in its place: at most one token. A lock would deadlock a signal
         # handler that interrupts its holder.
         self._claims: dict[str, object] = {}
@@ -120,6 +132,9 @@ class Committer:
         """
         future: Future[T] = _Result()
         future.set_running_or_notify_cancel()  # the function must run even if its future is cancelled
+        if threading.get_ident() == self._ident:  # a logging handler of the application, called by the thread
+            future.set_exception(SpoolFailed("the thread of the spool cannot wait for itself"))
+            return future
         if self._stopped:
             future.set_exception(SpoolFailed("the spool is closed"))
             return future
@@ -161,11 +176,14 @@ class Committer:
         except IndexError:
             return  # a signal handler raised right after the thread was started
         self._thread = threading.current_thread()
+        self._ident = threading.get_ident()
         self._running = True
+        be_brief(apart=not shares_locks())
         try:
             self._work()
         finally:
             self._running = False
+            self._ident = None
             self._token.append(None)
 
     def _work(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import ConfigError, Spool, SpoolFailed, SpoolState
+from salesmachine_async import ConfigError, Spool, SpoolFailed, SpoolState, _log
 from salesmachine_async._core.receipt import RejectedLine
 from salesmachine_async._log import RateLimitedLogger
 from salesmachine_async._spool import worker as module
@@ -299,6 +299,49 @@ def test_a_path_that_turns_bad_later_is_a_state(make: Make, queue: Queue, tmp_pa
     with pytest.raises(SpoolFailed, match="is a symbolic link"):
         spooler.sync().result(10)
     assert spooler.stats().state is SpoolState.FAILING
+
+
+def test_a_line_is_left_out_while_another_thread_holds_its_handler(
+    make: Make, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler may wait for the disk where it has interrupted a logging handler."""
+    monkeypatch.setattr(_log, "HANDLER_SECONDS", 0.01)
+    files = FaultyFiles()
+    files.faults["sync"] = failing_disk()
+    spooler = make(files=files)
+    queue.accept(1)
+    caplog.handler.acquire()
+    try:
+        with pytest.raises(SpoolFailed):
+            spooler.sync().result(10)
+    finally:
+        caplog.handler.release()
+    assert caplog.records == []
+    with pytest.raises(SpoolFailed):
+        spooler.sync().result(10)
+    assert "the spool is failing" in caplog.text
+
+
+def test_a_logging_handler_that_waits_for_the_spool(make: Make, queue: Queue) -> None:
+    """A handler that waits, in the thread of the spool, for that thread gets an error."""
+    files = FaultyFiles()
+    files.faults["sync"] = failing_disk()
+    spooler = make(files=files)
+    errors: list[BaseException | None] = []
+
+    class Waiting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.append(spooler.sync().exception(10))
+
+    handler = Waiting()
+    logging.getLogger("salesmachine_async").addHandler(handler)
+    try:
+        queue.accept(1)
+        with pytest.raises(SpoolFailed):
+            spooler.sync().result(10)
+    finally:
+        logging.getLogger("salesmachine_async").removeHandler(handler)
+    assert [str(error) for error in errors] == ["the thread of the spool cannot wait for itself"]
 
 
 def test_an_unusable_path_is_an_error_or_a_line(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from salesmachine_async.sandbox import Fault
 from salesmachine_async.testing import Workspace
 from tests.support.example_process import ROOT, Served, environment, served
 
@@ -80,6 +81,55 @@ def test_the_application_keeps_its_thread(workspace: Workspace, library: str, pa
     for number in range(20):
         steps = [event["params"]["number"] for event in workspace.events(contact_uid=f"u{number}")]
         assert sorted(steps) == sorted([*range(50)] * 2)
+
+
+LOGGING = """
+import logging, sys, threading, time
+from salesmachine_async import Batching, Retry, Spool, ThreadedAgent, Timeouts
+
+logging.basicConfig(level=logging.DEBUG, stream=open(sys.argv[1], "w"))
+logging.getLogger("salesmachine_async").setLevel(logging.DEBUG)
+agent = ThreadedAgent(
+    spool=Spool(sys.argv[2], commit=0.01), batching=Batching(linger=0), retry=Retry(wait_initial=0.01, wait_max=0.02)
+)
+
+def work(name):
+    for number in range(500):
+        logging.info("greenlet %d", name)
+        agent.track(name, "step", {"number": number})
+        if number % 50 == 0:
+            agent.sync()
+        time.sleep(0)
+
+threads = [threading.Thread(target=work, args=(name,)) for name in range(10)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(agent.flush().delivered)
+"""
+
+
+@pytest.mark.parametrize(("library", "patch"), [("gevent", GEVENT), ("eventlet", EVENTLET)])
+def test_the_threads_of_an_agent_log_while_greenlets_do(
+    workspace: Workspace, library: str, patch: str, tmp_path: Path
+) -> None:
+    """No thread of an agent keeps a greenlet waiting for a lock of logging."""
+    pytest.importorskip(library)
+    workspace.faults(Fault(status=503, probability=0.5, seed=1, times=None))
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"{patch}\n{LOGGING}", str(tmp_path / "log"), str(tmp_path / "spool")],
+        cwd=ROOT,
+        env=environment(workspace),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "5000\n"), ended.stderr
+    assert "Traceback" not in ended.stderr
+    lines = (tmp_path / "log").read_text() if library == "gevent" else ended.stderr
+    assert "the server answered 503" in lines
 
 
 def gunicorn(worker: str, *, preload: bool) -> tuple[str, ...]:
