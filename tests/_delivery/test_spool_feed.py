@@ -44,7 +44,8 @@ def feed_of(agent: Agent) -> SpoolFeed:
 async def leave(path: Path, count: int) -> None:
     """Leave so many messages in a spool."""
     away = Carrier(decide=lambda _: BROKEN)
-    async with Agent(transport=away, spool=Spool(path, deliver=False), batching=QUICK) as agent:
+    few = Batching(max_messages=5, linger=0.01)
+    async with Agent(transport=away, spool=Spool(path, deliver=False), batching=few) as agent:
         for number in range(count):
             agent.track("u", "e", {"n": number})
 
@@ -70,12 +71,20 @@ def test_a_loss_of_no_batches_is_none(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_backlog_larger_than_what_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next messages are read only when most of those before have an outcome; all arrive in order."""
+    """The next messages are read only when most of those before have an outcome; few wait, and all arrive in order."""
     monkeypatch.setattr(spool_feed, "RECOVER_BYTES", 2000)
+    monkeypatch.setattr(pieces, "_RECORD_BYTES", 500)
     await leave(tmp_path, 300)
-    carrier = Carrier()
+    most = 0
+
+    def count(_: Batch) -> None:
+        nonlocal most
+        most = max(most, agent._accumulator.partitions[-1].unsettled_bytes)
+
+    carrier = Carrier(decide=count)
     async with Agent(transport=carrier, spool=tmp_path, batching=Batching(max_messages=5, linger=0.01)) as agent:
         await until(lambda: agent.stats().delivered == 300)
+    assert 1000 < most <= 4000
     assert [message["params"]["n"] for message in carrier.delivered] == list(range(300))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import select
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from salesmachine_async import Retry, Spool
+from salesmachine_async import Retry, Spool, SpoolState
 from salesmachine_async.sandbox import Fault, Sandbox
 from salesmachine_async.testing import Workspace, serve
+from tests.support.spool import disk_usage
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +66,11 @@ class Program:
         assert line, self.process.communicate()[1]
         found: dict[str, Any] = json.loads(line)
         return found
+
+    def has_said(self) -> bool:
+        """Return whether it has printed something that was not heard."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def go(self) -> None:
         """Give the word."""
@@ -297,6 +304,35 @@ def test_a_large_backlog_is_read_as_it_is_delivered(tmp_path: Path, workspace: W
         it.rest()
     assert found["delivered"] == count
     assert found["peak_mb"] < 150
+
+
+@pytest.mark.one_python
+@pytest.mark.timeout(180)
+def test_four_agents_never_exceed_the_bound(tmp_path: Path, workspace: Workspace, untraced: None) -> None:
+    """The size that `du` reports never exceeds the bound while four agents fill it, and what is kept arrives once."""
+    bound = 32 * 2**20
+    away(workspace)
+    hoards = [Program(workspace, "hoard", tmp_path, bound) for _ in range(4)]
+    try:
+        most = 0
+        while not all(each.has_said() for each in hoards):
+            most = max(most, disk_usage(tmp_path))
+            assert most <= bound
+            time.sleep(0.01)
+        assert {each.heard()["state"] for each in hoards} == {SpoolState.FULL.value}
+        assert most > bound - 8 * 2**20
+        for each in hoards:
+            each.go()
+        kept = sum(each.rest()[0][-1]["kept"] for each in hoards)
+        assert disk_usage(tmp_path) <= bound
+    finally:
+        for each in hoards:
+            if each.process.poll() is None:
+                each.kill()
+    assert kept > 4000
+    workspace.faults()
+    assert drained(workspace, tmp_path) >= kept
+    assert workspace.summary()["duplicates"] == 0
 
 
 def test_a_limit_of_the_size_of_files(tmp_path: Path, workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from salesmachine_async import Agent, Batching, QueueLimits, Retry, Spool, ThreadedAgent, Timeouts
+from salesmachine_async import Agent, Batching, QueueLimits, Retry, Spool, SpoolFailed, ThreadedAgent, Timeouts
 from tests.support.spool_process import say
 
 BATCHING = Batching(linger=0.05)
@@ -139,6 +139,30 @@ def prefork(path: str) -> None:
     say(closed=agent.close(0.5).kept)
 
 
+def hoard(path: str, max_bytes: str) -> None:
+    """Track until the spool is full, and more; say when, and after the word how much is kept."""
+
+    async def main() -> None:
+        spool = Spool(path, commit=0.01, max_bytes=int(max_bytes))
+        agent = Agent(spool=spool, queue=QueueLimits(max_messages=2000), batching=BATCHING, retry=RETRY)
+        async with agent:
+            number = full = 0
+            while full < 20:
+                for _ in range(40):
+                    number += agent.track("c", "e", {"n": number, "filler": "x" * 3000})
+                try:
+                    await agent.sync()
+                except SpoolFailed:
+                    full += 1
+                await asyncio.sleep(0.01)
+            state = agent.stats().spool
+            say(state=state.state if state else None)
+            await asyncio.to_thread(sys.stdin.readline)
+            say(kept=(await agent.aclose(2)).kept)
+
+    asyncio.run(main())
+
+
 def backlog(path: str, count: str) -> None:
     """Leave many messages on disk, without them in memory."""
 
@@ -211,5 +235,5 @@ def limited(path: str) -> None:
 
 
 if __name__ == "__main__":
-    programs = (flood, drain, plan, unclosed, threaded, forgotten, prefork, backlog, start, limited)
+    programs = (flood, drain, plan, unclosed, threaded, forgotten, prefork, hoard, backlog, start, limited)
     {each.__name__: each for each in programs}[sys.argv[1]](*sys.argv[2:])
