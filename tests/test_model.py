@@ -239,4 +239,4 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestLife = pytest.mark.usefixtures("untraced")(Life.TestCase)
+TestLife = pytest.mark.slow(pytest.mark.usefixtures("untraced")(Life.TestCase))

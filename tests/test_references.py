@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def named_tests(text: str) -> list[tuple[str, str]]:
     return found
 
 
+@cache
+def modules() -> tuple[Path, ...]:
+    """Return all modules of the tests."""
+    return tuple((ROOT / "tests").rglob("*.py"))
+
+
+@cache
 def functions(path: Path) -> set[str]:
     """Return the names of all functions in a module."""
     nodes = ast.walk(ast.parse(path.read_text()))
@@ -30,7 +38,7 @@ def functions(path: Path) -> set[str]:
 def test_named_tests_exist(document: str) -> None:
     """Each test that a document names is in the file that it names."""
     for file, test in named_tests((ROOT / document).read_text()):
-        paths = [path for path in (ROOT / "tests").rglob(Path(file).name) if str(path).endswith(file)]
+        paths = [path for path in modules() if str(path).endswith(f"/{file}")]
         assert any(test in functions(path) for path in paths), f"{file}::{test}"
 
 

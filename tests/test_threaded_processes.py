@@ -496,6 +496,7 @@ def test_a_signal_handler_may_wait_while_its_thread_holds_a_logging_handler(work
     assert out in {"close(0)": ("50 0\n", "0 0\n")}.get(call, ("50 True\n",)), err
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_while_the_program_waits(workspace: Workspace) -> None:
     """A handler closes the agent during a flush of the main thread."""
     out, err = run(

@@ -72,6 +72,7 @@ async def test_200_000_messages_of_8_threads_arrive_once_and_in_order(sandbox: S
         assert seen == list(range(int(contact[-1]), each, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_threads_track_while_the_loop_flushes_drains_and_closes(concurrency: int) -> None:
     """Calls raise AgentClosed after the close, and all accepted messages are delivered."""

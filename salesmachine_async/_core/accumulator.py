@@ -33,6 +33,11 @@ Two rules make this safe for any thread, signal handler and finaliser, without a
    within one call of C, so that each is always in exactly one of them. What moves messages makes `Partition.changes`
    odd while it does, so that another thread can copy all containers of one moment (`snapshot`).
 
+So a message whose call is interrupted by an exception is accepted if its line was appended, and else it is not; the
+caller cannot tell. `interrupted` then notifies the loop in the place of the rest of the call. An interrupted step of
+the loop is repeated by the next look at its partition, and a batch in flight is put back by its sender: nothing is
+lost, and what was being sent may be sent twice, with the same ids.
+
 A notification cannot get lost, because each side writes before it reads. The call appends, then reads the number; the
 loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
 look again: a notification is under way, or the linger timer runs. It stays 0 for as long as a look takes lines off,

@@ -1,4 +1,11 @@
-"""One ordered partition of batches: take, send, decide, do, report."""
+"""
+One ordered partition of batches: take, send, decide, do, report.
+
+An exception that a signal handler raises in the middle of this ends the sender's task, a callback, or the run of the
+event loop. Where the loop goes on, or runs again, so does the delivery: the task puts the batch in flight back as it
+ends, and the flusher restarts it; a look is made again (`Sender.look`); timers and notifications are scheduled twice,
+because a handler may raise before the first statement of a callback.
+"""
 
 from __future__ import annotations
 

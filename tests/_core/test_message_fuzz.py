@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,9 @@ from tests.support.encoding import (
     message_to_revise,
     one_line,
 )
+
+# Hypothesis takes a second to make the first example of each of these.
+pytestmark = pytest.mark.slow
 
 any_text = st.text() | st.sampled_from(["\n", "a\nb", "\r\n", "\u2028\u2029", "\x00", "\x1f\x7f", "\ud800", "]\n["])
 uid_text = any_text.filter(lambda text: bool(text) and not any("\ud800" <= c <= "\udfff" for c in text))

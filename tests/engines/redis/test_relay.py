@@ -31,6 +31,9 @@ from tests.support.redis_servers import RedisServer
 from tests.support.relays import FAST, QUICK, check, dead_letters, drained, numbers, publish, relaying
 from tests.support.waiting import until
 
+# Each needs a server of Redis, and some wait for a second for one to be away.
+pytestmark = pytest.mark.slow
+
 
 async def test_all_is_delivered_in_order(server: RedisServer, name: str) -> None:
     """Messages arrive once, and nothing is left on the server."""
@@ -126,7 +129,6 @@ async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str
     assert numbers(letter.message() for letter in letters) == [*range(5)]
 
 
-@pytest.mark.slow
 async def test_a_wrong_key_parks_and_is_healed(server: RedisServer, name: str) -> None:
     """A refused key loses no message and stops the reading; an accepted one delivers all."""
     await publish(server.url, name, 1600)
