@@ -7,7 +7,7 @@ from typing import Any
 
 import fastapi
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 
@@ -84,6 +84,40 @@ async def test_the_pageview_has_the_whole_template(recorder: Recorder, path: str
     (message,) = recorder.messages
     # How a path converter is written differs between releases.
     assert message["params"]["visit_url"].replace(":path", "") == template
+
+
+async def added(request: Request) -> Response:
+    return Response("ok")
+
+
+@pytest.mark.parametrize(
+    ("path", "template"),
+    [
+        ("/docs", "/docs"),
+        ("/redoc", "/redoc"),
+        ("/openapi.json", "/openapi.json"),
+        ("/docs/oauth2-redirect", "/docs/oauth2-redirect"),
+        ("/added", "/added"),
+        ("/added/7/of/9", "/added/{number}/of/{total}"),
+        ("/routed/7", "/routed/{number}"),
+        ("/mounted/7/added/9", "/mounted/{region}/added/{number}"),
+    ],
+)
+async def test_routes_that_fastapi_did_not_decorate_have_their_template(
+    recorder: Recorder, path: str, template: str
+) -> None:
+    """The pages of the documentation, `add_route` of the application and of routers, and mounts of such."""
+    app, router, sub = FastAPI(), APIRouter(), FastAPI()
+    app.add_middleware(SalesmachineMiddleware, agent=recorder, pageviews=True, contact=lambda _: "u")
+    app.add_route("/added", added)
+    app.add_route("/added/{number}/of/{total}", added)
+    router.add_route("/{number}", added)
+    app.include_router(router, prefix="/routed")
+    sub.add_route("/added/{number}", added)
+    app.mount("/mounted/{region}", sub)
+    answer = await call(app, path)
+    assert answer.status == 200
+    assert [message["params"]["visit_url"] for message in recorder.messages] == [template]
 
 
 async def test_behind_a_proxy_the_template_is_the_applications(recorder: Recorder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ async def test_the_pageview_has_the_template(recorder: Recorder, path: str, temp
 
 
 async def test_an_application_behind_a_host_has_a_template_too(recorder: Recorder) -> None:
-    """The template of a Host route excludes its parameters."""
+    """The template of a Host route excludes its parameters; before Starlette 1.7, which notes it, there is none."""
     answer = await call(make(recorder), "/there/7", headers=[(b"host", b"acme.example.org")])
     assert answer.body == b"ok"
+    if tuple(map(int, version("starlette").split(".")[:2])) < (1, 7):
+        assert recorder.messages == []
+        return
     (message,) = recorder.messages
     assert "7" not in message["params"]["visit_url"]
     assert "acme" not in message["params"]["visit_url"]
