@@ -155,9 +155,7 @@ class PartitionWorker:
 
     async def _finish(self) -> None:
         """Wait for the answer to the request that is under way."""
-        deadline = self._loop.time() + self._context.request_timeout + GRACE_SECONDS
-        while self._sending and self._loop.time() < deadline:
-            await self._wait_for_progress(deadline - self._loop.time())
+        await self._wait_until(lambda: not self._sending, self._context.request_timeout + GRACE_SECONDS)
 
     async def _give_back(self) -> None:
         """Settle what was delivered, and release the lease, if the engine can be reached while it lasts."""
@@ -217,26 +215,32 @@ class PartitionWorker:
         """Read as many messages as there is room for. Without room, wait for some, and renew the lease periodically."""
         engine, limits = self._context.engine, self._context.batching
         longest = min(WAIT_SECONDS, engine.lease_seconds / 4)
-        room = AHEAD * limits.max_messages - self.in_hand
-        if room < AHEAD * limits.max_messages // 2:
-            if not await self._wait_for_progress(longest):
+        if not self._has_room():
+            if not await self._wait_until(lambda: self._has_room() or self._is_due(), longest):
                 await engine.fetch(self._lease, messages=0, size=0)
             return ()
         wait = longest
         if self._is_open():
             wait = min(longest, self._linger_left())
             if wait <= 0:  # its time is over, but others are sent before
-                await self._wait_for_progress(longest)
+                await self._wait_until(self._is_due, longest)
+        room = AHEAD * limits.max_messages - self.in_hand
         return await engine.fetch(self._lease, messages=room, size=AHEAD * limits.max_bytes, wait=wait)
 
-    async def _wait_for_progress(self, seconds: float) -> bool:
-        """Wait for an outcome or a settlement; returns whether there was one in time."""
-        self._progress.clear()
+    async def _wait_until(self, true: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something is true that depends on outcomes and settlements; returns whether it is so in time."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._progress.wait()
+                while not true():
+                    self._progress.clear()
+                    await self._progress.wait()
         except TimeoutError:
             return False
+        return True
+
+    def _has_room(self) -> bool:
+        """Return whether so much can be read that it is worth a call of the engine."""
+        return self.in_hand <= AHEAD * self._context.batching.max_messages // 2
 
     def _add(self, entry: Entry) -> None:
         self._context.read += entry.count

@@ -114,8 +114,8 @@ class ClientHolder:
         """Close the connections that were opened here in this event loop."""
         clients, self._clients = self._clients, {}
         if self._owner == (asyncio.get_running_loop(), os.getpid()):
-            for client in clients.values():
-                await client.aclose()
+            # All at once, because an agent that ends waits only a moment for its transport.
+            await asyncio.gather(*(client.aclose() for client in clients.values()))
 
 
 async def run(client: RedisClient, script: LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:
