@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -135,6 +136,8 @@ def interrupted_always(outer: Callable[[], object], inner: Callable[[int], objec
             inner(passed)
 
     before = sys.getprofile()
+    collects = gc.isenabled()
+    gc.disable()  # or the agents of earlier tests would be collected, and their finalisers interrupted
     sys.setprofile(profile)
     try:
         outer()
@@ -142,6 +145,8 @@ def interrupted_always(outer: Callable[[], object], inner: Callable[[int], objec
         pass
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
     return passed
 
 
