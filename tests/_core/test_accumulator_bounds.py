@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesmachine_async._core.accumulator import Accumulator
+from salesmachine_async._core.batch import Batch
 from salesmachine_async.errors import MessageTooLarge, QueueFull
 from salesmachine_async.policy import Overflow
 from salesmachine_async.report import DropReason, LossReason
-from tests.support.core import accumulator, add, add_alias, add_all, everything, law_holds, numbers, uid_for
+from tests.support.core import accumulator, add, add_alias, add_all, everything, law_holds, line, numbers, uid_for
 
 SIZE: Final = 64
 
@@ -236,3 +237,18 @@ def test_the_oldest_of_all_partitions_goes_first() -> None:
         add(it, number, uid=uid_for(0, 2))
     assert it.displace()
     assert numbers(*(batch for _, batch in it.displaced)) == [0, 1]
+
+
+def test_what_was_displaced_is_reported_as_such() -> None:
+    """Also that nothing could be displaced, because all of it is in flight."""
+    it = displacing(batch=2, queue=2)
+    add_all(it, 0, 1)
+    it.seal(it.partitions[0])
+    assert it.displace() is False
+    batch = it.take(it.partitions[0])
+    assert batch is not None
+    it.put(Batch.of_lines([line(2)]))
+    assert it.displace() is True
+    it.split(batch)
+    assert it.displace() is False
+    assert it.counts().lost == {LossReason.QUEUE_FULL: 1}

@@ -162,3 +162,13 @@ def test_a_batch_is_of_the_first_partition_unless_another_is_named() -> None:
     """A batch made without a place belongs to partition 0 and has no number."""
     for it in (batch([{"n": 1}]), Batch.ping()):
         assert (it.partition, it.number) == (0, 0)
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.BATCH, Endpoint.ALIAS])
+def test_what_cannot_be_read_back_has_its_place_and_no_bytes(endpoint: Endpoint) -> None:
+    """It is counted where the messages were, and takes no room."""
+    whole = Batch(b"", 5, endpoint=endpoint, partition=3, number=7)
+    whole.first = 100
+    gap = whole.missing(2, 3)
+    assert (gap.endpoint, gap.partition, gap.number, gap.first, gap.count) == (endpoint, 3, 7, 102, 3)
+    assert (gap.size, gap.spilled, gap.lines()) == (0, True, [])

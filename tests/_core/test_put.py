@@ -151,3 +151,16 @@ def test_an_interrupted_put_has_happened_or_has_not() -> None:
         assert numbers(*everything(it)) == [0, 1, 2]
         assert law_holds(it.counts())
     assert point > 1
+
+
+def test_what_is_put_adds_to_what_is_there() -> None:
+    """The counts of two batches are the sums, and each has a number of its own."""
+    it = accumulator(queue=10, queue_bytes=10_000)
+    batches = [Batch.of_lines([line(0, size=50), line(1, size=60)]), Batch.of_lines([line(2, size=70)])]
+    for batch in batches:
+        it.put(batch)
+    counts = it.counts()
+    assert (counts.recovered, counts.queued, counts.queued_bytes) == (3, 3, 180)
+    assert [batch.number for batch in batches] == [1, 2]
+    assert it.sealed_batches == 2
+    assert it.partitions[0].changes % 2 == 0
