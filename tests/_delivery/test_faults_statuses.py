@@ -35,7 +35,7 @@ def balanced(agent: Agent) -> bool:
 
 @asynccontextmanager
 async def agent_to(server: RawServer, **kwargs: Any) -> AsyncIterator[Agent]:
-    """Run an agent to its end; the law of conservation is looked at each millisecond."""
+    """Run an agent to its end; the law of conservation is looked at in every turn of the loop."""
     arguments: dict[str, Any] = {
         "retry": RETRY,
         "timeouts": TIMEOUTS,
@@ -47,7 +47,7 @@ async def agent_to(server: RawServer, **kwargs: Any) -> AsyncIterator[Agent]:
     async def watch() -> None:
         while True:
             assert balanced(agent)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())
     try:
