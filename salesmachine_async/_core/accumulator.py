@@ -395,13 +395,16 @@ class Accumulator:
             else:
                 gaps.append(batch.missing(start, len(found)))
                 parts.append(gaps[-1])
-        at = partition.sealed.index(batch)
-        sealed = deque([*islice(partition.sealed, at), *parts, *islice(partition.sealed, at + 1, None)])
+        sealed, oldest = partition.sealed, parts[0]
+        at = sealed.index(batch)
+        if len(parts) > 1:
+            sealed = deque([*islice(sealed, at), *parts, *islice(sealed, at + 1, None)])
         size = batch.size
         spilled = partition.spilled - batch.count + sum(gap.count for gap in gaps)
         unsettled_bytes = partition.unsettled_bytes - size + sum(part.size for part in parts)
         # From here on nothing is called.
         partition.changes |= 1
+        sealed[at] = oldest  # in place, because there may be many others
         partition.sealed = sealed
         partition.spilled = spilled
         partition.spilled_bytes -= size
