@@ -345,8 +345,7 @@ class SpoolFeed:
             if not batch.spilled or batch is tried:
                 self._accumulator.lose(batch, LossReason.EXPIRED)
                 continue
-            if self._accumulator.displaced:
-                self._on_displaced()
+            self._on_displaced()  # first, so that no more than what is read at once waits for the hook
             tried = batch
             with suppress(SpoolFailed):  # then they are lost without their lines
                 await self._read_back(partition, self._wanted(partition))

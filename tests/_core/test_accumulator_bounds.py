@@ -210,6 +210,16 @@ def test_what_is_in_flight_stays() -> None:
     assert numbers(*(batch for _, batch in it.displaced)) == [4]
 
 
+def test_what_is_put_in_flight_beyond_the_bounds_stays() -> None:
+    """There is nothing left to lose then."""
+    it = displacing(batch=4, queue=2)
+    it.put(Batch.of_lines([line(number) for number in range(4)]))
+    assert it.take(it.partitions[0]) is not None
+    assert not it.displace()
+    assert not it.displaced
+    assert it.counts().in_flight == 4
+
+
 def test_calls_of_the_hook_displace_nothing() -> None:
     """Calls by the hook displace nothing, so that it is not called again for each; other threads may displace."""
     it = displacing(batch=1, queue=2)
