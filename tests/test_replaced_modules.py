@@ -96,6 +96,7 @@ threaded.track("u", "exit")
 """
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the last nest_asyncio hides the running task from 3.14")
 @pytest.mark.parametrize("when", ["early", "late", "thread runs", "loop runs"])
 def test_nest_asyncio(workspace: Workspace, when: str) -> None:
     """Loops in loops, applied before the import, after it, or while loops run: each message is delivered once."""
@@ -191,6 +192,8 @@ def test_mocks_at_the_import_have_no_effect_after_it(workspace: Workspace, kind:
 def test_mocks_at_a_call_lose_nothing(workspace: Workspace, kind: str, targets: tuple[str, ...]) -> None:
     """Calls, the first one of an agent too, accept their messages while mocks are active; they are delivered then."""
     lines = run(workspace, MOCKED + AT_A_CALL + AFTER, kind, *targets)
-    assert not [line for line in lines if "Traceback" in line or "undelivered" in line or "lost" in line], lines
+    # asyncio prints what a callback of the agent's loop met whose clock raises; the callback is then repeated.
+    wrong = ["undelivered", "lost"] + ["Traceback"] * (kind != "second call raises")
+    assert not [line for line in lines if any(word in line for word in wrong)], lines
     names = sorted(event["event_uid"] for event in workspace.events())
     assert names == sorted(["before", *["during"] * 4, *["after"] * 2, *["later"] * 3])

@@ -121,9 +121,10 @@ def prefork(path: str) -> None:
             for number in range(worker * 1000, worker * 1000 + 200):
                 _track(agent, number)
             agent.sync()
-            say(worker=worker)
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            signal.pause()
+            say(worker=worker)
+            while True:
+                time.sleep(0.05)  # not signal.pause(), which a signal that comes just before it does not end
         children.append(pid)
     for number in range(4000, 4100):
         _track(agent, number)
