@@ -104,7 +104,7 @@ async def test_a_former_owner_can_do_nothing(server: RedisServer, name: str) -> 
 async def test_a_lease_ends_by_itself(server: RedisServer, name: str) -> None:
     """The partition of a dead relay is free once its lease has ended."""
     await publish(server.url, name, 1)
-    async with owning(server.url, name, lease=0.2) as (_, lease), engine_of(server.url, name) as other:
+    async with owning(server.url, name, lease=1.0) as (_, lease), engine_of(server.url, name) as other:
         while (taken := await other.acquire(0)) is None:
             await asyncio.sleep(0.01)
         assert lease.left <= 0
@@ -305,7 +305,7 @@ async def test_the_rate_is_shared(server: RedisServer, name: str) -> None:
 
 async def test_members_are_the_living_ones(server: RedisServer, name: str) -> None:
     """A relay is a member from its heartbeat until it leaves or is silent for a third of a lease."""
-    async with engine_of(server.url, name, lease=0.3) as short, engine_of(server.url, name) as other:
+    async with engine_of(server.url, name, lease=1.5) as short, engine_of(server.url, name) as other:
         await other.create(2)
         mine = RelayStatus(relay=other.relay, state="open", partitions=(0, 1), delivered=7, last_error="no")
         assert await short.members(RelayStatus(relay=short.relay)) == [short.relay]
@@ -345,7 +345,7 @@ async def test_a_server_that_hangs_is_noticed(start_server: Callable[..., RedisS
     """A call to a hanging server fails well before its lease ends, and succeeds once the server responds."""
     server = start_server()
     await publish(server.url, name, 1)
-    async with Between(server) as between, owning(between.url, name, lease=0.6) as (engine, lease):
+    async with Between(server) as between, owning(between.url, name, lease=3.0) as (engine, lease):
         between.darken()
         with pytest.raises(RequestTimeout):
             await engine.fetch(lease, **ALL)
