@@ -8,13 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 
+from salesmachine_async.cli.signal_handlers import signal_handlers
+
 
 @contextlib.contextmanager
 def stop_requested(*, until_eof: bool) -> Generator[asyncio.Event]:
     """
     Yield an event of the running loop that is set when the command should end.
-
-    It uses ``signal.signal``, because Windows lacks ``loop.add_signal_handler``.
 
     Args:
         until_eof: Whether the end of stdin sets it too, which is also what happens when the parent process dies.
@@ -22,19 +22,15 @@ def stop_requested(*, until_eof: bool) -> Generator[asyncio.Event]:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def wake(*_: object) -> None:
+    def at_eof() -> None:
         # A closed loop has nothing left to stop.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
 
-    before = {number: signal.signal(number, wake) for number in (signal.SIGINT, signal.SIGTERM)}
-    if until_eof:
-        threading.Thread(target=_wait_for_eof, args=(wake,), daemon=True).start()
-    try:
+    with signal_handlers((signal.SIGINT, signal.SIGTERM), lambda _: stop.set()):
+        if until_eof:
+            threading.Thread(target=_wait_for_eof, args=(at_eof,), daemon=True).start()
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait_for_eof(then: Callable[[], None]) -> None:

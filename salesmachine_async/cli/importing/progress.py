@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import time
@@ -16,6 +15,7 @@ from rich.progress import Progress, Task, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from salesmachine_async.cli.live import LiveProgress, is_live
+from salesmachine_async.cli.signal_handlers import signal_handlers
 from salesmachine_async.cli.terminal import harmless
 
 LINE_SECONDS = 10.0
@@ -209,14 +209,6 @@ def make_progress(console: Console, *, quiet: bool) -> QuietProgress:
 @contextlib.contextmanager
 def status_signal(answer: Callable[[], None]) -> Generator[None]:
     """Call *answer* on SIGUSR1, and on SIGINFO (Ctrl-T) where it exists."""
-    loop = asyncio.get_running_loop()
     numbers = [number for name in ("SIGUSR1", "SIGINFO") if (number := getattr(signal, name, None)) is not None]
-    with contextlib.suppress(NotImplementedError):  # Windows
-        for number in numbers:
-            loop.add_signal_handler(number, answer)
-    try:
+    with signal_handlers(numbers, lambda _: answer()):
         yield
-    finally:
-        with contextlib.suppress(NotImplementedError):
-            for number in numbers:
-                loop.remove_signal_handler(number)

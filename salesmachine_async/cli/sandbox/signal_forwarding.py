@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
-from types import FrameType
+
+from salesmachine_async.cli.signal_handlers import signal_handlers
 
 Forward = Callable[[asyncio.subprocess.Process], None]
 
@@ -100,11 +101,11 @@ class _Forwarder:
         self._early: list[int] = []
         self._witness = _Witness() if hasattr(signal, "pthread_sigmask") else None
 
-    def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal in the loop, once however often it arrives before that, as the kernel does."""
+    def handle(self, number: int) -> None:
+        """Handle a signal soon, once however often it arrives before that, as the kernel does."""
         if number not in self._waiting:
             self._waiting.add(number)
-            self._loop.call_soon_threadsafe(self._forward, number)
+            self._loop.call_soon(self._forward, number)
 
     def start(self, child: asyncio.subprocess.Process) -> None:
         """Set the child, and send it what came before."""
@@ -151,19 +152,14 @@ def signals_forwarded() -> Generator[Forward]:
     """
     own = {getattr(signal, name, None) for name in _NOT_FORWARDED}
     # A signal that is ignored from the start (nohup does that) stays ignored, in the child too.
-    before = {
-        number: handler
-        for number in signal.valid_signals() - own
-        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
-    }
+    numbers = [
+        number for number in signal.valid_signals() - own if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    ]
     forwarder = _Forwarder()
     try:
-        for number in before:
-            signal.signal(number, forwarder.handle)
-        yield forwarder.start
+        with signal_handlers(numbers, forwarder.handle):
+            yield forwarder.start
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         forwarder.close()
 
 
