@@ -27,7 +27,6 @@ from typing import Any, TypedDict, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, StreamingHttpResponse
-from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from salesmachine_async._log import describe_exception
@@ -46,6 +45,7 @@ from salesmachine_async.integrations._context import (
 )
 from salesmachine_async.integrations._environment import AgentOptions, fallback_agent
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
+from salesmachine_async.integrations._request_body import RequestBody, content_length
 from salesmachine_async.integrations.asgi import KEY
 from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
@@ -127,11 +127,6 @@ class SalesmachineMiddleware:
         """Pass a request on."""
         return self._answer_async(request) if self._is_async else self._answer(request)
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        """Note that the visitor has left: Django answers this error as any other."""
-        if isinstance(exception, UnreadablePostError):
-            request.__dict__[_GONE] = True
-
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
         visit = _Visit(self._tracker(request), request, self._pageviews)
         try:
@@ -176,7 +171,18 @@ class SalesmachineMiddleware:
 class _Visit:
     """One request on its way through the middleware, with its tracker as the current one."""
 
-    __slots__ = ("_request", "_rules", "_started", "_streams", "_token", "_wrapped", "aborted", "status", "tracker")
+    __slots__ = (
+        "_body",
+        "_request",
+        "_rules",
+        "_started",
+        "_streams",
+        "_token",
+        "_wrapped",
+        "aborted",
+        "status",
+        "tracker",
+    )
 
     def __init__(self, tracker: RequestTracker, request: HttpRequest, rules: Pageviews) -> None:
         self.tracker = tracker
@@ -188,10 +194,16 @@ class _Visit:
         self._started = perf_counter()
         self._streams = False
         self._token = enter(tracker)
+        self._body: RequestBody | None = None
+        # Where it is missing, Django has read the body already (ASGI), or the request is of a test.
+        body = vars(request).get("_stream")
+        if body is not None and tracker.expects_pageview and not self._wrapped:
+            self._body = RequestBody(body, content_length(request.META))
+            vars(request)["_stream"] = self._body
 
     def answered(self, response: HttpResponseBase) -> HttpResponseBase:
         """Note the answer. What streams is over with its last part, and has the tracker until then."""
-        self.aborted = self._request.__dict__.get(_GONE, False)
+        self.aborted = self._body is not None and self._body.is_broken_off
         self.status = None if self.aborted else response.status_code
         if self.tracker.visitor is not None and not self._wrapped:
             self._set_cookie(response)
@@ -301,10 +313,6 @@ def _agent_options(options: DjangoOptions) -> AgentOptions:
         enabled=options.get("enabled"),
         debug=options.get("debug"),
     )
-
-
-# In a request's attributes: its visitor has left in the middle of the upload.
-_GONE = "_salesmachine_visitor_left"
 
 
 def _user_of(request: HttpRequest) -> Uid:

@@ -31,6 +31,7 @@ from salesmachine_async.integrations._context import (
 )
 from salesmachine_async.integrations._environment import AgentOptions, fallback_agent
 from salesmachine_async.integrations._pageviews import METHODS, Pageviews
+from salesmachine_async.integrations._request_body import RequestBody, content_length
 from salesmachine_async.policy import Invalid
 from salesmachine_async.tracker import Calls
 
@@ -144,7 +145,7 @@ def get_agent(app: object) -> Calls:
 class _Visit:
     """One request, over with the last part of its answer, or when the server closes the answer."""
 
-    __slots__ = ("_environ", "_forward", "_gone", "_route", "_rules", "_started", "_status", "_tracker")
+    __slots__ = ("_body", "_environ", "_forward", "_route", "_rules", "_started", "_status", "_tracker")
 
     def __init__(
         self,
@@ -161,10 +162,10 @@ class _Visit:
         self._forward = start_response
         self._started = perf_counter()
         self._status: int | None = None
-        self._gone = False
+        self._body: RequestBody | None = None
         body = environ.get("wsgi.input")
         if body is not None and tracker.expects_pageview:
-            environ["wsgi.input"] = _Body(body, self._leave)
+            environ["wsgi.input"] = self._body = RequestBody(body, content_length(environ))
 
     def run(self, app: WSGIApp) -> Iterable[bytes]:
         """Run the application; its answer has the tracker while it is made."""
@@ -178,8 +179,10 @@ class _Visit:
             leave(token)
         return _Answer(parts, self._tracker, self._end)
 
-    def _leave(self) -> None:
-        self._gone = True
+    @property
+    def _gone(self) -> bool:
+        """Whether the visitor has left in the middle of the upload."""
+        return self._body is not None and self._body.is_broken_off
 
     def _start(self, status: str, headers: Any, *exc_info: Any) -> Any:
         try:
@@ -267,25 +270,3 @@ class _Answer:
         if not self._over:
             self._over = True
             self._end(aborted=aborted)
-
-
-class _Body:
-    """The request's body; a read that fails means that the visitor has left."""
-
-    def __init__(self, body: Any, leave: Callable[[], None]) -> None:
-        self._body = body
-        self._leave = leave
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._body, name)
-        return partial(self._watched, found) if name in ("read", "readline", "readlines", "readinto") else found
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def _watched(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return read(*args, **kwargs)
-        except OSError:
-            self._leave()
-            raise

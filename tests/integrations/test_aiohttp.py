@@ -117,6 +117,42 @@ async def test_a_client_that_goes_cancels_nothing_of_ours(recorder: Recorder) ->
     assert "status" not in recorder.assert_tracked("pageview", aborted=True)["params"]
 
 
+class PatientServer(TestServer):
+    """Lets a handler run to its end when its client goes, which is aiohttp's default outside of tests."""
+
+    async def _make_runner(self, **_: Any) -> web.AppRunner:
+        return web.AppRunner(self.app)
+
+
+@pytest.mark.parametrize("how", ["answers", "raises an answer", "raises"])
+async def test_a_client_that_goes_gets_no_status(recorder: Recorder, how: str) -> None:
+    """What a handler still does for a client that has gone is not recorded as its answer."""
+    reached, over = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        salesmachine.identify("u")
+        reached.set()
+        while request.transport is not None:
+            await asyncio.sleep(0)
+        over.set()
+        if how == "raises":
+            raise RuntimeError
+        if how == "raises an answer":
+            raise web.HTTPBadRequest
+        return web.Response(status=201)
+
+    app = make(recorder)
+    app.router.add_get("/slow", slow)
+    async with TestClient(PatientServer(app)) as client:
+        request = asyncio.ensure_future(client.get("/slow"))
+        await reached.wait()
+        request.cancel()
+        await over.wait()
+        while not recorder.tracked("pageview"):
+            await asyncio.sleep(0)
+    assert "status" not in recorder.assert_tracked("pageview", aborted=True)["params"]
+
+
 async def test_methods_can_be_left_out(recorder: Recorder) -> None:
     """The tracker is there all the same."""
     assert await get(make(recorder, methods=("POST",)), "/users/7") == 200

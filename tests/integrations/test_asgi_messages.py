@@ -263,7 +263,7 @@ async def test_routers_write_into_the_scope_of_the_server(recorder: Recorder) ->
 
 
 @pytest.mark.parametrize("begun", [False, True])
-@pytest.mark.parametrize("how", ["raises", "returns", "is cancelled"])
+@pytest.mark.parametrize("how", ["raises", "returns", "is cancelled", "answers"])
 async def test_a_visitor_who_leaves_is_no_error(recorder: Recorder, begun: bool, how: str) -> None:
     """The pageview is aborted, without a status or with the one that was sent."""
 
@@ -274,6 +274,10 @@ async def test_a_visitor_who_leaves_is_no_error(recorder: Recorder, begun: bool,
         if begun:
             await send({"type": "http.response.start", "status": 202, "headers": []})
         assert (await receive())["type"] == "http.disconnect"
+        if how == "answers" and not begun:  # as Starlette with a 500 and FastAPI with a 400
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+        if how == "answers":
+            await send({"type": "http.response.body"})
         if how == "raises":
             raise ClientDisconnect
         if how == "is cancelled":
