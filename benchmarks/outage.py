@@ -22,6 +22,7 @@ from benchmarks._messages import EVENT, numbered
 from benchmarks._result import Bar, Result, Table
 from benchmarks._sink import Sink, ask_sink
 from benchmarks._worker import Worker, WorkerFailed
+from salesmachine_async import Batching
 
 QUESTION: Final = "what does an outage cost in memory and lag, and how fast is it over?"
 METHOD: Final = (
@@ -148,8 +149,10 @@ def _agent(result: Result, worker: Worker, sink: Sink, seconds: float, overflow:
     measured["first"] = min(when for when in tally["times"] if when > measured["healed"]) - measured["healed"]
     measured["attempts"] = tally["refused"]
     result.data[overflow] = measured
+    # While DROP_OLDEST makes room for one batch, calls may fill another one.
+    room = bound + (Batching().max_messages if overflow == "drop_oldest" else 0)
     result.bars += [
-        Bar(f"{overflow}: most messages held, over the bound", measured["most_messages"] / bound, 1.0, unit=" x"),
+        Bar(f"{overflow}: most messages held, over the bound", measured["most_messages"] / room, 1.0, unit=" x"),
         Bar(
             f"{overflow}: first delivery after healing, over the backoff cap", measured["first"] / cap, 1.05, unit=" x"
         ),

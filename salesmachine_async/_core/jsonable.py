@@ -32,8 +32,8 @@ from salesmachine_async.errors import InvalidMessage
 
 __all__ = ["MAX_DEPTH", "Cleaner", "key_in_path", "key_text", "own_dict", "raise_invalid", "stored"]
 
-# Below orjson's limit of 254 levels, minus the levels of the message around the params.
-MAX_DEPTH: Final = 200
+# The limit of params, themselves included: that of orjson is 254 levels, and one is the message.
+MAX_DEPTH: Final = 253
 # The longest part of a key that an error quotes, because a key may hold any data.
 MAX_KEY_IN_PATH: Final = 40
 

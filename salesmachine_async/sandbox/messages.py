@@ -23,9 +23,12 @@ MILLISECONDS_FROM = 100_000_000_000
 INSTANTS = range(-62_135_596_800_000, 253_402_300_800_000)
 
 
-# Limit of nested arrays and objects in a value that is kept.
+# orjson reads 1024 levels of arrays and objects, and writes 254.
+_WRITABLE_DEPTH = 254
+# The limit of a value that is kept. It is lower, because responses wrap the value.
 MAX_DEPTH = 200
-ENVELOPE_DEPTH = 254 - MAX_DEPTH
+# The limit of the params of a message, themselves included: what an agent can write, with the message around them.
+MAX_PARAMS_DEPTH = 253
 
 
 class MessageError(Exception):
@@ -74,22 +77,21 @@ def parse_json(body: bytes) -> Any:
         raise MessageError("", f"invalid JSON: {error}") from None
 
 
-def encode_json(value: Any) -> str:
+def encode_json(value: Any, limit: int = MAX_DEPTH) -> str:
     """
     Encode a value that was received, if it is not nested too deeply.
 
-    orjson reads 1024 levels but writes only 254. The limit is lower, because responses wrap the value.
-
     Raises:
-        MessageError: The value is nested too deeply.
+        MessageError: The value is nested more than *limit* levels deep.
     """
+    around = _WRITABLE_DEPTH - limit
     wrapped = value
-    for _ in range(ENVELOPE_DEPTH):
+    for _ in range(around):
         wrapped = [wrapped]
     try:
-        return orjson.dumps(wrapped)[ENVELOPE_DEPTH:-ENVELOPE_DEPTH].decode()
+        return orjson.dumps(wrapped)[around:-around].decode()
     except TypeError:
-        raise MessageError("", f"is nested too deeply; the limit is {MAX_DEPTH} levels") from None
+        raise MessageError("", f"is nested too deeply; the limit is {limit} levels") from None
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -152,7 +154,7 @@ def _params(params: Any) -> tuple[dict[str, Any], str]:
     if not is_object(params):
         raise MessageError("params", "must be an object")
     try:
-        return params, encode_json(params)
+        return params, encode_json(params, MAX_PARAMS_DEPTH)
     except MessageError as error:
         raise MessageError("params", str(error)) from None
 

@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import orjson
 from aiohttp import web
 
 from salesmachine_async.sandbox.api import ControlApi
 from salesmachine_async.sandbox.app import build
 from salesmachine_async.sandbox.faults.rate_limit import RateLimiter
 from salesmachine_async.sandbox.http.auth import LOOPBACK, Tokens, workspace_of
+from salesmachine_async.sandbox.http.responses import encode
 from salesmachine_async.sandbox.plan.results import PlanResults
 from salesmachine_async.sandbox.plan.schema import TrackingPlan
 from salesmachine_async.sandbox.state import Limits, SandboxState
@@ -245,7 +245,7 @@ def _seeds(seed: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None) ->
     if isinstance(seed, (str, PathLike)):
         lines = list(parse_lines(Path(seed).read_bytes().splitlines()))
     else:
-        lines = list(parse_lines(map(orjson.dumps, seed)))
+        lines = list(parse_lines(map(encode, seed)))
     # Validate now, not at the first request of a workspace.
     check(lines)
     return lines

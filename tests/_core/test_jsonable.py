@@ -190,10 +190,10 @@ def test_as_deep_as_allowed() -> None:
 
 def test_deeper_than_allowed() -> None:
     """A value nested one level too deep is a problem; leniently, the deepest part becomes null."""
-    with pytest.raises(InvalidMessage, match="nested deeper than 200 levels"):
+    with pytest.raises(InvalidMessage, match="nested deeper than 253 levels"):
         clean(nested(MAX_DEPTH + 1))
     value, reported = problems_of(nested(MAX_DEPTH + 1))
-    assert [problem for _, problem in reported] == ["is nested deeper than 200 levels"]
+    assert [problem for _, problem in reported] == ["is nested deeper than 253 levels"]
     assert "null" in orjson.dumps(value).decode()
 
 

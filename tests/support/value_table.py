@@ -365,7 +365,7 @@ class, a msgspec struct or a pydantic model. This page is printed from the table
 * Models are objects of their public fields; names with a leading underscore are left out. pydantic's serialisers,
   aliases excepted, and its excluded fields are respected; a dataclass inside of a pydantic model is written by
   pydantic, private fields included.
-* Values are nested at most 200 levels deep. A container that holds itself is refused.
+* Params are nested at most 253 levels deep, themselves included. A container that holds itself is refused.
 * Two keys that become the same text are refused. A key is the text of the scalar that it would be as a value.
 * A uid is a non-empty text or an integer; an Enum member, a UUID, an integer of numpy and a lazy text of Django are
   taken as what they stand for."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
+from salesmachine_async.sandbox.http.responses import encode
 from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.requests import read_query, requested_workspace
 from salesmachine_async.sandbox.state import STATE
@@ -128,7 +129,7 @@ def _within(messages: Sequence[dict[str, Any]]) -> tuple[list[orjson.Fragment], 
     kept: list[orjson.Fragment] = []
     room = MAX_BYTES
     for message in reversed(messages):
-        text = orjson.dumps(message)
+        text = encode(message)
         if len(text) <= room:
             room -= len(text)
             kept.append(orjson.Fragment(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,17 @@ class ApiError(Exception):
         self.headers = headers
 
 
+def encode(data: Any) -> bytes:
+    """Encode *data* as JSON in one line, with the params of messages as deep in it as they may be."""
+    try:
+        return orjson.dumps(data)
+    except TypeError:  # params and what is around them have more than 254 levels
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Create a response with *data* as JSON."""
-    response = web.Response(body=orjson.dumps(data), status=status, headers=headers)
+    response = web.Response(body=encode(data), status=status, headers=headers)
     response.headers["Content-Type"] = "application/json"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
