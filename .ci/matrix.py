@@ -59,8 +59,9 @@ AIOHTTP: Final = (
     "_delivery or aiohttp",
 )
 SPOOL: Final = "tests/hosts/test_spool.py"
-GREENLETS: Final = ("tests/hosts/test_greenlets.py", "tests/_delivery/test_green.py", SPOOL)
-SERVERS_OF_ASGI: Final = ("tests/hosts/test_asgi_servers.py", f"{SPOOL}::test_two_workers_are_killed")
+VISITORS: Final = "tests/hosts/test_visitors_who_leave.py"
+GREENLETS: Final = ("tests/hosts/test_greenlets.py", "tests/_delivery/test_green.py", SPOOL, VISITORS)
+SERVERS_OF_ASGI: Final = ("tests/hosts/test_asgi_servers.py", f"{SPOOL}::test_two_workers_are_killed", VISITORS)
 ASGI: Final = tuple(f"tests/integrations/test_asgi_{name}.py" for name in ("messages", "life", "rules", "hostile"))
 
 # By name: what is installed, what is run. A comment says why an old release is there.
@@ -89,10 +90,13 @@ MATRIX: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "flask-3.0.0": (("flask==3.0.0",), FLASK),  # the oldest promised
     "flask-newest": (("flask",), FLASK),
     # Hosts: real servers and workers, a scripted visit and SIGTERM. Greenlets in place of threads among them.
-    "greenlets": (("gevent", "eventlet", "gunicorn", "django", "celery", "redis"), GREENLETS),
+    "greenlets": (("gevent", "eventlet", "gunicorn", "django", "flask", "celery", "redis"), GREENLETS),
     "uwsgi": (("pyuwsgi",), ("tests/hosts/test_uwsgi.py", f"{SPOOL}::test_two_workers_of_uwsgi_are_killed")),
     "taskiq": (("taskiq",), ("tests/hosts/test_taskiq.py",)),
-    "asgi-servers": (("granian", "hypercorn", "gunicorn", "uvicorn-worker"), SERVERS_OF_ASGI),
+    "asgi-servers": (
+        ("granian", "hypercorn", "gunicorn", "uvicorn-worker", "starlette", "fastapi", "litestar", "django", "flask"),
+        SERVERS_OF_ASGI,
+    ),
 }
 
 

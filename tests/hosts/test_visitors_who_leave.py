@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import socket
 import time
 from importlib.util import find_spec
@@ -16,7 +18,7 @@ from tests.support.example_process import Served, served
 pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 SITES = "tests.hosts.visited_sites"
-APP = SITES + ":{site}_app"
+APP = "tests.hosts.visited_site:app"
 OWN = (SITES, "{site}")  # wsgiref, or the server of aiohttp
 GUNICORN = ("gunicorn", "-b", "127.0.0.1:0", "--threads", "2", "-k")
 WSGI = {
@@ -84,7 +86,7 @@ def test_what_is_recorded(workspace: Workspace, command: tuple[str, ...], site: 
     ]
     if site == "django_asgi":
         del expected[0]  # Django reads the body before it knows the route; without one there is no pageview
-    with served(workspace, *filled_in(command, site)) as server:
+    with served(workspace, *filled_in(command, site), SITE=site) as server:
         connect(server, UPLOAD).close()
         with connect(server, STREAM) as stream:
             received = b""
@@ -98,3 +100,28 @@ def test_what_is_recorded(workspace: Workspace, command: tuple[str, ...], site: 
     pages = [{key: value for key, value in event["params"].items() if key != "duration"} for event in found]
     assert sorted(pages, key=str) == sorted(expected, key=str), said
     assert len(workspace.events(contact_uid="u")) == len(expected), said
+
+
+READ_THE_BEGINNING = """
+async () => (await (await fetch("/stream")).body.getReader().read()).value.length
+"""
+
+
+@pytest.mark.parametrize("site", ["starlette", "aiohttp"])
+async def test_a_tab_of_a_browser_is_closed(workspace: Workspace, site: str) -> None:
+    """The stream that it read is recorded as aborted, with the status that it got."""
+    playwright = pytest.importorskip("playwright.async_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    command = filled_in(OWN if site == "aiohttp" else ASGI["uvicorn"], site)
+    with served(workspace, *command, SITE=site) as server:
+        async with playwright.async_playwright() as player:
+            browser = await player.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            tab = await browser.new_page()
+            await tab.goto(f"{server.url}/feedback")
+            assert await tab.evaluate(READ_THE_BEGINNING) > 0
+            await tab.close()
+            await workspace.wait_for_async("pageview", visit_url="/stream", aborted=True, status=200, timeout=20)
+            await browser.close()
+        await asyncio.to_thread(server.end)

@@ -12,7 +12,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -205,15 +205,6 @@ def aiohttp() -> Any:
     app.add_routes(
         [web.post("/upload", upload), web.get("/stream", stream), web.get("/feedback", feedback)],
     )
-    return app
-
-
-def __getattr__(name: str) -> Any:
-    """Make the site NAME where a server looks for ``tests.hosts.visited_sites:NAME_app``."""
-    if not name.endswith("_app"):
-        raise AttributeError(name)
-    make: Callable[[], Any] = globals()[name.removesuffix("_app")]
-    globals()[name] = app = make()
     return app
 
 

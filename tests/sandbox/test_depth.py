@@ -145,5 +145,5 @@ async def test_what_an_agent_accepts_is_accepted(kind: str, more: dict[str, Any]
         expected = json.loads(json.dumps(params, default=str))
         assert [event["params"] for event in workspace.events()] == [expected]
         assert workspace.contact("u")["params"] == expected
-        exported = list(sandbox.export())
+        exported = b"".join(sandbox.export()).splitlines()
         assert sandbox.replay(exported, "copy")["lines"] == len(exported)
