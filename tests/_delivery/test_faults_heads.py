@@ -373,6 +373,7 @@ async def test_message_survives_junk_behind_the_body() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.one_python
 def test_with_the_parser_in_python() -> None:
     """All tests of this file pass with the pure Python parser of aiohttp."""
     run = subprocess.run(

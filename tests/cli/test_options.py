@@ -13,6 +13,8 @@ from tests.support.cli_process import run
 from tests.support.cli_tree import command_paths
 from tests.support.servers import RawServer, ok, proxy, server_context
 
+pytestmark = pytest.mark.one_python
+
 # Commands and groups that talk to no server but their own, and those whose server needs no key.
 LOCAL = [
     *([], ["plan"], ["sandbox"], ["sandbox", "exec"], ["completion"]),

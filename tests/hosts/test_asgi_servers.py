@@ -15,7 +15,7 @@ import pytest
 from salesmachine_async.testing import Workspace
 from tests.support.example_process import Served, served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 APP = "tests.hosts.streaming_app:app"
 GUNICORN = ("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:0", "--graceful-timeout", "1")

@@ -25,6 +25,8 @@ from tests.support.imports import (
     write,
 )
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.mark.slow
 def test_stdin_resumes_from_a_named_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from salesmachine_async.testing import serve
 from tests.support.cli_process import popen
 from tests.support.imports import import_json, keys, run_import
 
+pytestmark = pytest.mark.one_python
+
 LATIN = "contact_uid,name\n" + "".join(f"{number},Ann\n" for number in range(100)) + "100,Zoé\n"
 
 

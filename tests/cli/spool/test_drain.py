@@ -25,7 +25,7 @@ from tests.support.cli_process import environment, run, start
 from tests.support.spool import segments
 from tests.support.terminals import in_terminal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 ROOT = Path(__file__).parents[3]
 
