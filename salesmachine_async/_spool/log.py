@@ -109,7 +109,8 @@ class Log:
             Whether there was anything to write.
 
         Raises:
-            OSError: If the write failed: none of it counts as written, and the next commit writes to another segment.
+            OSError: If the write failed: what was written to full segments is durable, the rest counts as unwritten, and
+                the next commit writes it to another segment.
         """
         ends = list(self.durable)
         now_ms = self._now_ms()
@@ -120,6 +121,8 @@ class Log:
                 if self._segment is None or not self._segment.has_room(size + length):
                     self._append(batch)
                     batch, size = [], 0
+                    self.sync()
+                    self._count(ends, now_ms, stable=True)  # also if there is no room for the rest
                     self._roll(length)
                 batch.append(head)
                 batch += parts
@@ -134,11 +137,14 @@ class Log:
             self._give_up()
             raise
         self._restarted = False
+        self._count(ends, now_ms, stable=self._sync)
+        return True
+
+    def _count(self, ends: Sequence[int], now_ms: int, *, stable: bool) -> None:
         self._ages.note(now_ms, tuple(ends))
         self.durable[:] = ends
-        if self._sync:
-            self._stable = ends
-        return True
+        if stable:
+            self._stable = list(ends)
 
     def _records(
         self, pieces: Iterable[LogPiece], now_ms: int
@@ -186,8 +192,7 @@ class Log:
         self.durable[:] = self._stable
 
     def _roll(self, length: int) -> None:
-        """Begin a segment with room for at least one record of *length* bytes."""
-        self.sync()
+        """Begin a segment with room for at least one record of *length* bytes; the one at hand is synced."""
         self._retire()
         self.trim()
         size = max(self._size, SEGMENT_HEAD_BYTES + length)

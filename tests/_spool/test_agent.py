@@ -386,6 +386,22 @@ async def test_only_when_memory_and_disk_are_full_is_a_call_dropped(tmp_path: Pa
     assert law_holds(agent.stats())
 
 
+async def test_only_what_is_not_on_a_full_disk_is_lost(tmp_path: Path) -> None:
+    """When one commit reaches the bound, the report says which messages the next agent delivers."""
+    agent = Agent(transport=down(), spool=Spool(tmp_path, max_bytes=2**20))
+    numbered(agent, *range(8000))
+    await agent.start()
+    with pytest.raises(SpoolFailed, match="max_bytes"):
+        await agent.sync()
+    report = await agent.aclose(1)
+    assert 1000 < report.kept < 8000
+    assert dict(report.lost) == {LossReason.CLOSED: 8000 - report.kept}
+    carrier = Carrier()
+    async with Agent(transport=carrier, spool=tmp_path) as later:
+        await until(lambda: (stats := later.stats()).delivered == stats.recovered == report.kept)
+    assert found(carrier) == list(range(report.kept))
+
+
 async def test_a_full_disk_under_drop_oldest_loses_the_oldest(tmp_path: Path, disk: type[BadDisk]) -> None:
     """A full disk under `drop_oldest` loses the oldest messages, as an agent without a spool does."""
     disk.writes = False

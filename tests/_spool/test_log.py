@@ -327,6 +327,21 @@ def test_settling_frees_a_full_disk(tmp_path: Path) -> None:
     assert numbers(recover(tmp_path)[0]) == list(range(reached // 2, len(parts.queue.lines[0])))
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_what_fitted_before_the_bound_is_durable(tmp_path: Path, sync: bool) -> None:
+    """One commit fills the path: what is in full segments is durable, and exactly that is recovered."""
+    parts = Parts(tmp_path, max_bytes=2**20, sync=sync)
+    parts.queue.size = 1000
+    parts.queue.accept(3000)
+    for _ in range(2):  # the second one finds no room at all
+        with pytest.raises(OSError, match="max_bytes is reached"):
+            parts.commit()
+    reached = parts.log.durable[0]
+    assert reached > 400
+    parts.die()
+    assert numbers(recover(tmp_path)[0]) == list(range(reached))
+
+
 def test_a_deleted_directory_is_written_anew_from_memory(tmp_path: Path) -> None:
     """Messages in memory are written again after the directory or its path was deleted or moved."""
     parts = Parts(tmp_path / "spool")
