@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 # Advice for Python code in the errors of the library, and its equivalent here.
 _IN_PYTHON = (
+    ("a longer lease or a shorter Timeouts.request", "a longer --lease or a shorter --request-timeout"),
     (", or its path differs (see Paths)", ""),
     ("(auth=)", "(--auth)"),
     ("or pass transport=HttpTransport(..., allow_http=True)", "or use --allow-http"),
@@ -23,7 +24,13 @@ _IN_PYTHON = (
 )
 
 
-def run(work: Coroutine[Any, Any, T], *, interrupted: str = "Interrupted.", hint: str = "") -> T:
+def run(
+    work: Coroutine[Any, Any, T],
+    *,
+    interrupted: str = "Interrupted.",
+    hint: str = "",
+    log: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
+) -> T:
     """
     Run *work* to its end.
 
@@ -31,6 +38,7 @@ def run(work: Coroutine[Any, Any, T], *, interrupted: str = "Interrupted.", hint
         work: The coroutine.
         interrupted: The line printed after Ctrl-C.
         hint: Advice for an answer of 404.
+        log: Prints what the library logs; default: `library_log`.
 
     Raises:
         click.exceptions.Exit: It failed or was interrupted; the reason has been printed.
@@ -38,7 +46,7 @@ def run(work: Coroutine[Any, Any, T], *, interrupted: str = "Interrupted.", hint
     import asyncio  # noqa: PLC0415 - see the package docstring: --help stays quick
 
     try:
-        with library_log():
+        with (log or library_log)():
             return asyncio.run(work)
     except KeyboardInterrupt:
         note(interrupted)

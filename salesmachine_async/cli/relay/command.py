@@ -117,9 +117,9 @@ def command(
     relay, name = _relay(
         open_engine, server, lease=lease, linger=linger, request_timeout=request_timeout, options=options
     )
-    from salesmachine_async.cli.relay.delivery import deliver  # noqa: PLC0415 - imported late
+    from salesmachine_async.cli.relay.delivery import deliver, log_lines  # noqa: PLC0415 - imported late
 
-    run(deliver(relay, name, metrics, every=every, as_json=as_json))
+    run(deliver(relay, name, metrics, every=every, as_json=as_json), log=log_lines)
 
 
 def _relay(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 HEADERS = ("ID", "STORED", "REASON", " STATUS", "MESSAGE", "SERVER SAID")
 # More than the partitions of a queue can keep.
 ALL = 10_000_000
+# Its numbers are those that the engine can read.
+_IDENTIFIER = re.compile(r"(\d{1,3}):(\d{1,19}-\d{1,19})", re.ASCII)
 
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1)
 all_option = click.option("--all", "everything", is_flag=True, help="All dead letters of the queue.")
@@ -205,11 +208,10 @@ async def _find(engine: RedisEngine, identifiers: Sequence[str]) -> list[DeadLet
 
 
 async def _one(engine: RedisEngine, identifier: str) -> DeadLetter:
-    partition, colon, position = identifier.partition(":")
-    milliseconds, dash, number = position.partition("-")
-    if not (colon and dash and all(part.isascii() and part.isdigit() for part in (partition, milliseconds, number))):
+    found = _IDENTIFIER.fullmatch(identifier)
+    if found is None:
         fail(f"{identifier!r} is not the ID of a dead letter, such as 3:1764460800000-0", code=USAGE)
-    letter = await engine.dead_letter(int(partition), position)
+    letter = await engine.dead_letter(int(found[1]), found[2])
     if letter is None:
         fail(f"there is no dead letter {identifier}", code=FAILED)
     return letter

@@ -40,7 +40,7 @@ async def deliver(relay: Relay, name: str, address: tuple[str, int] | None, *, e
         ConfigError: The engine cannot be used.
         click.exceptions.Exit: The address cannot be used.
     """
-    with stop_requested(until_eof=False) as stop, _log_lines():
+    with stop_requested(until_eof=False) as stop:
         async with served(address, relay) as url:
             note(f"Delivering the queue {harmless(name)}{f'; metrics at {url}/metrics' if url else ''}.")
             await _run(relay, stop, _reports(relay, every, as_json=as_json))
@@ -144,7 +144,7 @@ def _print_end(console: Console, stats: RelayStats) -> None:
 
 
 @contextlib.contextmanager
-def _log_lines() -> Generator[None]:
+def log_lines() -> Generator[None]:
     """Print what the library logs from WARNING on, one line each on stderr."""
     logger, handler = logging.getLogger("salesmachine_async"), _LineHandler(logging.WARNING)
     logger.addHandler(handler)

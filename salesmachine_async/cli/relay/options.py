@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
@@ -48,12 +48,20 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _without_password(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and "@" in urlsplit(value).netloc:
+    if value is not None and _holds_password(value):
         fail(
             f"--engine must not hold a password, which others could read: set {ENGINE_VARIABLE}",
             code=USAGE,
         )
     return value
+
+
+def _holds_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # malformed, which is reported when it is opened
+        return False
+    return "@" in parts.netloc or any("password" in option for option in parse_qs(parts.query))
 
 
 def _open(engine: str | None, name: str, **settings: Any) -> RedisEngine:

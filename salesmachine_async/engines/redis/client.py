@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import redis
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry as ClientRetry
@@ -74,7 +75,8 @@ class ClientHolder:
         self._clients: dict[int, Redis] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         if not isinstance(server, str):
-            if not callable(getattr(server, "execute_command", None)):
+            blocks = isinstance(server, redis.Redis | redis.RedisCluster)
+            if blocks or not callable(getattr(server, "execute_command", None)):
                 raise ConfigError(f"the server must be a URL or a client of redis.asyncio, not {type(server).__name__}")
             self._given = server
             return
@@ -89,10 +91,13 @@ class ClientHolder:
             )
 
         try:
-            open_client()
-        except ValueError:
+            # Only a connection knows the options.
+            open_client().connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, redis_errors.RedisError):
             # Not the error's own text, which may quote the password.
-            raise ConfigError("the server's URL is malformed: expected redis://, rediss:// or unix://") from None
+            raise ConfigError(
+                "the server's URL is malformed: expected redis://, rediss:// or unix://, and options that redis-py has"
+            ) from None
         self._open = open_client
 
     def client(self, number: int = 0) -> RedisClient:

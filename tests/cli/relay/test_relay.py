@@ -99,6 +99,14 @@ async def test_a_relay_delivers_and_stops_at_sigterm(sandbox: Sandbox, queue: di
     assert TOKEN not in ended.out + ended.err
 
 
+async def test_a_trouble_is_printed_once(sandbox: Sandbox, queue: dict[str, str]) -> None:
+    """What the library logs is one line on stderr."""
+    sandbox.faults([Fault(path="/v1/batch", status=500, times=1)])
+    await publish(queue, "one")
+    ended = await relay_until(sandbox, queue, requests=2)
+    assert (ended.status, ended.err.count("the server answered 500")) == (0, 1), ended
+
+
 @asynccontextmanager
 async def serving(queue: dict[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
     """A relay that serves its figures: a client of it. At its end the relay has ended in order."""
@@ -285,12 +293,18 @@ async def test_on_a_terminal(queue: dict[str, str], server: RedisServer) -> None
             2,
         ),
         (["relay", "--engine", "redis://:s3cret@h/1"], {}, "--engine must not hold a password", 2),
+        (["relay", "--engine", "redis://h/1?password=s3cret"], {}, "--engine must not hold a password", 2),
         (["relay", "status", "--engine", "http://h"], {}, "the server's URL is malformed", 2),
+        (["relay", "status", "--engine", "redis://[h"], {}, "the server's URL is malformed", 2),
+        (["relay", "status", "--engine", "redis://h?unknown=1"], {}, "the server's URL is malformed", 2),
         (["relay", "--rate", "0"], {}, "is not a rate such as 50/s", 2),
         (["relay", "--metrics", "9464"], {}, "is not HOST:PORT", 2),
-        (["relay", "--lease", "10"], {}, "does not outlast a request of 15 s", 2),
+        (["relay", "--lease", "10"], {}, "choose a longer --lease or a shorter --request-timeout", 2),
         (["relay", "status", "--engine", "redis://127.0.0.1:1"], {}, "no connection to the Redis server", 5),
         (["relay", "dead", "show", "7"], {}, "'7' is not the ID of a dead letter", 2),
+        (["relay", "dead", "show", "0:99999999999999999999-0"], {}, "is not the ID of a dead letter", 2),
+        (["relay", "dead", "show", f"{'9' * 5000}:1-0"], {}, "is not the ID of a dead letter", 2),
+        (["relay", "dead", "show", "999:9999999999999999999-0"], {}, "there is no dead letter", 1),
         (["relay", "dead", "show", "0:1-0"], {}, "there is no dead letter 0:1-0", 1),
         (["relay", "dead", "purge"], {}, "pass the IDs of dead letters, or --all", 2),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from redis.asyncio import Redis, RedisCluster
 
 from salesmachine_async import Agent, Batching, ConfigError, Retry, State, Verdict
@@ -441,6 +442,12 @@ def test_each_event_loop_has_its_own_connections(server: RedisServer, name: str)
     ("arguments", "problem"),
     [
         ({"server": "http://x"}, "malformed"),
+        ({"server": "redis://[x"}, "malformed"),
+        ({"server": "redis://127.0.0.1/0?db=x"}, "malformed"),
+        ({"server": "redis://127.0.0.1/0?unknown=1"}, "malformed"),
+        ({"server": "redis://127.0.0.1/0?protocol=9"}, "malformed"),
+        ({"server": "rediss://127.0.0.1/0?ssl_cert_reqs=x"}, "malformed"),
+        ({"server": redis.Redis()}, "must be a URL or a client of redis.asyncio"),
         ({"server": 7}, "must be a URL or a client"),
         ({"name": "a b"}, "name must be"),
         ({"name": "{a}"}, "name must be"),
