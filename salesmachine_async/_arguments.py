@@ -20,6 +20,9 @@ __all__ = ["check_callables", "check_types", "checked_params", "flag", "seconds"
 # Seconds: longer waits than thirty years are cut to that, because not every event loop can count to infinity.
 FOREVER: Final = 1e9
 
+ENABLED_VARIABLE: Final = "SALESMACHINE_ENABLED"
+DEBUG_VARIABLE: Final = "SALESMACHINE_DEBUG"
+
 _KINDS: Final[dict[str, type]] = {
     "batching": Batching,
     "queue": QueueLimits,

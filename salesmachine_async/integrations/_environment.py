@@ -9,9 +9,18 @@ from dataclasses import dataclass, fields
 from threading import Thread
 from typing import Any, Final
 
+from salesmachine_async._arguments import DEBUG_VARIABLE, ENABLED_VARIABLE, check_types, checked_params, flag
 from salesmachine_async._core.response import Outcome
 from salesmachine_async._delivery.null_transport import NullTransport
-from salesmachine_async._http.config import SECRET_VARIABLE, SPOOL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from salesmachine_async._http.config import (
+    ALLOW_HTTP_VARIABLE,
+    CA_FILE_VARIABLE,
+    PROXY_VARIABLE,
+    SECRET_VARIABLE,
+    SPOOL_VARIABLE,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
+)
 from salesmachine_async._log import log_or_stderr
 from salesmachine_async.agent import Agent
 from salesmachine_async.errors import ConfigError, ConnectionFailed
@@ -20,7 +29,18 @@ from salesmachine_async.threaded import ThreadedAgent
 
 __all__ = ["AgentOptions", "agent_of_the_environment", "fallback_agent", "nothing"]
 
-VARIABLES: Final = (TOKEN_VARIABLE, SECRET_VARIABLE, URL_VARIABLE, SPOOL_VARIABLE)
+# All that an agent reads when it is made.
+VARIABLES: Final = (
+    TOKEN_VARIABLE,
+    SECRET_VARIABLE,
+    URL_VARIABLE,
+    SPOOL_VARIABLE,
+    ENABLED_VARIABLE,
+    DEBUG_VARIABLE,
+    ALLOW_HTTP_VARIABLE,
+    PROXY_VARIABLE,
+    CA_FILE_VARIABLE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +54,25 @@ class AgentOptions:
         params: Sent with every message.
         enabled: Whether messages are sent at all; None: as the environment says.
         debug: Whether messages and answers are logged; None: as the environment says.
+
+    Raises:
+        ConfigError: One of them is unusable.
     """
 
     on_invalid: Invalid = Invalid.REPORT
     params: Mapping[str, Any] | None = None
     enabled: bool | None = None
     debug: bool | None = None
+
+    def __post_init__(self) -> None:
+        # Now, in the code that gives them, and not in a request.
+        check_types(on_invalid=self.on_invalid)
+        for name in ("enabled", "debug"):
+            value = getattr(self, name)
+            if value is not None:
+                flag(name, value, default=False)
+        if self.params is not None:
+            object.__setattr__(self, "params", checked_params(self.params))
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of `Agent` and `ThreadedAgent`; the defaults of those stay theirs."""
@@ -66,7 +99,7 @@ def agent_of_the_environment(options: AgentOptions = DEFAULT) -> Agent:
         return Agent(**options.keywords())
     except ConfigError as exc:
         _log_off(exc)
-        return Agent(transport=_nowhere(), spool="", before_send=nothing, on_invalid=options.on_invalid)
+        return Agent(**_off(options))
 
 
 def fallback_agent(options: AgentOptions = DEFAULT) -> ThreadedAgent:
@@ -91,7 +124,7 @@ def _made(environment: tuple[str | None, ...], options: AgentOptions = DEFAULT) 
         agent = ThreadedAgent(**options.keywords())
     except ConfigError as exc:
         _log_off(exc)
-        agent = ThreadedAgent(transport=_nowhere(), spool="", before_send=nothing, on_invalid=options.on_invalid)
+        agent = ThreadedAgent(**_off(options))
     # Without a lock, which a fork could leave locked. Of two made at once one is kept; the other has no thread yet.
     return _fallback_agents.setdefault((environment, options), agent)
 
@@ -106,9 +139,20 @@ def _log_off(exc: ConfigError) -> None:
     log_or_stderr(level, "tracking is off: %s", exc)
 
 
-def _nowhere() -> NullTransport:
-    """Return a transport that fails: nothing is ever queued for it, but the application may `ping`."""
-    return NullTransport(Outcome.failed(ConnectionFailed("tracking is off")))
+def _off(options: AgentOptions) -> dict[str, Any]:
+    """
+    Return the keyword arguments of an agent that drops everything, and reads nothing from the environment.
+
+    Its transport fails: nothing is ever queued for it, but the application may `ping`.
+    """
+    return {
+        "transport": NullTransport(Outcome.failed(ConnectionFailed("tracking is off"))),
+        "spool": "",
+        "before_send": nothing,
+        "on_invalid": options.on_invalid,
+        "enabled": True,
+        "debug": False,
+    }
 
 
 def nothing(_message: dict[str, Any]) -> None:

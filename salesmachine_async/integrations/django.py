@@ -96,8 +96,7 @@ class SalesmachineMiddleware:
     Gives every request a tracker that knows ``request.user`` and the route. Put it behind the authentication.
 
     Raises:
-        ConfigError: ``exclude`` or ``methods`` in the setting is a single text, or ``anonymous_id`` is neither a cookie
-            nor a callable.
+        ConfigError: An entry of the setting is unusable: a single text as ``exclude``, a text as ``enabled``, say.
     """
 
     sync_capable = True

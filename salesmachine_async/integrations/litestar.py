@@ -73,6 +73,9 @@ class SalesmachinePlugin(InitPlugin):
         params: Sent with every message of the agent made here.
         enabled: Whether the agent made here sends anything; None: as ``SALESMACHINE_ENABLED`` says.
         debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
+
+    Raises:
+        ConfigError: An argument is unusable: a text as *enabled*, say.
     """
 
     def __init__(

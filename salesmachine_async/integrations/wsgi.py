@@ -73,7 +73,7 @@ class SalesmachineMiddleware:
         debug: Whether the agent made here logs messages and answers; None: as ``SALESMACHINE_DEBUG`` says.
 
     Raises:
-        ConfigError: *exclude* or *methods* is a single text, or *anonymous_id* is neither a cookie nor a callable.
+        ConfigError: An argument is unusable: a single text as *exclude*, a text as *enabled*, say.
     """
 
     def __init__(
