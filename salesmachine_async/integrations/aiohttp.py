@@ -18,7 +18,8 @@ aiohttp.web.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -54,6 +55,8 @@ AGENT = web.AppKey("salesmachine", Agent)
 SWITCHING: Final = 101
 _TRACKER: Final = web.RequestKey("salesmachine_tracker", RequestTracker)
 _STATUS: Final = web.RequestKey("salesmachine_status", int)
+# The end of a request whose status is known only when its answer begins.
+_END: Final = web.RequestKey("salesmachine_end", partial[None])
 
 
 def setup(
@@ -180,20 +183,34 @@ async def _visited(
     else:
         return response
     finally:
-        try:
+        with _guarded():
             if aborted or _is_gone(request):
                 status, aborted = request.get(_STATUS), True  # nobody has got another one
             # Before the pageview, which needs to know whether the visitor has a cookie.
             _set_cookie(rules, request, response)
-            _track(rules, request_tracker, request, status, perf_counter() - started, aborted=aborted)
-        except Exception as exc:  # noqa: BLE001 (the response comes first)
-            guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
+            end = partial(_track, rules, request_tracker, request, perf_counter() - started)
+            if isinstance(response, web.FileResponse) and not response.prepared and not aborted:
+                request[_END] = end  # it looks for the file later: its status may become 404, 304 or 206
+            else:
+                end(status, aborted=aborted)
 
 
 async def _prepare(rules: Pageviews, request: web.Request, response: web.StreamResponse) -> None:
     """Note the status that is sent, for answers that are cut off later; set the cookie of an anonymous visitor."""
     request[_STATUS] = response.status
     _set_cookie(rules, request, response)
+    end = request.pop(_END, None)
+    if end is not None:
+        with _guarded():
+            end(response.status, aborted=False)
+
+
+@contextmanager
+def _guarded() -> Generator[None]:
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 (the response comes first)
+        guard_log("pageview", logging.ERROR, "an automatic pageview failed: %s", describe_exception(exc))
 
 
 def _set_cookie(rules: Pageviews, request: web.Request, response: web.StreamResponse | None) -> None:
@@ -224,8 +241,8 @@ def _track(
     rules: Pageviews,
     request_tracker: RequestTracker,
     request: web.Request,
-    status: int | None,
     seconds: float,
+    status: int | None,
     *,
     aborted: bool,
 ) -> None:

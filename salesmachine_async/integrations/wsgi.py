@@ -11,6 +11,7 @@ Middleware for any WSGI application: Flask, Bottle, Pyramid, Django, or none of 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from time import perf_counter
@@ -39,6 +40,8 @@ __all__ = ["AnonymousCookie", "SalesmachineMiddleware", "current_tracker", "get_
 
 # In the environ: the request's tracker. An inner middleware that finds it leaves the request to the outer one.
 KEY: Final = "salesmachine"
+# Bytes: an answer up to this length is in the hands of the system with its last part, and nothing shows who reads it.
+SMALL: Final = 64 * 1024
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -145,7 +148,7 @@ def get_agent(app: object) -> Calls:
 class _Visit:
     """One request, over with the last part of its answer, or when the server closes the answer."""
 
-    __slots__ = ("_body", "_environ", "_forward", "_route", "_rules", "_started", "_status", "_tracker")
+    __slots__ = ("_body", "_environ", "_forward", "_route", "_rules", "_started", "_status", "_tracker", "length")
 
     def __init__(
         self,
@@ -162,6 +165,8 @@ class _Visit:
         self._forward = start_response
         self._started = perf_counter()
         self._status: int | None = None
+        # Bytes of the answer, where its headers say so.
+        self.length: int | None = None
         self._body: RequestBody | None = None
         body = environ.get("wsgi.input")
         if body is not None and tracker.expects_pageview:
@@ -173,11 +178,11 @@ class _Visit:
         try:
             parts = app(self._environ, self._start)
         except Exception:
-            self._end(aborted=self._gone, failed=not self._gone)
+            self.end(aborted=self._gone, failed=not self._gone)
             raise
         finally:
             leave(token)
-        return _Answer(parts, self._tracker, self._end)
+        return _Answer(parts, self._tracker, self)
 
     @property
     def _gone(self) -> bool:
@@ -189,6 +194,7 @@ class _Visit:
             self._status = int(status[:3])
         except (TypeError, ValueError):  # for the server to judge
             self._status = None
+        self.length = _length(headers)
         return self._forward(status, self._with_cookie(headers), *exc_info)
 
     def _with_cookie(self, headers: Any) -> Any:
@@ -211,7 +217,7 @@ class _Visit:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         return None if not route or self._rules.excludes(route, path) else route
 
-    def _end(self, *, aborted: bool, failed: bool = False) -> None:
+    def end(self, *, aborted: bool, failed: bool = False) -> None:
         """Track the pageview, if the request is one. Failures are logged."""
         self._environ.pop(KEY, None)
         self._tracker.set_cookie(is_page=False)  # too late for one, if the answer has not begun
@@ -242,14 +248,24 @@ class _Visit:
 class _Answer:
     """The answer, with the tracker as the current one while each part is made, and an end."""
 
-    def __init__(self, parts: Iterable[bytes], tracker: RequestTracker, end: Callable[..., None]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Iterable[bytes], tracker: RequestTracker, visit: _Visit) -> None:
+        self._parts: Any = parts  # which may break the protocol
         self._tracker = tracker
-        self._end = end
+        self._visit = visit
+        self._is_whole = False
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from entered(self._tracker, iter(self._parts))
+        given = 0
+        for part in entered(self._tracker, iter(self._parts)):
+            given += len(part) if isinstance(part, bytes) else 0
+            length = self._visit.length
+            if length and given >= length:
+                # A test client does not ask for what comes behind it.
+                self._is_whole = True
+                if length <= SMALL:
+                    self._finish(aborted=False)
+            yield part
         self._finish(aborted=False)
 
     def __getattr__(self, name: str) -> Any:
@@ -258,15 +274,25 @@ class _Answer:
 
     def close(self) -> None:
         """Close the application's answer, whose request is over now."""
+        # An error under way is the server's: the last part was not written.
+        aborted = not self._is_whole or sys.exc_info()[1] is not None
         token = enter(self._tracker)
         try:
             if hasattr(self._parts, "close"):
-                self._parts.close()  # pyright: ignore
+                self._parts.close()
         finally:
             leave(token)
-            self._finish(aborted=True)
+            self._finish(aborted=aborted)
 
     def _finish(self, *, aborted: bool) -> None:
         if not self._over:
             self._over = True
-            self._end(aborted=aborted)
+            self._visit.end(aborted=aborted)
+
+
+def _length(headers: Any) -> int | None:
+    """Return the length of the answer; None if no usable header has it."""
+    try:
+        return next((int(value) for name, value in headers if name.lower() == "content-length"), None)
+    except Exception:  # noqa: BLE001 (headers that break the protocol are for the server to judge)
+        return None

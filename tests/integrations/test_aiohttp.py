@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,22 @@ async def test_an_http_exception_has_its_status(recorder: Recorder) -> None:
     """aiohttp's way to answer from deep inside."""
     assert await get(make(recorder), "/denied") == 403
     recorder.assert_tracked("pageview", status=403)
+
+
+async def test_a_file_has_the_status_that_is_sent(recorder: Recorder, tmp_path: Path) -> None:
+    """aiohttp looks for the file after the handlers: it may be missing, known to the visitor, or wanted in part."""
+    (tmp_path / "a.txt").write_text("text")
+    app = make(recorder, contact=lambda request: "u")
+    app.router.add_static("/static", tmp_path)
+    async with TestClient(TestServer(app)) as client:
+        modified = (await client.get("/static/a.txt")).headers["Last-Modified"]
+        await client.get("/static/a.txt", headers={"Range": "bytes=0-1"})
+        await client.get("/static/a.txt", headers={"If-Modified-Since": modified})
+        await client.get("/static/none.txt")
+    pages = [message["params"] for message in recorder.tracked("pageview")]
+    assert [(page["visit_url"], page["status"]) for page in pages] == [
+        ("/static", status) for status in (200, 206, 304, 404)
+    ]
 
 
 async def test_an_exception_is_a_500(recorder: Recorder) -> None:

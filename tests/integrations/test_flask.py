@@ -88,3 +88,15 @@ def test_the_agent_can_be_had(recorder: Recorder) -> None:
     assert get_agent(make(recorder)) is recorder
     with pytest.raises(LookupError, match="call Salesmachine"):
         get_agent(Flask("other"))
+
+
+@pytest.mark.parametrize("path", ["/orders/7", "/large"])
+def test_a_client_that_does_not_read_the_end_has_the_whole_answer(recorder: Recorder, path: str) -> None:
+    """The test client of Flask stops with the last part; a small answer is over before that is looked at."""
+    app = make(recorder, contact=lambda environ: "u")
+    app.get("/large")(lambda: "x" * 1_000_000)
+    response = app.test_client().get(path)
+    assert len(recorder.tracked("pageview")) == (path == "/orders/7")
+    response.close()
+    (pageview,) = recorder.tracked("pageview")
+    assert "aborted" not in pageview["params"]

@@ -13,7 +13,8 @@ from salesmachine_async.integrations import wsgi
 from salesmachine_async.integrations._environment import VARIABLES, fallback_agent
 from salesmachine_async.integrations.asgi import SalesmachineMiddleware, current_tracker, identify, tracking
 from salesmachine_async.testing import Workspace
-from tests.integrations.test_asgi_life import App, call, polite, running
+from tests.integrations.test_asgi_life import App, polite
+from tests.support.asgi_driver import call, running
 from tests.support.wsgi_driver import Server
 
 
@@ -66,9 +67,10 @@ def test_the_agent_of_the_process_follows_each_variable(
 def test_a_mistake_in_the_options_is_an_error_where_they_are_given(options: dict[str, Any]) -> None:
     """It is none of the requests."""
     (name,) = options
-    for middleware in (SalesmachineMiddleware, wsgi.SalesmachineMiddleware):
-        with pytest.raises(ConfigError, match=f"^{name}"):
-            middleware(application, **options)
+    with pytest.raises(ConfigError, match=f"^{name}"):
+        SalesmachineMiddleware(App(), **options)
+    with pytest.raises(ConfigError, match=f"^{name}"):
+        wsgi.SalesmachineMiddleware(application, **options)
 
 
 async def test_the_options_take_effect(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -91,6 +92,43 @@ def test_a_visitor_who_leaves_in_the_middle_of_the_answer(recorder: Recorder) ->
     answer.close()
     assert len(recorder.tracked("pageview")) == 1
     recorder.assert_tracked("pageview", aborted=True, status=200)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_server_that_cannot_write_the_last_part(recorder: Recorder, fails: bool) -> None:
+    """An answer that is given out whole is aborted only if the server closes it because of an error."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        identify("u")
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "1000000")])
+        return [b"x" * 1_000_000]
+
+    answer = Server(wrapped(app, recorder), check=False).open()
+    with suppress(BrokenPipeError):
+        try:
+            next(iter(answer))
+            if fails:
+                raise BrokenPipeError
+        finally:
+            answer.close()
+    (pageview,) = recorder.tracked("pageview")
+    assert pageview["params"].get("aborted", False) is fails
+    assert pageview["params"]["status"] == 200
+
+
+@pytest.mark.parametrize("length", ["", "x", None, b"1", "-1", "0"])
+def test_a_length_that_breaks_the_protocol_is_for_the_server(recorder: Recorder, length: Any) -> None:
+    """It is passed on as it is."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        identify("u")
+        start_response("200 OK", [("Content-Length", length)])
+        return [b"x"]
+
+    server = Server(wrapped(app, recorder), check=False)
+    assert server.get() == b"x"
+    assert server.headers == [("Content-Length", length)]
+    assert "aborted" not in recorder.assert_tracked("pageview")["params"]
 
 
 @pytest.mark.parametrize("read", [lambda body: body.read(), lambda body: body.readline()])
