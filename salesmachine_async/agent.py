@@ -452,9 +452,11 @@ class Agent:
         if self._spooler is None:
             raise SpoolFailed("the agent has no spool: pass spool=, or set SALESMACHINE_SPOOL")
         if self._flusher.stage is State.CLOSED:
-            done: Future[None] = Future()
-            done.set_result(None)  # everything has an outcome
-            return done
+            counts = self._accumulator.counts()
+            if not counts.queued and not counts.in_flight:
+                done: Future[None] = Future()
+                done.set_result(None)  # everything has an outcome
+                return done
         if is_about_to_fork():
             raise SpoolFailed(
                 "uWSGI is about to fork this process, and its workers would hang because of a thread: sync in the"

@@ -85,6 +85,7 @@ class Spooler:
     def _begin(self) -> None:
         self._worker = self._make()
         self._committer = Committer(self._worker.tick, self._commit_seconds / 2, self._log)
+        self._closing: Future[None] | None = None
 
     def after_fork(self) -> None:
         """Drop the directory in the child of a fork: it, its lock and all messages stay with the parent."""
@@ -105,9 +106,9 @@ class Spooler:
         """
         Bring everything accepted before to stable storage, unless it has an outcome by then.
 
-        The future's exception is `SpoolFailed` if the disk refuses.
+        The future's exception is `SpoolFailed` if the disk refuses. After `close` it is the future of that.
         """
-        return self._submit(Worker.sync)
+        return self._closing or self._submit(Worker.sync)
 
     @property
     def vanished(self) -> int:
@@ -166,9 +167,10 @@ class Spooler:
         When the future is done, what is without an outcome and below `durable` is kept: another process delivers it.
         The future's exception is `SpoolFailed` if the last commit failed.
         """
-        future = self._submit(Worker.close)
-        self._committer.stop()
-        return future
+        if self._closing is None:
+            self._closing = self._submit(Worker.close)
+            self._committer.stop()
+        return self._closing
 
     def is_usable(self) -> bool:
         """Return whether there is a spool: its path was usable when the agent was made."""

@@ -457,6 +457,24 @@ async def test_a_deadline_is_kept_although_the_disk_hangs(tmp_path: Path, disk: 
     assert (report.kept, dict(report.lost), report.pending) == (0, {LossReason.CLOSED: 2}, 0)
 
 
+async def test_a_sync_during_the_end_waits_for_the_last_commit(tmp_path: Path, disk: type[BadDisk]) -> None:
+    """What has no outcome yet is not confirmed before it is on disk; what has one is."""
+    released = disk.hangs = threading.Event()
+    agent = Agent(transport=Carrier(decide=lambda _: answer(401)), spool=tmp_path)
+    numbered(agent, 1)
+    closing = asyncio.create_task(agent.aclose(60))
+    await until(lambda: agent.stats().state is State.CLOSED)
+    syncing = asyncio.create_task(agent.sync())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not syncing.done()
+    released.set()
+    await syncing
+    assert [b'"n":1' in each.read_bytes() for each in segments(tmp_path)] == [True]
+    assert (await closing).kept == 1
+    await agent.sync()
+
+
 async def test_rejected_messages_are_kept(tmp_path: Path) -> None:
     """Rejected messages, new or recovered, are kept in the spool, and `on_lost` is called for each."""
     await leave(tmp_path, 1, 2, 3)

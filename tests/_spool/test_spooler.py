@@ -146,11 +146,13 @@ def test_what_is_without_an_outcome_at_the_end_is_kept(make: Make, queue: Queue)
 
 
 def test_after_the_end_everything_fails(make: Make) -> None:
-    """Calls after the end raise an error with its reason."""
+    """Calls after the end raise an error with its reason; a sync has the outcome of the end."""
     spooler = make()
-    spooler.close().result(10)
+    closing = spooler.close()
+    assert spooler.sync() is spooler.close() is closing
+    closing.result(10)
     with pytest.raises(SpoolFailed, match="the spool is closed"):
-        spooler.sync().result(10)
+        spooler.recover(1).result(10)
 
 
 def test_a_directory_goes_when_its_receipts_are_settled(make: Make, queue: Queue, tmp_path: Path) -> None:
