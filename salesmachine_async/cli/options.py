@@ -33,8 +33,8 @@ auth_option = click.option(
     type=click.Choice(["basic", "bearer", "query"]),
     default="basic",
     envvar="SALESMACHINE_ACCESS_AUTH",
-    help="How the v2 token is sent, which Salesmachine does not document: as the user name of HTTP Basic, "
-    "as a bearer token, or as ?api_token=.",
+    help="How the v2 token is sent, which Salesmachine does not document: as the user name of HTTP Basic "
+    "(the default), as a bearer token, or as ?api_token=.",
 )
 
 _NETWORK_OPTIONS = (

@@ -35,7 +35,7 @@ def command() -> None:
 @network_options
 def infer(source: str, *, workspace: str | None, server: ServerOptions) -> None:
     """
-    Print a first tracking plan that all messages of a file or a sandbox satisfy.
+    Print a first plan that all messages of a file or sandbox satisfy.
 
     FILE is NDJSON as the sandbox exports it, URL that of a sandbox.
 

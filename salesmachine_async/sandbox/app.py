@@ -108,7 +108,10 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         problem = refused
     except web.HTTPException as http:
         kept = {"Allow": http.headers["Allow"]} if "Allow" in http.headers else None
-        problem = ApiError(http.status, PROBLEMS.get(http.status, http.reason), kept)
+        text = PROBLEMS.get(http.status, http.reason)
+        if http.status == 404 and is_control(request):
+            text = control.unknown_path(request.app.router)
+        problem = ApiError(http.status, text, kept)
     except Exception:
         # A traceback contains source lines but no request data.
         logger.exception("unhandled error in the handler of a %s request", request.method)

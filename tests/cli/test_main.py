@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
 from salesmachine_async import __version__
 from salesmachine_async.cli import main
+from salesmachine_async.cli.app import app
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import environment, run
 from tests.support.cli_tree import command_paths
@@ -90,6 +92,26 @@ async def test_help_shows_arguments_as_they_are_typed(words: list[str]) -> None:
     assert "{" not in usage
     assert "......" not in usage
     assert not re.search(r"<(str|int|float|Path|list)\b", ended.out)
+
+
+@pytest.mark.parametrize("words", command_paths(), ids=" ".join)
+async def test_help_cuts_off_no_summary(words: list[str]) -> None:
+    """The summary of each command is whole in the help above it, on a terminal of 80 columns."""
+    ended = await invoke(*words, "--help")
+    commands = ended.out.partition("\nOptions:\n")[2].partition("\n\n")[2]
+    assert not re.search(r"\.\.\.$", commands, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", command_paths(), ids=" ".join)
+def test_help_says_every_default(words: list[str]) -> None:
+    """The help of an option that has a default value says what it is."""
+    command: click.Command = app
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    for option in command.params:
+        if isinstance(option, click.Option) and type(option.default) in (str, int, float):
+            assert "default" in (option.help or "").lower(), option.opts
 
 
 async def test_usage() -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from aiohttp import web
 
 from salesmachine_async.cli import exit_codes
 from salesmachine_async.cli.app import app
 from salesmachine_async.integrations import opentelemetry, prometheus
+from salesmachine_async.sandbox.control import routes as control
 from tests.support.cli_tree import command_paths
 from tests.support.example_process import ROOT
 from tests.support.log_calls import LogCall, log_calls
@@ -117,6 +119,15 @@ def test_every_metric_is_listed() -> None:
     )
     instruments = {f"salesmachine.agent.{name}" for table in tables for name in table}
     assert set(re.findall(r"`(salesmachine\.agent\.[\w.]+)`", text)) == instruments
+
+
+def test_every_control_endpoint_is_listed() -> None:
+    """With its method, and its variable as the code names it."""
+    router = web.UrlDispatcher()
+    control.add_routes(router)
+    routes = [(route.method, route.resource) for route in router.routes() if route.method != "HEAD"]
+    listed = {cell for cell in table(page("sandbox.md")) if "/_sandbox/" in cell}
+    assert listed == {f"{method} {resource.canonical}" for method, resource in routes if resource is not None}
 
 
 def test_every_option_of_the_text_exists() -> None:

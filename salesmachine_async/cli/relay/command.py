@@ -76,7 +76,11 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
     help="Time limit of one request to Salesmachine; default: 15.",
 )
 @click.option(
-    "--every", metavar="SECONDS", type=click.FloatRange(0.1, 3600), default=10.0, help="Between reports in a pipe."
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 3600),
+    default=10.0,
+    help="Between reports in a pipe; default: 10.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON objects also on a terminal.")
 @server_options

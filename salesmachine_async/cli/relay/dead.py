@@ -93,9 +93,9 @@ def show(open_engine: Callable[[], RedisEngine], identifier: str) -> None:
 @all_option
 def retry(ids: tuple[str, ...], open_engine: Callable[[], RedisEngine], *, everything: bool) -> None:
     """
-    Move dead letters back to the end of their partitions; relays deliver them again.
+    Move dead letters back to the end of their partitions.
 
-    Correct the cause of the rejection first. The messages keep their messageIds.
+    Relays deliver them again: correct the cause of the rejection first. The messages keep their messageIds.
 
     \b
       salesmachine relay dead retry 3:1764460800000-0

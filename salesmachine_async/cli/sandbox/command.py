@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @click.group("sandbox", invoke_without_command=True, subcommand_metavar="[exec ...]")
-@click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="The address to listen on.")
-@port_option
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="The address to listen on; default: 127.0.0.1.")
+@port_option(default=DEFAULT_PORT)
 @click.option(
     "--port-file",
     metavar="FILE",
@@ -64,7 +64,7 @@ def command(
     context: click.Context,
     /,
     *,
-    port: int | None,
+    port: int,
     port_file: Path | None,
     allow_host: Sequence[str],
     quiet: bool,
@@ -91,7 +91,7 @@ def command(
       503*2                       503 twice
       429:retry_after=2           429 once, with Retry-After: 2
       503,latency=200ms*          one 503, then every request waits for 200 ms
-      500:probability=10%:times=always:seed=1 one request in ten fails
+      500*:probability=10%        one request in ten fails
       drop=after:path=/v1/batch   apply a batch, then cut the connection
       ok*3                        let three requests through
 
@@ -101,9 +101,7 @@ def command(
     if context.invoked_subcommand is not None:
         _reject_options(context)
         return
-    settings = SandboxOptions(
-        port=DEFAULT_PORT if port is None else port, allow_host=allow_host, access_log=not quiet, **options
-    )
+    settings = SandboxOptions(port=port, allow_host=allow_host, access_log=not quiet, **options)
     if not _is_loopback(settings.host):
         warn(f"listening on {settings.host}: other machines can read and change everything the sandbox holds.")
     _run(settings, port_file, as_json=as_json, until_eof=until_eof)

@@ -35,14 +35,14 @@ _TOKEN = "sandbox"  # noqa: S105 (nothing is behind it)
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("arguments", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
-@port_option
+@port_option(default=0)
 @db_option
 @seed_option
 @faults_option
 @rate_option
 @plan_option
 @click.option("--quiet", "-q", is_flag=True, help="Print neither the address of the sandbox nor the summary.")
-def command(arguments: "Sequence[str]", *, port: int | None, quiet: bool, **options: Any) -> None:
+def command(arguments: "Sequence[str]", *, port: int, quiet: bool, **options: Any) -> None:
     """
     Run a command against a sandbox of its own.
 
@@ -63,7 +63,7 @@ def command(arguments: "Sequence[str]", *, port: int | None, quiet: bool, **opti
     import asyncio  # noqa: PLC0415 - imported late, see the package docstring
     import sqlite3  # noqa: PLC0415
 
-    settings = SandboxOptions(port=port or 0, **options)
+    settings = SandboxOptions(port=port, **options)
     try:
         sandbox, script = make_sandbox(settings)
         status = asyncio.run(_run(sandbox, script, arguments, quiet=quiet))

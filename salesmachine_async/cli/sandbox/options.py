@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,13 @@ DEFAULT_PORT = 8700
 _RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?)?(ms|s|m|))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
-port_option = click.option(
-    "--port", metavar="PORT", type=click.IntRange(0, 65535), help="The port to listen on; 0 for any free one."
-)
+
+def port_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of the port to listen on."""
+    text = f"The port to listen on; 0 for any free one; default: {default}."
+    return click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), default=default, help=text)
+
+
 db_option = click.option("--db", metavar="FILE", type=OUTPUT_FILE, help="Keep the state in this file, not in memory.")
 seed_option = click.option(
     "--seed",

@@ -54,7 +54,7 @@ def _destinations(_context: click.Context, _option: click.Parameter, values: tup
 @json_option
 def command(path: str | None, *, wait: float, accept: tuple[int, ...], server: ServerOptions, as_json: bool) -> None:
     """
-    Deliver what dead processes left in a spool, and what agents with deliver=False wrote.
+    Deliver what dead processes, and agents with deliver=False, left.
 
     Agents may continue to write: messages written after the last read are left to the next drain.
     Nothing is removed that was not delivered or rejected; rejected messages are kept.

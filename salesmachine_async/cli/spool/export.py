@@ -22,9 +22,9 @@ _CHUNK = 1000
 @click.option("--rejected", "only_rejected", is_flag=True, help="Those that the server rejected, to be corrected.")
 def command(path: str | None, names: tuple[str, ...], *, only_rejected: bool) -> None:
     """
-    Write the messages that wait in a spool to stdout, as `salesmachine import` takes them.
+    Write the waiting messages as NDJSON, as `import` takes them.
 
-    NDJSON, one message per line, with its id: a server that knows ids counts a message
+    One message per line, with its id: a server that knows ids counts a message
     once that is both imported and delivered from the spool. Nothing is removed.
 
     \b

@@ -29,7 +29,7 @@ HEADERS = ("DIRECTORY", "STATE", " MESSAGES", " SIZE", " OLDEST", " REJECTED", "
 @json_option
 def command(path: str | None, *, as_json: bool) -> None:
     """
-    List the directories of a spool, with their owners and waiting messages.
+    List the directories, with their owners and waiting messages.
 
     Prints a table on a terminal, in a pipe one JSON object per directory. Each process
     writes to a directory of its own. An orphan is what a dead process left: any agent

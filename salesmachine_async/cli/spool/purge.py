@@ -55,7 +55,7 @@ def command(
     as_json: bool,
 ) -> None:
     """
-    Remove what dead processes left in a spool: their messages are then lost.
+    Remove what dead processes left: their messages are then lost.
 
     Only orphans: a directory that a process writes or delivers is never touched.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, as in a pipe.")
 def command(path: str | None, names: tuple[str, ...], *, only_rejected: bool, limit: int, as_json: bool) -> None:
     """
-    Print the messages that wait in a spool, the oldest directory first.
+    Print the waiting messages, the oldest directory first.
 
     One line each on a terminal, one JSON object each in a pipe, with directory,
     partition, number and the time of writing. They are personal data of your users.

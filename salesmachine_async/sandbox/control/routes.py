@@ -23,7 +23,7 @@ from salesmachine_async.sandbox.control.wait import wait
 from salesmachine_async.sandbox.faults.rate_limit import RateLimit
 from salesmachine_async.sandbox.faults.script import Fault
 from salesmachine_async.sandbox.http.auth import PREFIX
-from salesmachine_async.sandbox.http.responses import SUCCESS, ApiError, answer
+from salesmachine_async.sandbox.http.responses import NOTHING, SUCCESS, ApiError, answer
 from salesmachine_async.sandbox.inspection import Inspection
 from salesmachine_async.sandbox.messages import is_array, is_object
 from salesmachine_async.sandbox.pacing import paced
@@ -83,6 +83,18 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get(f"{PREFIX}/rate-limit", _get_rate_limit)
     router.add_put(f"{PREFIX}/rate-limit", _put_rate_limit)
     router.add_delete(f"{PREFIX}/rate-limit", _delete_rate_limit)
+
+
+def unknown_path(router: web.UrlDispatcher) -> str:
+    """Return the error of an unknown path: it names the control endpoints, as `/_sandbox` is asked for them."""
+    names = dict.fromkeys(path.removeprefix(f"{PREFIX}/") for path in paths(router) if "{" not in path)
+    return f"{NOTHING}; {PREFIX}/ has {', '.join(names)}"
+
+
+def paths(router: web.UrlDispatcher) -> list[str]:
+    """List the paths of the control endpoints, with the names of their variables in braces."""
+    found = [resource.canonical for resource in router.resources()]
+    return [path for path in found if path.startswith(f"{PREFIX}/") and not path.startswith(f"{PREFIX}/page")]
 
 
 async def _health(request: web.Request) -> web.Response:

@@ -306,3 +306,16 @@ async def test_unknown_control_paths_and_methods(client: Client) -> None:
         assert answer.status == status
         assert isinstance(answer.body["error"], str)
     assert await client.get("requests") == {"requests": [], "next": None}
+
+
+async def test_an_unknown_control_path_names_those_there_are(client: Client) -> None:
+    """Each name in the error leads somewhere; unknown paths of the API and of the page have the short error."""
+    error = (await client.call("GET", "/_sandbox/event")).body["error"]
+    assert error == (await client.call("GET", "/_sandbox")).body["error"]
+    start, _, names = error.partition("/_sandbox/ has ")
+    assert start == "no such path; "
+    assert {"summary", "events", "faults", "wait", "replay"} <= set(names.split(", "))
+    for name in names.split(", "):
+        assert (await client.call("OPTIONS", f"/_sandbox/{name}")).status == 405
+    for path in ("/v1/nothing", "/nothing", "/_sandbox/page/nothing"):
+        assert (await client.call("GET", path)).body == {"error": "no such path"}
