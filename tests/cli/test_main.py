@@ -10,10 +10,9 @@ import pytest
 
 from salesmachine_async import __version__
 from salesmachine_async.cli import main
-from salesmachine_async.cli.app import app
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import environment, run
-from tests.support.cli_tree import command_paths
+from tests.support.cli_tree import command_of, command_paths, help_of
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -95,21 +94,17 @@ async def test_help_shows_arguments_as_they_are_typed(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", command_paths(), ids=" ".join)
-async def test_help_cuts_off_no_summary(words: list[str]) -> None:
+def test_help_cuts_off_no_summary(words: list[str]) -> None:
     """The summary of each command is whole in the help above it, on a terminal of 80 columns."""
-    ended = await invoke(*words, "--help")
-    commands = ended.out.partition("\nOptions:\n")[2].partition("\n\n")[2]
-    assert not re.search(r"\.\.\.$", commands, re.MULTILINE)
+    usage, _, text = help_of(words).partition("\n")
+    assert usage.startswith("Usage: ")
+    assert not re.search(r"\.\.\.$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", command_paths(), ids=" ".join)
 def test_help_says_every_default(words: list[str]) -> None:
     """The help of an option that has a default value says what it is."""
-    command: click.Command = app
-    for word in words:
-        assert isinstance(command, click.Group)
-        command = command.commands[word]
-    for option in command.params:
+    for option in command_of(words).params:
         if isinstance(option, click.Option) and type(option.default) in (str, int, float):
             assert "default" in (option.help or "").lower(), option.opts
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
 import pytest
 from aiohttp import web
 
 from salesmachine_async.cli import exit_codes
-from salesmachine_async.cli.app import app
 from salesmachine_async.integrations import opentelemetry, prometheus
 from salesmachine_async.sandbox.control import routes as control
-from tests.support.cli_tree import command_paths
+from tests.support.cli_tree import command_of, command_paths
 from tests.support.example_process import ROOT
 from tests.support.log_calls import LogCall, log_calls
 
@@ -134,11 +132,7 @@ def test_every_option_of_the_text_exists() -> None:
     """Each `--option` of the pages about the command is one of a command; every command has a section or a page."""
     there: set[str] = set()
     for words in command_paths():
-        command: click.Command = app
-        for word in words:
-            assert isinstance(command, click.Group)
-            command = command.commands[word]
-        there |= {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        there |= {name for param in command_of(words).params for name in (*param.opts, *param.secondary_opts)}
     there |= {"--help", "--version"}
     for name in ("command-line.md", "fleet.md", "importing.md", "sandbox.md", "spool.md"):
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page(name)))
