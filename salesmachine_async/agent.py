@@ -541,7 +541,8 @@ class Agent:
 
     def _interrupted(self, partition: Partition, line: bytes, exc: BaseException) -> None:
         """Finish a call in which a signal handler raised, perhaps when the line was appended and not announced."""
-        if not isinstance(exc, SalesmachineError):
+        # An error of the agent's own means a line that was refused, unless a call in a handler raised it.
+        if not isinstance(exc, SalesmachineError) or line in tuple(partition.pending):
             self._accumulator.interrupted(partition, line)
 
     def _add(self, partition: Partition, line: bytes) -> bool:

@@ -848,3 +848,23 @@ def test_errors_can_be_pickled() -> None:
     assert (invalid.path, invalid.problem, str(invalid)) == ("params.x", "is wrong", "params.x: is wrong")
     error = pickle.loads(pickle.dumps(Unauthorized("no", status=401, retry_after=1.0, server_message="x")))
     assert (error.status, error.retry_after, error.server_message) == (401, 1.0, "x")
+
+
+async def test_an_error_of_the_agent_that_a_signal_handler_raises_leaves_no_message_behind() -> None:
+    """A handler that tracks wrong arguments interrupts a call behind its append: what was appended is sent."""
+    carrier = Carrier()
+    async with Agent(transport=carrier, batching=Batching(linger=0)) as agent:
+        (partition,) = agent._accumulator.partitions
+        append = partition.append
+
+        def interrupted(line: bytes) -> None:
+            append(line)
+            partition.append = append
+            agent.track("", "handled")
+
+        partition.append = interrupted
+        with pytest.raises(InvalidMessage):
+            agent.track("u", "event")
+        async with asyncio.timeout(20):
+            while not carrier.delivered:
+                await asyncio.sleep(0)

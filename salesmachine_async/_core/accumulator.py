@@ -28,7 +28,9 @@ Two rules make this safe for any thread, signal handler and finaliser, without a
 1. A call does two things only: it appends its line to `Partition.pending`, and then compares the number of pending
    lines with `Partition.notice.at`. Below it, the call is done. Else it notifies the loop (`announce`). Everything
    else is done by the loop's thread, one step after the other.
-2. Each of these steps first builds what it needs and then stores it with assignments that call nothing. A step that an
+2. Each of these steps first builds what it needs and then stores it with assignments that call nothing: CPython runs
+   signal handlers, and switches threads, where a function of Python begins, behind a call, and at a jump backwards;
+   ``deque += ...`` is one step of C without such a point, a property or a loop is not. A step that an
    exception interrupts (KeyboardInterrupt, a time limit) has happened or has not. Lines move between two containers
    within one call of C, so that each is always in exactly one of them. What moves messages makes `Partition.changes`
    odd while it does, so that another thread can copy all containers of one moment (`snapshot`).
@@ -40,8 +42,9 @@ lost, and what was being sent may be sent twice, with the same ids.
 
 A notification cannot get lost, because each side writes before it reads. The call appends, then reads the number; the
 loop replaces the number by 0, then looks at what is pending. The number is above 0 only while the loop is certain to
-look again: a notification is under way, or the linger timer runs. It stays 0 for as long as a look takes lines off,
-because a call that raised it then would count lines that are about to go, and others could exceed the bounds unseen.
+look again: a notification is under way, the linger timer runs, or the linger is over and the sender takes the batch,
+which collects again. It stays 0 for as long as a look takes lines off, because a call that raised it then would count
+lines that are about to go, and others could exceed the bounds unseen.
 """
 
 from __future__ import annotations
@@ -349,7 +352,7 @@ class Accumulator:
             receipt.pending -= batch.count
             if receipt.pending == 0:
                 self._settled_receipts += (receipt,)
-        self._answer()
+        self.answer_receipts()
 
     def spill(self, partition: Partition, durable: int, leave: int, leave_bytes: int) -> None:
         """
@@ -651,9 +654,9 @@ class Accumulator:
             receipt.pending -= older.count
             if receipt.pending == 0:
                 self._settled_receipts += (receipt,)
-        self._answer()
+        self.answer_receipts()
 
-    def _answer(self) -> None:
+    def answer_receipts(self) -> None:
         """Call the receipts that have nothing pending, including those that an interrupted step has left."""
         while self._settled_receipts:
             self._settled_receipts[0].answer()

@@ -126,10 +126,11 @@ class Encoder:
 
     def renew(self) -> None:
         """Start a new prefix of ids, because those of a forked process must differ from its parent's."""
-        self._pid = self._process_id()
+        pid = self._process_id()
         # next() of a count and popleft() of a deque are atomic, so two threads never get the same id.
         self._thousands = (self._new_prefix(), count(_FIRST_THOUSAND).__next__)
         self._ids = self._thousand_ids()
+        self._pid = pid  # last, so that a renewal that an exception interrupts is repeated
 
     def event(self, contact_uid: object, event_uid: object, params: Any) -> bytes | None:
         """

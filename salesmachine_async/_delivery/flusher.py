@@ -340,7 +340,9 @@ class Flusher:
         if self.stage in (State.OPEN, State.CLOSING) and self._tasks.get(sender) is task:
             self._spawn(sender)
             sender.look()
-            self._progress()  # it may have ended between an outcome and the report of it
+            # It may have ended between an outcome and the reports of it.
+            self._accumulator.answer_receipts()
+            self._progress()
 
     @contextmanager
     def _following(self) -> Generator[tuple[Barrier, asyncio.Event]]:
@@ -492,6 +494,8 @@ def _waker(loop: asyncio.AbstractEventLoop, senders: tuple[Sender, ...]) -> Call
         sender = senders[partition.index]
         looks = sender.looks
         try:
+            # Two callbacks, because a signal handler may raise before the first statement of `look`; one that raises
+            # within `look` or here is followed by another look as well.
             # Within a task of the loop, `call_soon` does. Without one this may be a signal handler in the middle of
             # the loop's sleep, which only a byte on the loop's own socket ends.
             in_task = get_ident() == thread and asyncio.current_task(loop) is not None

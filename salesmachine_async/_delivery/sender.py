@@ -332,9 +332,10 @@ class Sender:
             case GiveUp(reason, pause):
                 if pause is not None:
                     self._pause_all(batch, pause, outcome)
-                self._settle(batch, reason, outcome.error)
+                # Before it is settled: where an exception interrupts, rather kept twice than never.
                 if reason in (LossReason.REJECTED, LossReason.TOO_LARGE) and batch.receipt is None:
                     around.on_rejected(batch, outcome.error)
+                self._settle(batch, reason, outcome.error)
                 around.hooks.lost(reason, outcome.error, [batch])
             case Pause():
                 self._pause_all(batch, decision, outcome)

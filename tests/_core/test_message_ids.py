@@ -154,3 +154,21 @@ def test_ids_can_be_renewed() -> None:
     process.encoder.renew()
     assert process.mint()[8:] == before[8:]
     assert process.made == 2
+
+
+def test_a_renewal_that_is_interrupted_is_repeated() -> None:
+    """A child never goes on with the ids of its parent, although a signal handler raised in the middle."""
+    process = Process()
+    process.mint()
+    process.pid = 2
+    process.clock.now += 0.001
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    process.encoder._new_prefix = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        process.mint()
+    process.encoder._new_prefix = process.new_prefix
+    process.clock.now += 0.001
+    assert process.mint().startswith("00000002")

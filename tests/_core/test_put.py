@@ -164,3 +164,25 @@ def test_what_is_put_adds_to_what_is_there() -> None:
     assert [batch.number for batch in batches] == [1, 2]
     assert it.sealed_batches == 2
     assert it.partitions[0].changes % 2 == 0
+
+
+def test_an_interrupted_answer_is_repeated() -> None:
+    """A receipt whose answer an exception interrupted is answered by the next look, not by the next outcome alone."""
+    it = accumulator()
+    batch = Batch.of_lines([line(1)], partition=0)
+    answers: list[Sequence[RejectedLine]] = []
+
+    def answer(rejected: Sequence[RejectedLine]) -> None:
+        if not answers:
+            answers.append(())
+            raise Interruption
+        answers.append(rejected)
+
+    batch.receipt = Receipt(1, answer)
+    it.put(batch)
+    with pytest.raises(Interruption):
+        it.settle(taken(it))
+    assert it.counts().delivered == 1
+    it.answer_receipts()
+    it.answer_receipts()
+    assert len(answers) == 2
