@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "integrations": {*AGENT, "_background", "threaded"},
     "testing": {*AGENT, "_background", "threaded", "access", "integrations", "sandbox"},
     "relay": {*WORDS, "_core", "_delivery"},
-    "engines": {*WORDS, "_core", "relay"},
+    "engines": {*WORDS, "_core", "_process", "relay"},
     "cli": {*AGENT, "access", "engines", "relay", "sandbox"},
 }
 

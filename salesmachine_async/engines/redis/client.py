@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import ctypes
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry as ClientRetry
 from redis.backoff import NoBackoff
 
 from salesmachine_async._core.response import Outcome, Verdict
+from salesmachine_async._process import process_id, watch
 from salesmachine_async.engines.redis.scripts import LuaScript
 from salesmachine_async.errors import (
     ConfigError,
@@ -70,6 +71,8 @@ class ClientHolder:
 
     def __init__(self, server: str | RedisClient, *, connections: int) -> None:
         self._given: RedisClient | None = None
+        # The process that has used the client that was given.
+        self._user: int | None = None
         self._open: Callable[[], Redis] | None = None
         self._connections = connections
         self._clients: dict[int, Redis] = {}
@@ -80,6 +83,7 @@ class ClientHolder:
                 raise ConfigError(f"the server must be a URL or a client of redis.asyncio, not {type(server).__name__}")
             self._given = server
             return
+        watch(self, ClientHolder._after_fork_in_child)
 
         def open_client() -> Redis:
             return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
@@ -101,13 +105,22 @@ class ClientHolder:
         self._open = open_client
 
     def client(self, number: int = 0) -> RedisClient:
-        """Return a client for the running event loop; calls with different numbers share no connection, if they can."""
+        """
+        Return a client for the running event loop; calls with different numbers share no connection, if they can.
+
+        Raises:
+            ConfigError: The client that was given has connections of the process before a fork.
+        """
+        process = process_id()
         if self._open is None:
             assert self._given is not None
+            if self._user not in (None, process):
+                raise ConfigError("a client of Redis cannot be used after a fork: pass a URL, or make it in the child")
+            self._user = process
             return self._given
-        owner = asyncio.get_running_loop(), os.getpid()
+        owner = asyncio.get_running_loop(), process
         if self._owner != owner:
-            # Connections of another loop, or of the process before a fork, are left alone.
+            # Connections of another loop are left alone.
             self._clients, self._owner = {}, owner
         number %= self._connections
         client = self._clients.get(number)
@@ -117,10 +130,27 @@ class ClientHolder:
 
     async def aclose(self) -> None:
         """Close the connections that were opened here in this event loop."""
+        own = self._owner == (asyncio.get_running_loop(), process_id())
         clients, self._clients = self._clients, {}
-        if self._owner == (asyncio.get_running_loop(), os.getpid()):
+        if own:
             # All at once, because an agent that ends waits only a moment for its transport.
             await asyncio.gather(*(client.aclose() for client in clients.values()))
+
+    def _after_fork_in_child(self) -> None:
+        """Drop the parent's connections without closing them."""
+        if self._clients:
+            _never_collect(self._clients)
+            self._clients = {}
+
+
+def _never_collect(inherited: object) -> None:
+    """
+    Keep an object of the parent process beyond the end of this one.
+
+    redis-py and asyncio close connections that are collected, also while the interpreter ends. That would unregister
+    them from the selector, which this process shares with its parent, and the parent would never receive its answers.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 async def run(client: RedisClient, script: LuaScript, keys: tuple[str, ...], *arguments: object) -> Any:

@@ -74,7 +74,7 @@ class RedisTransport:
 
     Args:
         server: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of ``redis.asyncio``: for Sentinel,
-            Cluster and other ways to sign in. The agent does not close a client.
+            Cluster and other ways to sign in. The agent does not close a client, and does not use it after a fork.
         name: The name of the queue: 1 to 64 letters, digits, dots, hyphens and underscores.
         partitions: Number of its streams, and so of the agent's partitions, 1 to 256. The first transport of a queue
             decides; a later one with another number distributes its messages accordingly.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,52 @@ async def test_a_forked_child_is_another_producer(
         assert (await transport.send(batch(number))).verdict is Verdict.DELIVERED
     await transport.aclose()
     assert await numbers(server.url, name) == [1, 2, 3, 4]
+
+
+# A parent that publishes, before and after a child has.
+FORKING = """
+import gc, os, sys
+from salesmachine_async import Batching, ThreadedAgent
+from salesmachine_async.engines.redis import RedisTransport
+
+url, name, uses = sys.argv[1:]
+transport = RedisTransport(url, name=name, partitions=2)
+agent = ThreadedAgent(transport=transport, batching=Batching(linger=0.0))
+
+def publish(*numbers):
+    for number in numbers:
+        agent.track(f"u{number}", "e", {"n": number})
+    assert agent.flush().ok
+
+publish(*range(4))
+child = os.fork()
+if child == 0:
+    if uses == "True":
+        publish(*range(4, 8))
+        gc.collect()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+publish(*range(8, 12))
+assert agent.stats().retries == 0, agent.stats()
+agent.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("uses", [True, False])
+async def test_the_end_of_a_child_leaves_the_parents_connections_alone(
+    server: RedisServer, name: str, uses: bool
+) -> None:
+    """A child closes no connection of its parent, which they would share with the parent's selector."""
+    options = "-W", "error::ResourceWarning", "-W", "ignore::DeprecationWarning"  # Python 3.12 warns of forks
+    command = sys.executable, *options, "-c", FORKING, server.url, name, str(uses)
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, errors = await process.communicate()
+    assert (process.returncode, errors.decode()) == (0, "")
+    expected = [*range(12)] if uses else [*range(4), *range(8, 12)]
+    found = [entry for entries in (await published(server.url, name)).values() for entry in entries]
+    messages = [message for entry in found for message in Batch(entry.body, entry.count).messages()]
+    assert sorted(message["params"]["n"] for message in messages) == expected
 
 
 async def test_the_bound_is_kept_and_the_rest_waits(server: RedisServer, name: str) -> None:
@@ -423,6 +471,21 @@ async def test_a_client_of_the_application_stays_open(server: RedisServer, name:
         assert Batch(entry.body, 1).messages()[0]["n"] == 1
         await engine.aclose()
         assert await client.ping()
+
+
+async def test_a_client_of_the_application_is_not_used_after_a_fork(
+    server: RedisServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that has inherited a used client keeps its messages, instead of reading the parent's answers."""
+    async with Redis.from_url(server.url) as client:
+        transport, unused = (RedisTransport(client, name=name, partitions=1) for _ in range(2))
+        assert (await transport.send(batch(1))).verdict is Verdict.DELIVERED
+        with monkeypatch.context() as child:
+            child.setattr("os.getpid", lambda: -1)
+            outcome = await transport.send(batch(2))
+            assert outcome.verdict is Verdict.PARKED
+            assert "after a fork" in str(outcome.error)
+            assert (await unused.send(batch(3))).verdict is Verdict.DELIVERED
 
 
 def test_each_event_loop_has_its_own_connections(server: RedisServer, name: str) -> None:
