@@ -109,8 +109,8 @@ class Log:
             Whether there was anything to write.
 
         Raises:
-            OSError: If the write failed: what was written to full segments is durable, the rest counts as unwritten, and
-                the next commit writes it to another segment.
+            OSError: If the write failed: what was written to full segments is durable, the rest counts as unwritten,
+                and the next commit writes it to another segment.
         """
         ends = list(self.durable)
         now_ms = self._now_ms()

@@ -47,7 +47,13 @@ class Ref:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """The position of a contact or an account in the funnel, such as ``Trial``."""
+    """
+    The position of a contact or an account in the funnel.
+
+    Attributes:
+        name: Such as ``Trial``; None if the answer does not name it.
+        id: Its id; None if the answer has none.
+    """
 
     name: str | None
     id: str | None = None

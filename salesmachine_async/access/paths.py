@@ -15,6 +15,17 @@ class Paths:
     The path of each resource, below the base URL.
 
     Only ``/v2/Contacts`` is documented, with a capital letter; the other defaults follow its form.
+
+    Attributes:
+        contacts: Of contacts.
+        accounts: Of accounts.
+        notes: Of notes.
+        activities: Of activities.
+        tasks: Of tasks.
+        users: Of users.
+
+    Raises:
+        ConfigError: A path does not begin with one slash, ends with one, or holds a query, escapes or dots.
     """
 
     contacts: str = "/v2/Contacts"

@@ -122,7 +122,7 @@ def observe(
 
 
 class UntracedTransport(HttpTransport):
-    """An `HttpTransport` whose requests the instrumentations of HTTP clients do not see."""
+    """An `HttpTransport`, with its arguments, whose requests the instrumentations of HTTP clients do not see."""
 
     async def send(self, batch: Batch) -> Outcome:
         """Send one batch and return its outcome."""

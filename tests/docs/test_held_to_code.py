@@ -140,4 +140,4 @@ def test_every_option_of_the_text_exists() -> None:
 
 
 # Options of other programs that the pages show.
-OTHERS = {"--data-binary", "--strict"}
+OTHERS = {"--appendonly", "--data-binary", "--maxmemory-policy", "--strict"}

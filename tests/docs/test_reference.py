@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from collections import Counter
 from importlib import import_module
@@ -41,6 +43,23 @@ def test_every_public_name_is_documented(module: str) -> None:
         if f"{module}.{name}" not in DOCUMENTED and not documented_elsewhere(module, name)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENTED))
+def test_every_field_is_documented(path: str) -> None:
+    """Each public field of a dataclass is in its docstring, or, where all of a kind have it, in a sentence."""
+    module, _, name = path.rpartition(".")
+    documented = getattr(import_module(module), name)
+    if dataclasses.is_dataclass(documented):
+        text = inspect.getdoc(documented) or ""
+        missing = [
+            field.name
+            for field in dataclasses.fields(documented)
+            if not field.name.startswith("_")
+            and not re.search(rf"^ +{field.name}: ", text, re.MULTILINE)
+            and f"`{field.name}`" not in REFERENCE
+        ]
+        assert missing == []
 
 
 def documented_elsewhere(module: str, name: str) -> bool:

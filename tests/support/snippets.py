@@ -9,8 +9,8 @@ their exported variables on. An HTML comment before a block, which no reader see
 * ``<!-- output -->``: the block is what the one before it has printed; ``…`` stands for anything.
 * ``<!-- not run: REASON -->``: the block is only compiled, if it is Python.
 
-``<!-- setup`` and ``<!-- check``, each with lines of Python up to ``-->``, are run and not shown. The ports 8700 and
-8000 of the text are replaced by free ones.
+``<!-- setup`` and ``<!-- check``, each with lines of Python up to ``-->``, are run and not shown. The ports of the
+text (`PORTS`) are replaced by free ones.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w{}-]*)\n(?P<body>.*?)^(?P=indent)```$",
     re.DOTALL | re.MULTILINE,
 )
+
+
+PORTS = (8700, 8000, 6380, 9464, 9465)
 
 
 class Block(NamedTuple):
@@ -79,7 +82,7 @@ class Session:
         sys.modules["snippets"] = self.module
         sys.path.insert(0, "")
         self.printed = ""
-        self.ports = {port: free_port() for port in (8700, 8000)}
+        self.ports = {port: free_port() for port in PORTS}
         self.servers: list[subprocess.Popen[bytes]] = []
         self.runner = asyncio.Runner()
 
@@ -90,7 +93,7 @@ class Session:
                 self._run(block._replace(text=self._with_free_ports(block.text)))
         finally:
             self.runner.close()
-            for server in self.servers:
+            for server in reversed(self.servers):
                 end(server)
 
     def _run(self, block: Block) -> None:
