@@ -12,7 +12,7 @@ import click
 from salesmachine_async.cli.exit_codes import FAILED, USAGE
 from salesmachine_async.cli.options import json_option
 from salesmachine_async.cli.spool.directories import age, directory_option, find, path_argument, survey_of, writer
-from salesmachine_async.cli.spool.reading import read_all
+from salesmachine_async.cli.spool.reading import check_readable, read_all
 from salesmachine_async.cli.tables import emit_json
 from salesmachine_async.cli.terminal import fail, note, warn
 
@@ -66,12 +66,15 @@ def command(
       salesmachine spool purge --all --directory 3f8a…
 
     PATH is the spool of the agents; default: SALESMACHINE_SPOOL. Exit status: 0 purged
-    or nothing to purge, 1 not confirmed or not removed, 2 usage error or not a spool.
+    or nothing to purge, 1 not confirmed, not removed or not readable, 2 usage error or
+    not a spool.
     """
     if (older_than is not None) + only_rejected + everything != 1:
         fail("pass one of --older-than AGE, --rejected and --all", code=USAGE)
     survey = survey_of(path)
-    chosen = _chosen(find(survey, names), older_than, only_rejected=only_rejected)
+    directories = find(survey, names)
+    unreadable = [found for found in directories if found.problem]
+    chosen = _chosen(directories, older_than, only_rejected=only_rejected)
     messages = _count(survey, chosen, only_rejected=only_rejected)
     if chosen and not yes:
         _confirm(chosen, messages)
@@ -82,6 +85,7 @@ def command(
         note(f"{len(purged)} directories purged, {messages:,} messages removed." if purged else "Nothing to purge.")
     if kept := [found.name for found in chosen if found.name not in purged]:
         warn(f"left alone, because a process has taken them over: {', '.join(kept)}")
+    check_readable(unreadable)
 
 
 def _chosen(directories: list[Found], older_than: float | None, *, only_rejected: bool) -> list[Found]:

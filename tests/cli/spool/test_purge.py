@@ -75,6 +75,21 @@ async def test_one_directory(path: Path, write: Writer) -> None:
     assert len(names(path)) == 1
 
 
+async def test_a_directory_that_cannot_be_read(path: Path, write: Writer) -> None:
+    """A directory that cannot be read is left alone and named; the others are purged."""
+    write(event(1)).die()
+    name = only(path, set())
+    write(event(2)).die()
+    lock = path / name / "lock"
+    lock.unlink()
+    lock.symlink_to("/etc/hostname")
+    for choice in (["--all"], ["--older-than", "0s"], ["--rejected"]):
+        ended = await invoke("spool", "purge", str(path), *choice, "--yes")
+        assert ended.status == 1
+        assert f"cannot read directory {name}" in ended.err
+    assert names(path) == {name}
+
+
 async def test_confirmation(path: Path, write: Writer) -> None:
     """Without a terminal --yes is required; one of the three choices always is."""
     write(event(1)).die()
