@@ -61,11 +61,14 @@ class Hooks:
         if not batches:
             return
         loss = Loss(reason=reason, error=error, batches=tuple(batches))
-        because = f": {error}" if error is not None else ""
-        line = "lost %d messages (%s)%s"
-        self._log(f"lost-{reason.value}", logging.ERROR, line, loss.count, reason.value, because, loud=True)
+        self._log_loss(loss, "" if error is None else f": {error}")
         if self._on_lost is not None:
             self._guarded("on_lost", self._on_lost, loss)
+
+    def _log_loss(self, loss: Loss, because: str) -> None:
+        line = "lost %d messages (%s)%s"
+        reason = loss.reason.value
+        self._log(f"lost-{reason}", logging.ERROR, line, loss.count, reason, because, loud=True)
 
     def filtered(self, message: dict[str, Any], encoded: bytes) -> tuple[dict[str, Any], bytes] | None:
         """

@@ -314,7 +314,7 @@ class Worker:
 
 
 _SKIPPED: Final = {
-    "foreign": "messages below %s are for another base URL or token (directories: %d); drain them with --accept",
+    "foreign": "messages below %s are for another base URL, token or queue (directories: %d); drain them with --accept",
     "newer": "messages below %s were written by a newer version of salesmachine_async (directories: %d); left alone",
     "unreadable": "messages below %s are so damaged that it is unknown for whom they are (directories: %d); left alone",
 }

@@ -268,7 +268,7 @@ class PartitionWorker:
                 batch.receipt = settlement
                 self._accumulator.put(batch)
             else:
-                settlement.dead.append(DeadLetter(partition=self.partition, reason="damaged", line=group[0].body))
+                self._keep_damaged(settlement)
                 settlement.answer()
 
     # Sending.
@@ -338,6 +338,14 @@ class PartitionWorker:
                 for line in batch.lines()
             )
 
+    def _keep_damaged(self, settlement: _Settlement) -> None:
+        """Keep an entry that no agent has written for its settlement."""
+        reason, (entry,) = LossReason.DAMAGED, settlement.entries
+        self._context.dead[reason] += 1
+        settlement.dead.append(DeadLetter(partition=self.partition, reason=reason.value, line=entry.body))
+        line = "an entry of partition %d cannot be read and becomes a dead letter"
+        self._context.log("dead-damaged", logging.ERROR, line, self.partition, loud=True)
+
     def _complete(self, settlement: _Settlement) -> None:
         # The hook that keeps the dead letters is called after this, but before another task runs.
         if not settlement.complete:  # else an exception has interrupted the first answer
@@ -403,6 +411,11 @@ class _WorkerHooks(Hooks):
         self._keep_dead(loss)
         self._context.dead[reason] += loss.count
         super().lost(reason, error, batches)
+
+    def _log_loss(self, loss: Loss, because: str) -> None:
+        line = "%d messages become dead letters (%s)%s"
+        reason = loss.reason.value
+        self._log(f"dead-{reason}", logging.ERROR, line, loss.count, reason, because, loud=True)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -409,7 +409,7 @@ def test_messages_that_must_not_be_delivered_are_named_once(
     other.close().result(10)
     reader = make(source=Queue())
     assert all_recovered(reader) == []
-    assert "for another base URL or token (directories: 1)" in caplog.text
+    assert "for another base URL, token or queue (directories: 1)" in caplog.text
     assert "drain them with --accept" in caplog.text
     accepting = Spooler(Spool(tmp_path / "spool"), DESTINATION, 1, Queue(), accept=[DESTINATION + 1])
     assert numbers([each.piece for each in all_recovered(accepting)]) == [0, 1]

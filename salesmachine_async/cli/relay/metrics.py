@@ -13,6 +13,7 @@ from salesmachine_async.cli.exit_codes import USAGE
 from salesmachine_async.cli.terminal import fail
 from salesmachine_async.errors import DeliveryError
 from salesmachine_async.relay import RelayState
+from salesmachine_async.report import LossReason
 
 if TYPE_CHECKING:
     from salesmachine_async.relay import FleetStatus, Relay, RelayStats
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # The text format of Prometheus, https://prometheus.io/docs/instrumenting/exposition_formats/
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "salesmachine_relay"
+# Why a message may become a dead letter.
+DEAD_REASONS: Final = (LossReason.REJECTED, LossReason.TOO_LARGE, LossReason.EXPIRED, LossReason.DAMAGED)
 # The state of the queue is read from the engine at most this often, in seconds: it takes a call for each partition.
 QUEUE_SECONDS: Final = 5.0
 # A scrape waits at most this long for it, in seconds; without an answer it has no figures of the queue.
@@ -130,8 +133,8 @@ def _lines(stats: RelayStats) -> Iterator[str]:
         yield from _figure(name, kind, description, value)
     yield f"# HELP {PREFIX}_dead_letters_total Messages stored as dead letters."
     yield f"# TYPE {PREFIX}_dead_letters_total counter"
-    for reason, count in stats.dead.items():
-        yield f'{PREFIX}_dead_letters_total{{reason="{reason.value}"}} {count}'
+    for reason in DEAD_REASONS:  # also those without any, because an increase from nothing is none
+        yield f'{PREFIX}_dead_letters_total{{reason="{reason.value}"}} {stats.dead.get(reason, 0)}'
     yield f"# HELP {PREFIX}_state 1 for the state of the relay, 0 for the others."
     yield f"# TYPE {PREFIX}_state gauge"
     for state in RelayState:

@@ -151,6 +151,7 @@ async def test_metrics_and_health(sandbox: Sandbox, queue: dict[str, str]) -> No
         text = await metrics_with(http, "salesmachine_relay_queue_dead_letters 1")
         assert await health(http, "open") == 200
     assert 'salesmachine_relay_dead_letters_total{reason="rejected"} 1\n' in text
+    assert 'salesmachine_relay_dead_letters_total{reason="too_large"} 0\n' in text
     assert 'salesmachine_relay_state{state="open"} 1\n' in text
     assert f"salesmachine_relay_partitions {PARTITIONS}\n" in text
     for name in ("messages", "bytes", "oldest_seconds", "pause_seconds"):

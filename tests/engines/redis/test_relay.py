@@ -78,7 +78,9 @@ async def test_an_alias_keeps_its_place(server: RedisServer, name: str) -> None:
     assert [message.get("event_uid") for message in carrier.delivered] == ["before", None, "after"]
 
 
-async def test_poison_becomes_dead_letters_and_the_rest_arrives(server: RedisServer, name: str) -> None:
+async def test_poison_becomes_dead_letters_and_the_rest_arrives(
+    server: RedisServer, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A message that the server rejects alone is stored once with its reason; the others are delivered."""
     await publish(server.url, name, 300)
     poison = {17, 18, 120, 299}
@@ -98,10 +100,14 @@ async def test_poison_becomes_dead_letters_and_the_rest_arrives(server: RedisSer
     check(carrier.delivered, 300, without=poison)
     assert sorted(numbers(letter.message() for letter in letters)) == sorted(lost) == sorted(poison)
     assert {letter.reason for letter in letters} == {"rejected", "too_large"}
+    assert "become dead letters (rejected): " in caplog.text
+    assert "lost" not in caplog.text
     assert {(letter.status, letter.server_message) for letter in letters} == {(422, "bad"), (413, "")}
 
 
-async def test_a_damaged_entry_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
+async def test_a_damaged_entry_becomes_a_dead_letter(
+    server: RedisServer, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A foreign entry becomes a dead letter and stops no other."""
     await publish(server.url, name, 10, partitions=1)
     async with Redis.from_url(server.url) as client:
@@ -113,8 +119,10 @@ async def test_a_damaged_entry_becomes_a_dead_letter(server: RedisServer, name: 
         while (status := await relay.status()).partitions[0].entries:
             await asyncio.sleep(0.005)
         assert status.dead == 1
+        assert relay.stats().dead == {LossReason.DAMAGED: 1}
         (letter,) = await dead_letters(server.url, name)
     assert (letter.reason, b"hello" in letter.line) == ("damaged", True)
+    assert "an entry of partition 0 cannot be read and becomes a dead letter" in caplog.text
 
 
 async def test_what_expires_becomes_a_dead_letter(server: RedisServer, name: str) -> None:
