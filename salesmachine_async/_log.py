@@ -135,15 +135,24 @@ def be_brief(*, apart: bool = False) -> None:
     """
     _emitting.patience = HANDLER_SECONDS
     _emitting.apart = apart
-    if apart:
-        logging.getLogger("asyncio").addFilter(_use_handlers)
+    logging.getLogger("asyncio").addFilter(_guard)
 
 
-def _use_handlers(record: logging.LogRecord) -> bool:
-    """Let a line of asyncio pass, but one of a thread that must use no handler."""
-    if not getattr(_emitting, "apart", False):
+def _guard(record: logging.LogRecord) -> bool:
+    """
+    Let a line of asyncio pass, but write one of a thread of the package here.
+
+    asyncio logs while it makes an event loop, and a handler that raises would keep the thread from having one.
+    """
+    if getattr(_emitting, "patience", None) is None:
         return True
-    _write_apart(record.levelno, str(record.msg), record.args or ())
+    if _emitting.apart:
+        _write_apart(record.levelno, str(record.msg), record.args or ())
+        return False
+    of = logging.getLogger(record.name)
+    with free_handlers(of) as free, suppress(Exception):
+        if free:
+            of.callHandlers(record)
     return False
 
 

@@ -759,3 +759,27 @@ def test_the_callback_of_multiprocessing_is_registered_once(monkeypatch: pytest.
     util._finalizer_registry.clear()
     _process.prepare_exit()
     assert len(util._finalizer_registry) == 1
+
+
+def test_a_broken_handler_of_asyncios_lines_keeps_nothing_from_being_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio logs in the middle of making an event loop, where a handler that raises would leave half of one."""
+    seen: list[str] = []
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(threading.current_thread().name)
+            raise RuntimeError("the handler is broken")
+
+    asyncio_logger = logging.getLogger("asyncio")
+    monkeypatch.setattr(asyncio_logger, "handlers", [Broken()])
+    monkeypatch.setattr(asyncio_logger, "level", logging.DEBUG)
+    asyncio_logger.manager._clear_cache()  # type: ignore[attr-defined]
+    try:
+        with ThreadedAgent(transport=(carrier := Carrier())) as agent:
+            assert agent.track("u", "e")
+            assert agent.flush().delivered == 1
+    finally:
+        monkeypatch.undo()
+        asyncio_logger.manager._clear_cache()  # type: ignore[attr-defined]
+    assert len(carrier.delivered) == 1
+    assert "salesmachine" in seen
