@@ -185,7 +185,17 @@ def failure(exc: BaseException) -> DeliveryError:
         return ServerFailure(f"the Redis server cannot be written to now: {text}")
     if isinstance(exc, redis_errors.ResponseError):
         return Rejected(f"the Redis server answered {text}")
-    return ConnectionFailed(f"no connection to the Redis server: {type(exc).__name__}")
+    return ConnectionFailed(f"no connection to the Redis server: {_reason(exc)}")
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the text of the operating system, or of TLS, that redis-py has wrapped; else the type of the error."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.strerror or str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return type(exc).__name__
 
 
 def outcome_of(exc: BaseException) -> Outcome:

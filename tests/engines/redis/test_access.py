@@ -51,7 +51,9 @@ async def test_tls(name: str, tmp_path: Path) -> None:
         wrong_host = f"{trusted.replace('localhost', '127.0.0.1')}"
         for refused in (url, wrong_host):
             transport = RedisTransport(refused, name=name)
-            assert (await transport.send(Batch.ping())).verdict is Verdict.UNREACHABLE
+            outcome = await transport.send(Batch.ping())
+            assert outcome.verdict is Verdict.UNREACHABLE
+            assert "certificate verify failed" in str(outcome.error)
             await transport.aclose()
 
 
