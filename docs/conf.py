@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from salesmachine_async._version import __version__
@@ -76,6 +78,31 @@ def help_pages() -> list[tuple[str, str]]:
     return pages(cli, "salesmachine", None)
 
 
+def resolve_short(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.TextElement
+) -> nodes.Element | None:
+    """Resolve the name of a class that the docstring's module imports from another; that of a member too."""
+    target = node["reftarget"]
+    if node.get("refdomain") != "py" or not target[:1].isupper():
+        return None
+    domain = env.domains.python_domain
+    # A field has no place of its own: it is in the description of its class.
+    for wanted in (target, target.partition(".")[0]):
+        names = sorted(
+            (name for name in domain.objects if name.endswith(f".{wanted}")), key=lambda name: name.count(".")
+        )
+        if names:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", names[0], node, shown)
+    return None
+
+
+def leave_out_aliases(_app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out what autodoc adds to an alias: the private names behind it."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext().startswith("alias of "):
+            paragraph.parent.remove(paragraph)
+
+
 def public_titles(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
     """Show the public name in the tooltip of a reference, not the private module that defines it."""
     for reference in doctree.findall(nodes.reference):
@@ -112,10 +139,25 @@ def check_loads_nothing(app: Sphinx, failure: Exception | None) -> None:
                 raise ExtensionError(f"{style.name} loads something from elsewhere")
 
 
+def check_shows_nothing_private(app: Sphinx, failure: Exception | None) -> None:
+    """Fail if the reference of the API shows a name that begins with an underscore, or names a private module."""
+    package = Path(__file__).parent.parent / "salesmachine_async"
+    modules = {path.stem for path in package.rglob("*.py") if "/_" in str(path.relative_to(package.parent))}
+    for page in Path(app.outdir, "reference").glob("api*.html") if failure is None else ():
+        text = page.read_text(encoding="utf-8")
+        shown = re.findall(r">(?:salesmachine_async[\w.]*\.)?(_[a-z]\w*)<", text)
+        shown += set(re.findall(r'(?<!">)<code class="xref[^>]*><span class="pre">([\w.]+)</span>', text)) & modules
+        if shown:
+            raise ExtensionError(f"{page.name} shows {shown}")
+
+
 def setup(app: Sphinx) -> None:
     """Register what is defined above."""
     app.connect("source-read", add_results)
     app.connect("source-read", link_included_pages)
     app.connect("build-finished", check_loads_nothing)
+    app.connect("build-finished", check_shows_nothing_private)
+    app.connect("missing-reference", resolve_short)
+    app.connect("doctree-read", leave_out_aliases)
     app.connect("doctree-resolved", public_titles)
     app.add_directive("help-pages", HelpPages)

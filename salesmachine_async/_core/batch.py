@@ -42,7 +42,7 @@ class Batch:
         suspected: Whether the rejected message must be in it, because its older half was delivered.
         partner: The newer half, which is no longer suspected once a message of this half was rejected.
         lasting: Whether it fails in spite of full waits, or is part of a batch that was halved for its failures.
-        lone_failures: Times of those failures of a single message that count against it (see `retry`).
+        lone_failures: Times of those failures of a single message that count against it.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Batch:
 
     @classmethod
     def of_lines(cls, lines: list[bytes], *, partition: int = 0, number: int = 0) -> Batch:
-        """Make a batch of encoded messages, or of one `AliasLine`."""
+        """Make a batch of encoded messages, or of one alias."""
         if type(lines[0]) is AliasLine:
             return cls(bytes(lines[0]), 1, endpoint=Endpoint.ALIAS, partition=partition, number=number)
         parts = [*lines]  # with the brackets in its first and last part, the body is copied once

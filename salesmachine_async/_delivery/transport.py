@@ -44,7 +44,7 @@ class Transport(Protocol):
     Carries batches. The agent calls it from one event loop, from each sender one call at a time.
 
     A transport may have an attribute ``partitions``, the number of its own ordered queues, 1 to 256. The agent then has
-    as many, and `Batch.partition` is the index of the queue; see `partition_of` for which uid belongs to which.
+    as many, and `Batch.partition` is the index of the queue: ``crc32(uid) % partitions``.
 
     An exception from `send` counts as a broken connection: the batch is sent again.
 

@@ -47,4 +47,4 @@ async def _tracker_of(connection: HTTPConnection) -> tracker.Tracker:
 
 # A connection, not a request: so it works in WebSocket handlers too. It adds nothing to OpenAPI.
 Tracker = Annotated[tracker.Tracker, Depends(_tracker_of)]
-"""In a handler's signature: the tracker of the request."""
+"""The tracker of the request, as the type of a parameter of a handler."""

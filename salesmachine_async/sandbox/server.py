@@ -79,10 +79,10 @@ class Sandbox(ControlApi):
         max_history: Number of the latest messages kept in memory for `wait` and for live updates.
         v2_tokens: Maps the tokens that are valid only for the Access API (v2) to the token of the workspace they open.
             None accepts the tokens of the tracking API for both.
-        seed: Initial content of every new workspace: an NDJSON file, or its lines as objects, see `storage.ndjson`.
-            None adds examples of users, activities and tasks, which no API can create; `()` adds nothing.
+        seed: Initial content of every new workspace: an NDJSON file, as ``/_sandbox/export`` writes it, or its lines as
+            objects. None adds examples of users, activities and tasks, which no API can create; `()` adds nothing.
         rate_limit: Limit of the request rate of each workspace; other requests are answered 429. None means unlimited.
-        plan: A tracking plan, as a file or as JSON, that judges each message, see `plan.schema`. It needs the extra
+        plan: A tracking plan, as a file or as JSON, that judges each message: JSON Schemas by event. It needs the extra
             ``plan``.
         names: Labels of workspaces by token, shown in the menu of the page.
         on_request: Called with each finished request to the API, in the event loop.

@@ -3,7 +3,7 @@ Redis or Valkey Streams between agents and relays. Needs the extra ``redis`` (re
 
 Agents publish with `RedisTransport`; relays deliver with a `RedisEngine`. Each partition is a stream; what belongs to
 it has a hash tag of its own, so that the partitions spread over a cluster. Every step that changes anything is one
-script (see `scripts`).
+script, so that it happens completely or not at all.
 
 What is published survives the agents' processes and hosts. Whether it survives the server is the server's business:
 with ``appendfsync everysec`` the last second may be lost with the host, and with a failover what was not replicated;
