@@ -17,6 +17,7 @@ aiohttp.web.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
@@ -55,8 +56,8 @@ AGENT = web.AppKey("salesmachine", Agent)
 SWITCHING: Final = 101
 _TRACKER: Final = web.RequestKey("salesmachine_tracker", RequestTracker)
 _STATUS: Final = web.RequestKey("salesmachine_status", int)
-# The end of a request whose status is known only when its answer begins.
-_END: Final = web.RequestKey("salesmachine_end", partial[None])
+# Bytes: a body up to this length is in the hands of the system at once, and nothing shows who reads it.
+SMALL: Final = 64 * 1024
 
 
 def setup(
@@ -188,21 +189,44 @@ async def _visited(
                 status, aborted = request.get(_STATUS), True  # nobody has got another one
             # Before the pageview, which needs to know whether the visitor has a cookie.
             _set_cookie(rules, request, response)
-            end = partial(_track, rules, request_tracker, request, perf_counter() - started)
-            if isinstance(response, web.FileResponse) and not response.prepared and not aborted:
-                request[_END] = end  # it looks for the file later: its status may become 404, 304 or 206
-            else:
+            end = partial(_track, rules, request_tracker, request, started)
+            task = asyncio.current_task()
+            if aborted or task is None or response is None or not _is_sent_later(response):
                 end(status, aborted=aborted)
+            else:
+                task.add_done_callback(partial(_sent, end, request, response))
+
+
+def _is_sent_later(response: web.StreamResponse) -> bool:
+    """
+    Return whether the end of a response is still to come, and worth waiting for.
+
+    aiohttp sends it after the middleware. It looks for a file only then: its status may become 404, 304 or 206.
+    """
+    if response.prepared:
+        return False
+    return isinstance(response, web.FileResponse) or (response.content_length or 0) > SMALL
+
+
+def _sent(
+    end: Callable[..., None], request: web.Request, response: web.StreamResponse, task: asyncio.Task[object]
+) -> None:
+    """Track the pageview of a response that was sent by *task*, or not to its end."""
+    failed = task.cancelled() or task.exception() is not None
+    # The task of aiohttp returns the response, and whether the connection was reset.
+    result = None if failed else task.result()
+    aborted = failed or (isinstance(result, tuple) and result[1:] == (True,))  # pyright: ignore
+    status = request.get(_STATUS)
+    if status is None and not aborted:
+        status = response.status
+    with _guarded():
+        end(status, aborted=aborted)
 
 
 async def _prepare(rules: Pageviews, request: web.Request, response: web.StreamResponse) -> None:
     """Note the status that is sent, for answers that are cut off later; set the cookie of an anonymous visitor."""
     request[_STATUS] = response.status
     _set_cookie(rules, request, response)
-    end = request.pop(_END, None)
-    if end is not None:
-        with _guarded():
-            end(response.status, aborted=False)
 
 
 @contextmanager
@@ -241,7 +265,7 @@ def _track(
     rules: Pageviews,
     request_tracker: RequestTracker,
     request: web.Request,
-    seconds: float,
+    started: float,
     status: int | None,
     *,
     aborted: bool,
@@ -253,7 +277,7 @@ def _track(
         route=route,
         method=request.method,
         status=status,
-        seconds=seconds,
+        seconds=perf_counter() - started,
         aborted=aborted,
         client_ip=request.remote,
         user_agent=request.headers.get(hdrs.USER_AGENT),

@@ -96,6 +96,28 @@ async def test_a_file_has_the_status_that_is_sent(recorder: Recorder, tmp_path: 
     ]
 
 
+@pytest.mark.parametrize("kind", ["file", "body"])
+async def test_a_client_that_goes_in_the_middle_of_a_download(recorder: Recorder, tmp_path: Path, kind: str) -> None:
+    """What aiohttp sends after the middleware is aborted, too, with the status that was sent."""
+    (tmp_path / "big").write_bytes(b"x" * 50_000_000)
+    over = asyncio.Event()
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: asyncio.get_running_loop().call_soon(over.set))
+        return web.FileResponse(tmp_path / "big") if kind == "file" else web.Response(body=b"x" * 50_000_000)
+
+    app = make(recorder, contact=lambda request: "u")
+    app.router.add_get("/download", download)
+    async with TestClient(TestServer(app)) as client:
+        response = await client.get("/download")
+        assert response.status == 200
+        response.close()
+        await over.wait()
+    recorder.assert_tracked("pageview", visit_url="/download", status=200, aborted=True)
+
+
 async def test_an_exception_is_a_500(recorder: Recorder) -> None:
     """The exception reaches aiohttp unchanged, which answers 500."""
     assert await get(make(recorder), "/broken") == 500
