@@ -181,9 +181,9 @@ def scan_rate(messages: int) -> dict[str, float]:
 class _Nothing:
     """A queue without messages."""
 
-    def settled(self, partition: int) -> int:
+    def waiting(self, partition: int) -> list[range]:
         del partition
-        return 0
+        return []
 
     def unwritten(self, partition: int, written: int) -> list[Any]:
         del partition, written

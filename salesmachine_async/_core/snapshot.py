@@ -8,6 +8,7 @@ has changed is made again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import groupby, islice
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from salesmachine_async._core.batch import AliasLine, Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async.report import Endpoint
 
-__all__ = ["Run", "first_unsettled", "messages_below", "unwritten"]
+__all__ = ["Run", "messages_below", "unwritten", "waiting"]
 
 # Loose lines in one run: about as many as in a batch.
 RUN_LINES: Final = 128
@@ -69,11 +70,16 @@ def unwritten(partition: Partition, written: int) -> list[Run]:
     return runs
 
 
-def first_unsettled(partition: Partition) -> int:
-    """Return the number of the oldest message without an outcome; that of the next message if all have one."""
+def waiting(partition: Partition) -> list[range]:
+    """
+    Return the numbers of the messages without an outcome, in no order; the last range has no end.
+
+    What is in flight may be followed by messages that were lost, to make room for others.
+    """
     now = _copy(partition)
-    oldest = now.sealed[:2] if now.in_flight is None else [now.in_flight, *now.sealed[:2]]
-    return min((batch.first for batch in oldest), default=now.numbered)
+    ahead = now.sealed[:1] if now.in_flight is None else [now.in_flight, *now.sealed[:1]]
+    rest = now.sealed[1].first if len(now.sealed) > 1 else now.numbered
+    return [*(range(batch.first, batch.first + batch.count) for batch in ahead), range(rest, sys.maxsize)]
 
 
 def messages_below(partition: Partition, end: int) -> int:

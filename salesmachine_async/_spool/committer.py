@@ -67,8 +67,8 @@ class QueueView(Protocol):
     memory because it is on disk has no outcome.
     """
 
-    def settled(self, partition: int) -> int:
-        """Return the number of the oldest message without an outcome; that of the next one if all have one."""
+    def waiting(self, partition: int) -> list[range]:
+        """Return the numbers of the messages without an outcome, in no order; the last range has no end."""
         ...
 
     def unwritten(self, partition: int, written: int) -> list[LogPiece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,9 +37,10 @@ class Chunk(NamedTuple):
 
 @dataclass(slots=True)
 class _Written:
-    """A segment; by partition, the number behind its last message; where it ends, once it is closed."""
+    """A segment; by partition, its first number, and that behind its last one; where it ends, once it is closed."""
 
     number: int
+    firsts: dict[int, int] = field(default_factory=dict[int, int])
     ends: dict[int, int] = field(default_factory=dict[int, int])
     size: int | None = None
 
@@ -65,6 +67,7 @@ class Log:
     Attributes:
         durable: By partition, the number behind the last message that need not be written again.
         settled: By partition, the number of the oldest message without an outcome.
+        waiting: By partition, the numbers of the messages without an outcome.
         vanished: How many times the directory was deleted.
     """
 
@@ -89,6 +92,7 @@ class Log:
         self._now_ms = now_ms
         self.durable = [0] * partitions
         self.settled = [0] * partitions
+        self.waiting = [[range(sys.maxsize)] for _ in range(partitions)]
         self.vanished = 0
         # The durable numbers of the last sync; without `Spool.sync` these may be lower than `durable`.
         self._stable = [0] * partitions
@@ -128,6 +132,7 @@ class Log:
                 batch += parts
                 size += length
                 ends[piece.partition] = self._written[-1].ends[piece.partition] = piece.first + piece.messages
+                self._written[-1].firsts.setdefault(piece.partition, piece.first)
             if not batch:
                 return False
             self._append(batch)
@@ -243,7 +248,13 @@ class Log:
                 self._written.remove(each)
 
     def _is_settled(self, written: _Written) -> bool:
-        return all(end <= self.settled[partition] for partition, end in written.ends.items())
+        return all(
+            end <= self.settled[partition] or not self._waits(partition, written.firsts[partition], end)
+            for partition, end in written.ends.items()
+        )
+
+    def _waits(self, partition: int, first: int, end: int) -> bool:
+        return any(numbers.start < end and first < numbers.stop for numbers in self.waiting[partition])
 
     def sync_cursor(self) -> None:
         """Sync the cursor, so that fewer messages are repeated after a power loss."""

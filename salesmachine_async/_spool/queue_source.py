@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from salesmachine_async._core.accumulator import Accumulator
-from salesmachine_async._core.snapshot import first_unsettled, unwritten
+from salesmachine_async._core.snapshot import unwritten, waiting
 from salesmachine_async._spool.pieces import ALIAS, BATCH, LogPiece
 
 __all__ = ["QueueSource"]
@@ -24,9 +26,9 @@ class QueueSource:
         self.accumulator = accumulator
         self._deliver = deliver
 
-    def settled(self, partition: int) -> int:
-        """Return the number of the oldest message that is not settled by this process."""
-        return first_unsettled(self.accumulator.partitions[partition]) if self._deliver else 0
+    def waiting(self, partition: int) -> list[range]:
+        """Return the numbers of the messages that are not settled by this process."""
+        return waiting(self.accumulator.partitions[partition]) if self._deliver else [range(sys.maxsize)]
 
     def unwritten(self, partition: int, written: int) -> list[LogPiece]:
         """Return what is in memory and has a number of at least *written*."""

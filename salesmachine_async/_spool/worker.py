@@ -160,7 +160,8 @@ class Worker:
 
     def _settle(self) -> None:
         for partition in range(self._partitions):
-            self._own.settled[partition] = self._source.settled(partition)
+            self._own.waiting[partition] = waiting = self._source.waiting(partition)
+            self._own.settled[partition] = min(numbers.start for numbers in waiting)
         while self.settled:
             recovery, piece, rejected = self.settled.popleft()
             if rejected:

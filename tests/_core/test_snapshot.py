@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import count, product
 from threading import Event, Thread
@@ -13,7 +14,7 @@ import pytest
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
-from salesmachine_async._core.snapshot import Run, first_unsettled, unwritten
+from salesmachine_async._core.snapshot import Run, unwritten, waiting
 from salesmachine_async.policy import Overflow
 from salesmachine_async.report import LossReason
 from tests.support.core import (
@@ -37,6 +38,11 @@ def found(runs: list[Run]) -> dict[int, int]:
             assert number not in result
             result[number] = orjson.loads(each)["n"]
     return result
+
+
+def first_unsettled(partition: Partition) -> int:
+    """Return the number of the oldest message without an outcome."""
+    return min(numbers.start for numbers in waiting(partition))
 
 
 def held(partition: Partition) -> list[int]:
@@ -113,6 +119,7 @@ def test_the_first_unsettled_is_the_oldest_one() -> None:
     assert two is not None
     it.abandon(LossReason.CLOSED)
     assert first_unsettled(partition) == 2  # the one in flight, though all newer ones are lost
+    assert waiting(partition) == [range(2, 4), range(7, sys.maxsize)]
     it.settle(two)
     assert first_unsettled(partition) == 7
 

@@ -11,7 +11,7 @@ from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.receipt import Receipt
-from salesmachine_async._core.snapshot import first_unsettled, messages_below, unwritten
+from salesmachine_async._core.snapshot import messages_below, unwritten, waiting
 from salesmachine_async.policy import Batching, Overflow, QueueLimits
 from salesmachine_async.report import Endpoint, LossReason
 from tests.support.core import (
@@ -136,7 +136,7 @@ def test_what_is_on_disk_only_is_not_taken_and_not_written_again() -> None:
     assert spilled(it) == [0, 3]
     assert it.take(partition) is None
     assert unwritten(partition, 0) == []
-    assert (first_unsettled(partition), messages_below(partition, 4)) == (0, 4)
+    assert (min(each.start for each in waiting(partition)), messages_below(partition, 4)) == (0, 4)
     add_all(it, 6, 7)
     assert [run.first for run in unwritten(partition, 0)] == [6]
     assert messages_below(partition, 7) == 7

@@ -421,6 +421,31 @@ async def test_a_full_disk_under_drop_oldest_loses_the_oldest(tmp_path: Path, di
 
 
 @pytest.mark.slow
+async def test_what_drop_oldest_loses_makes_room_for_what_is_newer(tmp_path: Path) -> None:
+    """Under `drop_oldest` a path at its bound takes the newest messages, although the oldest one is in flight."""
+    limits = QueueLimits(max_messages=1000, overflow=Overflow.DROP_OLDEST)
+    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, max_bytes=2**20), queue=limits)
+    await agent.start()
+    end, reached, synced = 0, False, True
+    while not (reached and synced):  # until the bound is reached, and then until there is room again
+        numbered(agent, *range(end, end + 100))
+        end += 100
+        try:
+            await agent.sync()
+            synced = True
+        except SpoolFailed:
+            reached, synced = True, False
+    report = await ended(agent)
+    assert report.lost[LossReason.QUEUE_FULL]
+    assert LossReason.CLOSED not in report.lost
+    carrier = Carrier()
+    async with Agent(transport=carrier, spool=tmp_path) as later:
+        await until(lambda: (stats := later.stats()).recovered == stats.delivered > 0)
+    assert found(carrier) == sorted(found(carrier))
+    assert found(carrier)[-500:] == [*range(end - 500, end)]
+
+
+@pytest.mark.slow
 async def test_a_disk_that_cannot_be_read_now_is_read_later(
     tmp_path: Path, disk: type[BadDisk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

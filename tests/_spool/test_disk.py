@@ -33,7 +33,7 @@ def test_a_disk_that_others_have_filled_heals(small_disk: Path) -> None:
     with pytest.raises(SpoolFailed, match="No space left on device"):
         spooler.sync().result(10)
     assert spooler.stats().state is SpoolState.FULL
-    assert spooler.durable(0) == 10
+    assert 10 < spooler.durable(0) < 3010  # what fits in the segment at hand is written
     # Delivering needs no room: neither the cursor nor the removal of the segment.
     queue.done[0] = 3000
     spooler.sync().result(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -325,6 +326,26 @@ def test_settling_frees_a_full_disk(tmp_path: Path) -> None:
     assert parts.log.durable[0] > reached
     parts.die()
     assert numbers(recover(tmp_path)[0]) == list(range(reached // 2, len(parts.queue.lines[0])))
+
+
+def test_a_message_in_flight_keeps_its_segment_only(tmp_path: Path) -> None:
+    """Segments behind the oldest message go, if all that is in them was lost; what waits is recovered."""
+    parts = Parts(tmp_path, max_bytes=2**20)
+    parts.queue.size = 1000
+    for _ in range(10):
+        parts.queue.accept(50)
+        parts.commit()
+    before = len(segments(tmp_path))
+    parts.log.waiting[0] = [range(1), range(400, sys.maxsize)]
+    parts.log.trim()
+    after = segments(tmp_path)
+    assert after[0].name == "00000001.seg"
+    assert 1 < len(after) < before - 3
+    parts.die()
+    found = numbers(recover(tmp_path)[0])
+    assert found[0] == 0
+    assert found[-100:] == list(range(400, 500))
+    assert found == sorted(found)
 
 
 @pytest.mark.parametrize("sync", [True, False])

@@ -269,7 +269,7 @@ def test_an_error_of_the_source_does_not_end_the_thread(
     """An error of the source is logged with its type and place, and the thread continues."""
     spooler = make(commit=0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "settled", lambda partition: 1 // 0)
+        patch.setattr(queue, "waiting", lambda partition: 1 // 0)
         spooler.start()
         until(lambda: "ZeroDivisionError (test_spooler.py:" in caplog.text)
         with pytest.raises(ZeroDivisionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -42,8 +43,8 @@ class Queue:
         lines = self.lines[partition]
         lines += [message(partition, number, self.size) for number in range(len(lines), len(lines) + count)]
 
-    def settled(self, partition: int) -> int:
-        return self.done[partition]
+    def waiting(self, partition: int) -> list[range]:
+        return [range(self.done[partition], sys.maxsize)]
 
     def unwritten(self, partition: int, written: int) -> list[LogPiece]:
         # Pieces lie where they lie, whatever was written of them: as sealed batches do.
