@@ -1,4 +1,4 @@
-"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, other builds, full speed."""
+"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, full speed."""
 
 from __future__ import annotations
 
@@ -55,13 +55,6 @@ def logging_level() -> Iterator[None]:
     level = logger.level
     yield
     logger.setLevel(level)
-
-
-@pytest.fixture(params=["with the GIL", "without the GIL"])
-def gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make accumulators as they are on builds with and without the GIL."""
-    if request.param == "without the GIL":
-        monkeypatch.setattr(sys, "version", f"{sys.version} free-threading build")
 
 
 @pytest.fixture

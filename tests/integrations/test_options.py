@@ -61,7 +61,7 @@ def test_the_agent_of_the_process_follows_each_variable(
 
 @pytest.mark.parametrize(
     "options",
-    [{"enabled": "no"}, {"debug": 1}, {"on_invalid": "report"}, {"params": 5}, {"params": {"release": object()}}],
+    [{"enabled": "no"}, {"debug": 1}, {"on_invalid": "report"}, {"params": 5}, {"params": {"release": object}}],
     ids=str,
 )
 def test_a_mistake_in_the_options_is_an_error_where_they_are_given(options: dict[str, Any]) -> None:
