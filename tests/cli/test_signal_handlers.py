@@ -39,51 +39,50 @@ class SignalWithinPoll:
         return list(map(operator.call, calls))[-1]
 
 
-def signal_within_next_wait(number: int) -> None:
-    """Let a signal come to this process just before the loop waits the next time."""
+def signal_within_next_wait(number: int) -> asyncio.Event:
+    """
+    Let a signal come to this process just before the loop waits the next time.
+
+    Returns:
+        An event that is set if nothing else ends a wait of the loop for half a minute from then on.
+    """
     loop: Any = asyncio.get_running_loop()
-    selector = loop._selector
+    selector, late = loop._selector, asyncio.Event()
 
     def play() -> None:
+        loop.call_later(30, late.set)
         selector._selector = SignalWithinPoll(selector._selector, number)
 
     # Two steps later nothing is ready, so that the loop waits.
     loop.call_soon(loop.call_soon, play)
-
-
-@pytest.fixture
-async def late() -> asyncio.Event:
-    """An event that is set if nothing else ends the wait of the loop for five seconds."""
-    event = asyncio.Event()
-    asyncio.get_running_loop().call_later(5, event.set)
-    return event
+    return late
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
-async def test_a_request_to_stop_ends_the_wait(number: int, late: asyncio.Event) -> None:
+async def test_a_request_to_stop_ends_the_wait(number: int) -> None:
     """A command that has nothing to do still stops at once."""
     with stop_requested(until_eof=False) as stop:
-        signal_within_next_wait(number)
+        late = signal_within_next_wait(number)
         await stop.wait()
     assert not late.is_set()
 
 
-async def test_a_question_for_the_status_ends_the_wait(late: asyncio.Event) -> None:
+async def test_a_question_for_the_status_ends_the_wait() -> None:
     """`import` answers SIGUSR1 while it waits for its server."""
     answered = asyncio.Event()
     with status_signal(answered.set):
-        signal_within_next_wait(signal.SIGUSR1)
+        late = signal_within_next_wait(signal.SIGUSR1)
         await answered.wait()
     assert not late.is_set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGRTMAX], ids=str)
-async def test_a_forwarded_signal_ends_the_wait(number: int, late: asyncio.Event) -> None:
+async def test_a_forwarded_signal_ends_the_wait(number: int) -> None:
     """`sandbox exec` forwards a signal while its command runs."""
     with signals_forwarded() as forward_to:
-        child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import sys; sys.stdin.read()", stdin=-1)
+        child = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
         forward_to(child)
-        signal_within_next_wait(number)
+        late = signal_within_next_wait(number)
         await child.wait()
     assert not late.is_set()
     assert child.returncode == -number
