@@ -291,7 +291,8 @@ class SpoolFeed:
             size += batch.size
             if batch.spilled:
                 wanted.append(batch)
-                if size >= READ_BACK_BYTES:
+                # No more than stays for the requests to come: it takes room from what is newer.
+                if messages >= self._head_messages or size >= min(READ_BACK_BYTES, self._head_bytes):
                     break
             elif messages > self._head_messages // 2 or size > self._head_bytes // 2:
                 break

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from salesmachine_async import Agent, Batching, LossReason, QueueLimits, Retry, Spool, SpoolFailed
+from salesmachine_async import Agent, Batching, LossReason, Outcome, QueueLimits, Retry, Spool, SpoolFailed
+from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.receipt import Receipt, RejectedLine
 from salesmachine_async._delivery import spool_feed
@@ -87,6 +88,36 @@ async def test_a_backlog_larger_than_what_is_read_ahead(tmp_path: Path, monkeypa
         await until(lambda: agent.stats().delivered == 300)
     assert 1000 < most <= 4000
     assert [message["params"]["n"] for message in carrier.delivered] == list(range(300))
+
+
+async def test_what_is_read_back_keeps_the_bounds_of_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is read back at once than stays in memory for the requests to come, however small the messages are."""
+    in_memory: list[int] = []
+    open_again = asyncio.Event()
+    restore = Accumulator.restore
+
+    def restored(self: Accumulator, batch: Batch, lines: list[bytes | None]) -> None:
+        restore(self, batch, lines)
+        in_memory.append(self.partitions[0].unsettled - self.partitions[0].spilled)
+
+    class Gate(Carrier):
+        async def send(self, batch: Batch) -> Outcome:
+            await open_again.wait()
+            return await super().send(batch)
+
+    monkeypatch.setattr(Accumulator, "restore", restored)
+    carrier, limits = Gate(), QueueLimits(max_messages=1000)
+    async with Agent(transport=carrier, spool=tmp_path, queue=limits, batching=Batching(linger=0.01)) as agent:
+        for number in range(5000):
+            while not agent.track("u", "e", {"n": number}):
+                await asyncio.sleep(0.001)
+        assert agent._accumulator.partitions[0].spilled > 3000
+        open_again.set()
+        assert (await agent.flush()).ok
+    assert [message["params"]["n"] for message in carrier.delivered] == [*range(5000)]
+    assert max(in_memory) <= 1000
 
 
 async def test_a_task_that_fails_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
