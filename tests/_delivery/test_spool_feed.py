@@ -11,6 +11,8 @@ import time
 import warnings
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -154,6 +156,28 @@ async def test_a_batch_that_expired_while_it_was_read_stays_lost(tmp_path: Path)
         before = agent._accumulator.counts()
         await feed._read_back(agent._accumulator.partitions[0], [batch])
         assert agent._accumulator.counts() == before
+
+
+async def test_what_is_behind_the_end_of_a_read_is_read_later(tmp_path: Path) -> None:
+    """Of several batches, those are put in their places that were read whole."""
+    async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
+        feed = feed_of(agent)
+        batch = Batch.of_lines([b"{}", b"{}"])
+        batch.first = 0
+        read: Future[Chunk] = Future()
+        read.set_result(Chunk([], 1, 1))
+        feed._spooler.read_back = lambda *_: read  # type: ignore[method-assign]
+        before = agent._accumulator.counts()
+        await feed._read_back(agent._accumulator.partitions[0], [batch])
+        assert agent._accumulator.counts() == before
+
+
+async def test_batches_on_disk_are_read_up_to_one_in_memory(tmp_path: Path) -> None:
+    """What follows a batch that is in memory is read when its turn comes."""
+    sealed: Any = [SimpleNamespace(spilled=spilled, count=1, size=9) for spilled in (True, False, True)]
+    partition: Any = SimpleNamespace(sealed=sealed)
+    async with Agent(transport=Carrier(), spool=tmp_path) as agent:
+        assert feed_of(agent)._wanted(partition) == sealed[:1]
 
 
 async def test_ages_are_sampled_a_hundred_times_within_the_age(tmp_path: Path) -> None:
