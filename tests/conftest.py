@@ -1,4 +1,4 @@
-"""What all tests need: a Hypothesis profile, aioresponses mended for the aiohttp of today, full speed."""
+"""Shared by all tests: Hypothesis profiles, aioresponses adapted to the current aiohttp, tests without coverage."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ Two rules make this safe for any thread, signal handler and finaliser, without a
    lines with `Partition.notice.at`. Below it, the call is done. Else it notifies the loop (`announce`). Everything
    else is done by the loop's thread, one step after the other.
 2. Each of these steps first builds what it needs and then stores it with assignments that call nothing: CPython runs
-   signal handlers, and switches threads, where a function of Python begins, behind a call, and at a jump backwards;
-   ``deque += ...`` is one step of C without such a point, a property or a loop is not. A step that an
-   exception interrupts (KeyboardInterrupt, a time limit) has happened or has not. Lines move between two containers
-   within one call of C, so that each is always in exactly one of them. What moves messages makes `Partition.changes`
-   odd while it does, so that another thread can copy all containers of one moment (`snapshot`).
+   signal handlers, and switches threads, where a function of Python begins, after a call, and at a jump backwards.
+   ``deque += ...`` is one step of C without such a point; a property or a loop is not. A step that an exception
+   interrupts (KeyboardInterrupt, a time limit) has happened or has not. Lines move between two containers within one
+   call of C, so that each is always in exactly one of them. What moves messages makes `Partition.changes` odd while it
+   does, so that another thread can copy all containers of one moment (`snapshot`).
 
 So a message whose call is interrupted by an exception is accepted if its line was appended, and else it is not; the
 caller cannot tell. `interrupted` then notifies the loop in the place of the rest of the call. An interrupted step of

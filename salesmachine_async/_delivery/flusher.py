@@ -494,12 +494,11 @@ def _waker(loop: asyncio.AbstractEventLoop, senders: tuple[Sender, ...]) -> Call
         sender = senders[partition.index]
         looks = sender.looks
         try:
-            # Two callbacks, because a signal handler may raise before the first statement of `look`; one that raises
-            # within `look` or here is followed by another look as well.
             # Within a task of the loop, `call_soon` does. Without one this may be a signal handler in the middle of
             # the loop's sleep, which only a byte on the loop's own socket ends.
             in_task = get_ident() == thread and asyncio.current_task(loop) is not None
             schedule = loop.call_soon if in_task else loop.call_soon_threadsafe
+            # Two callbacks, because a signal handler may raise before the first statement of `look`.
             schedule(sender.look, context=Context())
             schedule(sender.look_if_missed, looks, context=Context())
         except RuntimeError:

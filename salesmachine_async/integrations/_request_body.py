@@ -18,7 +18,7 @@ class RequestBody:
     The body of a WSGI request, read through this object.
 
     When the connection is closed before the announced end of the body, some servers (uWSGI, gevent) raise OSError;
-    others (gunicorn, wsgiref) return less than was asked for, as at the end of a file.
+    others (gunicorn, wsgiref) return fewer bytes than requested, as at the end of a file.
 
     Attributes:
         is_broken_off: Whether the last read failed or met an end before the announced one.

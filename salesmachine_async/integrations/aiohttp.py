@@ -186,7 +186,7 @@ async def _visited(
     finally:
         with _guarded():
             if aborted or _is_gone(request):
-                status, aborted = request.get(_STATUS), True  # nobody has got another one
+                status, aborted = request.get(_STATUS), True  # only a status that was sent counts
             # Before the pageview, which needs to know whether the visitor has a cookie.
             _set_cookie(rules, request, response)
             end = partial(_track, rules, request_tracker, request, started)

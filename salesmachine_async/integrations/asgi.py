@@ -217,7 +217,7 @@ class _Visit:
             raise
         with suppress(Exception):  # a message that breaks the protocol is for the server to judge
             if message["type"] == "http.response.start":
-                if not self._gone:  # else nobody gets it: frameworks answer 500 or 400 to a broken-off upload
+                if not self._gone:  # else it is not received: frameworks answer 500 or 400 to a broken-off upload
                     self._status = int(message["status"])
             elif message["type"] in LAST and not message.get("more_body") and not self._over:
                 self._end(aborted=self._gone)  # some middleware ends a broken-off answer as if it were whole

@@ -157,7 +157,7 @@ def test_ids_can_be_renewed() -> None:
 
 
 def test_a_renewal_that_is_interrupted_is_repeated() -> None:
-    """A child never goes on with the ids of its parent, although a signal handler raised in the middle."""
+    """A child does not use the prefix of its parent, although a signal handler raised in the middle."""
     process = Process()
     process.mint()
     process.pid = 2

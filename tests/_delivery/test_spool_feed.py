@@ -144,25 +144,12 @@ async def test_a_task_that_fails_begins_again(tmp_path: Path, monkeypatch: pytes
     assert failed == [feed]
 
 
-async def test_a_batch_that_expired_while_it_was_read_stays_lost(tmp_path: Path) -> None:
-    """What is read back is put only into a batch that still waits for it."""
+@pytest.mark.parametrize("count", [1, 2], ids=["expired in the meantime", "read in part"])
+async def test_only_a_whole_batch_that_still_waits_is_put_in_its_place(tmp_path: Path, count: int) -> None:
+    """What is read back of a batch that was lost since, or not to its end, changes nothing."""
     async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
         feed = feed_of(agent)
-        batch = Batch.of_lines([b"{}"])
-        batch.first = 0
-        read: Future[Chunk] = Future()
-        read.set_result(Chunk([], 1, 1))
-        feed._spooler.read_back = lambda *_: read  # type: ignore[method-assign]
-        before = agent._accumulator.counts()
-        await feed._read_back(agent._accumulator.partitions[0], [batch])
-        assert agent._accumulator.counts() == before
-
-
-async def test_what_is_behind_the_end_of_a_read_is_read_later(tmp_path: Path) -> None:
-    """Of several batches, those are put in their places that were read whole."""
-    async with Agent(transport=Carrier(), spool=tmp_path, batching=QUICK) as agent:
-        feed = feed_of(agent)
-        batch = Batch.of_lines([b"{}", b"{}"])
+        batch = Batch.of_lines([b"{}"] * count)
         batch.first = 0
         read: Future[Chunk] = Future()
         read.set_result(Chunk([], 1, 1))

@@ -78,7 +78,7 @@ def connect(server: Served, request: str) -> socket.socket:
     ("command", "site"), [each[1:] for each in HOSTS], ids=[f"{name}-{site}" for name, _, site in HOSTS]
 )
 def test_what_is_recorded(workspace: Workspace, command: tuple[str, ...], site: str) -> None:
-    """`aborted`, without a status that nobody has got; a message that cannot be sent is no error of the request."""
+    """`aborted`, without a status that was not received; a message that cannot be sent is no error of the request."""
     expected: list[dict[str, object]] = [
         {"visit_url": "/upload", "method": "POST", "aborted": True},
         {"visit_url": "/stream", "method": "GET", "aborted": True, "status": 200},

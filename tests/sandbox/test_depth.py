@@ -96,7 +96,7 @@ async def test_the_deepest_value_is_accepted_and_shown_everywhere(
             await response.read()
     async with client.session.get(f"{client.url}/_sandbox/stream", headers=client.headers) as response:
         assert (await update(response))["summary"]["workspaces"] == 1
-        # What comes while somebody watches is a part of an update.
+        # Messages that arrive during a stream are part of an update.
         assert await send(client, entrance, ENTRANCES[entrance]) in (200, 201, 408)
         if entrance in MESSAGES:
             assert len((await update(response))["messages"]) == 1

@@ -86,7 +86,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 
 def unknown_path(router: web.UrlDispatcher) -> str:
-    """Return the error of an unknown path: it names the control endpoints, as `/_sandbox` is asked for them."""
+    """Return the error of an unknown path, with the names of the control endpoints."""
     names = dict.fromkeys(path.removeprefix(f"{PREFIX}/") for path in paths(router) if "{" not in path)
     return f"{NOTHING}; {PREFIX}/ has {', '.join(names)}"
 
