@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -206,8 +207,9 @@ def numbers(pieces: Sequence[LogPiece], partition: int = 0) -> list[int]:
 
 
 def segments(path: Path) -> list[Path]:
-    """Return all segments below a path."""
-    return sorted(path.glob("*/*.seg"))
+    """Return all segments below a path, while directories may disappear."""
+    # Path.glob raises for a directory that goes between its listing and its reading; glob.glob passes over it.
+    return sorted(map(Path, glob.glob(f"{path}/*/*.seg")))  # noqa: PTH207
 
 
 def disk_usage(path: Path) -> int:

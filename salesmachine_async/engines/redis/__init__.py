@@ -6,8 +6,8 @@ it has a hash tag of its own, so that the partitions spread over a cluster. Ever
 script, so that it happens completely or not at all.
 
 What is published survives the agents' processes and hosts. Whether it survives the server is the server's business:
-with ``appendfsync everysec`` the last second may be lost with the host, and with a failover what was not replicated;
-see *confirm* of `RedisTransport`.
+with ``appendfsync everysec`` the last second may be lost with the host, two seconds with the process while the disk is
+slow, and with a failover what was not replicated; see *confirm* of `RedisTransport`.
 """
 
 from __future__ import annotations

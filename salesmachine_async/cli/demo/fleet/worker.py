@@ -76,7 +76,7 @@ async def work(order: FleetOrder) -> None:
         await syncing
         await _sync(agent, number, order)
     report = await agent.aclose()
-    emit({"ended": number, "delivered": report.delivered, "recovered": agent.stats().recovered, "ok": report.ok})
+    emit({"ended": number, "recovered": agent.stats().recovered, "kept": report.kept})
 
 
 def _transport(order: FleetOrder) -> Any:
