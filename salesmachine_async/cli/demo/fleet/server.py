@@ -59,7 +59,7 @@ class EngineServer:
         """
         options = ["--port", "0", "--unixsocket", self._socket, "--dir", self._folder]
         # Under "everysec" a server whose disk is slow answers up to two seconds before it writes, and a kill then loses
-        # what it has answered. Under "no" it writes before each answer; that the disk has it matters to a power loss only.
+        # what it has answered. Under "no" it writes before each answer; only a power loss needs a sync of the disk.
         durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "no"]
         # Not by asyncio: `kill` has to wait for it where nothing can be awaited.
         self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (it returns at once; a program of the user's own)
