@@ -17,6 +17,7 @@ import pytest
 
 from salesmachine_async import (
     Agent,
+    Batch,
     Batching,
     ConfigError,
     LossReason,
@@ -32,12 +33,14 @@ from salesmachine_async import (
     ThreadedAgent,
     _process,
 )
+from salesmachine_async._core.receipt import Receipt
 from salesmachine_async._delivery import spool_feed
 from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.spooler import Spooler
 from salesmachine_async.sandbox import Sandbox
 from salesmachine_async.testing import Recorder, Workspace, capture, serve
 from tests.support.carriers import BROKEN, Carrier, Hanging, answer
+from tests.support.core import Interruption
 from tests.support.spool import segments
 from tests.support.waiting import until
 
@@ -524,6 +527,49 @@ async def test_rejected_messages_are_kept(tmp_path: Path) -> None:
     assert spool is not None
     assert spool.rejected_kept == 2
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.rglob("rejected.ndjson"))
+
+
+async def test_a_sender_that_ends_before_its_receipt_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a recovered batch was read from is settled by the restart of the sender, without another outcome."""
+    await leave(tmp_path, 1)
+    answer_receipt, interrupted = Receipt.answer, []
+
+    def interrupt_first(self: Receipt) -> None:
+        if not interrupted:
+            interrupted.append(self)
+            raise Interruption
+        answer_receipt(self)
+
+    monkeypatch.setattr(Receipt, "answer", interrupt_first)
+    carrier = Carrier()
+    async with Agent(transport=carrier, spool=Spool(tmp_path, commit=0.01), batching=QUICK) as agent:
+        await until(lambda: interrupted)
+        assert segments(tmp_path)
+        await until(lambda: not segments(tmp_path))
+        assert agent.stats().delivered == 1
+    assert found(carrier) == [1]
+
+
+async def test_a_rejected_message_is_kept_before_it_is_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption between the two leaves the message twice in the spool rather than nowhere."""
+    carrier = Carrier(decide=lambda batch: answer(400) if b'"n":1}' in batch.body() else None)
+    agent = Agent(transport=carrier, spool=Spool(tmp_path, commit=0.01), batching=QUICK)
+    settle, interrupted = agent._accumulator.settle, []
+
+    def interrupt_first(batch: Batch, *outcome: Any) -> None:
+        if not interrupted:
+            interrupted.append(batch)
+            raise Interruption
+        settle(batch, *outcome)
+
+    monkeypatch.setattr(agent._accumulator, "settle", interrupt_first)
+    async with agent:
+        numbered(agent, 1)
+        await until(lambda: agent.stats().lost[LossReason.REJECTED] == 1)
+    kept = [json.loads(line) for path in tmp_path.rglob("rejected.ndjson") for line in path.read_text().splitlines()]
+    assert [each["message"]["params"]["n"] for each in kept] == [1, 1]
 
 
 async def test_old_messages_expire(tmp_path: Path) -> None:
