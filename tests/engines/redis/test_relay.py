@@ -258,13 +258,13 @@ async def test_a_fresh_relay_drains_a_full_server(start_server: Callable[..., Re
         transport=RedisTransport(server.url, name=name, partitions=2), batching=Batching(max_messages=10), retry=FAST
     )
     async with agent, Redis.from_url(server.url) as client:
-        used = (await client.info("memory"))["used_memory"]
-        await client.config_set("maxmemory", used + 800_000)
-        for i in range(200):
+        for i in range(50):
+            agent.track(f"u{i % 9}", "e", {"i": i, "x": "x" * 10_000})
+        assert (await agent.flush()).delivered == 50
+        await client.config_set("maxmemory", "1")
+        for i in range(50, 200):
             agent.track(f"u{i % 9}", "e", {"i": i, "x": "x" * 10_000})
         await until(lambda: agent.stats().state is State.PAUSED)
-        assert agent.stats().delivered > 0
-        await client.config_set("maxmemory", "1")
         published = agent.stats().delivered
         carrier = Carrier()
         async with relaying(server.url, name, carrier) as relay:
