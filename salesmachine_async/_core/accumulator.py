@@ -356,27 +356,29 @@ class Accumulator:
 
     def spill(self, partition: Partition, durable: int, leave: int, leave_bytes: int) -> None:
         """
-        Let sealed batches leave the memory that are on disk, newest first.
+        Let sealed batches leave the memory that are on disk, but for the oldest ones, which are sent next.
 
         Args:
             partition: Whose.
             durable: The number behind the last message that is on disk.
-            leave: How many messages stay in memory: the oldest ones, which are sent next.
-            leave_bytes: How many bytes of them stay at most.
+            leave: Batches stay until they, with the one in flight, have so many messages, or *leave_bytes*.
+            leave_bytes: The same in bytes.
         """
-        left, left_bytes = partition.unsettled - partition.spilled, partition.unsettled_bytes - partition.spilled_bytes
-        for batch in reversed(partition.sealed):
-            count, size = batch.count, batch.size
-            left -= count
-            left_bytes -= size
-            if batch.spilled or (left < leave and left_bytes < leave_bytes):
+        messages, size = partition.in_flight_size()
+        for batch in partition.sealed:
+            if batch.spilled:
                 break
-            if batch.first + count > durable or batch.receipt is not None:
-                continue
-            # From here on nothing is called.
-            batch.spilled, batch.stored = True, b""
-            partition.spilled += count
-            partition.spilled_bytes += size
+            if messages >= leave or size >= leave_bytes:
+                _spill(partition, batch, durable)
+            messages += batch.count
+            size += batch.size
+        else:
+            return
+        # Those that are newer than what left the memory before.
+        for batch in reversed(partition.sealed):
+            if batch.spilled:
+                break
+            _spill(partition, batch, durable)
 
     def restore(self, batch: Batch, lines: list[bytes | None]) -> None:
         """
@@ -670,6 +672,17 @@ class _After(NamedTuple):
     unsettled_bytes: int
     tally: Tally
     tallies: dict[ref[Barrier], Tally]
+
+
+def _spill(partition: Partition, batch: Batch, durable: int) -> None:
+    """Let a sealed batch leave the memory if it is on disk."""
+    count, size = batch.count, batch.size
+    if batch.first + count > durable or batch.receipt is not None:
+        return
+    # From here on nothing is called.
+    batch.spilled, batch.stored = True, b""
+    partition.spilled += count
+    partition.spilled_bytes += size
 
 
 def _nothing_to_wake(partition: Partition) -> None:

@@ -106,3 +106,8 @@ class Partition:
     def loose_bytes(self) -> int:
         """Return the bytes of the lines that are not sealed."""
         return sum(map(len, self.pending.copy())) + sum(map(len, self.lines.copy()))
+
+    def in_flight_size(self) -> tuple[int, int]:
+        """Return the number of messages in flight, and their bytes."""
+        batch = self.in_flight
+        return (batch.count, batch.size) if batch is not None else (0, 0)

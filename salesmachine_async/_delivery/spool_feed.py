@@ -250,6 +250,11 @@ class SpoolFeed:
         if self._accumulator.fill() > SPILL_ABOVE:
             for partition in self._ordinary:
                 self._accumulator.spill(partition, durable[partition.index], self._head_messages, self._head_bytes)
+        if self._accumulator.fill() > SPILL_ABOVE:
+            for partition in self._ordinary:
+                if partition.lines:  # an open batch cannot leave; after the next commit it can
+                    self._accumulator.wake(partition)  # first, as in _expire
+                    self._accumulator.seal(partition)
         again = False
         for partition in self._ordinary:
             if partition.spilled and (wanted := self._wanted(partition)):
@@ -282,19 +287,19 @@ class SpoolFeed:
 
     def _wanted(self, partition: Partition) -> list[Batch]:
         """Return the next batches to read back; none while enough of those before them are in memory."""
-        messages = size = 0
+        messages, size = partition.in_flight_size()
         wanted: list[Batch] = []
         for batch in partition.sealed:
             if not batch.spilled and wanted:
                 break
+            # As `spill` counts: what is read back stays.
+            if batch.spilled:
+                if messages >= self._head_messages or size >= self._head_bytes:
+                    break
+                wanted.append(batch)
             messages += batch.count
             size += batch.size
-            if batch.spilled:
-                wanted.append(batch)
-                # No more than stays for the requests to come: it takes room from what is newer.
-                if messages >= self._head_messages or size >= min(READ_BACK_BYTES, self._head_bytes):
-                    break
-            elif messages > self._head_messages // 2 or size > self._head_bytes // 2:
+            if not batch.spilled and (messages > self._head_messages // 2 or size > self._head_bytes // 2):
                 break
         return wanted
 
@@ -349,7 +354,7 @@ class SpoolFeed:
             self._on_displaced()  # first, so that no more than what is read at once waits for the hook
             tried = batch
             with suppress(SpoolFailed):  # then they are lost without their lines
-                await self._read_back(partition, self._wanted(partition))
+                await self._read_back(partition, self._wanted(partition) or [batch])
 
 
 def _by_number(chunk: Chunk) -> dict[int, bytes]:

@@ -67,7 +67,7 @@ def test_what_is_durable_leaves_but_for_the_next_ones() -> None:
     before = it.counts()
     it.spill(it.partitions[0], durable=11, leave=4, leave_bytes=PLENTY)
     assert spilled(it) == [6]  # the last one is not durable
-    it.spill(it.partitions[0], durable=11, leave=0, leave_bytes=0)
+    it.spill(it.partitions[0], durable=11, leave=4, leave_bytes=PLENTY)
     assert spilled(it) == [6]  # those before it are sent next
     after = it.counts()
     assert (after.queued, after.queued_bytes) == (before.queued, before.queued_bytes)
@@ -84,6 +84,26 @@ def test_either_bound_is_enough_to_make_more_leave() -> None:
     it = filled()
     it.spill(it.partitions[0], durable=12, leave=1, leave_bytes=PLENTY)
     assert spilled(it) == [3, 6, 9]
+
+
+@pytest.mark.parametrize(("leave", "leave_bytes"), [(4, PLENTY), (PLENTY, 4 * len(line(1)))])
+def test_what_was_read_back_leaves_again_but_for_the_next_ones(leave: int, leave_bytes: int) -> None:
+    """After a failure that makes the requests smaller, less of it is needed soon, and calls need the room."""
+    it = filled(18)
+    partition = it.partitions[0]
+    it.spill(partition, durable=18, leave=0, leave_bytes=0)
+    for batch in [*partition.sealed][:4]:
+        it.restore(batch, lines_of(batch))
+    first = it.take(partition)
+    assert first is not None
+    it.split(first)
+    before = it.counts()
+    it.spill(partition, durable=9, leave=leave, leave_bytes=leave_bytes)
+    assert [batch.first for batch in partition.sealed if not batch.spilled] == [0, 1, 3, 9]  # 9 is not on disk
+    after = it.counts()
+    assert (after.queued, after.queued_bytes) == (before.queued, before.queued_bytes)
+    assert law_holds(after)
+    assert drain(it) == [*range(18)]
 
 
 def test_room_is_made_for_calls() -> None:

@@ -19,6 +19,7 @@ import pytest
 from salesmachine_async import Agent, Batching, LossReason, Outcome, QueueLimits, Retry, Spool, SpoolFailed
 from salesmachine_async._core.accumulator import Accumulator
 from salesmachine_async._core.batch import Batch
+from salesmachine_async._core.partition import Partition
 from salesmachine_async._core.receipt import Receipt, RejectedLine
 from salesmachine_async._delivery import spool_feed
 from salesmachine_async._delivery.hooks import Hooks
@@ -122,6 +123,51 @@ async def test_what_is_read_back_keeps_the_bounds_of_the_memory(
     assert max(in_memory) <= 1000
 
 
+@pytest.mark.parametrize(("bound", "messages", "spilled"), [(300, 250, [True]), (1000, 600, [False] + 4 * [True])])
+async def test_what_is_sent_next_is_not_moved_to_and_fro(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: int, messages: int, spilled: list[bool]
+) -> None:
+    """While a request lasts, nothing is read back; where the memory holds more, the next batch stays in it."""
+    restored: list[Batch] = []
+    restore, spill, looks = Accumulator.restore, Accumulator.spill, list[Partition]()
+
+    def watched(self: Accumulator, batch: Batch, lines: list[bytes | None]) -> None:
+        restored.append(batch)
+        restore(self, batch, lines)
+
+    def counted(self: Accumulator, partition: Partition, durable: int, leave: int, leave_bytes: int) -> None:
+        looks.append(partition)
+        spill(self, partition, durable, leave, leave_bytes)
+
+    monkeypatch.setattr(Accumulator, "restore", watched)
+    monkeypatch.setattr(Accumulator, "spill", counted)
+    monkeypatch.setattr(spool_feed, "UPKEEP_SECONDS", 0.001)
+    monkeypatch.setattr(spool_feed, "SPILL_ABOVE", 0.0)
+    async with Agent(transport=Hanging(), spool=tmp_path, queue=QueueLimits(max_messages=bound)) as agent:
+        for number in range(messages):
+            assert agent.track("u", "e", {"n": number})
+        await agent.sync()
+        await until(lambda: len(looks) > 20)
+        sealed = agent._accumulator.partitions[0].sealed
+        assert [batch.spilled for batch in sealed][: len(spilled)] == spilled
+        assert restored == []
+        await agent.aclose(0)
+
+
+async def test_an_open_batch_leaves_a_small_memory(tmp_path: Path) -> None:
+    """While the spool has room, calls are accepted again, also if the memory holds hardly more than a batch."""
+    limits, batching = QueueLimits(max_messages=150), Batching(linger=60)
+    async with Agent(transport=Hanging(), spool=tmp_path, queue=limits, batching=batching) as agent:
+        for number in range(1000):
+            await until(lambda: agent.track("u", "e", {"n": number}))  # noqa: B023 (called at once)
+        assert len(agent._accumulator.partitions[0].sealed) < 60  # a batch is closed early only where room is needed
+        await agent.aclose(0)
+    carrier = Carrier()
+    async with Agent(transport=carrier, spool=tmp_path) as after:
+        await until(lambda: after.stats().delivered == 1000)
+    assert [message["params"]["n"] for message in carrier.delivered] == [*range(1000)]
+
+
 async def test_a_task_that_fails_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks restart after one has raised what a signal handler raised in it."""
     monkeypatch.setattr(spool_feed, "RESTART_SECONDS", 0.01)
@@ -162,7 +208,7 @@ async def test_only_a_whole_batch_that_still_waits_is_put_in_its_place(tmp_path:
 async def test_batches_on_disk_are_read_up_to_one_in_memory(tmp_path: Path) -> None:
     """What follows a batch that is in memory is read when its turn comes."""
     sealed: Any = [SimpleNamespace(spilled=spilled, count=1, size=9) for spilled in (True, False, True)]
-    partition: Any = SimpleNamespace(sealed=sealed)
+    partition: Any = SimpleNamespace(sealed=sealed, in_flight_size=lambda: (0, 0))
     async with Agent(transport=Carrier(), spool=tmp_path) as agent:
         assert feed_of(agent)._wanted(partition) == sealed[:1]
 

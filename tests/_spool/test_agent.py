@@ -534,7 +534,7 @@ async def test_a_sender_that_ends_before_its_receipt_is_answered(
 ) -> None:
     """What a recovered batch was read from is settled by the restart of the sender, without another outcome."""
     await leave(tmp_path, 1)
-    answer_receipt, interrupted = Receipt.answer, []
+    answer_receipt, interrupted = Receipt.answer, list[Receipt]()
 
     def interrupt_first(self: Receipt) -> None:
         if not interrupted:
@@ -556,7 +556,7 @@ async def test_a_rejected_message_is_kept_before_it_is_settled(tmp_path: Path, m
     """An interruption between the two leaves the message twice in the spool rather than nowhere."""
     carrier = Carrier(decide=lambda batch: answer(400) if b'"n":1}' in batch.body() else None)
     agent = Agent(transport=carrier, spool=Spool(tmp_path, commit=0.01), batching=QUICK)
-    settle, interrupted = agent._accumulator.settle, []
+    settle, interrupted = agent._accumulator.settle, list[Batch]()
 
     def interrupt_first(batch: Batch, *outcome: Any) -> None:
         if not interrupted:
