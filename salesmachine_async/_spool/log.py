@@ -102,6 +102,8 @@ class Log:
         self._segment: Segment | None = None
         self._written: list[_Written] = []
         self._cache: Loaded | None = None
+        # What the cache has by partition, if its segment was still being written.
+        self._cached_ends: dict[int, int] | None = None
         self._number = 0
         self._restarted = False
 
@@ -317,27 +319,31 @@ class Log:
 
     def _pieces(self, partition: int, first: int, end: int) -> Iterator[LogPiece]:
         for written in self._written:
-            if written.ends.get(partition, 0) <= first:
+            if written.ends.get(partition, 0) <= first or written.firsts[partition] >= end:
                 continue
-            loaded = self._load(written)
+            loaded = self._load(written, partition, end)
             if loaded is None:
                 continue
             for record in loaded.records:
                 if record.partition == partition and record.first < end and record.first + record.messages > first:
                     yield loaded.piece(record)
 
-    def _load(self, written: _Written) -> Loaded | None:
+    def _load(self, written: _Written, partition: int, needed: int) -> Loaded | None:
+        """Read a segment, at least up to the number *needed* of a partition if it goes so far."""
         assert self._directory is not None
         if self._cache is not None and self._cache.number == written.number:
-            return self._cache
+            # The segment that is being written has often grown, but not by what is needed now.
+            ends = written.ends if self._cached_ends is None else self._cached_ends
+            if ends.get(partition, 0) >= min(needed, written.ends.get(partition, 0)):
+                return self._cache
         end = written.size
         if end is None and self._segment is not None:
             end = self._segment.end
         loaded = load(self._files, self._directory.fd, written.number, end)
         if loaded is not None:
             self._damage.note(self._directory, loaded)
-            # The segment that is being written may be read again later, then with more in it.
-            self._cache = loaded if written.size is not None else None
+            self._cache = loaded
+            self._cached_ends = loaded.ends if written.size is None else None
         return loaded
 
     def reject(self, lines: Sequence[bytes], limit: int) -> int:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from salesmachine_async._spool import log, segment
+from salesmachine_async._spool.files import Files
 from salesmachine_async._spool.record import RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES
+from salesmachine_async._spool.segment import Loaded
 from tests.support.spool import (
     DESTINATION,
     FaultyFiles,
@@ -160,6 +163,33 @@ def test_what_left_the_memory_is_read_back(tmp_path: Path) -> None:
         first = chunk.end
     assert got == list(range(13, 487))
     assert numbers(parts.log.read(1, 0, 200, 1 << 30).pieces, 1) == list(range(200))
+
+
+def test_a_segment_is_loaded_once_for_many_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read loads what it needs only; the segment that is being written is loaded again for what is new in it."""
+    loads: list[int] = []
+    load = segment.load
+
+    def counted(files: Files, directory: int, number: int, end: int | None = None) -> Loaded | None:
+        loads.append(number)
+        return load(files, directory, number, end)
+
+    monkeypatch.setattr(log, "load", counted)
+    parts = Parts(tmp_path, size=64 * 1024)
+    parts.queue.size = 1000
+    for _ in range(40):
+        parts.queue.accept(5)
+        parts.commit()
+    first, *others, last = [int(path.stem) for path in segments(tmp_path)]
+    for number in range(0, 200, 10):
+        assert numbers(parts.log.read(0, number, number + 10, 1 << 20).pieces) == [*range(number, number + 10)]
+    assert loads == [first, *others, last]
+    parts.queue.accept(5)
+    parts.commit()
+    assert numbers(parts.log.read(0, 190, 200, 1 << 20).pieces) == [*range(190, 200)]
+    assert loads == [first, *others, last]
+    assert numbers(parts.log.read(0, 190, 205, 1 << 20).pieces) == [*range(190, 205)]
+    assert loads == [first, *others, last, last]
 
 
 def test_what_cannot_be_read_back_is_counted(tmp_path: Path) -> None:
