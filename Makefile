@@ -16,7 +16,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 help:
 	@echo "make demo   the main job on the embedded sandbox: a web shop, tracked, every message accounted for"
 	@echo "make demo-fleet   workers, an engine and relays, some of which are killed, in about half a minute"
-	@echo "make check  the tests without a browser, other processes or load, in about 40 seconds on two cores"
+	@echo "make check  the tests without a browser, other processes or load, in about a minute on two cores"
 	@echo "make test   all tests, with the coverage bars, in about eight minutes on two cores"
 	@echo "make test-version   the tests that depend on the version of Python, without coverage"
 	@echo "make test-matrix   older and newer dependencies and frameworks, each in an environment of its own; ROWS=... chooses"

@@ -17,6 +17,8 @@ from salesmachine_async.engines.redis.keys import Keys
 from salesmachine_async.relay import DeadLetter, Entry, LeaseLost, RelayStatus
 from tests.support.redis_servers import Between, RedisServer
 
+pytestmark = pytest.mark.slow
+
 ALL = {"messages": 10**6, "size": 10**9}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from salesmachine_async import Batching, Outcome, Retry
 from salesmachine_async._core.batch import Batch
 from salesmachine_async._core.partition import partition_of
@@ -15,6 +17,8 @@ from tests.support.carriers import Carrier, answer
 from tests.support.redis_servers import RedisServer
 from tests.support.relays import check, drained, publish, relaying
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 4  # each reads ahead AHEAD requests at most
 

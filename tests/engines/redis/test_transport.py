@@ -23,6 +23,8 @@ from salesmachine_async.report import Endpoint
 from tests.support.redis_servers import Between, RedisServer
 from tests.support.waiting import held_back, until
 
+pytestmark = pytest.mark.slow
+
 FAST = Retry(wait_initial=0.01, wait_max=0.05)
 
 
