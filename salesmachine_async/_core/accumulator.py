@@ -361,7 +361,8 @@ class Accumulator:
         Args:
             partition: Whose.
             durable: The number behind the last message that is on disk.
-            leave: Batches stay until they, with the one in flight, have so many messages, or *leave_bytes*.
+            leave: Batches stay until they, with the one in flight, have so many messages, or *leave_bytes*. Behind a
+                message alone in flight one stays, because `defer` may have to bring it forward.
             leave_bytes: The same in bytes.
         """
         messages, size = partition.in_flight_size()
@@ -374,10 +375,13 @@ class Accumulator:
             size += batch.size
         else:
             return
-        # Those that are newer than what left the memory before.
+        newer: list[Batch] = []
         for batch in reversed(partition.sealed):
             if batch.spilled:
                 break
+            newer.append(batch)
+        # The oldest first, so that what an interruption leaves is found here again.
+        for batch in reversed(newer):
             _spill(partition, batch, durable)
 
     def restore(self, batch: Batch, lines: list[bytes | None]) -> None:

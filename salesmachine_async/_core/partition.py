@@ -108,6 +108,6 @@ class Partition:
         return sum(map(len, self.pending.copy())) + sum(map(len, self.lines.copy()))
 
     def in_flight_size(self) -> tuple[int, int]:
-        """Return the number of messages in flight, and their bytes."""
+        """Return the number of messages in flight, and their bytes; none for a message alone (`Accumulator.defer`)."""
         batch = self.in_flight
-        return (batch.count, batch.size) if batch is not None else (0, 0)
+        return (batch.count, batch.size) if batch is not None and batch.count > 1 else (0, 0)

@@ -245,22 +245,31 @@ class SpoolFeed:
         if not self.delivers:
             self._leave()
             return False
+        vanished = self._spooler.vanished
         durable = [self._spooler.durable(partition.index) for partition in self._ordinary]
-        self._lose_vanished()  # behind the look at what is durable: that is of the directory that is there now
+        self._lose_vanished()
+        if vanished != self._vanished:
+            return True  # the directory of what was durable may have been deleted meanwhile
         if self._accumulator.fill() > SPILL_ABOVE:
             for partition in self._ordinary:
                 self._accumulator.spill(partition, durable[partition.index], self._head_messages, self._head_bytes)
         if self._accumulator.fill() > SPILL_ABOVE:
             for partition in self._ordinary:
-                if partition.lines:  # an open batch cannot leave; after the next commit it can
-                    self._accumulator.wake(partition)  # first, as in _expire
-                    self._accumulator.seal(partition)
+                self._close_open(partition, durable[partition.index])
         again = False
         for partition in self._ordinary:
             if partition.spilled and (wanted := self._wanted(partition)):
                 again = True
                 await self._read_back(partition, wanted)
         return again
+
+    def _close_open(self, partition: Partition, durable: int) -> None:
+        """Close an open batch that is on disk, so that it can leave the memory, unless it takes little of it."""
+        if durable >= partition.numbered + len(partition.lines) and (
+            len(partition.lines) >= self._head_messages or partition.loose_bytes() >= self._head_bytes
+        ):
+            self._accumulator.wake(partition)  # first, so that it is sent, even if this is interrupted
+            self._accumulator.seal(partition)
 
     def _lose_vanished(self) -> None:
         """Lose what was on disk only, in a directory that was deleted."""
@@ -286,15 +295,24 @@ class SpoolFeed:
         self._on_progress()
 
     def _wanted(self, partition: Partition) -> list[Batch]:
-        """Return the next batches to read back; none while enough of those before them are in memory."""
+        """
+        Return the next batches to read back; none while enough of those before them are in memory.
+
+        Together they have at most `READ_BACK_BYTES`, unless there is only one: one read gets all of them, wherever the
+        records on disk end.
+        """
         messages, size = partition.in_flight_size()
         wanted: list[Batch] = []
+        to_read = 0
         for batch in partition.sealed:
             if not batch.spilled and wanted:
                 break
-            # As `spill` counts: what is read back stays.
             if batch.spilled:
+                to_read += batch.body_size
+                # As `spill` counts: what is read back stays.
                 if messages >= self._head_messages or size >= self._head_bytes:
+                    break
+                if wanted and to_read > READ_BACK_BYTES:
                     break
                 wanted.append(batch)
             messages += batch.count

@@ -133,8 +133,8 @@ class Log:
                 batch.append(head)
                 batch += parts
                 size += length
-                ends[piece.partition] = self._written[-1].ends[piece.partition] = piece.first + piece.messages
                 self._written[-1].firsts.setdefault(piece.partition, piece.first)
+                ends[piece.partition] = self._written[-1].ends[piece.partition] = piece.first + piece.messages
             if not batch:
                 return False
             self._append(batch)
@@ -276,8 +276,9 @@ class Log:
         if self._directory is None or not self._directory.has_vanished(self._root.path):
             return False
         self._leave()
-        self.vanished += 1  # before anything is durable again
         self.durable[:] = self.settled
+        # Behind it, and before anything is durable again: who sees this number sees nothing that was durable before.
+        self.vanished += 1
         self._stable = list(self.settled)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import pytest
@@ -104,6 +105,41 @@ def test_what_was_read_back_leaves_again_but_for_the_next_ones(leave: int, leave
     assert (after.queued, after.queued_bytes) == (before.queued, before.queued_bytes)
     assert law_holds(after)
     assert drain(it) == [*range(18)]
+
+
+def interruption() -> None:
+    """Raise as a signal handler does."""
+    raise Interruption
+
+
+def test_an_interrupted_spill_leaves_nothing_that_the_next_one_does_not_find() -> None:
+    """Wherever a signal handler raises, everything on disk has left the memory after another look."""
+    point, met = 0, True
+    while met:
+        point += 1
+        it = filled(18)
+        partition = it.partitions[0]
+        it.spill(partition, durable=9, leave=0, leave_bytes=0)
+        it.restore(partition.sealed[0], lines_of(partition.sealed[0]))
+        met = interrupted(partial(it.spill, partition, 18, 1, PLENTY), interruption, point)
+        it.spill(partition, durable=18, leave=1, leave_bytes=PLENTY)
+        assert spilled(it) == [3, 6, 9, 12, 15]
+        assert drain(it) == [*range(18)]
+    assert point > 10
+
+
+@pytest.mark.parametrize(("alone", "left"), [(True, [1]), (False, [])])
+def test_something_stays_behind_a_message_alone_in_flight(alone: bool, left: list[int]) -> None:
+    """It may have to be sent before that message, if the server fails with it; behind more messages nothing stays."""
+    it = filled(9)
+    partition = it.partitions[0]
+    batch = it.take(partition)
+    assert batch is not None
+    if alone:
+        it.split(batch)
+        it.take(partition)
+    it.spill(partition, durable=9, leave=1, leave_bytes=PLENTY)
+    assert [each.first for each in partition.sealed if not each.spilled] == left
 
 
 def test_room_is_made_for_calls() -> None:

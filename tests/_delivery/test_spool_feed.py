@@ -31,12 +31,24 @@ from salesmachine_async._spool.log import Chunk
 from salesmachine_async._spool.pieces import ALIAS, BATCH, LogPiece
 from salesmachine_async._spool.spooler import Recovered
 from salesmachine_async.report import Endpoint, Loss
-from tests.support.carriers import BROKEN, Carrier, Hanging
+from tests.support.carriers import BROKEN, Carrier, Hanging, answer
 from tests.support.core import Interruption, interrupted, law_holds
 from tests.support.waiting import until
 
 QUICK = Batching(linger=0.01)
 HASTY = Retry(wait_initial=0.01, wait_max=0.02)
+
+
+class Gate(Carrier):
+    """A transport that answers nothing before it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = asyncio.Event()
+
+    async def send(self, batch: Batch) -> Outcome:
+        await self.opened.wait()
+        return await super().send(batch)
 
 
 def feed_of(agent: Agent) -> SpoolFeed:
@@ -98,17 +110,11 @@ async def test_what_is_read_back_keeps_the_bounds_of_the_memory(
 ) -> None:
     """No more is read back at once than stays in memory for the requests to come, however small the messages are."""
     in_memory: list[int] = []
-    open_again = asyncio.Event()
     restore = Accumulator.restore
 
     def restored(self: Accumulator, batch: Batch, lines: list[bytes | None]) -> None:
         restore(self, batch, lines)
         in_memory.append(self.partitions[0].unsettled - self.partitions[0].spilled)
-
-    class Gate(Carrier):
-        async def send(self, batch: Batch) -> Outcome:
-            await open_again.wait()
-            return await super().send(batch)
 
     monkeypatch.setattr(Accumulator, "restore", restored)
     carrier, limits = Gate(), QueueLimits(max_messages=1000)
@@ -117,7 +123,7 @@ async def test_what_is_read_back_keeps_the_bounds_of_the_memory(
             while not agent.track("u", "e", {"n": number}):
                 await asyncio.sleep(0.001)
         assert agent._accumulator.partitions[0].spilled > 3000
-        open_again.set()
+        carrier.opened.set()
         assert (await agent.flush()).ok
     assert [message["params"]["n"] for message in carrier.delivered] == [*range(5000)]
     assert max(in_memory) <= 1000
@@ -168,6 +174,68 @@ async def test_an_open_batch_leaves_a_small_memory(tmp_path: Path) -> None:
     assert [message["params"]["n"] for message in carrier.delivered] == [*range(1000)]
 
 
+async def test_nothing_small_is_closed_while_nothing_can_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk has not got what is new, batches become full, however full the memory is."""
+    monkeypatch.setattr(spool_feed, "UPKEEP_SECONDS", 0.001)
+    fills: list[float] = []
+    fill = Accumulator.fill
+
+    def watched(self: Accumulator) -> float:
+        fills.append(fill(self))
+        return fills[-1]
+
+    monkeypatch.setattr(Accumulator, "fill", watched)
+    agent = Agent(transport=Hanging(), spool=Spool(tmp_path, commit=60), queue=QueueLimits(max_messages=1000))
+    async with agent:
+        for number in range(600):
+            assert agent.track("u", "e", {"n": number})
+        for number in range(600, 650):
+            before = len(fills)
+            assert agent.track("u", "e", {"n": number})
+            await until(lambda: len(fills) > before + 4)  # noqa: B023 (called at once)
+        assert [batch.count for batch in agent._accumulator.partitions[0].sealed] == [100] * 5
+        await agent.aclose(0)
+
+
+async def test_records_may_end_within_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one read gets is enough for the next batch, wherever the records on disk end."""
+    monkeypatch.setattr(spool_feed, "READ_BACK_BYTES", 100_000)
+    carrier = Gate()
+    agent = Agent(
+        transport=carrier,
+        spool=tmp_path,
+        batching=Batching(max_messages=1000, max_bytes=90_000, linger=0.01),
+        queue=QueueLimits(max_bytes=4_000_000),
+    )
+    for number in range(3000):
+        assert agent.track("u", "e", {"n": number, "x": "x" * 1000})
+    await agent.sync()
+    async with agent:
+        await until(lambda: agent.stats().spooled > 2000)
+        carrier.opened.set()
+        assert (await agent.flush()).ok
+    assert [message["params"]["n"] for message in carrier.delivered] == [*range(3000)]
+
+
+@pytest.mark.slow
+async def test_a_message_that_always_fails_stops_nothing_in_a_small_memory(tmp_path: Path) -> None:
+    """The next one is in memory to be sent before it, and to show that the message itself is the reason."""
+    away = True
+
+    def decide(batch: Batch) -> Outcome | None:
+        return answer(500) if away or b'"n":0}' in batch.body() else None
+
+    carrier, batching = Carrier(decide=decide), Batching(max_messages=2, linger=0.01)
+    limits = QueueLimits(max_messages=15)
+    async with Agent(transport=carrier, spool=tmp_path, batching=batching, queue=limits, retry=HASTY) as agent:
+        for number in range(60):
+            await until(lambda: agent.track(f"u{number % 7}", "e", {"n": number}))  # noqa: B023 (called at once)
+        assert agent.stats().spooled > 40
+        away = False
+        report = await agent.flush()
+    assert (report.delivered, dict(report.lost)) == (59, {LossReason.REJECTED: 1})
+
+
 async def test_a_task_that_fails_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks restart after one has raised what a signal handler raised in it."""
     monkeypatch.setattr(spool_feed, "RESTART_SECONDS", 0.01)
@@ -207,7 +275,7 @@ async def test_only_a_whole_batch_that_still_waits_is_put_in_its_place(tmp_path:
 
 async def test_batches_on_disk_are_read_up_to_one_in_memory(tmp_path: Path) -> None:
     """What follows a batch that is in memory is read when its turn comes."""
-    sealed: Any = [SimpleNamespace(spilled=spilled, count=1, size=9) for spilled in (True, False, True)]
+    sealed: Any = [SimpleNamespace(spilled=spilled, count=1, size=9, body_size=9) for spilled in (True, False, True)]
     partition: Any = SimpleNamespace(sealed=sealed, in_flight_size=lambda: (0, 0))
     async with Agent(transport=Carrier(), spool=tmp_path) as agent:
         assert feed_of(agent)._wanted(partition) == sealed[:1]
