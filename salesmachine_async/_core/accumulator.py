@@ -54,7 +54,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate, groupby, islice, repeat, starmap
+from itertools import accumulate, groupby, islice, repeat, starmap, takewhile
 from threading import get_ident
 from typing import Final, NamedTuple
 from weakref import ref
@@ -318,7 +318,8 @@ class Accumulator:
         partition = self.partitions[batch.partition]
         self.seal(partition)
         waiting = [*partition.sealed]
-        waiting.insert(next((i for i, each in enumerate(waiting) if each.number >= batch.number), len(waiting)), batch)
+        # By the first message: the parts of a batch share its number.
+        waiting.insert(next((i for i, each in enumerate(waiting) if each.first > batch.first), len(waiting)), batch)
         place = _first_independent(waiting, batch)
         if place is None:
             return False
@@ -375,13 +376,8 @@ class Accumulator:
             size += batch.size
         else:
             return
-        newer: list[Batch] = []
-        for batch in reversed(partition.sealed):
-            if batch.spilled:
-                break
-            newer.append(batch)
         # The oldest first, so that what an interruption leaves is found here again.
-        for batch in reversed(newer):
+        for batch in reversed([*takewhile(lambda each: not each.spilled, reversed(partition.sealed))]):
             _spill(partition, batch, durable)
 
     def restore(self, batch: Batch, lines: list[bytes | None]) -> None:

@@ -298,8 +298,8 @@ class SpoolFeed:
         """
         Return the next batches to read back; none while enough of those before them are in memory.
 
-        Together they have at most `READ_BACK_BYTES`, unless there is only one: one read gets all of them, wherever the
-        records on disk end.
+        They follow each other, and together have at most `READ_BACK_BYTES`, unless there is only one: one read gets all
+        of them, wherever the records on disk end.
         """
         messages, size = partition.in_flight_size()
         wanted: list[Batch] = []
@@ -312,7 +312,8 @@ class SpoolFeed:
                 # As `spill` counts: what is read back stays.
                 if messages >= self._head_messages or size >= self._head_bytes:
                     break
-                if wanted and to_read > READ_BACK_BYTES:
+                # One that was deferred has its place elsewhere on disk.
+                if wanted and (to_read > READ_BACK_BYTES or batch.first != wanted[-1].first + wanted[-1].count):
                     break
                 wanted.append(batch)
             messages += batch.count

@@ -524,6 +524,25 @@ def test_a_message_is_cut_out_of_a_batch_that_waits() -> None:
     assert [batch.first for batch in partition.sealed] == [3, 0, 1, 4]
 
 
+def test_a_message_that_was_cut_out_of_a_batch_returns_between_its_parts() -> None:
+    """All but the first of what waits ascends, as the spool takes for granted."""
+    it, first = failing("a", batch=4)
+    for number, uid in enumerate("abcdabcd", 1):
+        add_line(it, uid_line(number, uid))
+    it.seal(it.partitions[0])
+    (partition,) = it.partitions
+    for moment in range(2, 6):
+        assert it.defer(first)
+        assert [batch.first for batch in partition.sealed][1:] == sorted(
+            batch.first for batch in [*partition.sealed][1:]
+        )
+        first = take(it)
+        first.lone_failures = (float(moment),)
+    it.settle(first)
+    found = numbers(*iter(lambda: settled(it), None))
+    assert sorted([*found, *numbers(first)]) == [*range(9)]
+
+
 def test_every_uid_of_a_message_counts_for_its_order() -> None:
     """A message of an account, and an alias, keep their place behind the messages of each of their uids."""
     it = accumulator(batch=1)

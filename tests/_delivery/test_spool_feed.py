@@ -11,8 +11,6 @@ import time
 import warnings
 from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -32,7 +30,7 @@ from salesmachine_async._spool.pieces import ALIAS, BATCH, LogPiece
 from salesmachine_async._spool.spooler import Recovered
 from salesmachine_async.report import Endpoint, Loss
 from tests.support.carriers import BROKEN, Carrier, Hanging, answer
-from tests.support.core import Interruption, interrupted, law_holds
+from tests.support.core import Interruption, interrupted, law_holds, line
 from tests.support.waiting import until
 
 QUICK = Batching(linger=0.01)
@@ -275,10 +273,60 @@ async def test_only_a_whole_batch_that_still_waits_is_put_in_its_place(tmp_path:
 
 async def test_batches_on_disk_are_read_up_to_one_in_memory(tmp_path: Path) -> None:
     """What follows a batch that is in memory is read when its turn comes."""
-    sealed: Any = [SimpleNamespace(spilled=spilled, count=1, size=9, body_size=9) for spilled in (True, False, True)]
-    partition: Any = SimpleNamespace(sealed=sealed, in_flight_size=lambda: (0, 0))
+    partition = on_disk(0, 1, 2)
+    partition.sealed[1].spilled = False
     async with Agent(transport=Carrier(), spool=tmp_path) as agent:
-        assert feed_of(agent)._wanted(partition) == sealed[:1]
+        assert feed_of(agent)._wanted(partition) == [partition.sealed[0]]
+
+
+async def test_a_message_that_was_brought_forward_is_read_alone(tmp_path: Path) -> None:
+    """One read goes from the first to the last that it gets, so a message from behind them is in none with them."""
+    partition = on_disk(9, 0, 1, 3)
+    deferred, first, second, _ = partition.sealed
+    async with Agent(transport=Carrier(), spool=tmp_path) as agent:
+        assert feed_of(agent)._wanted(partition) == [deferred]
+        del partition.sealed[0]
+        assert feed_of(agent)._wanted(partition) == [first, second]
+
+
+def on_disk(*firsts: int) -> Partition:
+    """Return a partition of batches of one message that have left the memory, by their numbers."""
+    partition = Partition(0)
+    for first in firsts:
+        partition.sealed.append(Batch.of_lines([line(first)]))
+        partition.sealed[-1].first, partition.sealed[-1].spilled = first, True
+    return partition
+
+
+async def test_nothing_leaves_for_a_directory_that_goes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was durable in a directory that was deleted during the look stays in memory."""
+    monkeypatch.setattr(spool_feed, "UPKEEP_SECONDS", 60)
+    monkeypatch.setattr(spool_feed, "SPILL_ABOVE", 0.0)
+    limits = QueueLimits(max_messages=1000)
+    async with Agent(transport=Hanging(), spool=Spool(tmp_path, commit=60), queue=limits) as agent:
+        feed, partition = feed_of(agent), agent._accumulator.partitions[0]
+        await until(lambda: feed._tasks[0].get_stack())
+        for number in range(500):
+            assert agent.track("u", "e", {"n": number})
+        await agent.sync()
+        spooler = agent._spooler
+        assert spooler is not None
+        durable = spooler.durable
+
+        def deleted_behind_it(index: int) -> int:
+            found = durable(index)
+            spooler._worker._own.vanished += 1
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(spooler, "durable", deleted_behind_it)
+            assert await feed._keep_up()
+        assert partition.spilled == 0
+        await feed._keep_up()
+        assert partition.spilled > 0
+        await agent.aclose(0)
 
 
 async def test_ages_are_sampled_a_hundred_times_within_the_age(tmp_path: Path) -> None:
