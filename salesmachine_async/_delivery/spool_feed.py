@@ -249,7 +249,7 @@ class SpoolFeed:
         durable = [self._spooler.durable(partition.index) for partition in self._ordinary]
         self._lose_vanished()
         if vanished != self._vanished:
-            return True  # the directory of what was durable may have been deleted meanwhile
+            return True  # these numbers may be those of the deleted directory
         if self._accumulator.fill() > SPILL_ABOVE:
             for partition in self._ordinary:
                 self._accumulator.spill(partition, durable[partition.index], self._head_messages, self._head_bytes)
@@ -305,20 +305,19 @@ class SpoolFeed:
         wanted: list[Batch] = []
         to_read = 0
         for batch in partition.sealed:
-            if not batch.spilled and wanted:
-                break
             if batch.spilled:
                 to_read += batch.body_size
                 # As `spill` counts: what is read back stays.
                 if messages >= self._head_messages or size >= self._head_bytes:
                     break
-                # One that was deferred has its place elsewhere on disk.
+                # A message that was brought forward is elsewhere on disk.
                 if wanted and (to_read > READ_BACK_BYTES or batch.first != wanted[-1].first + wanted[-1].count):
                     break
                 wanted.append(batch)
             messages += batch.count
             size += batch.size
-            if not batch.spilled and (messages > self._head_messages // 2 or size > self._head_bytes // 2):
+            enough = messages > self._head_messages // 2 or size > self._head_bytes // 2
+            if not batch.spilled and (wanted or enough):
                 break
         return wanted
 

@@ -276,10 +276,9 @@ class Log:
         if self._directory is None or not self._directory.has_vanished(self._root.path):
             return False
         self._leave()
-        self.durable[:] = self.settled
-        # Behind it, and before anything is durable again: who sees this number sees nothing that was durable before.
+        self.durable[:] = self._stable = list(self.settled)
+        # Last: another thread that reads the new number first reads no old number of `durable` after it.
         self.vanished += 1
-        self._stable = list(self.settled)
         return True
 
     def _leave(self) -> None:

@@ -209,7 +209,7 @@ def numbers(pieces: Sequence[LogPiece], partition: int = 0) -> list[int]:
 def segments(path: Path) -> list[Path]:
     """Return all segments below a path, while directories may disappear."""
     # Path.glob raises for a directory that goes between its listing and its reading; glob.glob passes over it.
-    return sorted(map(Path, glob.glob(f"{path}/*/*.seg")))
+    return sorted(path / name for name in glob.glob("*/*.seg", root_dir=path))
 
 
 def disk_usage(path: Path) -> int:
