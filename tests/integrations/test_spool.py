@@ -129,7 +129,7 @@ async def test_the_agent_of_a_lifespan(
     workspace.faults()
     app, get_agent = make()
     async with lives(app):
-        await workspace.wait_for_async("kept for later")
+        await workspace.wait_for_async("kept for later", timeout=50)  # as below
         assert get_agent().stats().recovered == 1
     assert os.listdir(tmp_path) == ["quota.lock"]
 
@@ -148,7 +148,7 @@ def test_the_agent_of_the_process(
     assert agent.close(0).kept == 1
     workspace.faults()
     with ThreadedAgent() as next_agent:
-        workspace.wait_for("kept for later")
+        workspace.wait_for("kept for later", timeout=50)  # the lock may be released behind close(0)
     assert next_agent.stats().recovered == 1
 
 
